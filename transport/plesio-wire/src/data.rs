@@ -1,0 +1,284 @@
+//! The data plane: one 32-byte header before every payload, and the bodies of its control datagrams.
+//!
+//! ```text
+//!  0 version:4 kind:4 | 1 flags | 2 payload length u16 | 4 receiver index u32 | 8 packet number u64
+//! 16 message: handle u16, sequence u16 | 20 chunk u32 | 24 sender's clock, us u32 | 28 crc32 u32
+//! ```
+//!
+//! In plaintext the CRC32 (IEEE 802.3) covers the header, its own field zero, and the payload.
+
+use crate::codec::{DecodeError, Reader, Writer, layout};
+
+/// Bytes of the header.
+pub const HEADER_BYTES: usize = 32;
+/// Largest UDP payload over IPv4, and so the largest train and the largest datagram.
+pub const DATAGRAM_BYTES_MAX: usize = 65_507;
+/// Chunk for a path of loopback's MTU 65,536: a multiple of 64 that leaves room for the header.
+pub const CHUNK_BYTES_LOOPBACK: u32 = 65_408;
+/// Chunk for a path of MTU 1,500 in plaintext.
+pub const CHUNK_BYTES_ETHERNET: u32 = 1_408;
+/// Smallest chunk any window may use.
+pub const CHUNK_BYTES_MIN: u32 = 64;
+
+const VERSION: u8 = 1;
+
+/// What a datagram is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// A chunk of a message.
+    Data,
+    /// Selective acknowledgement: [`Ack`].
+    Ack,
+    /// Credit limit: [`Credit`].
+    Credit,
+    /// Padded path-MTU probe.
+    Probe,
+    /// Asks for an ACK.
+    Ping,
+    /// The peer is going: [`Bye`].
+    Bye,
+}
+
+impl Kind {
+    const fn code(self) -> u8 {
+        match self {
+            Self::Data => 4,
+            Self::Ack => 5,
+            Self::Credit => 6,
+            Self::Probe => 7,
+            Self::Ping => 8,
+            Self::Bye => 9,
+        }
+    }
+
+    const fn from_code(code: u8) -> Result<Self, DecodeError> {
+        Ok(match code {
+            4 => Self::Data,
+            5 => Self::Ack,
+            6 => Self::Credit,
+            7 => Self::Probe,
+            8 => Self::Ping,
+            9 => Self::Bye,
+            _ => return Err(DecodeError::Kind(code)),
+        })
+    }
+}
+
+/// Header flags.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Flags(u8);
+
+impl Flags {
+    /// The receiver should acknowledge at once.
+    pub const ACK_REQ: Self = Self(1);
+    /// This chunk was sent before.
+    pub const RETX: Self = Self(2);
+    /// The message ends with this chunk.
+    pub const LAST_OF_MSG: Self = Self(4);
+    /// The CRC field is meaningful.
+    pub const CRC: Self = Self(8);
+    /// The payload is sealed (never set yet: sealing lands with sessions).
+    pub const SEALED: Self = Self(16);
+
+    /// Both sets.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether all of `other` is set.
+    #[must_use]
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+/// Which message: the window's handle and the sequence within it.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct MessageId {
+    /// Registered window.
+    pub handle: u16,
+    /// Distinguishes the messages that use the window one after the other.
+    pub sequence: u16,
+}
+
+/// The 32 bytes before every payload.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Header {
+    /// What it is.
+    pub kind: Kind,
+    /// How to treat it.
+    pub flags: Flags,
+    /// Bytes behind the header.
+    pub payload_bytes: u16,
+    /// Chosen by the receiver for this session, random.
+    pub receiver: u32,
+    /// Never reused; a retransmission takes a new one.
+    pub packet: u64,
+    /// Which message; zero for control datagrams.
+    pub message: MessageId,
+    /// Byte offset in the window = chunk x chunk size.
+    pub chunk: u32,
+    /// Sender's clock, microseconds, wrapping; echoed in ACK.
+    pub clock_us: u32,
+    /// CRC32 of header (this field zero) and payload.
+    pub crc32: u32,
+}
+
+impl Header {
+    /// The header's bytes.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0; HEADER_BYTES];
+        let mut writer = Writer::new(&mut bytes);
+        writer.write(&(VERSION << 4 | self.kind.code()));
+        writer.write(&self.flags.0);
+        writer.write(&self.payload_bytes);
+        writer.write(&self.receiver);
+        writer.write(&self.packet);
+        writer.write(&self.message.handle);
+        writer.write(&self.message.sequence);
+        writer.write(&self.chunk);
+        writer.write(&self.clock_us);
+        writer.write(&self.crc32);
+        bytes
+    }
+
+    /// Reads a header off the front of a datagram; the payload is not looked at.
+    ///
+    /// # Errors
+    /// Short, another version, an unknown kind or flag.
+    pub fn parse(datagram: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(datagram);
+        let first: u8 = reader.read()?;
+        if first >> 4 != VERSION {
+            return Err(DecodeError::Version(first >> 4));
+        }
+        let kind = Kind::from_code(first & 15)?;
+        let flags = reader.read::<u8>()?;
+        if flags & !15 != 0 {
+            return Err(DecodeError::Field("flags"));
+        }
+        Ok(Self {
+            kind,
+            flags: Flags(flags),
+            payload_bytes: reader.read()?,
+            receiver: reader.read()?,
+            packet: reader.read()?,
+            message: MessageId { handle: reader.read()?, sequence: reader.read()? },
+            chunk: reader.read()?,
+            clock_us: reader.read()?,
+            crc32: reader.read()?,
+        })
+    }
+
+    /// The CRC that this header and `payload` must carry.
+    #[must_use]
+    pub fn crc_with(&self, payload: &[u8]) -> u32 {
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&Self { crc32: 0, ..*self }.to_bytes());
+        hasher.update(payload);
+        hasher.finalize()
+    }
+
+    /// Sets the CRC flag and field for `payload`.
+    pub fn protect(&mut self, payload: &[u8]) {
+        self.flags = self.flags.with(Flags::CRC);
+        self.crc32 = self.crc_with(payload);
+    }
+
+    /// Checks length and CRC of `payload` against the header.
+    ///
+    /// # Errors
+    /// [`DecodeError::Field`] for a wrong length or an unprotected datagram, [`DecodeError::Checksum`].
+    pub fn verify(&self, payload: &[u8]) -> Result<(), DecodeError> {
+        if payload.len() != usize::from(self.payload_bytes) {
+            return Err(DecodeError::Field("payload length"));
+        }
+        if !self.flags.has(Flags::CRC) {
+            return Err(DecodeError::Field("crc flag"));
+        }
+        if self.crc_with(payload) == self.crc32 { Ok(()) } else { Err(DecodeError::Checksum) }
+    }
+}
+
+layout! {
+    /// Body of an ACK, 64 bytes: what arrived, when, and how much more may be sent.
+    Ack {
+        /// Every packet number below this one arrived or will never be asked for.
+        cumulative: u64,
+        /// Largest packet number that arrived.
+        largest: u64,
+        /// `clock_us` of the packet that is `largest`.
+        echo_us: u32,
+        /// How long the receiver held that packet back.
+        delay_us: u32,
+        /// Total payload bytes the sender may have sent since the session began.
+        credit_limit_bytes: u64,
+        /// Bit i: packet `cumulative + i` arrived; 256 bits, least significant byte and bit first.
+        selective: [u8; 32],
+    }
+}
+
+layout! {
+    /// Body of a CREDIT.
+    Credit {
+        /// As in [`Ack`].
+        credit_limit_bytes: u64,
+    }
+}
+
+layout! {
+    /// Body of a BYE.
+    Bye {
+        /// Why: 0 leaving, 1 restarting, 2 refused.
+        reason: u16,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header() -> Header {
+        Header {
+            kind: Kind::Data,
+            flags: Flags::LAST_OF_MSG,
+            payload_bytes: 5,
+            receiver: 7,
+            packet: 1 << 40,
+            message: MessageId { handle: 3, sequence: 9 },
+            chunk: 11,
+            clock_us: 13,
+            crc32: 0,
+        }
+    }
+
+    #[test]
+    fn a_header_survives_the_wire() {
+        let mut sent = header();
+        sent.protect(b"hello");
+        let received = Header::parse(&sent.to_bytes()).unwrap();
+        assert_eq!(received, sent);
+        assert_eq!(received.verify(b"hello"), Ok(()));
+    }
+
+    #[test]
+    fn every_flipped_bit_is_noticed() {
+        let mut sent = header();
+        sent.protect(b"hello");
+        let mut datagram = [0; HEADER_BYTES + 5];
+        datagram[..HEADER_BYTES].copy_from_slice(&sent.to_bytes());
+        datagram[HEADER_BYTES..].copy_from_slice(b"hello");
+        for bit in 0..datagram.len() * 8 {
+            let mut bad = datagram;
+            bad[bit / 8] ^= 1 << (bit % 8);
+            let accepted = Header::parse(&bad).and_then(|h| h.verify(&bad[HEADER_BYTES..]));
+            assert!(accepted.is_err(), "bit {bit}");
+        }
+        for len_bytes in 0..HEADER_BYTES {
+            assert!(Header::parse(&datagram[..len_bytes]).is_err());
+        }
+    }
+}

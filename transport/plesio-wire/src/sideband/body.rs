@@ -1,0 +1,646 @@
+//! Every sideband message and its body layout.
+
+use crate::codec::{DecodeError, Pad, Reader, Wire, Writer, layout};
+use crate::value::{Entry, Manifest, Value};
+use crate::{
+    Ballot, Bounded, Digest, Frame, Incarnation, LogIndex, MEMBERS_MAX, MemberSet, NodeId, SlotSeq, Version,
+};
+use core::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+/// States of a member's corrector as BEAT carries them.
+pub mod state {
+    /// No clock lock or no state yet.
+    pub const ACQUIRE: u8 = 0;
+    /// Margins inside the band.
+    pub const LOCKED: u8 = 1;
+    /// The corrector is acting.
+    pub const STRAINED: u8 = 2;
+    /// Slots fold or are refused; work goes on.
+    pub const SLIPPING: u8 = 3;
+    /// The clock runs on its last rate.
+    pub const HOLDOVER: u8 = 4;
+    /// Fetching the state.
+    pub const RESYNC: u8 = 5;
+    /// Not in the quorum.
+    pub const DETACHED: u8 = 6;
+}
+
+/// Codes of NACK.
+pub mod nack {
+    /// The sender's view is old; `arg` is the current number.
+    pub const EPOCH: u16 = 1;
+    /// A field of the message is out of range.
+    pub const FIELD: u16 = 2;
+    /// The slot is staler than tau; `arg` is its sequence.
+    pub const STALE: u16 = 3;
+    /// Roster entries are missing; `arg` is the view number.
+    pub const ROSTER: u16 = 4;
+    /// A proposal broke a rule; `arg` is the rule.
+    pub const RULE: u16 = 5;
+    /// Slot data with a wrong length or digest.
+    pub const DATA: u16 = 6;
+    /// Layout version unknown.
+    pub const VERSION: u16 = 7;
+}
+
+/// An IP address and port in 18 bytes: IPv6, or IPv4 mapped into it.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Address(pub SocketAddr);
+
+impl Default for Address {
+    fn default() -> Self {
+        Self(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0))
+    }
+}
+
+impl Wire for Address {
+    fn encode(&self, writer: &mut Writer<'_>) {
+        let ip = match self.0.ip() {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+            IpAddr::V6(ip) => ip,
+        };
+        writer.write(&ip.octets());
+        writer.write(&self.0.port());
+    }
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let ip = Ipv6Addr::from(reader.read::<[u8; 16]>()?);
+        let ip = ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), IpAddr::V4);
+        Ok(Self(SocketAddr::new(ip, reader.read()?)))
+    }
+}
+
+impl Wire for MemberSet {
+    fn encode(&self, writer: &mut Writer<'_>) {
+        self.0.encode(writer);
+    }
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.read().map(Self)
+    }
+}
+
+layout! {
+    /// Asks a peer for its clock (section 5 of the consensus text): t1 of a two-way exchange.
+    Probe {
+        /// Number of the exchange.
+        pair: u32,
+        /// 0 or 1 within the pair.
+        pos: u8,
+        /// Zero.
+        pad: Pad<3>,
+        /// User-space stamp, sender's clock.
+        t1: i64,
+        /// Kernel stamp of the sender's previous probe to this peer; 0 = none.
+        prev_t1: i64,
+        /// The exchange that `prev_t1` belongs to.
+        prev_pair: u32,
+        /// Zero.
+        pad2: Pad<4>,
+    }
+}
+
+layout! {
+    /// Answers a PROBE: t2 and t3.
+    ProbeReply {
+        /// Echoed.
+        pair: u32,
+        /// Echoed.
+        pos: u8,
+        /// Zero.
+        pad: Pad<3>,
+        /// Echoed `t1`.
+        t1_echo: i64,
+        /// When the probe arrived, replier's clock.
+        t2: i64,
+        /// User-space stamp of this reply.
+        t3: i64,
+        /// Kernel stamp of the previous reply to this peer; 0 = none.
+        prev_t3: i64,
+        /// The exchange that `prev_t3` belongs to.
+        prev_pair: u32,
+        /// 0 user space, 1 kernel, 2 hardware: what made `t2`.
+        stamp_kind: u8,
+        /// Zero.
+        pad2: Pad<3>,
+    }
+}
+
+layout! {
+    /// Full beat, every 500 ms: 72 bytes and the HOLD field.
+    Beat {
+        /// Sender's mesh time.
+        mesh_time: i64,
+        /// Sender's phase, Q32.32 frames.
+        phase: i64,
+        /// Fractional frequency offset, parts per billion.
+        y_ppb: i32,
+        /// Newest margin, Q16.16 frames.
+        margin: i32,
+        /// HOLD: final version held (c).
+        version: u64,
+        /// Clock error bound; never 0.
+        eps_ns: u32,
+        /// How early slots are cut.
+        lead_us: u32,
+        /// Smoothed step duration.
+        step_us: u32,
+        /// Smoothed steps per slot.
+        steps_per_slot: u32,
+        /// Slots that missed their frame.
+        slips: u32,
+        /// Slots folded or merged.
+        folds: u32,
+        /// [`state`].
+        state: u8,
+        /// Frames per slot.
+        stride: u8,
+        /// Ring slots in use.
+        fill: u8,
+        /// Ring depth.
+        depth: u8,
+        /// Measured upload rate.
+        uplink_kbps: u32,
+        /// Members this sender has not heard for the suspicion time.
+        suspect: MemberSet,
+        /// Highest HALT seen.
+        halt_sequence: u32,
+        /// HOLD: first log index not learnt (d).
+        index: u64,
+    }
+}
+
+layout! {
+    /// Short beat, every 100 ms: 24 bytes.
+    ShortBeat {
+        /// HOLD: final version held (c).
+        version: u64,
+        /// As in [`Beat`].
+        suspect: MemberSet,
+        /// As in [`Beat`].
+        halt_sequence: u32,
+        /// [`state`].
+        state: u8,
+        /// Bit 0: leaving.
+        flags: u8,
+        /// Zero.
+        pad: Pad<6>,
+    }
+}
+
+layout! {
+    /// A slot is cut; its content is frozen from here on (R21).
+    Ready {
+        /// Which slot of the sender's admission.
+        slot_seq: u64,
+        /// Frame it is aimed at.
+        target: Frame,
+        /// Version its work started from.
+        base_version: Version,
+        /// Local steps in it.
+        n_steps: u32,
+        /// Zero.
+        pad: Pad<4>,
+        /// Digest of its whole content.
+        digest: Digest,
+    }
+}
+
+layout! {
+    /// One slot whose shard an owner holds complete and checked.
+    HaveEntry {
+        /// Contributor, index in the view of the header.
+        member: u16,
+        /// Zero.
+        pad: Pad<2>,
+        /// Which slot.
+        slot_seq: u32,
+        /// Saturating sum of squares of this owner's shard.
+        sumsq: u64,
+    }
+}
+
+/// Slots an owner holds: 8 + 16 n bytes.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Have {
+    /// Frame the sender is in, below 2^56.
+    pub frame: Frame,
+    /// The slots.
+    pub entries: Bounded<HaveEntry, 64>,
+}
+
+impl Wire for Have {
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.write(&((self.entries.len() as u64) << 56 | self.frame.0 & FRAME_MASK));
+        for entry in self.entries.iter() {
+            writer.write(entry);
+        }
+    }
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let word: u64 = reader.read()?;
+        let entries = Bounded::decode_counted(reader, (word >> 56) as usize)?;
+        Ok(Self { frame: Frame(word & FRAME_MASK), entries })
+    }
+}
+
+/// A MANIFEST proposed in a ballot: 56 + 20 n bytes.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Propose {
+    /// Log index.
+    pub index: LogIndex,
+    /// Ballot.
+    pub ballot: Ballot,
+    /// The value.
+    pub manifest: Manifest,
+}
+
+impl Wire for Propose {
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.write(&self.ballot.frame);
+        writer.write(&self.index);
+        writer.write(&self.manifest.close);
+        writer.write(&self.ballot.term);
+        writer.write(&(self.manifest.entries.len() as u16));
+        writer.write(&0u16);
+        writer.write(&self.manifest.view);
+        writer.write(&(self.ballot.frame.0.saturating_sub(self.manifest.origin.0) as u32));
+        writer.write(&self.manifest.period_next_us);
+        for entry in self.manifest.entries.iter() {
+            writer.write(entry);
+        }
+    }
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let frame: Frame = reader.read()?;
+        let index = reader.read()?;
+        let close = reader.read()?;
+        let term = reader.read()?;
+        let count: u16 = reader.read()?;
+        reader.read::<Pad<2>>()?;
+        let view = reader.read()?;
+        let age: u32 = reader.read()?;
+        let origin = Frame(frame.0.checked_sub(u64::from(age)).ok_or(DecodeError::Field("origin"))?);
+        let period_next_us = reader.read()?;
+        let entries: Bounded<Entry, MEMBERS_MAX> = Bounded::decode_counted(reader, usize::from(count))?;
+        let manifest = Manifest { origin, close, period_next_us, view, entries };
+        Ok(Self { index, ballot: Ballot { frame, term }, manifest })
+    }
+}
+
+layout! {
+    /// A value is accepted in a ballot; as type SEAL it accepts SEAL and goes to all.
+    Accept {
+        /// Ballot's frame.
+        frame: Frame,
+        /// Log index.
+        index: LogIndex,
+        /// Ballot's term.
+        term: u32,
+        /// Zero.
+        pad: Pad<4>,
+        /// Digest of the value.
+        digest: Digest,
+    }
+}
+
+layout! {
+    /// A value is decided.
+    Commit {
+        /// Ballot's frame.
+        frame: Frame,
+        /// Log index.
+        index: LogIndex,
+        /// Ballot's term.
+        term: u32,
+        /// Zero.
+        pad: Pad<4>,
+        /// Digest of the value.
+        digest: Digest,
+        /// Who accepted, as far as the sender counted.
+        accepted: MemberSet,
+        /// Zero: a commit adds nothing to the value (R8).
+        pad2: Pad<4>,
+    }
+}
+
+layout! {
+    /// Asks what was accepted at an index, and promises nothing lower.
+    Query {
+        /// Log index.
+        index: LogIndex,
+        /// Ballot's frame.
+        frame: Frame,
+        /// Ballot's term.
+        term: u32,
+        /// Zero.
+        pad: Pad<4>,
+    }
+}
+
+/// Answers a QUERY.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Last {
+    /// Log index.
+    pub index: LogIndex,
+    /// The queried ballot.
+    pub ballot: Ballot,
+    /// Ballot in which `value` was accepted.
+    pub accepted: Ballot,
+    /// Final version the sender holds (c).
+    pub version: Version,
+    /// Context of the shards it holds: index of the last entry it learnt.
+    pub context: LogIndex,
+    /// Result shards of the open version it holds in that context.
+    pub shards: MemberSet,
+    /// The value of its highest accepted ballot.
+    pub value: Option<Value>,
+}
+
+impl Wire for Last {
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.write(&self.index);
+        writer.write(&self.ballot);
+        writer.write(&self.accepted);
+        writer.write(&self.version);
+        writer.write(&self.context);
+        writer.write(&self.shards);
+        writer.write(&self.value);
+    }
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            index: reader.read()?,
+            ballot: reader.read()?,
+            accepted: reader.read()?,
+            version: reader.read()?,
+            context: reader.read()?,
+            shards: reader.read()?,
+            value: reader.read()?,
+        })
+    }
+}
+
+impl Wire for Ballot {
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.write(&self.frame);
+        writer.write(&self.term);
+    }
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { frame: reader.read()?, term: reader.read()? })
+    }
+}
+
+layout! {
+    /// A node asks to be admitted, and says how far it has caught up; repeated until a view names it.
+    Join {
+        /// Who.
+        id: NodeId,
+        /// Which life of it.
+        incarnation: Incarnation,
+        /// Digest of model and adapter configuration; must be the mesh's.
+        model: Digest,
+        /// Its sideband address.
+        sideband: Address,
+        /// Its data address.
+        data: Address,
+        /// HOLD: final version held plus one; 0 = none.
+        hold: u64,
+        /// HOLD: first log index not learnt.
+        index: LogIndex,
+    }
+}
+
+impl Wire for NodeId {
+    fn encode(&self, writer: &mut Writer<'_>) {
+        self.0.encode(writer);
+    }
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.read().map(Self)
+    }
+}
+
+/// A VIEW proposed in a ballot.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Epoch {
+    /// Log index.
+    pub index: LogIndex,
+    /// Ballot.
+    pub ballot: Ballot,
+    /// The value.
+    pub view: crate::value::View,
+}
+
+impl Wire for Epoch {
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.write(&self.index);
+        writer.write(&self.ballot);
+        writer.write(&self.view);
+    }
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { index: reader.read()?, ballot: reader.read()?, view: reader.read()? })
+    }
+}
+
+layout! {
+    /// A member says goodbye: it contributes to the next close, then a view without it is due.
+    Leave {
+        /// Which life of it.
+        incarnation: Incarnation,
+    }
+}
+
+layout! {
+    /// Refusal with a reason: 16 bytes.
+    Nack {
+        /// [`nack`].
+        code: u16,
+        /// Type of the message refused.
+        ref_type: u16,
+        /// Its header's sequence.
+        ref_sequence: u32,
+        /// Depends on the code.
+        arg: u64,
+    }
+}
+
+layout! {
+    /// Digest of the master state after a version: what every applier compares.
+    Shard {
+        /// Log index of the SEAL.
+        index: LogIndex,
+        /// The version.
+        version: Version,
+        /// Digest of G.
+        digest: Digest,
+    }
+}
+
+layout! {
+    /// A member's full id, addresses and weight: 72 bytes.
+    RosterEntry {
+        /// Full id.
+        id: NodeId,
+        /// Sideband address.
+        sideband: Address,
+        /// Data address.
+        data: Address,
+        /// Voting weight in thousandths; 1,000 for all today.
+        weight: u32,
+    }
+}
+
+layout! {
+    /// Up to 16 roster entries; the digest of the whole roster is in the VIEW.
+    Roster {
+        /// View it belongs to, or the newest one known to the sender.
+        view: u32,
+        /// The entries.
+        entries: Bounded<RosterEntry, 16>,
+    }
+}
+
+layout! {
+    /// Asks for, or announces, the bulk transfer of one cut: view, G and ledger of one index (R24).
+    Snapshot {
+        /// 0 request, 1 offer, 2 refused for now.
+        op: u8,
+        /// Zero.
+        pad: Pad<3>,
+        /// View in force at the index.
+        view: u32,
+        /// Log index of the cut.
+        index: LogIndex,
+        /// Version of G.
+        version: Version,
+        /// Bytes of the transfer.
+        len_bytes: u64,
+        /// Digest of G.
+        digest: Digest,
+        /// Message of the data plane: handle, sequence.
+        message: u32,
+    }
+}
+
+/// A sideband message.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    missing_docs,
+    reason = "decoded in place; each variant is its body's type"
+)]
+#[non_exhaustive]
+pub enum Message {
+    Probe(Probe),
+    ProbeReply(ProbeReply),
+    Beat(Beat),
+    Ready(Ready),
+    Have(Have),
+    Propose(Propose),
+    Accept(Accept),
+    Commit(Commit),
+    Query(Query),
+    Last(Last),
+    Join(Join),
+    Epoch(Epoch),
+    Leave(Leave),
+    Nack(Nack),
+    ShortBeat(ShortBeat),
+    Shard(Shard),
+    Roster(Roster),
+    /// A decided entry, told to one who asked about a lower index.
+    Decided {
+        index: LogIndex,
+        value: Value,
+    },
+    /// ACCEPT of SEAL, to all.
+    Seal(Accept),
+    Snapshot(Snapshot),
+}
+
+impl Message {
+    /// Type on the wire.
+    #[must_use]
+    pub const fn code(&self) -> u8 {
+        match self {
+            Self::Probe(_) => 1,
+            Self::ProbeReply(_) => 2,
+            Self::Beat(_) => 3,
+            Self::Ready(_) => 4,
+            Self::Have(_) => 5,
+            Self::Propose(_) => 6,
+            Self::Accept(_) => 7,
+            Self::Commit(_) => 8,
+            Self::Query(_) => 9,
+            Self::Last(_) => 10,
+            Self::Join(_) => 11,
+            Self::Epoch(_) => 12,
+            Self::Leave(_) => 13,
+            Self::Nack(_) => 14,
+            Self::ShortBeat(_) => 15,
+            Self::Shard(_) => 18,
+            Self::Roster(_) => 19,
+            Self::Decided { .. } => 20,
+            Self::Seal(_) => 21,
+            Self::Snapshot(_) => 22,
+        }
+    }
+
+    pub(super) fn encode_body(&self, writer: &mut Writer<'_>) {
+        match self {
+            Self::Probe(body) => writer.write(body),
+            Self::ProbeReply(body) => writer.write(body),
+            Self::Beat(body) => writer.write(body),
+            Self::Ready(body) => writer.write(body),
+            Self::Have(body) => writer.write(body),
+            Self::Propose(body) => writer.write(body),
+            Self::Accept(body) | Self::Seal(body) => writer.write(body),
+            Self::Commit(body) => writer.write(body),
+            Self::Query(body) => writer.write(body),
+            Self::Last(body) => writer.write(body),
+            Self::Join(body) => writer.write(body),
+            Self::Epoch(body) => writer.write(body),
+            Self::Leave(body) => writer.write(body),
+            Self::Nack(body) => writer.write(body),
+            Self::ShortBeat(body) => writer.write(body),
+            Self::Shard(body) => writer.write(body),
+            Self::Roster(body) => writer.write(body),
+            Self::Decided { index, value } => {
+                writer.write(index);
+                writer.write(value);
+            }
+            Self::Snapshot(body) => writer.write(body),
+        }
+    }
+
+    pub(super) fn decode_body(code: u8, reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(match code {
+            1 => Self::Probe(reader.read()?),
+            2 => Self::ProbeReply(reader.read()?),
+            3 => Self::Beat(reader.read()?),
+            4 => Self::Ready(reader.read()?),
+            5 => Self::Have(reader.read()?),
+            6 => Self::Propose(reader.read()?),
+            7 => Self::Accept(reader.read()?),
+            8 => Self::Commit(reader.read()?),
+            9 => Self::Query(reader.read()?),
+            10 => Self::Last(reader.read()?),
+            11 => Self::Join(reader.read()?),
+            12 => Self::Epoch(reader.read()?),
+            13 => Self::Leave(reader.read()?),
+            14 => Self::Nack(reader.read()?),
+            15 => Self::ShortBeat(reader.read()?),
+            18 => Self::Shard(reader.read()?),
+            19 => Self::Roster(reader.read()?),
+            20 => Self::Decided { index: reader.read()?, value: reader.read()? },
+            21 => Self::Seal(reader.read()?),
+            22 => Self::Snapshot(reader.read()?),
+            _ => return Err(DecodeError::Kind(code)),
+        })
+    }
+}
+
+impl Ready {
+    /// The slot, if its number is in range.
+    #[must_use]
+    pub fn seq(&self) -> Option<SlotSeq> {
+        u32::try_from(self.slot_seq).ok().map(SlotSeq)
+    }
+}
+
+const FRAME_MASK: u64 = (1 << 56) - 1;
