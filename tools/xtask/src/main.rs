@@ -1,2 +1,71 @@
-//! To be written.
-fn main() {}
+//! Shell. Tasks of the workspace: `cargo xtask ci | tidy | base-text | base-model`.
+//!
+//! Knows the tree and the tools around it; knows nothing of plesio's protocols. Every task reads its
+//! own arguments and answers with nothing or with one message that says what to do.
+
+#![forbid(unsafe_code)]
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+mod base_text;
+mod tidy;
+
+const USAGE: &str = "\
+Usage: cargo xtask TASK
+
+Tasks:
+  ci                    run every check of .ci/run
+  tidy                  check the tree against the house rules: length, unsafe, kinds of crate, leftovers
+  base-text --out DIR   extract the text that the demo's base model is trained on (needs apt-get, dpkg-deb)";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let Some((task, rest)) = arguments.split_first() else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    let outcome = match task.as_str() {
+        "ci" => ci(rest),
+        "tidy" => root().and_then(|root| tidy::run(&root, rest)),
+        "base-text" => base_text::run(rest),
+        "help" | "-h" | "--help" => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        other => {
+            eprintln!("xtask: there is no task {other:?}\n\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("xtask {task}: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs `.ci/run`, so that the checks of a change and of the house are the same ones.
+fn ci(arguments: &[String]) -> Result<(), String> {
+    let script = root()?.join(".ci/run");
+    let status = Command::new("bash")
+        .arg(&script)
+        .args(arguments)
+        .status()
+        .map_err(|error| format!("cannot start bash for {}: {error}", script.display()))?;
+    if status.success() { Ok(()) } else { Err(format!("{} ended with {status}", script.display())) }
+}
+
+/// The workspace's root: the nearest folder, from here upwards, whose Cargo.toml holds `[workspace]`.
+fn root() -> Result<PathBuf, String> {
+    let here = std::env::current_dir().map_err(|error| format!("no current directory: {error}"))?;
+    here.ancestors()
+        .find(|folder| {
+            std::fs::read_to_string(folder.join("Cargo.toml"))
+                .is_ok_and(|manifest| manifest.lines().any(|line| line.trim() == "[workspace]"))
+        })
+        .map(PathBuf::from)
+        .ok_or_else(|| format!("no workspace at {} or above; run it inside the tree", here.display()))
+}
