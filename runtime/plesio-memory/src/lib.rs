@@ -1,1 +1,26 @@
-//! To be written.
+//! Unsafe core. The memory that tensor bytes live in: one sealed arena per node, laid out at start, and the elastic
+//! ring between the worker that computes and the node that sends.
+//!
+//! Everything above passes a [`Span`](plesio_wire::Span). Who may touch the bytes is decided per region by an access
+//! word: idle, shared by readers, or exclusive to one lease. A conflicting access is a typed error, never a race.
+//!
+//! Unsafe sits in `backing.rs` (mapping, locking, the test heap), `arena.rs` (slices under the access word) and
+//! `ring/header.rs` (the atomic slot header).
+#![deny(unsafe_code)]
+
+mod arena;
+mod backing;
+mod error;
+mod lease;
+mod plan;
+mod ring;
+
+pub use arena::Arena;
+pub use backing::{ArenaReport, Lock};
+pub use error::{AccessError, ArenaError, RingError};
+pub use lease::{Filling, InFlight, Lease, Shared};
+pub use plan::{ArenaPlan, PAGE_BYTES, RingPlan};
+pub use ring::{
+    Announced, Consumer, CutMeta, CutOutcome, ELEMENT_MAX, ELEMENT_MIN, Fate, Occupancy, Producer,
+    RingCounters, SlotInfo, SlotState, ring,
+};

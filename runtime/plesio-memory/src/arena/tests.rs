@@ -1,0 +1,172 @@
+//! The real mapping where the kernel matters, the heap where only the rules do.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
+use nix::sys::resource::{Resource, getrlimit};
+use nix::unistd::ftruncate;
+
+use super::*;
+use crate::Lock;
+
+fn plan() -> ArenaPlan {
+    let mut plan = ArenaPlan::new("plesio-test", 1 << 20);
+    plan.push(10_000);
+    plan.push(64);
+    plan
+}
+
+fn span(region: u16, offset_bytes: u32, len_bytes: u32) -> Span {
+    Span { region, offset_bytes, len_bytes }
+}
+
+#[test]
+fn bytes_come_back_as_written() {
+    for arena in [Arena::heap(&plan()).unwrap(), Arena::map(&plan()).unwrap().0] {
+        let mut into = [1; 5];
+        arena.read(span(0, 9_995, 5), &mut into).unwrap();
+        assert_eq!(into, [0; 5], "memory is zeroed at start");
+        arena.write(span(0, 9_995, 5), b"hello").unwrap();
+        arena.read(span(0, 9_995, 5), &mut into).unwrap();
+        assert_eq!(&into, b"hello");
+        let first = arena.pointer(span(0, 0, 1)).unwrap().as_ptr() as usize;
+        let second = arena.pointer(span(1, 0, 1)).unwrap().as_ptr() as usize;
+        assert_eq!(first % 4096, 0);
+        assert_eq!(second - first, 12_288, "regions start on pages");
+    }
+}
+
+#[test]
+fn no_span_leaves_its_region() {
+    let arena = Arena::heap(&plan()).unwrap();
+    for bad in [
+        span(2, 0, 1),
+        span(0, 9_996, 5),
+        span(0, 10_001, 0),
+        span(0, u32::MAX, u32::MAX),
+        span(1, 64, 1),
+        span(1, 1, u32::MAX),
+    ] {
+        assert_eq!(arena.pointer(bad), Err(AccessError::Range), "{bad:?}");
+        assert_eq!(arena.share(bad).unwrap_err(), AccessError::Range);
+        assert_eq!(arena.write(bad, &[0; 5]), Err(AccessError::Range));
+    }
+    assert_eq!(arena.write(span(0, 0, 5), &[0; 4]), Err(AccessError::Length));
+    assert_eq!(arena.whole(1), Some(span(1, 0, 64)));
+    assert_eq!(arena.whole(2), None);
+}
+
+#[test]
+fn readers_and_writers_exclude_each_other_per_region() {
+    let arena = Arena::heap(&plan()).unwrap();
+    let first = arena.share(span(0, 0, 8)).unwrap();
+    let second = arena.share(span(0, 4, 8)).unwrap();
+    assert_eq!(arena.write(span(0, 5_000, 1), &[1]), Err(AccessError::Busy));
+    arena.write(span(1, 0, 1), &[1]).unwrap();
+    drop((first, second));
+    let mut lease = arena.lease(0).unwrap();
+    lease.as_i32_mut()[1] = -7;
+    assert_eq!(arena.share(span(0, 0, 8)).unwrap_err(), AccessError::Busy);
+    assert_eq!(arena.lease(0).unwrap_err(), AccessError::Busy);
+    let in_flight = lease.launch();
+    let reader = arena.share(in_flight.span()).unwrap();
+    assert_eq!(reader.as_i32()[..2], [0, -7]);
+    let in_flight = in_flight.complete().unwrap_err();
+    drop(reader);
+    drop(in_flight.complete().unwrap());
+    assert_eq!(arena.lease(0).unwrap().as_i64().len(), 1_250);
+}
+
+#[test]
+fn a_plan_is_refused_before_anything_is_allocated() {
+    let empty = ArenaPlan::new("plesio-test", 1 << 20);
+    assert!(matches!(Arena::heap(&empty), Err(ArenaError::Plan { .. })));
+    let mut zero = plan();
+    zero.push(0);
+    assert!(matches!(Arena::heap(&zero), Err(ArenaError::Plan { .. })));
+    let mut dear = plan();
+    dear.push(1 << 20);
+    let error = Arena::heap(&dear).unwrap_err();
+    assert!(
+        matches!(error, ArenaError::Budget { needed_bytes: 1_064_960, budget_bytes: 1_048_576 }),
+        "{error}"
+    );
+    let mut many = ArenaPlan::new("plesio-test", usize::MAX);
+    for _ in 0..65_536 {
+        many.push(1);
+    }
+    assert!(matches!(Arena::heap(&many), Err(ArenaError::Plan { .. })));
+}
+
+#[test]
+fn the_file_cannot_shrink_grow_or_be_unsealed() {
+    let (arena, report) = Arena::map(&plan()).unwrap();
+    let file = arena.file().expect("mapped arenas have a file");
+    let seals = SealFlag::from_bits_retain(fcntl(file, FcntlArg::F_GET_SEALS).unwrap());
+    assert!(seals.contains(SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL));
+    assert!(ftruncate(file, 0).is_err());
+    assert!(fallocate(file, FallocateFlags::empty(), 0, 1 << 20).is_err());
+    assert!(fcntl(file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_WRITE)).is_err());
+    assert_eq!(report.mapped_bytes, 16_384);
+    assert!(!report.lines.is_empty());
+}
+
+#[test]
+fn too_much_is_an_error_and_not_a_signal() {
+    let mut plan = ArenaPlan::new("plesio-test", usize::MAX);
+    for _ in 0..40_000 {
+        plan.push(u32::MAX as usize);
+    }
+    // 160 TiB: more than any machine this runs on has.
+    let Err(ArenaError::Memory { needed_bytes, available_bytes }) = Arena::map(&plan) else {
+        panic!("160 TiB were granted");
+    };
+    assert!(needed_bytes > available_bytes && available_bytes > 0);
+}
+
+/// The lock ladder as an unprivileged user sees it: this test runs itself again with RLIMIT_MEMLOCK 0 and 16 KiB, as
+/// nobody when it is root (root ignores the limit).
+#[test]
+fn a_small_memlock_limit_only_costs_the_lock() {
+    const CHILD: &str = "arena::tests::the_ladder_under_the_limit_at_hand";
+    for limit_kib in ["0", "16"] {
+        let mut shell = Command::new("sh");
+        let program = std::env::current_exe().unwrap();
+        shell
+            .arg("-c")
+            .arg(format!("ulimit -l {limit_kib}; exec \"$0\" --exact {CHILD} --nocapture"))
+            .arg(program);
+        if fs::metadata("/proc/self").unwrap().uid() == 0 {
+            shell.uid(65_534).gid(65_534).current_dir("/");
+        }
+        let output = shell.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if !output.status.success() && text.is_empty() {
+            println!("skipped: the test binary cannot be run by nobody: {output:?}");
+            return;
+        }
+        assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+        let expected = if limit_kib == "0" { "lock Nothing" } else { "lock Some" };
+        assert!(text.contains(expected), "limit {limit_kib}: {text}");
+    }
+}
+
+/// What the ladder promises under whatever limit holds; the test above runs it under small ones.
+#[test]
+fn the_ladder_under_the_limit_at_hand() {
+    let mut plan = ArenaPlan::new("plesio-test", 1 << 20);
+    plan.push(4_096);
+    plan.push(1 << 19);
+    let (arena, report) = Arena::map(&plan).unwrap();
+    arena.write(span(1, 0, 4), b"used").unwrap();
+    println!("lock {:?} of {} bytes", report.lock, report.locked_bytes);
+    let (soft, _) = getrlimit(Resource::RLIMIT_MEMLOCK).unwrap();
+    match report.lock {
+        Lock::All => assert_eq!(report.locked_bytes, report.mapped_bytes),
+        Lock::Some { regions } => assert!(regions > 0 && report.locked_bytes <= soft),
+        Lock::Nothing => assert_eq!(report.locked_bytes, 0),
+    }
+}
