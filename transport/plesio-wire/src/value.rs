@@ -97,7 +97,6 @@ impl View {
 
 /// One entry of the log.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "decoded in place, without allocation")]
 pub enum Value {
     /// Opens a version.
     Manifest(Manifest),

@@ -1,0 +1,521 @@
+//! The schedule of one node: which spans go to whom, which windows are open for whom, what to sum when.
+//!
+//! Knows: the view in force, this node's own announced slots, which ranges of others' slots it holds, the open
+//! version. Does not know: bytes, sockets, ballots. Invariant: a result shard counts only in the context that is
+//! open, and a range is summed only when every listed contribution to it is held.
+//!
+//! ```text
+//!  handle_cut ----> Send(range j of slot b, to owner j)          owner: Post(window) -> received -> Held
+//!  handle_open ---> all listed held? -> Sum -> handle_summed ---> Send(sum, to all)
+//!  received(sum j) -> Shard{j}  ...  all shards -> the agreement is told by Shard, one by one
+//! ```
+
+use crate::regions::Regions;
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+use plesio_wire::data::MessageId;
+use plesio_wire::value::Manifest;
+use plesio_wire::{LogIndex, MemberIndex, MemberSet, NodeKey, SlotSeq, Span};
+
+/// Handle of owner j's summed range: this plus j.
+pub const HANDLE_RESULT: u16 = 0x100;
+/// Handle of a snapshot.
+pub const HANDLE_SNAPSHOT: u16 = 0x200;
+
+/// A sum to be computed: `out[e] = sum of weight * input[e]`, inputs in member order.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Sum {
+    /// Context the result belongs to.
+    pub context: LogIndex,
+    /// Contributions: i32 elements.
+    pub inputs: Vec<Span>,
+    /// Q0.24 weight of each.
+    pub weights: Vec<u32>,
+    /// Where the i64 result goes.
+    pub out: Span,
+}
+
+/// What the exchange wants done, in order.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Action {
+    /// Send `span` to a peer as one message.
+    Send {
+        /// Receiver.
+        to: NodeKey,
+        /// Message.
+        message: MessageId,
+        /// Payload; stays as it is until aborted or delivered.
+        span: Span,
+    },
+    /// Stop sending: the span is about to change.
+    Abort {
+        /// Receiver.
+        to: NodeKey,
+        /// Message.
+        message: MessageId,
+    },
+    /// Accept a message from a peer into `span`.
+    Post {
+        /// Sender.
+        from: NodeKey,
+        /// Handle.
+        handle: u16,
+        /// Only this sequence; `None` accepts whatever is newer than the last.
+        sequence: Option<u16>,
+        /// Where it goes.
+        span: Span,
+    },
+    /// Accept nothing more on a handle.
+    Withdraw {
+        /// Sender.
+        from: NodeKey,
+        /// Handle.
+        handle: u16,
+    },
+    /// This node holds its range of that slot.
+    Held {
+        /// Contributor.
+        contributor: NodeKey,
+        /// Slot.
+        seq: SlotSeq,
+        /// Where it lies.
+        span: Span,
+    },
+    /// Compute, then call [`Exchange::handle_summed`].
+    Sum(Sum),
+    /// A summed range of the open context is here.
+    Shard {
+        /// Context.
+        context: LogIndex,
+        /// Owner, index in the view in force.
+        owner: MemberIndex,
+    },
+}
+
+#[derive(Clone, Copy, Debug)]
+struct OwnSlot {
+    index: u8,
+    seq: SlotSeq,
+}
+
+#[derive(Clone, Debug)]
+struct Open {
+    context: LogIndex,
+    manifest: Manifest,
+    shards: MemberSet,
+    turn: bool,
+    summing: bool,
+}
+
+/// The schedule machine; see the module.
+#[derive(Debug)]
+pub struct Exchange {
+    regions: Regions,
+    me: NodeKey,
+    members: Vec<NodeKey>,
+    observers: Vec<NodeKey>,
+    own: Vec<OwnSlot>,
+    /// Newest complete contribution per (contributor, ring slot).
+    held: BTreeMap<(NodeKey, u8), SlotSeq>,
+    /// Highest slot number seen of a contributor: extends the 16 bits that a message carries.
+    newest: BTreeMap<NodeKey, SlotSeq>,
+    /// Contributions that came before any READY said which 65,536 slots they are of.
+    unresolved: BTreeMap<(NodeKey, u8), u16>,
+    open: Option<Open>,
+    turn: bool,
+    /// Summed ranges still on their way, by turn.
+    sent: [Vec<(NodeKey, MessageId)>; 2],
+    actions: VecDeque<Action>,
+}
+
+impl Exchange {
+    /// A node outside every view.
+    #[must_use]
+    pub fn new(me: NodeKey, regions: Regions) -> Self {
+        Self {
+            regions,
+            me,
+            members: Vec::new(),
+            observers: Vec::new(),
+            own: Vec::new(),
+            held: BTreeMap::new(),
+            newest: BTreeMap::new(),
+            unresolved: BTreeMap::new(),
+            open: None,
+            turn: false,
+            sent: [Vec::new(), Vec::new()],
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// A view is in force: ranges change, so what was held is void and own slots go to their new owners.
+    pub fn handle_view(&mut self, members: &[NodeKey]) {
+        for slot in self.own.clone() {
+            self.abort_slot(slot);
+        }
+        for &member in &self.members {
+            for handle in 0..u16::from(self.regions.depth) {
+                self.actions.push_back(Action::Withdraw { from: member, handle });
+            }
+        }
+        self.close();
+        self.members = members.to_vec();
+        self.observers.retain(|observer| !members.contains(observer));
+        self.held.clear();
+        self.unresolved.clear();
+        self.newest.retain(|key, _| members.contains(key));
+        if let Some(me) = self.my_index() {
+            for (contributor, &from) in members.iter().enumerate() {
+                if from == self.me {
+                    continue;
+                }
+                for slot in 0..self.regions.depth {
+                    let span = self.regions.window(slot, members.len(), me, contributor);
+                    if span.len_bytes > 0 {
+                        self.actions.push_back(Action::Post {
+                            from,
+                            handle: u16::from(slot),
+                            sequence: None,
+                            span,
+                        });
+                    }
+                }
+            }
+        }
+        for slot in self.own.clone() {
+            self.send_slot(slot);
+        }
+    }
+
+    /// Nodes that follow without a seat: they get the summed ranges too.
+    pub fn handle_observers(&mut self, observers: &[NodeKey]) {
+        let added: Vec<NodeKey> =
+            observers.iter().copied().filter(|key| !self.observers.contains(key)).collect();
+        self.observers = observers.to_vec();
+        if let (Some(open), Some(me)) = (self.open.clone(), self.my_index())
+            && open.shards.contains(me as MemberIndex)
+        {
+            for to in added {
+                self.send_result(to, &open, me as MemberIndex);
+            }
+        }
+    }
+
+    /// A connection to `peer` is new: everything it may need from this node is sent again, its windows opened.
+    pub fn handle_peer(&mut self, peer: NodeKey) {
+        let Some(contributor) = self.members.iter().position(|key| *key == peer) else { return };
+        if let Some(me) = self.my_index() {
+            for slot in 0..self.regions.depth {
+                let span = self.regions.window(slot, self.members.len(), me, contributor);
+                if span.len_bytes > 0 {
+                    self.actions.push_back(Action::Post {
+                        from: peer,
+                        handle: u16::from(slot),
+                        sequence: None,
+                        span,
+                    });
+                }
+            }
+        }
+        for slot in self.own.clone() {
+            self.send_part(slot, contributor);
+        }
+        if let Some(open) = self.open.clone() {
+            self.post_results(&open, peer);
+            if let Some(me) = self.my_index()
+                && open.shards.contains(me as MemberIndex)
+            {
+                self.send_result(peer, &open, me as MemberIndex);
+            }
+        }
+    }
+
+    /// An own slot is announced: its content is frozen.
+    pub fn handle_cut(&mut self, index: u8, seq: SlotSeq) {
+        let slot = OwnSlot { index, seq };
+        self.own.push(slot);
+        if self.my_index().is_some() {
+            self.send_slot(slot);
+        }
+    }
+
+    /// An own slot is released or folded: nothing of it may be sent any more.
+    pub fn handle_done(&mut self, seq: SlotSeq) {
+        if let Some(at) = self.own.iter().position(|slot| slot.seq == seq) {
+            let slot = self.own.remove(at);
+            self.abort_slot(slot);
+        }
+    }
+
+    /// A message of `from` is complete in its window; `len_bytes` is its true length.
+    pub fn handle_received(&mut self, from: NodeKey, message: MessageId, len_bytes: u32) {
+        if message.handle >= HANDLE_RESULT {
+            self.handle_result(from, message, len_bytes);
+        } else if let Ok(slot) = u8::try_from(message.handle)
+            && slot < self.regions.depth
+        {
+            self.handle_contribution(from, slot, message.sequence, len_bytes);
+        }
+    }
+
+    /// READY of a member: its slot numbers are at least this high.
+    pub fn handle_ready(&mut self, from: NodeKey, seq: SlotSeq) {
+        if !self.members.contains(&from) {
+            return;
+        }
+        let newest = self.newest.entry(from).or_insert(seq);
+        *newest = (*newest).max(seq);
+        for slot in 0..self.regions.depth {
+            if let Some(sequence) = self.unresolved.remove(&(from, slot)) {
+                self.hold(from, slot, sequence);
+            }
+        }
+    }
+
+    /// A manifest is decided, or what is left of one in a new context: sum what this node owns.
+    pub fn handle_open(&mut self, context: LogIndex, manifest: &Manifest) {
+        self.close();
+        self.turn = !self.turn;
+        for (to, message) in core::mem::take(&mut self.sent[usize::from(self.turn)]) {
+            self.actions.push_back(Action::Abort { to, message });
+        }
+        let open =
+            Open { context, manifest: *manifest, shards: MemberSet::EMPTY, turn: self.turn, summing: false };
+        for peer in self.members.clone() {
+            if peer != self.me {
+                self.post_results(&open, peer);
+            }
+        }
+        self.open = Some(open);
+        // A member that owns no element (fewer elements than members) has nothing to wait for.
+        for owner in 0..self.members.len() {
+            if self.regions.result(self.members.len(), owner).len_bytes == 0 {
+                self.shard(owner as MemberIndex);
+            }
+        }
+        self.sum_if_ready();
+    }
+
+    /// The [`Sum`] of `context` is computed: everybody gets it.
+    pub fn handle_summed(&mut self, context: LogIndex) {
+        let Some(me) = self.my_index() else { return };
+        let me = me as MemberIndex;
+        if !self.open.as_ref().is_some_and(|open| open.context == context && open.summing) {
+            return;
+        }
+        self.shard(me);
+        let open = self.open.clone().expect("checked above");
+        let mine = usize::from(me);
+        let order: Vec<NodeKey> =
+            (1..self.members.len()).map(|step| self.members[(mine + step) % self.members.len()]).collect();
+        for to in order.into_iter().chain(self.observers.clone()) {
+            self.send_result(to, &open, me);
+        }
+    }
+
+    /// Sends shards of the open context to one that lacks them (R17).
+    pub fn handle_serve(&mut self, to: NodeKey, shards: MemberSet) {
+        let Some(open) = self.open.clone() else { return };
+        for owner in shards.and(open.shards).iter() {
+            self.send_result(to, &open, owner);
+        }
+    }
+
+    /// The open version is final or abandoned: its results are no longer accepted.
+    pub fn handle_sealed(&mut self) {
+        self.close();
+    }
+
+    /// Where the summed ranges of the open version lie, by owner, once all are here.
+    #[must_use]
+    pub fn results(&self) -> Option<Vec<Span>> {
+        let open = self.open.as_ref()?;
+        let n = self.members.len();
+        (open.shards == MemberSet::first(n))
+            .then(|| (0..n).map(|owner| self.result_span(open, owner)).collect())
+    }
+
+    /// What to do next.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    fn my_index(&self) -> Option<usize> {
+        self.members.iter().position(|key| *key == self.me)
+    }
+
+    fn close(&mut self) {
+        if let Some(open) = self.open.take() {
+            for &from in self.members.iter().filter(|key| **key != self.me) {
+                for owner in 0..self.members.len() as u16 {
+                    self.actions.push_back(Action::Withdraw { from, handle: HANDLE_RESULT + owner });
+                }
+            }
+            self.turn = open.turn;
+        }
+    }
+
+    fn handle_contribution(&mut self, from: NodeKey, slot: u8, sequence: u16, len_bytes: u32) {
+        let (Some(me), Some(contributor)) =
+            (self.my_index(), self.members.iter().position(|key| *key == from))
+        else {
+            return;
+        };
+        let span = self.regions.window(slot, self.members.len(), me, contributor);
+        // The next slot in this window comes only after this one is final or folded on proof, so it may overwrite.
+        self.actions.push_back(Action::Post { from, handle: u16::from(slot), sequence: None, span });
+        if len_bytes != span.len_bytes {
+            return;
+        }
+        if self.newest.contains_key(&from) {
+            self.hold(from, slot, sequence);
+        } else {
+            self.unresolved.insert((from, slot), sequence);
+        }
+    }
+
+    /// This node's range of `from`'s slot in ring place `slot` is complete.
+    fn hold(&mut self, from: NodeKey, slot: u8, sequence: u16) {
+        let (Some(me), Some(contributor), Some(newest)) =
+            (self.my_index(), self.members.iter().position(|key| *key == from), self.newest.get_mut(&from))
+        else {
+            return;
+        };
+        let seq = extend(*newest, sequence);
+        *newest = (*newest).max(seq);
+        self.held.insert((from, slot), seq);
+        let span = self.regions.window(slot, self.members.len(), me, contributor);
+        self.actions.push_back(Action::Held { contributor: from, seq, span });
+        self.sum_if_ready();
+    }
+
+    fn handle_result(&mut self, from: NodeKey, message: MessageId, len_bytes: u32) {
+        let owner = message.handle - HANDLE_RESULT;
+        let Some(open) = &self.open else { return };
+        if usize::from(owner) >= self.members.len()
+            || message.sequence != open.context.0 as u16
+            || open.shards.contains(owner)
+        {
+            return;
+        }
+        if len_bytes != self.result_span(open, usize::from(owner)).len_bytes {
+            return;
+        }
+        let _ = from;
+        self.shard(owner);
+    }
+
+    fn shard(&mut self, owner: MemberIndex) {
+        let Some(open) = &mut self.open else { return };
+        if open.shards.contains(owner) {
+            return;
+        }
+        open.shards.insert(owner);
+        self.actions.push_back(Action::Shard { context: open.context, owner });
+        for &from in self.members.iter().filter(|key| **key != self.me) {
+            self.actions.push_back(Action::Withdraw { from, handle: HANDLE_RESULT + owner });
+        }
+    }
+
+    fn sum_if_ready(&mut self) {
+        let Some(me) = self.my_index() else { return };
+        let n = self.members.len();
+        let Some(open) = &self.open else { return };
+        if open.summing || open.shards.contains(me as MemberIndex) {
+            return;
+        }
+        let mut inputs = Vec::with_capacity(open.manifest.entries.len());
+        for entry in open.manifest.entries.iter() {
+            let Some(&contributor) = self.members.get(usize::from(entry.member)) else { return };
+            let seq = SlotSeq(entry.slot_seq);
+            let span = if contributor == self.me {
+                let own = self.own.iter().find(|slot| slot.seq == seq);
+                own.map(|slot| self.regions.slot_part(slot.index, n, me))
+            } else {
+                let slot =
+                    (0..self.regions.depth).find(|slot| self.held.get(&(contributor, *slot)) == Some(&seq));
+                slot.map(|slot| self.regions.window(slot, n, me, usize::from(entry.member)))
+            };
+            let Some(span) = span else { return };
+            inputs.push(span);
+        }
+        let weights = open.manifest.entries.iter().map(|entry| entry.weight).collect();
+        let sum = Sum { context: open.context, inputs, weights, out: self.regions.sum(n, me, open.turn) };
+        self.actions.push_back(Action::Sum(sum));
+        self.open.as_mut().expect("is open").summing = true;
+    }
+
+    fn result_span(&self, open: &Open, owner: usize) -> Span {
+        let n = self.members.len();
+        if self.my_index() == Some(owner) {
+            self.regions.sum(n, owner, open.turn)
+        } else {
+            self.regions.result(n, owner)
+        }
+    }
+
+    fn post_results(&mut self, open: &Open, from: NodeKey) {
+        for owner in 0..self.members.len() as u16 {
+            let span = self.result_span(open, usize::from(owner));
+            if self.my_index() == Some(usize::from(owner))
+                || open.shards.contains(owner)
+                || span.len_bytes == 0
+            {
+                continue;
+            }
+            let sequence = Some(open.context.0 as u16);
+            self.actions.push_back(Action::Post { from, handle: HANDLE_RESULT + owner, sequence, span });
+        }
+    }
+
+    fn send_result(&mut self, to: NodeKey, open: &Open, owner: MemberIndex) {
+        let span = self.result_span(open, usize::from(owner));
+        if to == self.me || span.len_bytes == 0 {
+            return;
+        }
+        let message = MessageId { handle: HANDLE_RESULT + owner, sequence: open.context.0 as u16 };
+        self.sent[usize::from(open.turn)].push((to, message));
+        self.actions.push_back(Action::Send { to, message, span });
+    }
+
+    fn send_slot(&mut self, slot: OwnSlot) {
+        let n = self.members.len();
+        if let Some(me) = self.my_index() {
+            // Node i starts with shard i+1, so that no owner is everybody's first.
+            for step in 1..n {
+                self.send_part(slot, (me + step) % n);
+            }
+            self.actions.push_back(Action::Held {
+                contributor: self.me,
+                seq: slot.seq,
+                span: self.regions.slot_part(slot.index, n, me),
+            });
+        }
+    }
+
+    fn send_part(&mut self, slot: OwnSlot, owner: usize) {
+        let span = self.regions.slot_part(slot.index, self.members.len(), owner);
+        if span.len_bytes == 0 || self.my_index().is_none() {
+            return;
+        }
+        let message = MessageId { handle: u16::from(slot.index), sequence: slot.seq.0 as u16 };
+        self.actions.push_back(Action::Send { to: self.members[owner], message, span });
+    }
+
+    fn abort_slot(&mut self, slot: OwnSlot) {
+        let message = MessageId { handle: u16::from(slot.index), sequence: slot.seq.0 as u16 };
+        for &to in self.members.iter().filter(|key| **key != self.me) {
+            self.actions.push_back(Action::Abort { to, message });
+        }
+    }
+}
+
+/// The slot number nearest to `near` whose low 16 bits are `low`.
+fn extend(near: SlotSeq, low: u16) -> SlotSeq {
+    let distance = low.wrapping_sub(near.0 as u16) as i16;
+    SlotSeq(near.0.wrapping_add_signed(i32::from(distance)))
+}
+
+#[cfg(test)]
+mod tests;

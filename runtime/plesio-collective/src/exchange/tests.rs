@@ -1,0 +1,258 @@
+//! Several nodes' schedules joined by a perfect link: everybody ends with everybody's sums.
+
+use super::*;
+use alloc::vec;
+use plesio_wire::value::Entry;
+
+const ELEMENTS: u64 = 10;
+
+fn regions() -> Regions {
+    Regions {
+        elements: ELEMENTS,
+        depth: 4,
+        slots: 1,
+        windows: 5,
+        sums: 9,
+        results: 11,
+        snapshot_out: 12,
+        snapshot_in: 13,
+    }
+}
+
+#[derive(Default)]
+struct Seen {
+    held: Vec<(NodeKey, SlotSeq)>,
+    sums: Vec<Sum>,
+    shards: Vec<(LogIndex, MemberIndex)>,
+}
+
+/// A posted window: who may write it, its handle, the only sequence it takes, where it is.
+type Window = (NodeKey, u16, Option<u16>, Span);
+
+struct Mesh {
+    nodes: Vec<Exchange>,
+    keys: Vec<NodeKey>,
+    posts: Vec<Vec<Window>>,
+    seen: Vec<Seen>,
+    /// Sent to a window that was not open yet.
+    early: Vec<(usize, NodeKey, MessageId, Span)>,
+}
+
+impl Mesh {
+    fn new(n: usize) -> Self {
+        let keys: Vec<NodeKey> = (0..n as u64).map(|index| NodeKey(10 + index)).collect();
+        let nodes = keys.iter().map(|key| Exchange::new(*key, regions())).collect();
+        let seen = (0..n).map(|_| Seen::default()).collect();
+        Self { nodes, posts: vec![Vec::new(); n], seen, early: Vec::new(), keys }
+    }
+
+    fn deliver(&mut self, to: usize, from: NodeKey, message: MessageId, span: Span) {
+        let open = self.posts[to].iter().any(|(peer, handle, sequence, window)| {
+            *peer == from
+                && *handle == message.handle
+                && sequence.is_none_or(|sequence| sequence == message.sequence)
+                && window.len_bytes >= span.len_bytes
+        });
+        if open {
+            self.nodes[to].handle_received(from, message, span.len_bytes);
+        } else {
+            self.early.push((to, from, message, span));
+        }
+    }
+
+    fn run(&mut self) {
+        loop {
+            let mut quiet = true;
+            for at in 0..self.nodes.len() {
+                while let Some(action) = self.nodes[at].poll_action() {
+                    quiet = false;
+                    let me = self.keys[at];
+                    match action {
+                        Action::Send { to, message, span } => {
+                            let to = self.keys.iter().position(|key| *key == to).unwrap();
+                            self.deliver(to, me, message, span);
+                        }
+                        Action::Abort { to, message } => {
+                            self.early.retain(|(at, from, early, _)| {
+                                !(self.keys[*at] == to && *from == me && *early == message)
+                            });
+                        }
+                        Action::Post { from, handle, sequence, span } => {
+                            self.posts[at].retain(|post| (post.0, post.1) != (from, handle));
+                            self.posts[at].push((from, handle, sequence, span));
+                        }
+                        Action::Withdraw { from, handle } => {
+                            self.posts[at].retain(|post| (post.0, post.1) != (from, handle));
+                        }
+                        Action::Held { contributor, seq, .. } => self.seen[at].held.push((contributor, seq)),
+                        Action::Sum(sum) => {
+                            let context = sum.context;
+                            self.seen[at].sums.push(sum);
+                            self.nodes[at].handle_summed(context);
+                        }
+                        Action::Shard { context, owner } => self.seen[at].shards.push((context, owner)),
+                    }
+                }
+            }
+            for (to, from, message, span) in core::mem::take(&mut self.early) {
+                self.deliver(to, from, message, span);
+            }
+            if quiet {
+                break;
+            }
+        }
+    }
+
+    fn view(&mut self, members: &[usize]) {
+        let keys: Vec<NodeKey> = members.iter().map(|member| self.keys[*member]).collect();
+        for node in &mut self.nodes {
+            node.handle_view(&keys);
+        }
+    }
+
+    fn ready(&mut self, from: usize, seq: u32) {
+        for node in &mut self.nodes {
+            node.handle_ready(self.keys[from], SlotSeq(seq));
+        }
+    }
+}
+
+fn manifest(entries: &[(u16, u32)]) -> Manifest {
+    let mut manifest = Manifest::default();
+    for (member, slot_seq) in entries {
+        manifest
+            .entries
+            .push(Entry { member: *member, slot_seq: *slot_seq, weight: 1, ..Entry::default() })
+            .unwrap();
+    }
+    manifest
+}
+
+#[test]
+fn a_version_reaches_everybody() {
+    let mut mesh = Mesh::new(3);
+    mesh.view(&[0, 1, 2]);
+    for node in 0..3 {
+        mesh.ready(node, 7);
+        mesh.nodes[node].handle_cut(2, SlotSeq(7));
+    }
+    mesh.run();
+    for seen in &mesh.seen {
+        assert_eq!(seen.held.len(), 3);
+    }
+    for node in 0..3 {
+        mesh.nodes[node].handle_open(LogIndex(4), &manifest(&[(0, 7), (1, 7), (2, 7)]));
+    }
+    mesh.run();
+    for node in 0..3 {
+        let results = mesh.nodes[node].results().expect("all shards are here");
+        assert_eq!(results.iter().map(|span| span.len_bytes).sum::<u32>(), ELEMENTS as u32 * 8);
+        assert_eq!(mesh.seen[node].sums.len(), 1);
+        assert_eq!(mesh.seen[node].sums[0].inputs.len(), 3);
+    }
+}
+
+#[test]
+fn data_before_ready_waits_and_long_lived_numbers_are_extended_right() {
+    let mut mesh = Mesh::new(2);
+    mesh.view(&[0, 1]);
+    mesh.nodes[0].handle_cut(1, SlotSeq(70_000));
+    mesh.run();
+    assert!(mesh.seen[1].held.is_empty());
+    mesh.ready(0, 70_000);
+    mesh.run();
+    assert_eq!(mesh.seen[1].held, [(mesh.keys[0], SlotSeq(70_000))]);
+    assert_eq!(extend(SlotSeq(0x1_FFF0), 3), SlotSeq(0x2_0003));
+    assert_eq!(extend(SlotSeq(0x2_0003), 0xFFF0), SlotSeq(0x1_FFF0));
+}
+
+#[test]
+fn a_removed_owner_moves_its_range_to_the_others_and_the_old_context_is_forgotten() {
+    let mut mesh = Mesh::new(3);
+    mesh.view(&[0, 1, 2]);
+    for node in 0..3 {
+        mesh.ready(node, 1);
+        mesh.nodes[node].handle_cut(0, SlotSeq(1));
+    }
+    mesh.run();
+    // Node 2 dies after the manifest: nobody gets its range.
+    for node in 0..2 {
+        mesh.nodes[node].handle_open(LogIndex(1), &manifest(&[(0, 1), (1, 1), (2, 1)]));
+    }
+    mesh.run();
+    assert_eq!(mesh.nodes[0].results(), None);
+    mesh.view(&[0, 1]);
+    for node in 0..2 {
+        mesh.nodes[node].handle_open(LogIndex(2), &manifest(&[(0, 1), (1, 1)]));
+    }
+    mesh.run();
+    for node in 0..2 {
+        assert_eq!(mesh.nodes[node].results().unwrap().len(), 2);
+        assert_eq!(mesh.seen[node].sums.last().unwrap().context, LogIndex(2));
+    }
+}
+
+#[test]
+fn a_released_slot_is_sent_no_more() {
+    let mut mesh = Mesh::new(2);
+    mesh.view(&[0, 1]);
+    mesh.nodes[0].handle_cut(0, SlotSeq(1));
+    mesh.run();
+    mesh.nodes[0].handle_done(SlotSeq(1));
+    let actions: Vec<Action> = core::iter::from_fn(|| mesh.nodes[0].poll_action()).collect();
+    let message = MessageId { handle: 0, sequence: 1 };
+    assert_eq!(actions, [Action::Abort { to: mesh.keys[1], message }]);
+    mesh.view(&[0, 1]);
+    mesh.run();
+    assert_eq!(mesh.seen[1].held.len(), 0);
+}
+
+#[test]
+fn wrong_lengths_and_unknown_handles_change_nothing() {
+    let mut mesh = Mesh::new(2);
+    mesh.view(&[0, 1]);
+    mesh.run();
+    mesh.ready(0, 1);
+    let (zero, stranger) = (mesh.keys[0], NodeKey(99));
+    let node = &mut mesh.nodes[1];
+    for handle in
+        [0, 3, 4, 9, HANDLE_RESULT, HANDLE_RESULT + 1, HANDLE_RESULT + 40, HANDLE_SNAPSHOT, u16::MAX]
+    {
+        for len_bytes in [0, 1, 19, 21, u32::MAX] {
+            node.handle_received(zero, MessageId { handle, sequence: 1 }, len_bytes);
+            node.handle_received(stranger, MessageId { handle, sequence: 1 }, len_bytes);
+        }
+    }
+    mesh.run();
+    assert!(mesh.seen[1].held.is_empty() && mesh.seen[1].shards.is_empty());
+}
+
+#[test]
+fn one_alone_needs_nobody() {
+    let mut mesh = Mesh::new(1);
+    mesh.view(&[0]);
+    mesh.ready(0, 1);
+    mesh.nodes[0].handle_cut(3, SlotSeq(1));
+    mesh.nodes[0].handle_open(LogIndex(1), &manifest(&[(0, 1)]));
+    mesh.run();
+    assert_eq!(mesh.nodes[0].results().unwrap().len(), 1);
+}
+
+#[test]
+fn an_observer_follows() {
+    let mut mesh = Mesh::new(3);
+    mesh.view(&[0, 1]);
+    mesh.run();
+    let observer = mesh.keys[2];
+    for node in 0..2 {
+        mesh.nodes[node].handle_observers(&[observer]);
+        mesh.ready(node, 1);
+        mesh.nodes[node].handle_cut(0, SlotSeq(1));
+    }
+    mesh.run();
+    for node in 0..3 {
+        mesh.nodes[node].handle_open(LogIndex(1), &manifest(&[(0, 1), (1, 1)]));
+    }
+    mesh.run();
+    assert!(mesh.nodes[2].results().is_some());
+}
