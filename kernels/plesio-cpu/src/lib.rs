@@ -1,1 +1,15 @@
-//! To be written.
+//! Unsafe core. The kernels on the CPU: AVX-512, AVX2 or NEON by what the machine has, else the reference.
+//!
+//! Knows: which instruction sets there are and how to enter code compiled for them. Does not know: what a
+//! kernel computes; the bodies are those of `plesio-kernels`, compiled once per instruction set with the
+//! hardware's fused multiply-add. Invariant: every level gives the reference's bits (base products excepted).
+//!
+//! Unsafe lives in `dispatch.rs` (entering code for a detected instruction set) and `matmul.rs` (the base
+//! product's library takes pointers).
+
+mod dispatch;
+mod level;
+mod matmul;
+
+pub use dispatch::Cpu;
+pub use level::Level;

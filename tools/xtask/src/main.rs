@@ -8,6 +8,7 @@
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
+mod base_model;
 mod base_text;
 mod tidy;
 
@@ -17,7 +18,8 @@ Usage: cargo xtask TASK
 Tasks:
   ci                    run every check of .ci/run
   tidy                  check the tree against the house rules: length, unsafe, kinds of crate, leftovers
-  base-text --out DIR   extract the text that the demo's base model is trained on (needs apt-get, dpkg-deb)";
+  base-text --out DIR   extract the text that the demo's base model is trained on (needs apt-get, dpkg-deb)
+  base-model --out DIR --text FILE...   train the demo's base model from a seed, and write it with its recipe";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
     let outcome = match task.as_str() {
         "ci" => ci(rest),
         "tidy" => root().and_then(|root| tidy::run(&root, rest)),
+        "base-model" => base_model::run(rest),
         "base-text" => base_text::run(rest),
         "help" | "-h" | "--help" => {
             println!("{USAGE}");

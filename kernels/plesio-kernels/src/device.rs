@@ -1,0 +1,118 @@
+//! The seam between the mathematics and the machine that does it.
+//!
+//! Every implementation except of [`Device::matmul`] gives the bits of the scalar reference; the base product
+//! is left to a library and promises only float accuracy.
+
+use crate::error::KernelError;
+use crate::lora::{Gradients, Lora};
+use crate::matrix::{Mat, MatMut};
+use crate::network::Rope;
+use crate::optimiser::{AdamW, AdamWState};
+use crate::slot::{Merged, Quantised, Scale};
+
+/// A machine that runs the kernels: the scalar reference, the CPU's vectors, later an accelerator.
+pub trait Device: Copy + Send + Sync + 'static {
+    /// Short name for reports.
+    fn name(&self) -> &'static str;
+
+    /// `c = a b`, or `c += a b` when `accumulate`.
+    fn matmul(&self, c: MatMut<'_>, a: Mat<'_>, b: Mat<'_>, accumulate: bool);
+
+    /// See [`crate::vector::dot`].
+    fn dot(&self, x: &[f32], y: &[f32]) -> f32;
+    /// See [`crate::vector::axpy`].
+    fn axpy(&self, alpha: f32, x: &[f32], y: &mut [f32]);
+    /// See [`crate::vector::scale`].
+    fn scale(&self, alpha: f32, x: &mut [f32]);
+
+    /// See [`crate::network::rms_norm`].
+    fn rms_norm(&self, x: &[f32], gain: &[f32], epsilon: f32, y: &mut [f32], inv_rms: &mut [f32]);
+    /// See [`crate::network::rms_norm_backward`].
+    #[expect(clippy::too_many_arguments, reason = "one buffer for each term of the derivative")]
+    fn rms_norm_backward(
+        &self,
+        x: &[f32],
+        gain: &[f32],
+        inv_rms: &[f32],
+        dy: &[f32],
+        dx: &mut [f32],
+        dgain: Option<&mut [f32]>,
+        scratch: &mut [f32],
+    );
+    /// See [`crate::network::rotate`].
+    fn rotate(&self, x: &mut [f32], width: usize, heads: usize, rope: Rope<'_>, inverse: bool);
+    /// See [`crate::network::softmax_causal`].
+    fn softmax_causal(&self, scores: &mut [f32], len: usize, scale: f32);
+    /// See [`crate::network::softmax_causal_backward`].
+    fn softmax_causal_backward(&self, weights: &[f32], gradient: &mut [f32], len: usize, scale: f32);
+    /// See [`crate::network::swiglu`].
+    fn swiglu(&self, gate_up: &[f32], width: usize, out: &mut [f32]);
+    /// See [`crate::network::swiglu_backward`].
+    fn swiglu_backward(&self, gate_up: &[f32], dout: &[f32], width: usize, dgate_up: &mut [f32]);
+    /// See [`crate::network::cross_entropy`].
+    fn cross_entropy(&self, logits: &mut [f32], targets: &[u8], scale: f32) -> f64;
+
+    /// See [`crate::lora::forward`].
+    fn lora_forward(
+        &self,
+        lora: Lora<'_>,
+        x: &[f32],
+        h: &mut [f32],
+        y: &mut [f32],
+    ) -> Result<(), KernelError>;
+    /// See [`crate::lora::backward`].
+    fn lora_backward(
+        &self,
+        lora: Lora<'_>,
+        x: &[f32],
+        g: &[f32],
+        h: &mut [f32],
+        gradients: Gradients<'_>,
+    ) -> Result<(), KernelError>;
+    /// See [`crate::lora::fold_into`].
+    fn lora_fold(&self, lora: Lora<'_>, weights: &[f32], merged: &mut [f32]) -> Result<(), KernelError>;
+
+    /// See [`crate::optimiser::adamw`].
+    fn adamw(
+        &self,
+        settings: AdamW,
+        state: AdamWState<'_>,
+        gradient_scale: f32,
+        gradient: &[f32],
+        params: &mut [f32],
+    );
+
+    /// See [`crate::slot::quantise`].
+    fn quantise(
+        &self,
+        update: &[f32],
+        residue: &mut [f32],
+        scale: Scale,
+        slot: &mut [i32],
+    ) -> Result<Quantised, KernelError>;
+    /// See [`crate::slot::quantise_residue`].
+    fn quantise_residue(
+        &self,
+        residue: &mut [f32],
+        scale: Scale,
+        slot: &mut [i32],
+    ) -> Result<Quantised, KernelError>;
+    /// See [`crate::slot::dequantise`].
+    fn dequantise(&self, slot: &[i32], scale: Scale, out: &mut [f32]) -> Result<(), KernelError>;
+    /// See [`crate::slot::slot_sum`].
+    fn slot_sum(&self, weights: &[u32], slots: &[&[i32]], sum: &mut [i64]) -> Result<(), KernelError>;
+    /// See [`crate::slot::apply`].
+    fn apply(&self, master: &mut [i64], sum: &[i64]) -> Result<(), KernelError>;
+    /// See [`crate::slot::commit`].
+    fn commit(&self, weights: &[u32], slots: &[&[i32]], master: &mut [i64]) -> Result<(), KernelError>;
+    /// See [`crate::slot::to_float`].
+    fn to_float(&self, master: &[i64], scale: Scale, out: &mut [f32]) -> Result<(), KernelError>;
+    /// See [`crate::slot::merge`].
+    fn merge(
+        &self,
+        into: &mut [i32],
+        from: &[i32],
+        scale: Scale,
+        residue: &mut [f32],
+    ) -> Result<Merged, KernelError>;
+}

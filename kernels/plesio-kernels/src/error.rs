@@ -1,0 +1,84 @@
+//! What a kernel can refuse. A refused call has written nothing, except where a variant says otherwise.
+
+use core::fmt;
+
+/// Why a kernel refused its input.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum KernelError {
+    /// Two buffers of one call disagree in length; nothing was written.
+    Length {
+        /// Which buffer.
+        what: &'static str,
+        /// The length the others ask for, in elements.
+        expected: usize,
+        /// The length it has, in elements.
+        found: usize,
+    },
+    /// A NaN or an infinity; nothing was written. Discard the slot and rebuild the working copy.
+    NonFinite {
+        /// Which buffer.
+        what: &'static str,
+        /// The first such element.
+        element: usize,
+    },
+    /// The 64-bit master state would overflow; the elements are saturated and the mesh must halt.
+    Overflow {
+        /// The first such element.
+        element: usize,
+    },
+    /// The weights sum to more than the integer sum can hold for any slot; nothing was written.
+    Weights {
+        /// Their sum; at most `i32::MAX` is allowed.
+        sum: u64,
+    },
+    /// A rank of zero or above the smaller side of the layer; nothing was written.
+    Rank {
+        /// The rank asked for.
+        rank: usize,
+        /// The largest rank that fits.
+        rank_max: usize,
+    },
+    /// A scale exponent outside -64..=64.
+    Scale {
+        /// The exponent asked for.
+        exponent: i8,
+    },
+}
+
+impl fmt::Display for KernelError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Length { what, expected, found } => {
+                write!(
+                    f,
+                    "kernel: {what} has {found} elements where {expected} are needed; pass equal ranges"
+                )
+            }
+            Self::NonFinite { what, element } => write!(
+                f,
+                "kernel: {what}[{element}] is NaN or infinite; discard the slot and rebuild from the master state"
+            ),
+            Self::Overflow { element } => {
+                write!(f, "kernel: master element {element} left the 64-bit range; halt the mesh")
+            }
+            Self::Weights { sum } => {
+                write!(f, "kernel: the weights sum to {sum}, above {}; renormalise them to 2^24", i32::MAX)
+            }
+            Self::Rank { rank, rank_max } => {
+                write!(f, "kernel: rank {rank} is not between 1 and {rank_max}; choose one that is")
+            }
+            Self::Scale { exponent } => {
+                write!(f, "kernel: scale exponent {exponent} is not between -64 and 64; the default is 24")
+            }
+        }
+    }
+}
+
+impl core::error::Error for KernelError {}
+
+/// Refuses a buffer whose length is not the one the call needs.
+#[inline]
+pub(crate) fn check_len(what: &'static str, expected: usize, found: usize) -> Result<(), KernelError> {
+    if expected == found { Ok(()) } else { Err(KernelError::Length { what, expected, found }) }
+}

@@ -1,0 +1,288 @@
+//! Fixed-point slots and the 64-bit master state: quantise with error feedback, weighted sum, commit, merge.
+//!
+//! The contract of the commit: a slot element is an i32 with `sx` fraction bits, a weight has 24, the master
+//! has sx + 24 in an i64. Only integers meet here, so the master depends neither on the order of the sum nor
+//! on who computes it.
+
+use crate::error::{KernelError, check_len};
+use crate::vector::first_non_finite;
+
+/// A weight of one: weights have 24 fraction bits.
+pub const WEIGHT_ONE: u32 = 1 << WEIGHT_BITS;
+const WEIGHT_BITS: i32 = 24;
+
+/// Smallest and largest element of a slot.
+const SLOT_MIN: i32 = -(1 << 30);
+const SLOT_MAX: i32 = (1 << 30) - 1;
+
+/// Adding this to a double of magnitude below 2^51 rounds it half to even; the integer is in the low bits.
+const ROUNDER: f64 = 6_755_399_441_055_744.0; // 1.5 * 2^52
+
+/// Elements handled together so that they stay in the first-level cache.
+const BLOCK: usize = 1024;
+
+/// Fraction bits of a slot element.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Scale(i8);
+
+impl Scale {
+    /// 24 fraction bits: updates up to 64 in steps of 6e-8.
+    pub const DEFAULT: Self = Self(24);
+
+    /// Accepts -64..=64, where every power of two involved is a normal double.
+    pub fn new(exponent: i8) -> Result<Self, KernelError> {
+        if (-64..=64).contains(&exponent) { Ok(Self(exponent)) } else { Err(KernelError::Scale { exponent }) }
+    }
+
+    /// The exponent sx.
+    pub fn exponent(self) -> i8 {
+        self.0
+    }
+
+    /// 2^sx.
+    #[inline(always)]
+    fn up(self) -> f64 {
+        power_of_two(i32::from(self.0))
+    }
+
+    /// 2^-sx.
+    #[inline(always)]
+    fn down(self) -> f64 {
+        power_of_two(-i32::from(self.0))
+    }
+}
+
+impl Default for Scale {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// 2^n for -1022..=1023.
+#[inline(always)]
+fn power_of_two(n: i32) -> f64 {
+    f64::from_bits(((n + 1023) as u64) << 52)
+}
+
+/// What a quantisation did.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Quantised {
+    /// Elements that left the slot's range; their excess stays in the residue.
+    pub clamped_elements: u64,
+}
+
+/// What a merge did.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Merged {
+    /// Elements whose sum left the slot's range; their excess went to the residue.
+    pub excess_elements: u64,
+}
+
+/// Quantises one block of real values in place to residues.
+#[inline(always)]
+fn quantise_block(values: &mut [f32], scale: Scale, slot: &mut [i32]) -> u64 {
+    let (up, down) = (scale.up(), scale.down());
+    let mut clamped = 0u32;
+    for (value, slot) in values.iter_mut().zip(slot) {
+        let real = f64::from(*value);
+        let wanted = real * up;
+        let low = if wanted < f64::from(SLOT_MIN) { f64::from(SLOT_MIN) } else { wanted };
+        let held = if low > f64::from(SLOT_MAX) { f64::from(SLOT_MAX) } else { low };
+        clamped += u32::from(held != wanted);
+        let shifted = held + ROUNDER;
+        *slot = shifted.to_bits() as u32 as i32;
+        *value = (real - (shifted - ROUNDER) * down) as f32;
+    }
+    u64::from(clamped)
+}
+
+/// Quantises `residue` itself into `slot` and leaves what the slot could not hold.
+#[inline(always)]
+pub fn quantise_residue(
+    residue: &mut [f32],
+    scale: Scale,
+    slot: &mut [i32],
+) -> Result<Quantised, KernelError> {
+    check_len("slot", residue.len(), slot.len())?;
+    if let Some(element) = first_non_finite(residue) {
+        return Err(KernelError::NonFinite { what: "update", element });
+    }
+    let mut clamped_elements = 0;
+    for (values, slot) in residue.chunks_mut(BLOCK).zip(slot.chunks_mut(BLOCK)) {
+        clamped_elements += quantise_block(values, scale, slot);
+    }
+    Ok(Quantised { clamped_elements })
+}
+
+/// Quantises `update + residue` into `slot`; `residue` keeps the rest. A non-finite sum writes nothing.
+#[inline(always)]
+pub fn quantise(
+    update: &[f32],
+    residue: &mut [f32],
+    scale: Scale,
+    slot: &mut [i32],
+) -> Result<Quantised, KernelError> {
+    check_len("residue", update.len(), residue.len())?;
+    check_len("slot", update.len(), slot.len())?;
+    let mut bad = false;
+    for (&update, &residue) in update.iter().zip(&*residue) {
+        bad |= !(update + residue).is_finite();
+    }
+    if bad {
+        let sums = update.iter().zip(&*residue).map(|(&update, &residue)| update + residue);
+        let element = sums.take_while(|sum| sum.is_finite()).count();
+        return Err(KernelError::NonFinite { what: "update", element });
+    }
+    let mut clamped_elements = 0;
+    let blocks = update.chunks(BLOCK).zip(residue.chunks_mut(BLOCK)).zip(slot.chunks_mut(BLOCK));
+    for ((update, residue), slot) in blocks {
+        for (residue, &update) in residue.iter_mut().zip(update) {
+            *residue += update;
+        }
+        clamped_elements += quantise_block(residue, scale, slot);
+    }
+    Ok(Quantised { clamped_elements })
+}
+
+/// The real values of a slot.
+#[inline(always)]
+pub fn dequantise(slot: &[i32], scale: Scale, out: &mut [f32]) -> Result<(), KernelError> {
+    check_len("out", slot.len(), out.len())?;
+    let down = scale.down();
+    for (out, &slot) in out.iter_mut().zip(slot) {
+        *out = (f64::from(slot) * down) as f32;
+    }
+    Ok(())
+}
+
+/// Checks the shapes and that no sum of any slots under these weights can leave 64 bits.
+#[inline(always)]
+fn check_sum(weights: &[u32], slots: &[&[i32]], len: usize) -> Result<(), KernelError> {
+    check_len("slots", weights.len(), slots.len())?;
+    for slot in slots {
+        check_len("slot", len, slot.len())?;
+    }
+    // |q| <= 2^31 and sum w < 2^31 bound every partial sum by 2^62, whatever a peer sent.
+    let sum = weights.iter().map(|&weight| u64::from(weight)).fold(0, u64::saturating_add);
+    if sum > i32::MAX as u64 { Err(KernelError::Weights { sum }) } else { Ok(()) }
+}
+
+/// `sum = base + w * q` over a block, `base` absent for the first contribution.
+#[inline(always)]
+fn add_weighted(weight: u32, slot: &[i32], sum: &mut [i64]) {
+    // Both factors are sign-extended 32-bit values: one widening multiply each.
+    let weight = weight as i32;
+    for (sum, &slot) in sum.iter_mut().zip(slot) {
+        *sum += i64::from(weight) * i64::from(slot);
+    }
+}
+
+/// `sum[e] = w_0 q_0[e] + w_1 q_1[e] + ...`, exactly.
+#[inline(always)]
+pub fn slot_sum(weights: &[u32], slots: &[&[i32]], sum: &mut [i64]) -> Result<(), KernelError> {
+    check_sum(weights, slots, sum.len())?;
+    for start in (0..sum.len()).step_by(BLOCK) {
+        let end = (start + BLOCK).min(sum.len());
+        sum_block(weights, slots, start, &mut sum[start..end]);
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn sum_block(weights: &[u32], slots: &[&[i32]], start: usize, block: &mut [i64]) {
+    block.fill(0);
+    let end = start + block.len();
+    for (&weight, slot) in weights.iter().zip(slots) {
+        add_weighted(weight, &slot[start..end], block);
+    }
+}
+
+/// `master += sum`, saturating; returns whether any element saturated.
+#[inline(always)]
+fn add_saturating(master: &mut [i64], sum: &[i64]) -> bool {
+    let mut overflow = 0i64;
+    for (master, &sum) in master.iter_mut().zip(sum) {
+        let wrapped = master.wrapping_add(sum);
+        // Negative where both terms have the sign that the result lacks.
+        let excess = (*master ^ wrapped) & (sum ^ wrapped);
+        overflow |= excess;
+        let limit = (*master >> 63) ^ i64::MAX;
+        *master = if excess < 0 { limit } else { wrapped };
+    }
+    overflow < 0
+}
+
+/// `master += sum`. On overflow the element saturates and the whole range is still applied: the error moves
+/// the mesh to HALT, and the master must not be used again.
+#[inline(always)]
+pub fn apply(master: &mut [i64], sum: &[i64]) -> Result<(), KernelError> {
+    check_len("sum", master.len(), sum.len())?;
+    let mut first = None;
+    let blocks = master.chunks_mut(BLOCK).zip(sum.chunks(BLOCK));
+    for (index, (master, sum)) in blocks.enumerate() {
+        if add_saturating(master, sum) {
+            first = first.or(Some(index * BLOCK + saturated_element(master)));
+        }
+    }
+    first.map_or(Ok(()), |element| Err(KernelError::Overflow { element }))
+}
+
+/// `master[e] += w_0 q_0[e] + w_1 q_1[e] + ...` in one pass; overflow as in [`apply`].
+#[inline(always)]
+pub fn commit(weights: &[u32], slots: &[&[i32]], master: &mut [i64]) -> Result<(), KernelError> {
+    check_sum(weights, slots, master.len())?;
+    let mut sum = [0i64; BLOCK];
+    let mut first = None;
+    for (index, master) in master.chunks_mut(BLOCK).enumerate() {
+        let sum = &mut sum[..master.len()];
+        sum_block(weights, slots, index * BLOCK, sum);
+        if add_saturating(master, sum) {
+            first = first.or(Some(index * BLOCK + saturated_element(master)));
+        }
+    }
+    first.map_or(Ok(()), |element| Err(KernelError::Overflow { element }))
+}
+
+/// Where in a block that saturated the first limit value stands.
+fn saturated_element(block: &[i64]) -> usize {
+    block.iter().position(|&value| value == i64::MAX || value == i64::MIN).unwrap_or(0)
+}
+
+/// The real values of the master: `G * 2^-(sx + 24)`.
+#[inline(always)]
+pub fn to_float(master: &[i64], scale: Scale, out: &mut [f32]) -> Result<(), KernelError> {
+    check_len("out", master.len(), out.len())?;
+    let down = power_of_two(-i32::from(scale.exponent()) - WEIGHT_BITS);
+    for (out, &master) in out.iter_mut().zip(master) {
+        *out = (master as f64 * down) as f32;
+    }
+    Ok(())
+}
+
+/// Adds slot `from` to slot `into`. What leaves the slot's range is added to `residue` as a real value.
+#[inline(always)]
+pub fn merge(
+    into: &mut [i32],
+    from: &[i32],
+    scale: Scale,
+    residue: &mut [f32],
+) -> Result<Merged, KernelError> {
+    check_len("from", into.len(), from.len())?;
+    check_len("residue", into.len(), residue.len())?;
+    let down = scale.down();
+    let mut excess_elements = 0;
+    for ((into, &from), residue) in into.iter_mut().zip(from).zip(residue) {
+        let sum = i64::from(*into) + i64::from(from);
+        let held = sum.clamp(i64::from(SLOT_MIN), i64::from(SLOT_MAX));
+        *into = held as i32;
+        let excess = sum - held;
+        if excess != 0 {
+            excess_elements += 1;
+            *residue += (excess as f64 * down) as f32;
+        }
+    }
+    Ok(Merged { excess_elements })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,165 @@
+//! Vectors: the 64-lane reduction that fixes the order of every float sum, and the exponential.
+//!
+//! Element e of a sum is accumulated in lane e mod 64, in rising order of e; then lane l takes lane l + 32,
+//! l + 16, ... l + 1. Four 512-bit, eight 256-bit or sixteen 128-bit registers hold the lanes, and any of them
+//! gives the bits of the plain loop below.
+
+use crate::arithmetic::Arithmetic;
+
+/// Lanes of every float reduction.
+pub const LANES: usize = 64;
+
+/// Folds the lanes of a reduction in the fixed order.
+#[inline(always)]
+pub fn fold(mut lanes: [f32; LANES]) -> f32 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for lane in 0..half {
+            lanes[lane] += lanes[lane + half];
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
+/// Sum of `f(e)` over two vectors in the fixed order, `f` fused into its lane.
+#[inline(always)]
+fn reduce(x: &[f32], y: &[f32], step: impl Fn(f32, f32, f32) -> f32) -> f32 {
+    assert_eq!(x.len(), y.len(), "vectors of unequal length");
+    let mut lanes = [0.0f32; LANES];
+    let (x_blocks, x_tail) = x.as_chunks::<LANES>();
+    let (y_blocks, y_tail) = y.as_chunks::<LANES>();
+    for (x, y) in x_blocks.iter().zip(y_blocks) {
+        for lane in 0..LANES {
+            lanes[lane] = step(x[lane], y[lane], lanes[lane]);
+        }
+    }
+    for (lane, (&x, &y)) in x_tail.iter().zip(y_tail).enumerate() {
+        lanes[lane] = step(x, y, lanes[lane]);
+    }
+    fold(lanes)
+}
+
+/// The dot product.
+#[inline(always)]
+pub fn dot<F: Arithmetic>(x: &[f32], y: &[f32]) -> f32 {
+    reduce(x, y, |x, y, sum| F::fused(x, y, sum))
+}
+
+/// The sum of all elements.
+#[inline(always)]
+pub fn sum(x: &[f32]) -> f32 {
+    reduce(x, x, |x, _, sum| sum + x)
+}
+
+/// `y += alpha * x`.
+#[inline(always)]
+pub fn axpy<F: Arithmetic>(alpha: f32, x: &[f32], y: &mut [f32]) {
+    assert_eq!(x.len(), y.len(), "vectors of unequal length");
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y = F::fused(alpha, x, *y);
+    }
+}
+
+/// `x *= alpha`.
+#[inline(always)]
+pub fn scale(alpha: f32, x: &mut [f32]) {
+    for x in x {
+        *x *= alpha;
+    }
+}
+
+/// The first element that is NaN or infinite.
+#[inline(always)]
+pub fn first_non_finite(x: &[f32]) -> Option<usize> {
+    // A blockwise yes-or-no first: the search itself cannot be vectorised.
+    let mut bad = false;
+    for &value in x {
+        bad |= !value.is_finite();
+    }
+    if bad { x.iter().position(|value| !value.is_finite()) } else { None }
+}
+
+/// Adding this rounds a float of magnitude below 2^22 to an integer kept in the low mantissa bits.
+const ROUNDER: f32 = 12_582_912.0; // 1.5 * 2^23
+/// Where `exp` starts to saturate: results stay normal floats.
+const EXP_MIN: f32 = -87.0;
+const EXP_MAX: f32 = 88.0;
+
+/// e to the x: relative error below 3e-7 on -87..=88, held constant outside, NaN for NaN.
+///
+/// x = n ln 2 + r with |r| <= 0.35; the Taylor series of degree 7 leaves 6e-9 of e^r.
+#[inline(always)]
+pub fn exp<F: Arithmetic>(x: f32) -> f32 {
+    let x = if x < EXP_MIN { EXP_MIN } else { x };
+    let x = if x > EXP_MAX { EXP_MAX } else { x };
+    let shifted = F::fused(x, core::f32::consts::LOG2_E, ROUNDER);
+    let n = shifted - ROUNDER;
+    // ln 2 in two parts; the first has nine bits, so n times it is exact.
+    let r = F::fused(n, -355.0 / 512.0, x);
+    let r = F::fused(n, 2.121_944_4e-4, r);
+    let mut p = 1.0 / 5040.0;
+    p = F::fused(p, r, 1.0 / 720.0);
+    p = F::fused(p, r, 1.0 / 120.0);
+    p = F::fused(p, r, 1.0 / 24.0);
+    p = F::fused(p, r, 1.0 / 6.0);
+    p = F::fused(p, r, 0.5);
+    p = F::fused(p, r, 1.0);
+    p = F::fused(p, r, 1.0);
+    // 2^n: the low bits of `shifted` are n; the bits above them leave by the shift.
+    let power = f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);
+    p * power
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arithmetic::Soft;
+
+    #[test]
+    fn dot_runs_in_the_documented_order() {
+        let x: Vec<f32> = (0..131).map(|e| (e as f32 * 0.37).sin()).collect();
+        let y: Vec<f32> = (0..131).map(|e| (e as f32 * 1.3).cos()).collect();
+        let mut lanes = [0.0f32; 64];
+        for e in 0..131 {
+            lanes[e % 64] = x[e].mul_add(y[e], lanes[e % 64]);
+        }
+        for half in [32, 16, 8, 4, 2, 1] {
+            for lane in 0..half {
+                lanes[lane] += lanes[lane + half];
+            }
+        }
+        assert_eq!(dot::<Soft>(&x, &y).to_bits(), lanes[0].to_bits());
+    }
+
+    #[test]
+    fn exp_has_its_stated_error() {
+        let mut worst = 0.0f64;
+        for step in 0..=175_000 {
+            let x = (-87.0 + step as f32 * 0.001).min(88.0);
+            let exact = f64::from(x).exp();
+            worst = worst.max((f64::from(exp::<Soft>(x)) - exact).abs() / exact);
+        }
+        assert!(worst < 3e-7, "worst relative error {worst:e}");
+    }
+
+    #[test]
+    fn exp_saturates_and_keeps_nan() {
+        assert!(exp::<Soft>(f32::NAN).is_nan());
+        assert_eq!(exp::<Soft>(f32::INFINITY), exp::<Soft>(88.0));
+        assert_eq!(exp::<Soft>(f32::NEG_INFINITY), exp::<Soft>(-87.0));
+        assert_eq!(exp::<Soft>(0.0), 1.0);
+    }
+
+    #[test]
+    fn non_finite_elements_are_found_wherever_they_are() {
+        for at in [0, 1, 63, 64, 99] {
+            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                let mut x = vec![1.0; 100];
+                x[at] = bad;
+                assert_eq!(first_non_finite(&x), Some(at));
+            }
+        }
+        assert_eq!(first_non_finite(&[f32::MIN_POSITIVE / 4.0, f32::MAX]), None);
+    }
+}

@@ -1,0 +1,3 @@
+//! Laws of the whole model.
+
+mod gradients;
