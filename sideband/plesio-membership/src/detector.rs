@@ -1,0 +1,329 @@
+//! The failure detector of one node: it knows when it heard whom, and whom the others do not hear.
+
+use crate::is_quorum;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use plesio_wire::{Incarnation, Instant, MEMBERS_MAX, MemberIndex, MemberSet, NodeKey};
+
+/// Which beat is due.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum BeatKind {
+    /// Every 100 ms.
+    Short,
+    /// Every fifth, in its place.
+    Full,
+}
+
+/// A verdict.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// Silent for 500 ms: do not wait for it.
+    Suspect(NodeKey),
+    /// It is heard again.
+    Recover(NodeKey),
+    /// Silent for 1,000 ms, and a quorum suspects it: propose a view without it.
+    Dead(NodeKey),
+    /// I suspect more than half of the view, so I am the sick one; or no longer.
+    Sick(bool),
+    /// I was stopped for so long that my frame is lost.
+    Late {
+        /// How late I was called.
+        late_ns: u64,
+    },
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Member {
+    key: NodeKey,
+    incarnation: Incarnation,
+    heard: Instant,
+    /// Nothing heard yet: it may still be starting.
+    fresh: bool,
+    silent: bool,
+    /// As told by events; lags `silent` while a flapping member is damped.
+    suspect: bool,
+    dead: bool,
+    accuses: MemberSet,
+    damping_ns: u64,
+    /// When a member that is heard again counts as recovered; `None`: it was never silent.
+    steady_at: Option<Instant>,
+}
+
+impl Member {
+    fn new(now: Instant, key: NodeKey, incarnation: Incarnation) -> Self {
+        Self {
+            key,
+            incarnation,
+            heard: now,
+            fresh: true,
+            silent: false,
+            suspect: false,
+            dead: false,
+            accuses: MemberSet::EMPTY,
+            damping_ns: 0,
+            steady_at: None,
+        }
+    }
+
+    fn suspect_at(&self) -> Instant {
+        self.heard.after(if self.fresh { START_GRACE_NS } else { SUSPECT_NS })
+    }
+
+    fn dead_at(&self) -> Instant {
+        self.suspect_at().after(DEAD_NS - SUSPECT_NS)
+    }
+}
+
+/// Tells live members from silent ones, and when all agree that one is gone.
+#[derive(Debug)]
+pub struct Membership {
+    key: NodeKey,
+    view: u32,
+    me: Option<MemberIndex>,
+    members: Vec<Member>, // sorted by key, me included
+    sick: bool,
+    next_beat: Instant,
+    beats: u32,
+    excused: Instant,
+    events: VecDeque<Event>,
+}
+
+impl Membership {
+    /// The detector of node `key`, which belongs to no view yet.
+    #[must_use]
+    pub fn new(now: Instant, key: NodeKey) -> Self {
+        Self {
+            key,
+            view: 0,
+            me: None,
+            members: Vec::with_capacity(MEMBERS_MAX),
+            sick: false,
+            next_beat: now,
+            beats: 0,
+            excused: now,
+            events: VecDeque::with_capacity(EVENTS_MAX),
+        }
+    }
+
+    /// View `number` is in force; its members, sorted by key. Who stays keeps its record.
+    pub fn handle_view(&mut self, now: Instant, number: u32, members: &[(NodeKey, Incarnation)]) {
+        let old = core::mem::replace(&mut self.members, Vec::with_capacity(MEMBERS_MAX));
+        for &(key, incarnation) in members.iter().take(MEMBERS_MAX) {
+            let known = old.iter().find(|member| (member.key, member.incarnation) == (key, incarnation));
+            let mut member = known.copied().unwrap_or_else(|| Member::new(now, key, incarnation));
+            // Accusations are bits of the old view's indices.
+            member.accuses = MemberSet::EMPTY;
+            self.members.push(member);
+        }
+        self.view = number;
+        self.me = self.members.iter().position(|member| member.key == self.key).map(|at| at as MemberIndex);
+        // The first beat of a view is a full one, at once.
+        self.next_beat = now;
+        self.beats = 0;
+        self.judge(now);
+    }
+
+    /// A beat of member `from`, sent in view `view`, which suspects `accuses`.
+    pub fn handle_beat(&mut self, now: Instant, from: NodeKey, view: u32, accuses: MemberSet) {
+        self.excuse(now);
+        let same_view = view == self.view;
+        if let Some(member) = self.members.iter_mut().find(|member| member.key == from) {
+            member.heard = now;
+            member.fresh = false;
+            member.accuses = if same_view { accuses } else { MemberSet::EMPTY };
+        }
+        self.judge(now);
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.excuse(now);
+        self.judge(now);
+    }
+
+    /// The beat that is due; one per period, however late the caller is. Members only.
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<BeatKind> {
+        if self.me.is_none() || now < self.next_beat {
+            return None;
+        }
+        let next = self.next_beat.after(BEAT_NS);
+        self.next_beat = if next > now { next } else { now.after(BEAT_NS) };
+        self.beats = (self.beats + 1) % BEATS_PER_FULL;
+        Some(if self.beats == 1 { BeatKind::Full } else { BeatKind::Short })
+    }
+
+    /// What happened, oldest first.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When to call back.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Instant {
+        let beat = if self.me.is_some() { self.next_beat } else { Instant(u64::MAX) };
+        self.others().fold(beat, |next, (_, member)| {
+            let verdict = if !member.silent && member.suspect {
+                member.steady_at.unwrap_or(self.excused)
+            } else if !member.silent {
+                member.suspect_at()
+            } else if !member.dead && !self.sick && member.dead_at() > self.excused {
+                member.dead_at()
+            } else {
+                return next; // only a beat can change it
+            };
+            next.min(verdict)
+        })
+    }
+
+    /// Members not to wait for.
+    #[must_use]
+    pub fn suspects(&self) -> MemberSet {
+        self.set(|member| member.suspect)
+    }
+
+    /// What our beats say: the silent ones, or nobody while we are the sick one.
+    #[must_use]
+    pub fn accused(&self) -> MemberSet {
+        if self.sick { MemberSet::EMPTY } else { self.set(|member| member.silent) }
+    }
+
+    /// Members to be removed.
+    #[must_use]
+    pub fn dead(&self) -> MemberSet {
+        self.set(|member| member.dead)
+    }
+
+    /// Whether we suspect more than half of the view.
+    #[must_use]
+    pub const fn is_sick(&self) -> bool {
+        self.sick
+    }
+
+    /// Whether we and those we hear weigh a quorum of the view.
+    #[must_use]
+    pub fn has_quorum(&self) -> bool {
+        let silent = self.set(|member| member.silent);
+        self.me.is_some()
+            && is_quorum(self.members.len(), MemberSet::first(self.members.len()).without(silent))
+    }
+
+    fn others(&self) -> impl Iterator<Item = (MemberIndex, &Member)> {
+        let indexed = self.members.iter().enumerate().map(|(at, member)| (at as MemberIndex, member));
+        indexed.filter(|(_, member)| member.key != self.key)
+    }
+
+    fn set(&self, holds: impl Fn(&Member) -> bool) -> MemberSet {
+        let mut set = MemberSet::EMPTY;
+        for (index, _) in self.others().filter(|(_, member)| holds(member)) {
+            set.insert(index);
+        }
+        set
+    }
+
+    /// Own lateness: what we did not hear while we were stopped is not held against anybody.
+    fn excuse(&mut self, now: Instant) {
+        let late_ns = now.since(self.poll_timeout().max(self.excused));
+        self.excused = self.excused.max(now);
+        if late_ns <= LATE_NS_MIN {
+            return;
+        }
+        for member in &mut self.members {
+            member.heard = member.heard.after(late_ns).min(now);
+        }
+        if late_ns >= SUSPECT_NS {
+            self.event(Event::Late { late_ns });
+        }
+    }
+
+    fn judge(&mut self, now: Instant) {
+        for at in 0..self.members.len() {
+            let member = self.members[at];
+            if member.key != self.key {
+                let silent = now >= member.suspect_at();
+                self.judge_silence(now, at, silent);
+            }
+        }
+        let silent = self.set(|member| member.silent);
+        let sick = 2 * silent.len() > self.members.len();
+        if sick != self.sick {
+            self.sick = sick;
+            self.event(Event::Sick(sick));
+        }
+        if sick {
+            return;
+        }
+        for at in 0..self.members.len() {
+            let member = self.members[at];
+            let due = member.silent && !member.dead && now >= member.dead_at();
+            if due && self.corroborated(at as MemberIndex, silent) {
+                self.members[at].dead = true;
+                self.event(Event::Dead(member.key));
+            }
+        }
+    }
+
+    fn judge_silence(&mut self, now: Instant, at: usize, silent: bool) {
+        let member = &mut self.members[at];
+        let key = member.key;
+        if silent && !member.silent {
+            member.silent = true;
+            // The first silence is forgiven at once; each further one within a minute doubles the wait.
+            let calm = member.steady_at.is_none_or(|steady_at| now.since(steady_at) > CALM_NS);
+            member.damping_ns = match member.damping_ns {
+                _ if calm => 0,
+                0 => DAMPING_NS_MIN,
+                damping_ns => (damping_ns * 2).min(DAMPING_NS_MAX),
+            };
+            if !member.suspect {
+                member.suspect = true;
+                self.event(Event::Suspect(key));
+            }
+        } else if !silent && member.silent {
+            member.silent = false;
+            member.steady_at = Some(now.after(member.damping_ns));
+        }
+        let member = &mut self.members[at];
+        if !member.silent && member.suspect && member.steady_at.is_none_or(|steady_at| now >= steady_at) {
+            member.suspect = false;
+            member.dead = false;
+            self.event(Event::Recover(key));
+        }
+    }
+
+    /// Whether a quorum of the view suspects member `at`: me, and those I hear whose newest beat says so.
+    fn corroborated(&self, at: MemberIndex, silent: MemberSet) -> bool {
+        let Some(me) = self.me else { return false };
+        let mut carriers = MemberSet::EMPTY;
+        carriers.insert(me);
+        for (index, member) in self.others() {
+            if member.accuses.contains(at) && !silent.contains(index) && index != at {
+                carriers.insert(index);
+            }
+        }
+        is_quorum(self.members.len(), carriers)
+    }
+
+    fn event(&mut self, event: Event) {
+        if self.events.len() == EVENTS_MAX {
+            self.events.pop_front();
+        }
+        self.events.push_back(event);
+    }
+}
+
+const BEAT_NS: u64 = 100_000_000;
+const BEATS_PER_FULL: u32 = 5;
+const SUSPECT_NS: u64 = 500_000_000;
+const DEAD_NS: u64 = 1_000_000_000;
+/// A member that was never heard may still be starting.
+const START_GRACE_NS: u64 = 2_000_000_000;
+/// Being called later than this is our fault, not the network's.
+const LATE_NS_MIN: u64 = 50_000_000;
+const CALM_NS: u64 = 60_000_000_000;
+const DAMPING_NS_MIN: u64 = 1_000_000_000;
+const DAMPING_NS_MAX: u64 = 30_000_000_000;
+const EVENTS_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests;

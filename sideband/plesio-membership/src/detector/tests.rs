@@ -1,0 +1,228 @@
+//! Stories told in time: whole meshes of detectors joined by a lossy wire.
+
+use super::*;
+use std::vec;
+use std::vec::Vec;
+
+const MS: u64 = 1_000_000;
+
+fn members(count: u64) -> Vec<(NodeKey, Incarnation)> {
+    (0..count).map(|key| (NodeKey(key), Incarnation(1))).collect()
+}
+
+/// Detectors on one clock; `heard(now_ms, from, to)` says whether a beat arrives.
+struct Mesh {
+    nodes: Vec<Membership>,
+    stopped: Vec<bool>,
+    liars: Vec<MemberSet>,
+    now_ms: u64,
+    events: Vec<(u64, usize, Event)>,
+}
+
+impl Mesh {
+    fn new(count: u64) -> Self {
+        let view = members(count);
+        let nodes = (0..count).map(|key| {
+            let mut node = Membership::new(Instant(0), NodeKey(key));
+            node.handle_view(Instant(0), 0, &view);
+            node
+        });
+        let nodes: Vec<Membership> = nodes.collect();
+        let none = vec![MemberSet::EMPTY; nodes.len()];
+        Self { stopped: vec![false; nodes.len()], liars: none, nodes, now_ms: 0, events: Vec::new() }
+    }
+
+    fn run(&mut self, until_ms: u64, mut heard: impl FnMut(u64, usize, usize) -> bool) {
+        while self.now_ms < until_ms {
+            self.now_ms += 1;
+            let now = Instant(self.now_ms * MS);
+            for from in 0..self.nodes.len() {
+                if self.stopped[from] {
+                    continue;
+                }
+                if now >= self.nodes[from].poll_timeout() {
+                    self.nodes[from].handle_timeout(now);
+                }
+                if self.nodes[from].poll_transmit(now).is_some() {
+                    let accuses = self.nodes[from].accused().or(self.liars[from]);
+                    for to in (0..self.nodes.len()).filter(|to| *to != from) {
+                        if !self.stopped[to] && heard(self.now_ms, from, to) {
+                            self.nodes[to].handle_beat(now, NodeKey(from as u64), 0, accuses);
+                        }
+                    }
+                }
+            }
+            for (at, node) in self.nodes.iter_mut().enumerate() {
+                while let Some(event) = node.poll_event() {
+                    self.events.push((self.now_ms, at, event));
+                }
+            }
+        }
+    }
+
+    fn dead(&self) -> Vec<(u64, usize, NodeKey)> {
+        let dead = self.events.iter().filter_map(|(ms, at, event)| match event {
+            Event::Dead(key) => Some((*ms, *at, *key)),
+            _ => None,
+        });
+        dead.collect()
+    }
+}
+
+fn dice(seed: u64) -> impl FnMut() -> u64 {
+    let mut state = seed | 1;
+    move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state >> 11
+    }
+}
+
+#[test]
+fn a_crash_is_suspected_in_600_ms_and_excluded_in_1200_by_everybody() {
+    for count in [2, 3, 4, 8, 32] {
+        let mut mesh = Mesh::new(count);
+        mesh.run(3_000, |_, _, _| true);
+        assert_eq!(mesh.events, [], "silence among the living");
+        mesh.stopped[count as usize - 1] = true;
+        mesh.run(6_000, |_, _, _| true);
+        let gone = NodeKey(count - 1);
+        for at in 0..count as usize - 1 {
+            let when = |wanted| {
+                let found = mesh.events.iter().find(|(_, node, event)| (*node, *event) == (at, wanted));
+                found.unwrap_or_else(|| panic!("{wanted:?} missing at {at} of {count}")).0
+            };
+            assert!(when(Event::Suspect(gone)) <= 3_600);
+            assert!((3_900..=4_200).contains(&when(Event::Dead(gone))));
+        }
+    }
+}
+
+#[test]
+fn of_two_the_lower_goes_on_alone_and_the_higher_waits() {
+    let mut mesh = Mesh::new(2);
+    mesh.run(1_000, |_, _, _| true);
+    mesh.stopped[0] = true;
+    mesh.run(10_000, |_, _, _| true);
+    assert_eq!(mesh.dead(), []);
+    assert!(!mesh.nodes[1].has_quorum() && mesh.nodes[1].suspects().contains(0));
+}
+
+#[test]
+fn in_an_even_split_only_the_side_of_the_lowest_excludes() {
+    let mut mesh = Mesh::new(4);
+    mesh.run(1_000, |_, _, _| true);
+    mesh.run(6_000, |_, from, to| (from < 2) == (to < 2));
+    let mut by: Vec<(usize, NodeKey)> = mesh.dead().iter().map(|(_, at, key)| (*at, *key)).collect();
+    by.sort_unstable();
+    assert_eq!(by, [(0, NodeKey(2)), (0, NodeKey(3)), (1, NodeKey(2)), (1, NodeKey(3))]);
+    mesh.run(12_000, |_, _, _| true);
+    assert!(mesh.nodes.iter().all(|node| node.suspects().is_empty() && node.dead().is_empty()));
+}
+
+#[test]
+fn a_minority_knows_that_it_is_the_sick_one() {
+    let mut mesh = Mesh::new(5);
+    mesh.run(1_000, |_, _, _| true);
+    mesh.run(6_000, |_, from, to| (from < 2) == (to < 2));
+    assert!(mesh.nodes[0].is_sick() && mesh.nodes[0].accused().is_empty());
+    assert!(mesh.dead().iter().all(|(_, at, key)| *at >= 2 && key.0 < 2));
+    assert_eq!(mesh.dead().len(), 6, "the majority excludes both, each for itself");
+}
+
+#[test]
+fn a_paused_node_wakes_accuses_nobody_and_says_how_late_it_was() {
+    for pause_ms in [200, 700, 3_000, 60_000] {
+        let mut mesh = Mesh::new(4);
+        mesh.run(1_000, |_, _, _| true);
+        mesh.stopped[2] = true;
+        mesh.run(1_000 + pause_ms, |_, _, _| true);
+        mesh.stopped[2] = false;
+        mesh.run(3_000 + pause_ms, |_, _, _| true);
+        let own: Vec<Event> =
+            mesh.events.iter().filter(|(_, at, _)| *at == 2).map(|(_, _, event)| *event).collect();
+        match own[..] {
+            [] => assert!(pause_ms < 500),
+            [Event::Late { late_ns }] => assert!(late_ns.abs_diff(pause_ms * MS) <= 100 * MS, "{late_ns}"),
+            _ => panic!("paused {pause_ms} ms: {own:?}"),
+        }
+        assert_eq!(mesh.dead().is_empty(), pause_ms < 1_000);
+        assert!(mesh.nodes[0].suspects().is_empty(), "awake again: heard again");
+    }
+}
+
+#[test]
+fn one_dead_direction_is_no_majority() {
+    let mut mesh = Mesh::new(4);
+    mesh.run(1_000, |_, _, _| true);
+    mesh.run(10_000, |_, from, to| (from, to) != (3, 0));
+    assert_eq!(mesh.dead(), []);
+    assert!(mesh.nodes[0].suspects().contains(3));
+}
+
+#[test]
+fn liars_exclude_nobody_who_is_heard() {
+    let mut mesh = Mesh::new(7);
+    for liar in [4, 5, 6] {
+        mesh.liars[liar] = MemberSet(0b0000_1111);
+    }
+    mesh.run(10_000, |_, _, _| true);
+    assert_eq!(mesh.events, []);
+}
+
+#[test]
+fn heavy_loss_excludes_nobody() {
+    // 20 % loss, 8 nodes, ten minutes in steps of a millisecond.
+    let mut roll = dice(7);
+    let mut mesh = Mesh::new(8);
+    mesh.run(600_000, |_, _, _| roll() % 100 >= 20);
+    assert_eq!(mesh.dead(), []);
+    let suspicions = mesh.events.iter().filter(|(_, _, event)| matches!(event, Event::Suspect(_))).count();
+    assert!(suspicions > 0, "five lost beats in a row do happen: the wire was lossy indeed");
+}
+
+#[test]
+fn a_flapping_member_waits_longer_each_time() {
+    let mut mesh = Mesh::new(3);
+    let mut waits = Vec::new();
+    for round in 0..9u64 {
+        let start = round * 40_000;
+        mesh.run(start + 1_000, |_, _, _| true);
+        mesh.run(start + 1_700, |_, from, to| (from, to) != (2, 0));
+        mesh.run(start + 40_000, |_, _, _| true);
+        let recover =
+            mesh.events.iter().rfind(|(_, at, event)| (*at, *event) == (0, Event::Recover(NodeKey(2))));
+        waits.push(recover.unwrap().0 - start - 1_700);
+    }
+    let seconds: Vec<u64> = waits.iter().map(|wait| (wait + 100) / 1_000).collect();
+    assert_eq!(seconds[..6], [0, 1, 2, 4, 8, 16]);
+    assert_eq!(*seconds.last().unwrap(), 30);
+}
+
+#[test]
+fn a_beat_of_another_view_is_a_sign_of_life_and_no_accusation() {
+    let mut node = Membership::new(Instant(0), NodeKey(0));
+    node.handle_view(Instant(0), 5, &members(3));
+    for ms in (0..3_000).step_by(50) {
+        node.handle_timeout(Instant(ms * MS));
+        node.handle_beat(Instant(ms * MS), NodeKey(1), 4, MemberSet(0b100));
+        while node.poll_transmit(Instant(ms * MS)).is_some() {}
+    }
+    assert_eq!(node.poll_event(), Some(Event::Suspect(NodeKey(2))));
+    assert_eq!(node.poll_event(), None, "member 1 meant index 2 of another view");
+    assert_eq!((node.suspects(), node.dead()), (MemberSet(0b100), MemberSet::EMPTY));
+    node.handle_beat(Instant(3_000 * MS), NodeKey(1), 5, MemberSet(0b100));
+    assert_eq!(node.poll_event(), Some(Event::Dead(NodeKey(2))));
+}
+
+#[test]
+fn every_fifth_beat_is_a_full_one() {
+    let mut node = Membership::new(Instant(0), NodeKey(0));
+    assert_eq!(node.poll_transmit(Instant(0)), None, "no member, no beat");
+    node.handle_view(Instant(0), 0, &members(2));
+    let kinds: Vec<BeatKind> =
+        (0..10).filter_map(|beat| node.poll_transmit(Instant(beat * 100 * MS))).collect();
+    let full: Vec<usize> = (0..10).filter(|at| kinds[*at] == BeatKind::Full).collect();
+    assert_eq!((kinds.len(), full), (10, vec![0, 5]));
+}

@@ -1,0 +1,240 @@
+//! Stories of the seven states, and the laws of the actuators.
+
+use super::*;
+use proptest::prelude::*;
+use std::vec::Vec;
+
+const SECOND: u64 = 1_000_000_000;
+
+fn at(ms: u64) -> Instant {
+    Instant(ms * 1_000_000)
+}
+
+fn clock(state: ClockState) -> MeshClock {
+    MeshClock { usable: true, eps_ns: 20_000, state, ..MeshClock::default() }
+}
+
+fn locked() -> Corrector {
+    let config = CorrectorConfig { period_ns: SECOND, ..CorrectorConfig::default() };
+    let mut corrector = Corrector::new(at(0), config).unwrap();
+    corrector.handle_master(at(0), true);
+    corrector.handle_clock(at(0), &clock(ClockState::Locked));
+    assert_eq!(corrector.state(), State::Locked);
+    corrector
+}
+
+fn path(corrector: &mut Corrector) -> Vec<State> {
+    core::iter::from_fn(|| corrector.poll_event()).map(|transition| transition.to).collect()
+}
+
+#[test]
+fn a_member_locks_when_it_has_both_a_clock_and_the_state() {
+    let mut corrector = Corrector::new(at(0), CorrectorConfig::default()).unwrap();
+    corrector.handle_clock(at(1), &clock(ClockState::Locked));
+    assert_eq!(corrector.state(), State::Acquire);
+    corrector.handle_master(at(2), true);
+    assert_eq!(path(&mut corrector), [State::Locked]);
+}
+
+#[test]
+fn a_clock_with_a_wide_bound_is_no_lock() {
+    let mut corrector = Corrector::new(at(0), CorrectorConfig::default()).unwrap();
+    corrector.handle_master(at(1), true);
+    corrector.handle_clock(at(1), &MeshClock { eps_ns: 50_000_000, ..clock(ClockState::Locked) });
+    assert_eq!(corrector.state(), State::Acquire);
+    corrector.handle_clock(at(2), &MeshClock { eps_ns: 49_000_000, ..clock(ClockState::Locked) });
+    assert_eq!(corrector.state(), State::Locked);
+}
+
+#[test]
+fn late_slots_strain_it_folds_make_it_slip_and_clean_slots_bring_it_back() {
+    let mut corrector = locked();
+    corrector.handle_slot(at(0), -0.1, 0);
+    corrector.handle_slot(at(0), 0.2, 0);
+    assert_eq!(corrector.state(), State::Locked, "one late slot of eight is absorbed");
+    corrector.handle_slot(at(0), -0.1, 0);
+    assert_eq!(corrector.state(), State::Strained);
+    corrector.handle_fold(at(0));
+    assert_eq!(corrector.state(), State::Slipping);
+    for _ in 0..16 {
+        corrector.handle_slot(at(0), 0.2, 1);
+    }
+    assert_eq!(
+        path(&mut corrector),
+        [State::Locked, State::Strained, State::Slipping, State::Strained, State::Locked]
+    );
+}
+
+#[test]
+fn a_hopelessly_stale_member_fetches_the_state_and_gives_up_after_three_failures() {
+    let mut corrector = locked();
+    corrector.handle_fold(at(0));
+    corrector.handle_slot(at(0), 0.1, 5);
+    assert_eq!(corrector.state(), State::Slipping, "staler than tau");
+    corrector.handle_slot(at(0), 0.1, 17);
+    assert_eq!(corrector.state(), State::Resync, "staler than 4 tau");
+    corrector.handle_resync(at(0), false);
+    corrector.handle_resync(at(0), true);
+    assert_eq!(corrector.state(), State::Locked, "clock and state are there: ACQUIRE is passed at once");
+    corrector.handle_fold(at(1));
+    corrector.handle_fold(at(1));
+    for _ in 0..16 {
+        assert_eq!(corrector.state(), State::Slipping);
+        corrector.handle_frame(at(1), 4);
+    }
+    assert_eq!(corrector.state(), State::Resync, "16 frames with a full ring");
+    corrector.handle_quorum(at(1), false);
+    for _ in 0..3 {
+        corrector.handle_resync(at(1), false);
+    }
+    assert_eq!(corrector.state(), State::Detached);
+    corrector.handle_view(at(2), true, SECOND);
+    assert_eq!(path(&mut corrector).last(), Some(&State::Locked));
+}
+
+#[test]
+fn without_a_clock_it_holds_over_with_a_frozen_lead() {
+    let mut corrector = locked();
+    corrector.handle_clock(at(0), &clock(ClockState::Holdover));
+    assert_eq!(corrector.poll_timeout(), Some(at(2_000)));
+    corrector.handle_timeout(at(1_999));
+    assert_eq!(corrector.state(), State::Locked);
+    corrector.handle_timeout(at(2_000));
+    assert_eq!(corrector.state(), State::Holdover);
+    for _ in 0..10 {
+        corrector.handle_slot(at(2_000), -0.4, 0);
+    }
+    assert_eq!((corrector.lead_ns(), corrector.state()), (0, State::Holdover));
+    corrector.handle_clock(at(3_000), &clock(ClockState::Locked));
+    assert_eq!(corrector.state(), State::Locked);
+    corrector.handle_clock(at(3_000), &clock(ClockState::Holdover));
+    corrector.handle_timeout(at(5_000));
+    // Back, but 0.2 frames away: it is slewed, and the member counts as strained meanwhile.
+    let far = MeshClock { eps_ns: 200_000_000, ..clock(ClockState::Locked) };
+    corrector.handle_clock(at(5_000), &far);
+    assert_eq!(corrector.state(), State::Strained);
+}
+
+#[test]
+fn without_a_quorum_for_a_second_it_is_detached_until_the_mesh_is_back() {
+    let mut corrector = locked();
+    corrector.handle_quorum(at(100), true);
+    corrector.handle_quorum(at(400), false);
+    assert_eq!(corrector.poll_timeout(), Some(at(1_100)));
+    corrector.handle_timeout(at(1_100));
+    assert_eq!(corrector.state(), State::Detached);
+    corrector.handle_quorum(at(1_500), true);
+    assert_eq!(corrector.state(), State::Locked);
+    corrector.handle_view(at(1_600), false, SECOND);
+    corrector.handle_quorum(at(1_700), true);
+    assert_eq!(corrector.state(), State::Detached, "a view without it keeps it out");
+}
+
+#[test]
+fn the_late_side_is_fast_and_the_early_side_slow() {
+    let mut corrector = locked();
+    corrector.handle_slot(at(0), 0.0, 0);
+    assert_eq!(corrector.lead_ns(), 0);
+    corrector.handle_slot(at(0), 0.0, 0);
+    assert_eq!(corrector.lead_ns(), SECOND / 10, "lo - m + 0.05 = 0.1 frames");
+    for _ in 0..7 {
+        corrector.handle_slot(at(0), 0.5, 0);
+    }
+    assert_eq!(corrector.lead_ns(), SECOND / 10);
+    corrector.handle_slot(at(0), 0.5, 0);
+    assert_eq!(corrector.lead_ns(), 0, "half of m - hi = 0.1 frames");
+    assert_eq!(corrector.actuations(), 2);
+}
+
+#[test]
+fn a_slow_link_lengthens_the_stride_and_a_fast_one_shortens_it() {
+    let mut corrector = locked();
+    corrector.handle_transfer(1_700_000_000);
+    for _ in 0..20 {
+        corrector.handle_slot(at(0), 0.2, 0);
+    }
+    assert_eq!(corrector.stride(), 3, "1.7 frames fit into 0.8 of three");
+    corrector.handle_transfer(300_000_000);
+    for _ in 0..40 {
+        corrector.handle_slot(at(0), 0.2, 0);
+    }
+    assert_eq!(corrector.stride(), 1);
+}
+
+#[test]
+fn settings_out_of_range_are_refused_by_name() {
+    let good = CorrectorConfig::default();
+    let refused = |config| Corrector::new(at(0), config).err();
+    assert_eq!(refused(good), None);
+    assert_eq!(refused(CorrectorConfig { period_ns: 1, ..good }), Some(ConfigError::Period { period_ns: 1 }));
+    assert_eq!(refused(CorrectorConfig { dwell: 0, ..good }), Some(ConfigError::Dwell { dwell: 0 }));
+    assert_eq!(
+        refused(CorrectorConfig { staleness_max: 1, ..good }),
+        Some(ConfigError::Staleness { staleness_max: 1 })
+    );
+    assert_eq!(
+        refused(CorrectorConfig { ring_depth: 17, ..good }),
+        Some(ConfigError::Depth { ring_depth: 17 })
+    );
+    assert!(refused(CorrectorConfig { lo: 0.2, hi: 0.25, ..good }).is_some());
+    assert!(refused(CorrectorConfig { lo: f64::NAN, ..good }).is_some());
+}
+
+proptest! {
+    /// I9, first half: noise inside the band moves nothing.
+    #[test]
+    fn noise_inside_the_band_moves_nothing(
+        margins in prop::collection::vec(0.0501f64..0.2999, 1..400), dwell in 1u32..8,
+    ) {
+        let config = CorrectorConfig { period_ns: SECOND, dwell, ..CorrectorConfig::default() };
+        let mut corrector = Corrector::new(at(0), config).unwrap();
+        corrector.handle_master(at(0), true);
+        corrector.handle_clock(at(0), &clock(ClockState::Locked));
+        corrector.handle_transfer(SECOND / 2);
+        for margin in margins {
+            corrector.handle_slot(at(0), margin, 0);
+        }
+        prop_assert_eq!((corrector.actuations(), corrector.lead_ns(), corrector.stride()), (0, 0, 1));
+    }
+
+    /// I9, second half: whatever comes in, at most one actuator moves, at most once per dwell, inside its range.
+    #[test]
+    fn the_actuators_are_bounded_whatever_comes(
+        inputs in prop::collection::vec((0u8..9, -20.0f64..20.0, 0u64..40), 1..500), dwell in 1u32..6,
+    ) {
+        let config = CorrectorConfig { period_ns: SECOND, dwell, ..CorrectorConfig::default() };
+        let mut corrector = Corrector::new(at(0), config).unwrap();
+        let mut since = dwell;
+        for (step, (kind, margin, staleness)) in inputs.into_iter().enumerate() {
+            let now = at(step as u64 * 100);
+            let before = (corrector.lead_ns(), corrector.stride(), corrector.actuations());
+            match kind {
+                0..=3 => { corrector.handle_slot(now, margin, staleness); since += 1 }
+                4 => corrector.handle_fold(now),
+                5 => corrector.handle_frame(now, staleness as u8),
+                6 => corrector.handle_transfer(staleness * SECOND / 4),
+                7 => {
+                    corrector.handle_quorum(now, staleness != 0);
+                    corrector.handle_resync(now, staleness % 2 == 0);
+                    corrector.handle_view(now, staleness % 9 != 0, SECOND);
+                    corrector.handle_master(now, staleness % 5 != 0);
+                }
+                _ => {
+                    let states = [ClockState::Acquire, ClockState::Locked, ClockState::Holdover];
+                    corrector.handle_clock(now, &clock(states[staleness as usize % 3]));
+                }
+            }
+            let moved = u64::from(before.0 != corrector.lead_ns()) + u64::from(before.1 != corrector.stride());
+            prop_assert_eq!(corrector.actuations() - before.2, moved);
+            prop_assert!(moved <= 1);
+            if moved == 1 {
+                prop_assert!(since >= dwell, "moved after {} slots of {}", since, dwell);
+                since = 0;
+            }
+            prop_assert!(corrector.lead_ns() <= 3 * SECOND && (1..=16).contains(&corrector.stride()));
+            while let Some(transition) = corrector.poll_event() {
+                prop_assert_ne!(transition.from, transition.to);
+            }
+        }
+    }
+}
