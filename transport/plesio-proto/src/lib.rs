@@ -1,1 +1,36 @@
-//! To be written.
+//! Pure. The reliable datagram machine between two nodes: messages of known length go into windows posted
+//! ahead, in chunks that may arrive in any order, each placed exactly once.
+//!
+//! ```text
+//!  sender                                     receiver
+//!  handle_send ─ Outbox ─ poll_transmit ──DATA──▶ place ─ handle_datagram ─ Windows ─▶ Event::Received
+//!      ▲            │ next chunk                        │ packet number
+//!   Delivered ◀── Flight ◀── handle_datagram ◀──ACK── Arrivals ◀┘
+//! ```
+//!
+//! [`Connection`] holds both directions for one peer and one session. It knows spans, never bytes; the
+//! shell reads payload straight to where [`Connection::place`] says, checks it, and reports it.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod arrivals;
+mod bits;
+mod config;
+mod connection;
+mod error;
+mod flight;
+mod outbox;
+mod rtt;
+mod stats;
+mod transmit;
+mod windows;
+
+pub use config::Config;
+pub use connection::{Connection, Event};
+pub use error::{ConfigError, PostError, Refused, SendError};
+pub use stats::Stats;
+pub use transmit::{Control, SEGMENTS_MAX, Train, Transmit};

@@ -19,6 +19,12 @@ pub const CHUNK_BYTES_LOOPBACK: u32 = 65_408;
 pub const CHUNK_BYTES_ETHERNET: u32 = 1_408;
 /// Smallest chunk any window may use.
 pub const CHUNK_BYTES_MIN: u32 = 64;
+/// First packet number of the datagrams that are not DATA.
+pub const CONTROL_PACKET_FIRST: u64 = 1 << 63;
+/// Packets that one block of an ACK's bitmap speaks of.
+pub const ACK_BLOCK_PACKETS: usize = 256;
+/// Most blocks behind the one in [`Ack`]: with it 8,192 packets.
+pub const ACK_BLOCKS_MAX: usize = 31;
 
 const VERSION: u8 = 1;
 
@@ -34,7 +40,7 @@ pub enum Kind {
     Credit,
     /// Padded path-MTU probe.
     Probe,
-    /// Asks for an ACK.
+    /// Asks for an ACK: [`Ping`].
     Ping,
     /// The peer is going: [`Bye`].
     Bye,
@@ -70,6 +76,8 @@ impl Kind {
 pub struct Flags(u8);
 
 impl Flags {
+    /// Nothing special.
+    pub const NONE: Self = Self(0);
     /// The receiver should acknowledge at once.
     pub const ACK_REQ: Self = Self(1);
     /// This chunk was sent before.
@@ -114,7 +122,8 @@ pub struct Header {
     pub payload_bytes: u16,
     /// Chosen by the receiver for this session, random.
     pub receiver: u32,
-    /// Never reused; a retransmission takes a new one.
+    /// Never reused; a retransmission takes a new one. DATA counts from zero without gaps; every other
+    /// kind counts from [`CONTROL_PACKET_FIRST`], so that acknowledgements speak of DATA alone.
     pub packet: u64,
     /// Which message; zero for control datagrams.
     pub message: MessageId,
@@ -204,17 +213,19 @@ impl Header {
 }
 
 layout! {
-    /// Body of an ACK, 64 bytes: what arrived, when, and how much more may be sent.
+    /// Body of an ACK, 64 bytes: what arrived, when, and how much more may be sent. Up to
+    /// [`ACK_BLOCKS_MAX`] more blocks of the bitmap, 32 bytes each, may follow it.
     Ack {
-        /// Every packet number below this one arrived or will never be asked for.
+        /// Every packet number below this one arrived or was given up by its sender ([`Ping`]).
         cumulative: u64,
-        /// Largest packet number that arrived.
+        /// Largest packet number that arrived; zero before the first.
         largest: u64,
         /// `clock_us` of the packet that is `largest`.
         echo_us: u32,
         /// How long the receiver held that packet back.
         delay_us: u32,
-        /// Total payload bytes the sender may have sent since the session began.
+        /// Total payload bytes the sender may have sent since the session began, every DATA datagram
+        /// counted as a whole chunk: packet p of scheduled data may go when (p + 1) x chunk <= limit.
         credit_limit_bytes: u64,
         /// Bit i: packet `cumulative + i` arrived; 256 bits, least significant byte and bit first.
         selective: [u8; 32],
@@ -226,6 +237,14 @@ layout! {
     Credit {
         /// As in [`Ack`].
         credit_limit_bytes: u64,
+    }
+}
+
+layout! {
+    /// Body of a PING.
+    Ping {
+        /// Packets of DATA below this number arrived or will never be asked for again.
+        floor: u64,
     }
 }
 

@@ -1,0 +1,72 @@
+//! What a connection is told at its start; every limit it keeps to follows from here.
+
+use crate::error::ConfigError;
+use plesio_wire::data::{CHUNK_BYTES_LOOPBACK, CHUNK_BYTES_MIN};
+
+/// One connection's parameters. Both ends use the same chunk size.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// Receiver index this side chose: what the peer writes into headers. Default 0, to be set.
+    pub local: u32,
+    /// Receiver index the peer chose. Default 0, to be set.
+    pub remote: u32,
+    /// Payload of every chunk but a message's last; a multiple of 64, 64 to 65,408. Default 1,408.
+    pub chunk_bytes: u32,
+    /// Payload in flight at most; at least one chunk always may be. Default 4 MiB.
+    pub window_bytes: u64,
+    /// Credit given to the peer ahead of what has arrived. Default 4 MiB.
+    pub receive_budget_bytes: u64,
+    /// Messages queued for sending at most, 1 to 255. Default 64.
+    pub messages_max: usize,
+    /// Window handles ever posted at most. Default 256.
+    pub windows_max: usize,
+    /// Round trip assumed before the first sample. Default 10 ms.
+    pub rtt_initial_ns: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            local: 0,
+            remote: 0,
+            chunk_bytes: plesio_wire::data::CHUNK_BYTES_ETHERNET,
+            window_bytes: 4 << 20,
+            receive_budget_bytes: 4 << 20,
+            messages_max: 64,
+            windows_max: 256,
+            rtt_initial_ns: 10_000_000,
+        }
+    }
+}
+
+impl Config {
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        if !(CHUNK_BYTES_MIN..=CHUNK_BYTES_LOOPBACK).contains(&self.chunk_bytes)
+            || !self.chunk_bytes.is_multiple_of(64)
+        {
+            return Err(ConfigError::Chunk { chunk_bytes: self.chunk_bytes });
+        }
+        if self.window_bytes == 0 {
+            return Err(ConfigError::Window);
+        }
+        if self.receive_budget_bytes < u64::from(self.chunk_bytes) {
+            return Err(ConfigError::Budget { receive_budget_bytes: self.receive_budget_bytes });
+        }
+        if !(1..=usize::from(u8::MAX)).contains(&self.messages_max) {
+            return Err(ConfigError::Messages { messages_max: self.messages_max });
+        }
+        if !(1..=usize::from(u16::MAX) + 1).contains(&self.windows_max) {
+            return Err(ConfigError::Windows { windows_max: self.windows_max });
+        }
+        Ok(())
+    }
+
+    /// Packets whose fate is remembered: four windows' worth, so that holes do not stop the flow at once.
+    pub(crate) fn packets_max(&self) -> usize {
+        let wanted = (self.window_bytes / u64::from(self.chunk_bytes)).saturating_mul(4);
+        let bounded = wanted.clamp(PACKETS_MIN, crate::arrivals::PACKETS_MAX);
+        bounded.next_power_of_two() as usize
+    }
+}
+
+const PACKETS_MIN: u64 = 256;

@@ -1,0 +1,325 @@
+//! One peer, one session: both directions of the reliable datagram machine, and what a caller sees of it.
+//!
+//! Sending lives in `connection/send.rs`, acknowledgements of what was sent in `connection/acks.rs`,
+//! receiving in `connection/receive.rs`. Fairness among peers is the caller's, who polls them in turn.
+
+mod acks;
+mod receive;
+mod send;
+
+use crate::arrivals::Arrivals;
+use crate::config::Config;
+use crate::error::{ConfigError, PostError, Refused, SendError};
+use crate::flight::Flight;
+use crate::outbox::Outbox;
+use crate::rtt::Rtt;
+use crate::stats::Stats;
+use crate::windows::Windows;
+use alloc::collections::VecDeque;
+use plesio_wire::data::{Bye, CONTROL_PACKET_FIRST, Flags, Header, Kind, MessageId};
+use plesio_wire::{Instant, Span};
+
+/// What a caller learns.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A message is complete in its window; the window is no longer posted.
+    Received {
+        /// Which.
+        message: MessageId,
+        /// Where it lies, exact length.
+        span: Span,
+    },
+    /// The peer acknowledged every chunk; the span may be reused.
+    Delivered {
+        /// Which.
+        message: MessageId,
+    },
+    /// The message was still queued when the connection ended; the span may be reused.
+    Aborted {
+        /// Which.
+        message: MessageId,
+    },
+    /// The peer said goodbye.
+    Gone {
+        /// As in BYE: 0 leaving, 1 restarting, 2 refused.
+        reason: u16,
+    },
+}
+
+/// The machine for one peer and one session.
+#[derive(Debug)]
+pub struct Connection {
+    config: Config,
+    open: bool,
+    /// A goodbye to be said.
+    bye: Option<u16>,
+    events: VecDeque<Event>,
+    stats: Stats,
+    control_next: u64,
+
+    outbox: Outbox,
+    flight: Flight,
+    rtt: Rtt,
+    train: u32,
+    /// What the peer allows in total, whole chunks counted.
+    credit_limit_bytes: u64,
+    /// Payload sent since an acknowledgement was last asked for or came.
+    unasked_bytes: u64,
+    /// When a packet in flight counts as lost by age.
+    loss_at: Option<Instant>,
+    /// When to ask, because credit or packet numbers ran out.
+    ping_at: Option<Instant>,
+    pings: u32,
+    ping_due: bool,
+    floor_sent: Instant,
+
+    windows: Windows,
+    arrivals: Arrivals,
+    granted_bytes: u64,
+    ack_due: bool,
+    ack_at: Option<Instant>,
+    unacked_bytes: u64,
+    credit_due: bool,
+    /// A chunk found no window since credit was last sent.
+    missed: bool,
+}
+
+impl Connection {
+    /// A fresh session.
+    ///
+    /// # Errors
+    /// A parameter is out of range.
+    pub fn new(config: &Config, now: Instant) -> Result<Self, ConfigError> {
+        config.check()?;
+        Ok(Self {
+            config: *config,
+            open: true,
+            bye: None,
+            events: VecDeque::with_capacity(config.messages_max + config.windows_max + 1),
+            stats: Stats { heard: now, ..Stats::default() },
+            control_next: CONTROL_PACKET_FIRST,
+            outbox: Outbox::new(config.chunk_bytes, config.messages_max),
+            flight: Flight::new(config.packets_max()),
+            rtt: Rtt::new(config.rtt_initial_ns, now),
+            train: 0,
+            credit_limit_bytes: 0,
+            unasked_bytes: 0,
+            loss_at: None,
+            ping_at: None,
+            pings: 0,
+            ping_due: false,
+            floor_sent: now,
+            windows: Windows::new(config.chunk_bytes, config.windows_max),
+            arrivals: Arrivals::new(),
+            granted_bytes: 0,
+            ack_due: false,
+            ack_at: None,
+            unacked_bytes: 0,
+            credit_due: false,
+            missed: false,
+        })
+    }
+
+    /// Queues a whole message; its span must not change until `Delivered`, `Aborted` or an abort. Messages
+    /// of one handle go one after the other, those of different handles side by side.
+    ///
+    /// # Errors
+    /// The peer is gone, the queue is full, the message is empty or queued already.
+    pub fn handle_send(&mut self, now: Instant, message: MessageId, span: Span) -> Result<(), SendError> {
+        if !self.open {
+            return Err(SendError::Departed);
+        }
+        self.outbox.push(now, message, span)
+    }
+
+    /// Forgets a queued message: its span may be reused, no later train refers to it.
+    pub fn handle_abort(&mut self, message: MessageId) {
+        if let Some(slot) = self.outbox.find(message) {
+            self.drop_message(slot);
+        }
+    }
+
+    /// Posts a window: `span` takes the message of that sequence, or without one the next message newer than
+    /// the last that was completed or refused on this handle. A window posted there before is withdrawn;
+    /// posting the same again changes nothing.
+    ///
+    /// # Errors
+    /// The peer is gone, the window is empty, the table is full, or that sequence is over.
+    pub fn handle_post(&mut self, handle: u16, sequence: Option<u16>, span: Span) -> Result<(), PostError> {
+        if !self.open {
+            return Err(PostError::Departed);
+        }
+        let idle = self.windows.posted() == 0;
+        self.windows.post(handle, sequence, span)?;
+        // The peer may be waiting for this window, or for any grant at all.
+        self.credit_due |= self.missed || (idle && self.limit_bytes() > self.granted_bytes);
+        Ok(())
+    }
+
+    /// Takes a posted window back; a message begun in it is refused for good.
+    pub fn handle_withdraw(&mut self, handle: u16) {
+        self.windows.withdraw(handle);
+    }
+
+    /// Takes a checked datagram. DATA only after `place` named its span and the payload lies there; nothing
+    /// may be posted or withdrawn in between. `body` is a control datagram's payload.
+    ///
+    /// # Errors
+    /// The datagram meant nothing new; it is counted, and a repeated chunk will be acknowledged again.
+    pub fn handle_datagram(&mut self, now: Instant, header: &Header, body: &[u8]) -> Result<(), Refused> {
+        self.admit(header)?;
+        self.stats.heard = self.stats.heard.max(now);
+        if header.kind == Kind::Data {
+            return self.handle_data(now, header);
+        }
+        let taken = match header.kind {
+            Kind::Ack => self.handle_ack(now, body),
+            Kind::Credit => self.handle_credit(now, body),
+            Kind::Ping => self.handle_ping(body),
+            Kind::Bye => self.handle_bye(body),
+            kind => Err(Refused::Kind(kind)),
+        };
+        self.stats.dropped_control += u64::from(taken.is_err());
+        taken
+    }
+
+    /// Takes a checked DATA datagram for which `place` had no span, so that it is counted, and acknowledged
+    /// where it is a repetition.
+    pub fn handle_unplaced(&mut self, now: Instant, header: &Header) -> Refused {
+        if let Err(refused) = self.admit(header) {
+            return refused;
+        }
+        if header.kind != Kind::Data {
+            return Refused::Kind(header.kind);
+        }
+        self.stats.heard = self.stats.heard.max(now);
+        self.refuse_data(now, header)
+    }
+
+    /// Moves time: losses, probes, overdue acknowledgements.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if !self.open {
+            return;
+        }
+        if self.ack_at.is_some_and(|at| at <= now) {
+            self.ack_due = true;
+        }
+        if self.ping_at.is_some_and(|at| at <= now) {
+            self.ping_at = None;
+            self.pings = self.pings.saturating_add(1);
+            self.ping_due = true;
+        }
+        if self.loss_at.is_some_and(|at| at <= now) {
+            self.detect_losses(now);
+        }
+        self.strike_silent(now);
+    }
+
+    /// When to call `handle_timeout` at the latest, if nothing else happens.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if !self.open {
+            return None;
+        }
+        let messages = self.outbox.iter().filter_map(|m| m.timeout(self.stats.heard, &self.rtt));
+        messages.chain(self.ack_at).chain(self.ping_at).chain(self.loss_at).min()
+    }
+
+    /// What happened, oldest first.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Ends the session: queued messages are aborted, windows withdrawn, and a BYE is said once.
+    pub fn handle_close(&mut self, reason: u16) {
+        if self.open {
+            self.bye = Some(reason);
+            self.end();
+        }
+    }
+
+    /// Whether the session goes on.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// Counters since the start.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats {
+            srtt_ns: self.rtt.sample(),
+            in_flight_bytes: self.flight.in_flight_bytes(),
+            messages: self.outbox.len(),
+            ..self.stats
+        }
+    }
+
+    /// Checks what every datagram must fulfil.
+    fn admit(&mut self, header: &Header) -> Result<(), Refused> {
+        if header.receiver != self.config.local {
+            self.stats.dropped_receiver += 1;
+            return Err(Refused::Receiver);
+        }
+        if !self.open {
+            return Err(Refused::Departed);
+        }
+        if (header.kind == Kind::Data) != (header.packet < CONTROL_PACKET_FIRST) {
+            self.stats.dropped_control += 1;
+            return Err(Refused::Packet);
+        }
+        Ok(())
+    }
+
+    fn handle_bye(&mut self, body: &[u8]) -> Result<(), Refused> {
+        let bye: Bye = receive::body(body)?;
+        self.end();
+        self.events.push_back(Event::Gone { reason: bye.reason });
+        Ok(())
+    }
+
+    fn end(&mut self) {
+        self.open = false;
+        self.windows.withdraw_all();
+        while let Some((slot, _)) = self.outbox.nth(0) {
+            let message = self.drop_message(slot);
+            self.events.push_back(Event::Aborted { message });
+        }
+    }
+
+    /// Frees a message's slot; its packets in flight count no more.
+    fn drop_message(&mut self, slot: u8) -> MessageId {
+        let outgoing = self.outbox.at(slot);
+        if outgoing.is_flying() {
+            let generation = outgoing.generation;
+            let mut from = 0;
+            while let Some(packet) = self.flight.first_of(slot, generation, from) {
+                self.flight.forget(packet);
+                from = packet + 1;
+            }
+        }
+        self.outbox.remove(slot)
+    }
+
+    /// Header of the next control datagram.
+    fn control_header(&mut self, now: Instant, kind: Kind) -> Header {
+        let packet = self.control_next;
+        self.control_next += 1;
+        Header { packet, ..self.header(now, kind) }
+    }
+
+    const fn header(&self, now: Instant, kind: Kind) -> Header {
+        Header {
+            kind,
+            flags: Flags::NONE,
+            payload_bytes: 0,
+            receiver: self.config.remote,
+            packet: 0,
+            message: MessageId { handle: 0, sequence: 0 },
+            chunk: 0,
+            clock_us: (now.0 / 1_000) as u32,
+            crc32: 0,
+        }
+    }
+}

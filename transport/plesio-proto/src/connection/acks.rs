@@ -1,0 +1,154 @@
+//! What the peer says about packets sent: taken, lost, credit; and what silence means.
+
+use super::{Connection, Event};
+use crate::error::Refused;
+use crate::flight::{Fate, Record};
+use crate::outbox::Lost;
+use plesio_wire::data::{ACK_BLOCKS_MAX, Ack, Credit};
+use plesio_wire::{DecodeError, Instant, Reader};
+
+impl Connection {
+    pub(super) fn handle_ack(&mut self, now: Instant, bytes: &[u8]) -> Result<(), Refused> {
+        let mut reader = Reader::new(bytes);
+        let ack: Ack = reader.read().map_err(Refused::Malformed)?;
+        let extra = reader.take(reader.remaining()).map_err(Refused::Malformed)?;
+        if extra.len() % 32 != 0 || extra.len() > 32 * ACK_BLOCKS_MAX {
+            return Err(Refused::Malformed(DecodeError::Field("bitmap")));
+        }
+        self.check_claims(&ack, extra)?;
+
+        for packet in self.flight.base()..ack.cumulative {
+            // Below the cumulative number a packet given up tells nothing: it may be why the peer moved on.
+            if self.flight.record(packet).is_some_and(|record| record.fate == Fate::Flying) {
+                self.handle_acked(now, packet, &ack);
+            }
+        }
+        self.flight.release(ack.cumulative);
+        for (packet, bits) in claims(&ack, extra) {
+            for bit in 0..64 {
+                if bits >> bit & 1 == 1 {
+                    self.handle_acked(now, packet + bit, &ack);
+                }
+            }
+        }
+        self.flight.advance();
+        self.raise_limit(ack.credit_limit_bytes);
+        self.unasked_bytes = 0;
+        self.rtt.relax(now);
+        self.detect_losses(now);
+        // The peer keeps holes that will never be filled: tell it, rarely while they do no harm.
+        let urgent = self.flight.is_crowded() || !extra.is_empty();
+        self.ping_due |= self.owes_floor(now, if urgent { 0 } else { FLOOR_NS });
+        Ok(())
+    }
+
+    pub(super) fn handle_credit(&mut self, now: Instant, bytes: &[u8]) -> Result<(), Refused> {
+        let credit: Credit = super::receive::body(bytes)?;
+        self.raise_limit(credit.credit_limit_bytes);
+        let mut place = 0;
+        while let Some((_, outgoing)) = self.outbox.nth(place) {
+            outgoing.hurry(now, &self.rtt);
+            place += 1;
+        }
+        Ok(())
+    }
+
+    /// Gives up what newer acknowledgements have overtaken.
+    pub(super) fn detect_losses(&mut self, now: Instant) {
+        self.loss_at = None;
+        let mut from = 0;
+        loop {
+            let (trains, age_ns) = (self.rtt.loss_trains(), self.rtt.loss_ns());
+            let (lost, due) = self.flight.first_lost(now, from, trains, age_ns);
+            self.loss_at = match (self.loss_at, due) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            };
+            let Some(packet) = lost else { return };
+            self.handle_lost(now, packet);
+            from = packet + 1;
+        }
+    }
+
+    /// Messages whose every packet in flight has been silent too long start over.
+    pub(super) fn strike_silent(&mut self, now: Instant) {
+        let mut place = 0;
+        while let Some((slot, outgoing)) = self.outbox.nth(place) {
+            place += 1;
+            let due = outgoing.timeout(self.stats.heard, &self.rtt).is_some_and(|at| at <= now);
+            if !outgoing.is_flying() || !due {
+                continue;
+            }
+            let generation = outgoing.generation;
+            let mut from = 0;
+            while let Some(packet) = self.flight.first_of(slot, generation, from) {
+                self.handle_lost(now, packet);
+                from = packet + 1;
+            }
+        }
+    }
+
+    /// Whether the peer should hear which packets were given up, if it last did `pause_ns` ago.
+    pub(super) fn owes_floor(&self, now: Instant, pause_ns: u64) -> bool {
+        let pause_ns = pause_ns.max(self.rtt.srtt_ns()).max(FLOOR_NS_MIN);
+        self.flight.floor() > self.flight.base() && now.since(self.floor_sent) >= pause_ns
+    }
+
+    /// An acknowledgement must not speak of packets that were never sent.
+    fn check_claims(&self, ack: &Ack, extra: &[u8]) -> Result<(), Refused> {
+        let next = self.flight.next();
+        let beyond = claims(ack, extra).any(|(packet, bits)| {
+            bits != 0 && packet.saturating_add(63 - u64::from(bits.leading_zeros())) >= next
+        });
+        if ack.cumulative > next || ack.largest > next.saturating_sub(1) || beyond {
+            return Err(Refused::Unsent);
+        }
+        Ok(())
+    }
+
+    fn handle_acked(&mut self, now: Instant, packet: u64, ack: &Ack) {
+        let Some(record) = self.flight.handle_acked(packet) else { return };
+        if packet == ack.largest {
+            self.rtt.handle_sample(now.since(record.sent), u64::from(ack.delay_us) * 1_000);
+        }
+        let flew = record.fate == Fate::Flying;
+        if !flew {
+            self.stats.spurious_packets += 1;
+            self.rtt.handle_spurious(now);
+        }
+        let Record { slot, generation, chunk, .. } = record;
+        let Some(outgoing) = self.outbox.of(slot, generation) else { return };
+        if outgoing.handle_acked(now, chunk, packet, flew) {
+            let message = self.drop_message(slot);
+            self.events.push_back(Event::Delivered { message });
+        }
+    }
+
+    fn handle_lost(&mut self, now: Instant, packet: u64) {
+        let record = self.flight.lose(packet);
+        self.stats.lost_packets += 1;
+        let lost = Lost { now, heard: self.stats.heard, packet, next: self.flight.next() };
+        if let Some(outgoing) = self.outbox.of(record.slot, record.generation) {
+            let struck = outgoing.handle_lost(&lost, record.chunk, &self.rtt);
+            self.stats.strikes += u64::from(struck);
+        }
+    }
+
+    fn raise_limit(&mut self, limit_bytes: u64) {
+        self.credit_limit_bytes = self.credit_limit_bytes.max(limit_bytes);
+        self.ping_at = None;
+        self.pings = 0;
+    }
+}
+
+/// The bitmap as words, each with the packet number of its lowest bit.
+fn claims<'a>(ack: &'a Ack, extra: &'a [u8]) -> impl Iterator<Item = (u64, u64)> + 'a {
+    let words = ack.selective.chunks_exact(8).chain(extra.chunks_exact(8));
+    words.enumerate().map(|(index, bytes)| {
+        let bits = bytes.iter().rev().fold(0, |bits, byte| bits << 8 | u64::from(*byte));
+        (ack.cumulative.saturating_add(index as u64 * 64), bits)
+    })
+}
+
+const FLOOR_NS: u64 = 50_000_000;
+const FLOOR_NS_MIN: u64 = 1_000_000;

@@ -1,0 +1,134 @@
+//! Receiving: where chunks belong, what is acknowledged when, and how much credit is given.
+
+use super::{Connection, Event};
+use crate::arrivals::Arrival;
+use crate::error::Refused;
+use crate::transmit::Control;
+use crate::windows::Fit;
+use plesio_wire::data::{CONTROL_PACKET_FIRST, Credit, Flags, Header, Kind, Ping};
+use plesio_wire::{Instant, Reader, Span, Wire};
+
+impl Connection {
+    /// Where the payload of this chunk belongs. `None`: it is to be dropped, and reported to
+    /// `handle_unplaced` once checked. The header need not have been checked yet: only holes are named.
+    #[must_use]
+    pub fn place(&self, header: &Header) -> Option<Span> {
+        let ours = self.open
+            && header.kind == Kind::Data
+            && header.receiver == self.config.local
+            && header.packet < CONTROL_PACKET_FIRST;
+        if !ours || self.arrivals.check(header.packet) != Arrival::New {
+            return None;
+        }
+        match self.windows.fit(header) {
+            Fit::Hole(span) => Some(span),
+            _ => None,
+        }
+    }
+
+    pub(super) fn handle_data(&mut self, now: Instant, header: &Header) -> Result<(), Refused> {
+        if self.place(header).is_none() {
+            return Err(self.refuse_data(now, header));
+        }
+        self.stats.received_bytes += u64::from(header.payload_bytes);
+        self.note_arrival(now, header);
+        if let Some((message, span)) = self.windows.accept(header) {
+            self.events.push_back(Event::Received { message, span });
+            self.ack_due = true;
+        }
+        Ok(())
+    }
+
+    /// Counts a chunk that has no place, and acknowledges it if it is here already.
+    pub(super) fn refuse_data(&mut self, now: Instant, header: &Header) -> Refused {
+        // Whoever asks gets an answer, which claims nothing that was dropped.
+        self.ack_due |= header.flags.has(Flags::ACK_REQ);
+        let refused = match self.arrivals.check(header.packet) {
+            Arrival::Old => Refused::Stale,
+            Arrival::Seen => Refused::Duplicate,
+            Arrival::Beyond => Refused::Packet,
+            Arrival::New => match self.windows.fit(header) {
+                Fit::Repeat => {
+                    self.note_arrival(now, header);
+                    self.ack_due = true; // its first acknowledgement may have been lost
+                    Refused::Duplicate
+                }
+                Fit::Newer => {
+                    self.windows.rebind(header.message);
+                    Refused::Unposted
+                }
+                // The window has changed since the payload was read, so the payload is not in it.
+                Fit::Hole(_) => Refused::Unposted,
+                Fit::Drop(refused) => refused,
+            },
+        };
+        match refused {
+            Refused::Duplicate => self.stats.duplicates += 1,
+            Refused::Unposted => {
+                self.missed = true;
+                self.stats.dropped_unposted += 1;
+            }
+            Refused::Stale => self.stats.dropped_stale += 1,
+            _ => self.stats.dropped_range += 1,
+        }
+        refused
+    }
+
+    pub(super) fn handle_ping(&mut self, bytes: &[u8]) -> Result<(), Refused> {
+        let ping: Ping = body(bytes)?;
+        if ping.floor >= CONTROL_PACKET_FIRST {
+            return Err(Refused::Packet);
+        }
+        self.arrivals.handle_floor(ping.floor);
+        self.ack_due = true;
+        Ok(())
+    }
+
+    /// Payload the peer may have sent in total: what is settled, and the budget while a window waits.
+    pub(super) fn limit_bytes(&self) -> u64 {
+        let budget_bytes = if self.windows.posted() > 0 { self.config.receive_budget_bytes } else { 0 };
+        let settled_bytes = self.arrivals.settled().saturating_mul(u64::from(self.config.chunk_bytes));
+        self.granted_bytes.max(settled_bytes.saturating_add(budget_bytes))
+    }
+
+    pub(super) fn transmit_ack(&mut self, now: Instant) -> Control {
+        self.granted_bytes = self.limit_bytes();
+        let (ack, blocks) = self.arrivals.ack(now, self.granted_bytes);
+        self.ack_due = false;
+        self.ack_at = None;
+        self.unacked_bytes = 0;
+        self.stats.acks_sent += 1;
+        let header = self.control_header(now, Kind::Ack);
+        Control::new(header, &ack, blocks * 32, |extra| self.arrivals.fill(1, extra))
+    }
+
+    pub(super) fn transmit_credit(&mut self, now: Instant) -> Control {
+        self.granted_bytes = self.limit_bytes();
+        self.credit_due = false;
+        self.missed = false;
+        let credit = Credit { credit_limit_bytes: self.granted_bytes };
+        Control::new(self.control_header(now, Kind::Credit), &credit, 0, |_| {})
+    }
+
+    /// A packet arrived and is to be acknowledged: at once when asked or out of order, else after a while.
+    fn note_arrival(&mut self, now: Instant, header: &Header) {
+        let gap = self.arrivals.insert(now, header.packet, header.clock_us);
+        self.unacked_bytes += u64::from(header.payload_bytes);
+        let often_bytes = ACK_BYTES.min(self.config.receive_budget_bytes / 2);
+        self.ack_due |= gap || header.flags.has(Flags::ACK_REQ) || self.unacked_bytes >= often_bytes;
+        if self.ack_at.is_none() {
+            self.ack_at = Some(now.after(ACK_DELAY_NS));
+        }
+    }
+}
+
+/// Reads a control body that has nothing behind it.
+pub(super) fn body<T: Wire>(bytes: &[u8]) -> Result<T, Refused> {
+    let mut reader = Reader::new(bytes);
+    let value = reader.read().map_err(Refused::Malformed)?;
+    reader.finish().map_err(Refused::Malformed)?;
+    Ok(value)
+}
+
+const ACK_BYTES: u64 = 256 << 10;
+const ACK_DELAY_NS: u64 = 1_000_000;

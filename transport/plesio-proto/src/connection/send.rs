@@ -1,0 +1,161 @@
+//! Sending: what goes next, and how much of it fits under window, credit and packet numbers.
+
+use super::Connection;
+use crate::flight::Record;
+use crate::outbox::UNSCHEDULED_BYTES;
+use crate::transmit::{Control, Train, Transmit};
+use plesio_wire::Instant;
+use plesio_wire::data::{Bye, Flags, Header, Kind, Ping};
+
+/// Why a message's next chunk stays.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Block {
+    /// Too much payload in flight: an acknowledgement or a loss will free it.
+    Window,
+    /// Credit or packet numbers ran out: the peer has to be asked if it stays silent.
+    Grant,
+}
+
+impl Connection {
+    /// The next datagram or train for the wire; call until `None`.
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
+        if let Some(reason) = self.bye.take() {
+            let header = self.control_header(now, Kind::Bye);
+            return Some(Transmit::Control(Control::new(header, &Bye { reason }, 0, |_| {})));
+        }
+        if !self.open {
+            return None;
+        }
+        if self.ack_due || self.ack_at.is_some_and(|at| at <= now) {
+            return Some(Transmit::Control(self.transmit_ack(now)));
+        }
+        if self.credit_due {
+            return Some(Transmit::Control(self.transmit_credit(now)));
+        }
+        if self.ping_due {
+            return Some(Transmit::Control(self.transmit_ping(now)));
+        }
+        if let Some(train) = self.transmit_train(now) {
+            return Some(Transmit::Train(train));
+        }
+        self.ping_due.then(|| Transmit::Control(self.transmit_ping(now)))
+    }
+
+    fn transmit_ping(&mut self, now: Instant) -> Control {
+        self.ping_due = false;
+        self.floor_sent = now;
+        let ping = Ping { floor: self.flight.floor() };
+        Control::new(self.control_header(now, Kind::Ping), &ping, 0, |_| {})
+    }
+
+    fn transmit_train(&mut self, now: Instant) -> Option<Train> {
+        let mut starved = false;
+        let mut place = 0;
+        while let Some((slot, outgoing)) = self.outbox.nth(place) {
+            place += 1;
+            if !outgoing.may_send(now) || outgoing.next_chunk().is_none() {
+                continue;
+            }
+            let mut train = Train::new();
+            let block = self.fill_train(now, slot, &mut train);
+            starved |= block == Some(Block::Grant);
+            if !train.is_empty() {
+                if self.should_ask(slot) {
+                    train.ask();
+                    self.unasked_bytes = 0;
+                }
+                self.train = self.train.wrapping_add(1);
+                return Some(train);
+            }
+            if let Some(outgoing) = self.outbox.nth(place - 1).map(|(_, outgoing)| outgoing)
+                && outgoing.is_probing()
+            {
+                outgoing.postpone(now.after(self.rtt.probe_ns()));
+            }
+        }
+        // Packets given up still cost credit and numbers until the peer knows.
+        self.ping_due |= starved && self.owes_floor(now, 0);
+        if starved && self.ping_at.is_none() {
+            let answers = self.stats.heard >= self.floor_sent;
+            self.ping_at = Some(now.after(self.rtt.backoff_ns(self.pings, answers)));
+        }
+        None
+    }
+
+    /// Adds chunks of one message until the train or the room ends.
+    fn fill_train(&mut self, now: Instant, slot: u8, train: &mut Train) -> Option<Block> {
+        let chunk_bytes = self.config.chunk_bytes;
+        let base = self.header(now, Kind::Data);
+        let generation = self.outbox.at(slot).generation;
+        let probing = self.outbox.at(slot).is_probing();
+        let segments_max = if probing { 1 } else { Train::segments_max(chunk_bytes) };
+        while train.len() < segments_max {
+            let outgoing = self.outbox.of(slot, generation)?;
+            let chunk = outgoing.next_chunk()?;
+            let offset_bytes = chunk * chunk_bytes;
+            let len_bytes = chunk_bytes.min(outgoing.span.len_bytes - offset_bytes);
+            let span = outgoing.span.part(offset_bytes, len_bytes)?;
+            let repeat = outgoing.is_repeat(chunk);
+            let is_last = chunk + 1 == outgoing.chunks;
+            let message = outgoing.message;
+            if let Some(block) = self.block(chunk, len_bytes, repeat) {
+                return Some(block);
+            }
+            let mut flags = if is_last { Flags::LAST_OF_MSG } else { Flags::NONE };
+            if repeat {
+                flags = flags.with(Flags::RETX);
+                self.stats.retransmitted_bytes += u64::from(len_bytes);
+            }
+            let packet = self.flight.push(Record {
+                sent: now,
+                generation,
+                chunk,
+                train: self.train,
+                payload_bytes: len_bytes as u16,
+                slot,
+                ..Record::default()
+            });
+            self.outbox.of(slot, generation)?.handle_sent(now, chunk);
+            self.stats.sent_bytes += u64::from(len_bytes);
+            self.unasked_bytes += u64::from(len_bytes);
+            train.push(
+                Header { flags, payload_bytes: len_bytes as u16, packet, message, chunk, ..base },
+                span,
+            );
+        }
+        None
+    }
+
+    /// What keeps a chunk back. One packet may always fly; repetitions and a message's first 64 KiB need no
+    /// credit.
+    fn block(&self, chunk: u32, len_bytes: u32, repeat: bool) -> Option<Block> {
+        let chunk_bytes = u64::from(self.config.chunk_bytes);
+        let in_flight_bytes = self.flight.in_flight_bytes();
+        if !self.flight.has_room() {
+            return Some(Block::Grant);
+        }
+        if in_flight_bytes > 0 && in_flight_bytes + u64::from(len_bytes) > self.config.window_bytes {
+            return Some(Block::Window);
+        }
+        let scheduled = chunk > 0 && u64::from(chunk + 1) * chunk_bytes > UNSCHEDULED_BYTES;
+        let total_bytes = (self.flight.next() + 1).saturating_mul(chunk_bytes);
+        (scheduled && !repeat && total_bytes > self.credit_limit_bytes).then_some(Block::Grant)
+    }
+
+    /// Whether the train just built should ask for an acknowledgement: it probes, nothing follows it, or
+    /// much of the window went out unasked.
+    fn should_ask(&mut self, slot: u8) -> bool {
+        if self.outbox.at(slot).is_probing() || self.unasked_bytes >= self.config.window_bytes / 2 {
+            return true;
+        }
+        let mut place = 0;
+        while let Some((_, outgoing)) = self.outbox.nth(place) {
+            place += 1;
+            outgoing.next_chunk();
+            if outgoing.has_more() {
+                return false;
+            }
+        }
+        true
+    }
+}

@@ -1,0 +1,43 @@
+//! Counters of one connection, since its start.
+
+use plesio_wire::Instant;
+
+/// What happened so far.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Smoothed round trip; `None` before the first sample.
+    pub srtt_ns: Option<u64>,
+    /// When anything of the peer's was last heard; the start before that.
+    pub heard: Instant,
+    /// Payload in flight now.
+    pub in_flight_bytes: u64,
+    /// Messages queued or in flight now.
+    pub messages: usize,
+    /// Payload sent, retransmissions included.
+    pub sent_bytes: u64,
+    /// Payload sent again.
+    pub retransmitted_bytes: u64,
+    /// Packets given up as lost.
+    pub lost_packets: u64,
+    /// Packets given up that turned out to have arrived.
+    pub spurious_packets: u64,
+    /// Times that a message got no answer and fell back to probing.
+    pub strikes: u64,
+    /// Payload placed, each byte once.
+    pub received_bytes: u64,
+    /// ACK datagrams sent.
+    pub acks_sent: u64,
+    /// Packets or chunks that were received before.
+    pub duplicates: u64,
+    /// Chunks dropped because no window was posted for them.
+    pub dropped_unposted: u64,
+    /// Chunks dropped because their packet was given up or their sequence is old.
+    pub dropped_stale: u64,
+    /// Chunks dropped because they do not fit their window.
+    pub dropped_range: u64,
+    /// Datagrams dropped because they belong to another session.
+    pub dropped_receiver: u64,
+    /// Control datagrams dropped because they make no sense.
+    pub dropped_control: u64,
+}

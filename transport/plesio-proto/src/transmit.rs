@@ -1,0 +1,116 @@
+//! What a connection wants on the wire: a train of chunks, or one control datagram. Owned values without
+//! heap memory, so that they cross the engine by move.
+
+use core::fmt;
+use core::ops::Deref;
+use plesio_wire::Span;
+use plesio_wire::codec::{Wire, Writer};
+use plesio_wire::data::{ACK_BLOCKS_MAX, DATAGRAM_BYTES_MAX, Flags, HEADER_BYTES, Header, Kind, MessageId};
+
+/// Most datagrams in one train: the kernel's limit for segmentation offload.
+pub const SEGMENTS_MAX: usize = 64;
+
+/// One thing to put on the wire.
+#[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "moved once per train; a box would allocate per train")]
+pub enum Transmit {
+    /// Chunks of one message.
+    Train(Train),
+    /// An acknowledgement, a grant, a question or a goodbye.
+    Control(Control),
+}
+
+/// Up to 64 datagrams of equal size; the last may be shorter. The headers lack their CRC.
+///
+/// What the socket does not take may be dropped: it counts as lost and comes again.
+#[derive(Clone)]
+pub struct Train {
+    parts: [(Header, Span); SEGMENTS_MAX],
+    len: usize,
+}
+
+impl Train {
+    pub(crate) const fn new() -> Self {
+        Self { parts: [(BLANK, Span { region: 0, offset_bytes: 0, len_bytes: 0 }); SEGMENTS_MAX], len: 0 }
+    }
+
+    /// How many chunks of this size one train carries.
+    pub(crate) fn segments_max(chunk_bytes: u32) -> usize {
+        (DATAGRAM_BYTES_MAX / (HEADER_BYTES + chunk_bytes as usize)).clamp(1, SEGMENTS_MAX)
+    }
+
+    pub(crate) const fn push(&mut self, header: Header, span: Span) {
+        self.parts[self.len] = (header, span);
+        self.len += 1;
+    }
+
+    /// Asks for an acknowledgement with the last datagram.
+    pub(crate) fn ask(&mut self) {
+        if let Some((header, _)) = self.parts[..self.len].last_mut() {
+            header.flags = header.flags.with(Flags::ACK_REQ);
+        }
+    }
+}
+
+impl Deref for Train {
+    type Target = [(Header, Span)];
+    fn deref(&self) -> &[(Header, Span)] {
+        &self.parts[..self.len]
+    }
+}
+
+impl fmt::Debug for Train {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+/// A control datagram with its body; the header lacks its CRC.
+#[derive(Clone)]
+pub struct Control {
+    /// The header; its payload length is the body's.
+    pub header: Header,
+    body: [u8; BODY_BYTES_MAX],
+}
+
+impl Control {
+    /// A datagram whose body is `value`, followed by the `extra` bytes that `fill` writes.
+    pub(crate) fn new<T: Wire>(
+        header: Header,
+        value: &T,
+        extra: usize,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Self {
+        let mut body = [0; BODY_BYTES_MAX];
+        let mut writer = Writer::new(&mut body);
+        writer.write(value);
+        let len_bytes = writer.len_bytes();
+        fill(&mut body[len_bytes..len_bytes + extra]);
+        Self { header: Header { payload_bytes: (len_bytes + extra) as u16, ..header }, body }
+    }
+
+    /// The bytes behind the header.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        &self.body[..usize::from(self.header.payload_bytes).min(BODY_BYTES_MAX)]
+    }
+}
+
+impl fmt::Debug for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Control").field("header", &self.header).field("body", &self.body()).finish()
+    }
+}
+
+const BODY_BYTES_MAX: usize = 64 + 32 * ACK_BLOCKS_MAX;
+const BLANK: Header = Header {
+    kind: Kind::Data,
+    flags: Flags::NONE,
+    payload_bytes: 0,
+    receiver: 0,
+    packet: 0,
+    message: MessageId { handle: 0, sequence: 0 },
+    chunk: 0,
+    clock_us: 0,
+    crc32: 0,
+};

@@ -1,0 +1,255 @@
+//! Windows posted for receiving: which message each takes, which of its chunks are here, and where a chunk
+//! belongs.
+//!
+//! ```text
+//!          post(Some q)                 all chunks
+//!   idle ───────────────▶ bound(q) ────────────────▶ idle, last = q completed
+//!     └──── post(None) ──▶ open ── first newer ──▶ bound
+//!          withdraw of a begun message ────────────▶ idle, last = q refused
+//! ```
+//!
+//! Invariant: `place` only ever names holes of the bound message, so a chunk received is never overwritten.
+
+use crate::bits::Bits;
+use crate::error::{PostError, Refused};
+use alloc::vec::Vec;
+use plesio_wire::Span;
+use plesio_wire::data::{Flags, Header, MessageId};
+
+/// What a chunk is to its window.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Fit {
+    /// A hole: its payload belongs here.
+    Hole(Span),
+    /// It was received before and is acknowledged again.
+    Repeat,
+    /// It belongs to a newer message than the one begun: the sender aborted that one.
+    Newer,
+    /// It is dropped.
+    Drop(Refused),
+}
+
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum Last {
+    #[default]
+    None,
+    Completed(u16),
+    Refused(u16),
+}
+
+#[derive(Debug, Default)]
+struct Window {
+    handle: u16,
+    last: Last,
+    posted: bool,
+    /// The sequence asked for at posting.
+    wanted: Option<u16>,
+    span: Span,
+    /// The message being received.
+    bound: Option<u16>,
+    received: Bits,
+    count: u32,
+    /// One past the highest chunk received.
+    reach: u32,
+    /// Exact length, once the last chunk told it.
+    len_bytes: Option<u32>,
+}
+
+/// All windows of one connection, sorted by handle.
+#[derive(Debug)]
+pub(crate) struct Windows {
+    chunk_bytes: u32,
+    windows_max: usize,
+    windows: Vec<Window>,
+    posted: usize,
+}
+
+impl Windows {
+    pub(crate) fn new(chunk_bytes: u32, windows_max: usize) -> Self {
+        Self { chunk_bytes, windows_max, windows: Vec::with_capacity(windows_max), posted: 0 }
+    }
+
+    /// Windows that wait for a message.
+    pub(crate) const fn posted(&self) -> usize {
+        self.posted
+    }
+
+    pub(crate) fn post(&mut self, handle: u16, wanted: Option<u16>, span: Span) -> Result<(), PostError> {
+        if span.len_bytes == 0 {
+            return Err(PostError::Empty);
+        }
+        if span.offset_bytes.checked_add(span.len_bytes).is_none() {
+            return Err(PostError::Range);
+        }
+        let at = match self.find(handle) {
+            Ok(at) => at,
+            Err(_) if self.windows.len() == self.windows_max => {
+                return Err(PostError::TooMany { windows_max: self.windows_max });
+            }
+            Err(at) => {
+                self.windows.insert(at, Window { handle, ..Window::default() });
+                at
+            }
+        };
+        let window = &self.windows[at];
+        if window.posted && window.wanted == wanted && window.span == span {
+            return Ok(());
+        }
+        if wanted.is_some_and(|wanted| window.last.is(wanted)) {
+            return Err(PostError::Done);
+        }
+        self.withdraw(handle);
+        let window = &mut self.windows[at];
+        if wanted.is_some_and(|wanted| window.last.is(wanted)) {
+            return Err(PostError::Done);
+        }
+        window.posted = true;
+        window.wanted = wanted;
+        window.span = span;
+        window.begin(None, self.chunk_bytes);
+        self.posted += 1;
+        Ok(())
+    }
+
+    pub(crate) fn withdraw(&mut self, handle: u16) {
+        let Ok(at) = self.find(handle) else { return };
+        let window = &mut self.windows[at];
+        if !window.posted {
+            return;
+        }
+        if let Some(bound) = window.bound {
+            window.last = Last::Refused(bound);
+        }
+        window.posted = false;
+        self.posted -= 1;
+    }
+
+    pub(crate) fn withdraw_all(&mut self) {
+        for window in &mut self.windows {
+            window.posted = false;
+        }
+        self.posted = 0;
+    }
+
+    /// What the chunk of `header` is.
+    pub(crate) fn fit(&self, header: &Header) -> Fit {
+        let payload_bytes = u32::from(header.payload_bytes);
+        let last = header.flags.has(Flags::LAST_OF_MSG);
+        if payload_bytes == 0
+            || payload_bytes > self.chunk_bytes
+            || (!last && payload_bytes != self.chunk_bytes)
+        {
+            return Fit::Drop(Refused::Range);
+        }
+        match self.find(header.message.handle) {
+            Ok(at) => self.windows[at].fit(header, last, payload_bytes, self.chunk_bytes),
+            Err(_) => Fit::Drop(Refused::Unposted),
+        }
+    }
+
+    /// Takes a chunk that `fit` called a hole. The message and its exact span once it is complete.
+    pub(crate) fn accept(&mut self, header: &Header) -> Option<(MessageId, Span)> {
+        let at = self.find(header.message.handle).ok()?;
+        let window = &mut self.windows[at];
+        if window.bound.is_none() {
+            window.begin(Some(header.message.sequence), self.chunk_bytes);
+        }
+        if window.received.insert(header.chunk) {
+            window.count += 1;
+        }
+        window.reach = window.reach.max(header.chunk + 1);
+        if header.flags.has(Flags::LAST_OF_MSG) {
+            window.len_bytes = Some(header.chunk * self.chunk_bytes + u32::from(header.payload_bytes));
+        }
+        let len_bytes = window.len_bytes?;
+        if window.count < len_bytes.div_ceil(self.chunk_bytes) {
+            return None;
+        }
+        window.posted = false;
+        window.last = Last::Completed(header.message.sequence);
+        self.posted -= 1;
+        Some((header.message, window.span.part(0, len_bytes)?))
+    }
+
+    /// A newer message than the one begun has shown itself: the sender gave that one up.
+    pub(crate) fn rebind(&mut self, message: MessageId) {
+        if let Ok(at) = self.find(message.handle) {
+            self.windows[at].begin(Some(message.sequence), self.chunk_bytes);
+        }
+    }
+
+    fn find(&self, handle: u16) -> Result<usize, usize> {
+        self.windows.binary_search_by_key(&handle, |window| window.handle)
+    }
+}
+
+impl Window {
+    fn fit(&self, header: &Header, is_last: bool, payload_bytes: u32, chunk_bytes: u32) -> Fit {
+        let sequence = header.message.sequence;
+        if self.last == Last::Completed(sequence) {
+            return Fit::Repeat;
+        }
+        if self.last.is(sequence) {
+            return Fit::Drop(Refused::Stale);
+        }
+        match (self.posted, self.wanted, self.bound) {
+            (true, Some(wanted), _) if wanted == sequence => {}
+            (true, Some(wanted), _) if is_newer(sequence, wanted) => return Fit::Drop(Refused::Unposted),
+            (true, Some(_), _) => return Fit::Drop(Refused::Stale),
+            (true, None, Some(bound)) if bound == sequence => {}
+            (true, None, Some(bound)) if is_newer(sequence, bound) => return Fit::Newer,
+            (true, None, Some(_)) => return Fit::Drop(Refused::Stale),
+            (true, None, None) if self.last.precedes(sequence) => {}
+            (false, ..) if self.last.precedes(sequence) => return Fit::Drop(Refused::Unposted),
+            _ => return Fit::Drop(Refused::Stale),
+        }
+        let Some(hole) =
+            header.chunk.checked_mul(chunk_bytes).and_then(|offset| self.span.part(offset, payload_bytes))
+        else {
+            return Fit::Drop(Refused::Range);
+        };
+        let contradicts = match self.len_bytes {
+            // The end is known: nothing behind it, and only one chunk says so.
+            Some(len_bytes) => {
+                let end = header.chunk * chunk_bytes + payload_bytes;
+                end > len_bytes || is_last != (end == len_bytes)
+            }
+            None => is_last && header.chunk + 1 < self.reach,
+        };
+        if contradicts {
+            Fit::Drop(Refused::Range)
+        } else if self.bound.is_some() && self.received.has(header.chunk) {
+            Fit::Repeat
+        } else {
+            Fit::Hole(hole)
+        }
+    }
+
+    fn begin(&mut self, sequence: Option<u16>, chunk_bytes: u32) {
+        self.bound = sequence;
+        self.received.reset(self.span.len_bytes.div_ceil(chunk_bytes));
+        self.count = 0;
+        self.reach = 0;
+        self.len_bytes = None;
+    }
+}
+
+impl Last {
+    const fn is(self, sequence: u16) -> bool {
+        matches!(self, Self::Completed(last) | Self::Refused(last) if last == sequence)
+    }
+
+    /// Whether a message of `sequence` would come after it.
+    const fn precedes(self, sequence: u16) -> bool {
+        match self {
+            Self::None => true,
+            Self::Completed(last) | Self::Refused(last) => is_newer(sequence, last),
+        }
+    }
+}
+
+/// Serial-number arithmetic (RFC 1982) on 16 bits.
+const fn is_newer(sequence: u16, than: u16) -> bool {
+    let ahead = sequence.wrapping_sub(than);
+    ahead != 0 && ahead < 1 << 15
+}

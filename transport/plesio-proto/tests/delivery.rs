@@ -1,0 +1,279 @@
+//! Messages arrive whole, once, and in their windows, whatever the link does.
+
+mod link;
+
+use link::{CLEAN, Faults, World, id, pattern};
+use plesio_proto::{Config, Event, PostError, SendError};
+use plesio_wire::Span;
+
+const SECOND: u64 = 1_000_000_000;
+const ROUGH: Faults =
+    Faults { loss: 5, duplicate: 10, corrupt: 2, delay_ns: 100_000, jitter_ns: 400_000, pace_ns: 800 };
+
+fn config(chunk_bytes: u32) -> Config {
+    Config { chunk_bytes, window_bytes: 1 << 20, receive_budget_bytes: 1 << 20, ..Config::default() }
+}
+
+/// Sends one message of each size both ways, side by side, and checks every byte.
+fn exchange(config: Config, faults: Faults, seed: u64, sizes: &[usize]) -> World {
+    let mut world = World::new(config, faults, seed);
+    for (handle, len_bytes) in sizes.iter().enumerate() {
+        for from in 0..2 {
+            world.post(1 - from, handle as u16, Some(40_000), len_bytes + 100);
+            world.send(from, id(handle as u16, 40_000), pattern(seed + handle as u64, *len_bytes));
+        }
+    }
+    let count = sizes.len();
+    world.run_until(120 * SECOND, |world| {
+        world.ends.iter().all(|end| end.events.len() == 2 * count) // received and delivered
+    });
+    for (handle, len_bytes) in sizes.iter().enumerate() {
+        for from in 0..2 {
+            let message = id(handle as u16, 40_000);
+            let span = world.received(1 - from, message).unwrap();
+            assert_eq!(span.len_bytes as usize, *len_bytes);
+            assert!(world.bytes(1 - from, span) == pattern(seed + handle as u64, *len_bytes), "{message:?}");
+            assert!(world.delivered(from, message));
+        }
+    }
+    world
+}
+
+#[test]
+fn every_size_arrives_byte_for_byte_on_a_clean_link_and_nothing_is_sent_twice() {
+    for chunk_bytes in [64, 1_408, 65_408] {
+        let chunk = chunk_bytes as usize;
+        let sizes = [1, chunk - 1, chunk, chunk + 1, 3 * chunk, 65_536, 65_537, 300_001];
+        let world = exchange(config(chunk_bytes), CLEAN, 1, &sizes);
+        for end in 0..2 {
+            let stats = world.stats(end);
+            assert_eq!((stats.retransmitted_bytes, stats.duplicates), (0, 0), "chunk {chunk_bytes}");
+            assert_eq!(stats.received_bytes, sizes.iter().sum::<usize>() as u64);
+        }
+    }
+}
+
+#[test]
+fn every_size_arrives_byte_for_byte_on_a_rough_link() {
+    for chunk_bytes in [64, 1_408, 65_408] {
+        let chunk = chunk_bytes as usize;
+        for seed in 0..10 {
+            let sizes = [1, chunk - 1, chunk, chunk + 1, 3 * chunk, 65_537, 150_001];
+            exchange(config(chunk_bytes), ROUGH, seed, &sizes);
+        }
+    }
+}
+
+/// Fault F7.
+#[test]
+fn loss_up_to_30_percent_is_survived_within_its_time() {
+    for (loss, limit_ns) in [(1, SECOND / 5), (5, SECOND / 2), (20, 2 * SECOND), (30, 4 * SECOND)] {
+        for seed in 0..10 {
+            let faults = Faults { loss, ..CLEAN };
+            let world = exchange(config(1_408), faults, seed, &[1_000_000, 5_000, 70_000]);
+            assert!(world.now.0 < limit_ns, "loss {loss}, seed {seed}: took {} ms", world.now.0 / 1_000_000);
+        }
+    }
+}
+
+/// Fault F8: half of all datagrams twice, order lost across thousands of packets.
+#[test]
+fn duplicates_and_deep_reordering_change_nothing() {
+    for seed in 0..5 {
+        let faults = Faults { duplicate: 50, jitter_ns: 20_000_000, pace_ns: 80, ..CLEAN };
+        let config = Config { window_bytes: 4 << 20, receive_budget_bytes: 4 << 20, ..config(1_408) };
+        let world = exchange(config, faults, seed, &[6_000_000, 100]);
+        assert!(world.stats(0).duplicates + world.stats(0).dropped_stale > 1_000);
+    }
+}
+
+#[test]
+fn a_late_window_is_filled_soon_and_holds_up_nobody() {
+    let mut world = World::new(config(1_408), CLEAN, 3);
+    let late = pattern(5, 400_000);
+    world.send(0, id(1, 1), late.clone());
+    world.run_for(3 * SECOND);
+    let before = world.stats(0);
+    assert!(before.sent_bytes < 64 * 1024 + 80 * 1_408, "floods a peer that does not take: {before:?}");
+    assert_eq!(before.in_flight_bytes.min(1_409), before.in_flight_bytes);
+    assert!(world.stats(1).dropped_unposted > 40);
+
+    // Others pass meanwhile.
+    let start = world.now;
+    for sequence in 0..20 {
+        world.post(1, 2, None, 500_000);
+        world.send(0, id(2, sequence), pattern(9, 500_000));
+        world.run_until(SECOND, |world| world.delivered(0, id(2, sequence)));
+    }
+    let took_ms = world.now.since(start) / 1_000_000;
+    assert!(took_ms < 40, "20 messages of 0.4 ms each took {took_ms} ms");
+
+    let posted = world.now;
+    world.post(1, 1, None, 400_000);
+    world.run_until(SECOND, |world| world.received(1, id(1, 1)).is_some());
+    let took_ms = world.now.since(posted) / 1_000_000;
+    assert!(took_ms <= 5, "{took_ms} ms after the post");
+    let span = world.received(1, id(1, 1)).unwrap();
+    assert!(world.bytes(1, span) == late);
+}
+
+#[test]
+fn a_late_window_is_found_by_probing_when_the_grant_is_lost() {
+    let mut world = World::new(config(1_408), CLEAN, 3);
+    world.send(0, id(1, 1), pattern(5, 10_000));
+    world.run_for(SECOND);
+    world.faults.loss = 100;
+    world.post(1, 1, Some(1), 10_000);
+    world.run_for(1_000_000);
+    world.faults.loss = 0;
+    let healed = world.now;
+    world.run_until(SECOND, |world| world.received(1, id(1, 1)).is_some());
+    let took_ms = world.now.since(healed) / 1_000_000;
+    assert!(took_ms <= 55, "{took_ms} ms");
+}
+
+#[test]
+fn an_aborted_span_is_never_sent_again_and_the_next_sequence_passes() {
+    for seed in 0..20 {
+        let mut world = World::new(config(1_408), ROUGH, seed);
+        let window = world.post(1, 4, None, 600_000);
+        let aborted = world.send(0, id(4, 1), pattern(1, 500_000));
+        world.run_for(200_000 + 100_000 * seed);
+        if world.received(1, id(4, 1)).is_some() {
+            continue;
+        }
+        world.ends[0].machine.handle_abort(id(4, 1));
+        world.ends[0].memory[usize::from(aborted.region)].clear(); // any later read panics
+        let next = pattern(2, 400_000);
+        world.send(0, id(4, 2), next.clone());
+        world.run_until(5 * SECOND, |world| world.delivered(0, id(4, 2)));
+        let span = world.received(1, id(4, 2)).unwrap();
+        assert_eq!(span, Span { len_bytes: 400_000, ..window });
+        assert!(world.bytes(1, span) == next, "seed {seed}");
+        assert!(world.received(1, id(4, 1)).is_none());
+        assert!(!world.delivered(0, id(4, 1)));
+    }
+}
+
+#[test]
+fn many_aborts_leak_neither_window_nor_credit() {
+    let mut world = World::new(config(1_408), Faults { loss: 10, ..CLEAN }, 8);
+    world.post(1, 1, None, 2_000_000);
+    for sequence in 0..300 {
+        world.send(0, id(1, sequence), pattern(1, 2_000_000));
+        world.run_for(700_000);
+        world.ends[0].machine.handle_abort(id(1, sequence));
+        assert_eq!(world.stats(0).in_flight_bytes, 0);
+    }
+    let last = pattern(3, 1_900_000);
+    let start = world.now;
+    world.send(0, id(1, 300), last.clone());
+    world.run_until(5 * SECOND, |world| world.received(1, id(1, 300)).is_some());
+    assert!(world.now.since(start) < SECOND / 5, "{} ms", world.now.since(start) / 1_000_000);
+    let span = world.received(1, id(1, 300)).unwrap();
+    assert!(world.bytes(1, span) == last);
+}
+
+#[test]
+fn a_withdrawn_message_is_refused_and_older_sequences_stay_out() {
+    let mut world = World::new(config(64), CLEAN, 8);
+    world.post(1, 1, None, 2_000_000);
+    world.send(0, id(1, 10), pattern(1, 2_000_000));
+    world.run_for(500_000);
+    world.ends[1].machine.handle_withdraw(1);
+    let span = world.region(1, vec![0; 2_000_000]);
+    assert_eq!(world.ends[1].machine.handle_post(1, Some(10), span), Err(PostError::Done));
+    world.post(1, 1, None, 2_000_000);
+    world.run_for(SECOND);
+    assert!(world.received(1, id(1, 10)).is_none() && !world.delivered(0, id(1, 10)));
+    assert!(world.stats(1).dropped_stale > 0);
+    world.ends[0].machine.handle_abort(id(1, 10));
+    world.send(0, id(1, 9), pattern(1, 1_000));
+    world.run_for(SECOND);
+    assert!(world.received(1, id(1, 9)).is_none());
+    world.ends[0].machine.handle_abort(id(1, 9));
+    world.send(0, id(1, 11), pattern(2, 1_000));
+    world.run_until(SECOND, |world| world.delivered(0, id(1, 11)));
+    assert!(world.received(1, id(1, 11)).is_some());
+}
+
+#[test]
+fn sequences_wrap_round() {
+    let mut world = World::new(config(1_408), Faults { loss: 10, duplicate: 30, ..CLEAN }, 8);
+    for step in 0..40u16 {
+        let sequence = 65_520u16.wrapping_add(step);
+        world.post(1, 7, None, 3_000);
+        world.send(0, id(7, sequence), pattern(u64::from(step), 3_000));
+        world.run_until(5 * SECOND, |world| world.delivered(0, id(7, sequence)));
+        let span = world.received(1, id(7, sequence)).unwrap();
+        assert!(world.bytes(1, span) == pattern(u64::from(step), 3_000));
+    }
+}
+
+#[test]
+fn a_queue_of_one_handle_goes_in_order_and_its_bounds_hold() {
+    let mut world = World::new(Config { messages_max: 4, ..config(1_408) }, ROUGH, 8);
+    let empty = Span::default();
+    assert_eq!(world.ends[0].machine.handle_send(world.now, id(1, 0), empty), Err(SendError::Empty));
+    let span = world.region(0, pattern(7, 9_000));
+    for sequence in 0..4 {
+        world.ends[0].machine.handle_send(world.now, id(1, sequence), span).unwrap();
+    }
+    let machine = &mut world.ends[0].machine;
+    assert_eq!(machine.handle_send(world.now, id(1, 2), span), Err(SendError::Busy));
+    assert_eq!(machine.handle_send(world.now, id(1, 4), span), Err(SendError::QueueFull { messages_max: 4 }));
+    for sequence in 0..4 {
+        world.post(1, 1, None, 9_000);
+        world.run_until(5 * SECOND, |world| world.received(1, id(1, sequence)).is_some());
+    }
+}
+
+#[test]
+fn little_credit_slows_but_never_stops() {
+    for chunk_bytes in [64, 1_408, 65_408] {
+        let config = Config { receive_budget_bytes: u64::from(chunk_bytes), ..config(chunk_bytes) };
+        exchange(config, CLEAN, 2, &[200_000]);
+        exchange(config, Faults { loss: 20, ..CLEAN }, 2, &[200_000]);
+        let config = Config { window_bytes: 1, ..config };
+        exchange(config, Faults { loss: 20, ..CLEAN }, 2, &[100_000]);
+    }
+}
+
+#[test]
+fn a_cut_path_heals_without_a_verdict() {
+    let mut world = World::new(config(1_408), CLEAN, 2);
+    world.post(1, 1, None, 5_000_000);
+    world.send(0, id(1, 1), pattern(1, 5_000_000));
+    world.run_for(1_000_000);
+    world.faults.loss = 100;
+    let sent_bytes = world.stats(0).sent_bytes;
+    world.run_for(20 * SECOND);
+    assert!(world.stats(0).sent_bytes - sent_bytes < 3 << 20, "floods a dead path");
+    assert!(world.ends[0].machine.is_open());
+    world.faults.loss = 0;
+    let healed = world.now;
+    world.run_until(5 * SECOND, |world| world.received(1, id(1, 1)).is_some());
+    assert!(world.now.since(healed) < 700_000_000, "{} ms", world.now.since(healed) / 1_000_000);
+}
+
+#[test]
+fn goodbye_releases_everything_on_both_sides() {
+    let mut world = World::new(config(1_408), CLEAN, 2);
+    world.post(1, 1, None, 5_000_000);
+    world.send(0, id(1, 1), pattern(1, 5_000_000));
+    world.send(1, id(3, 1), pattern(1, 5_000_000));
+    world.run_for(500_000);
+    world.ends[0].machine.handle_close(1);
+    world.run_for(2_000_000);
+    assert_eq!(world.ends[0].events, [Event::Aborted { message: id(1, 1) }]);
+    assert_eq!(world.ends[1].events, [Event::Aborted { message: id(3, 1) }, Event::Gone { reason: 1 }]);
+    for end in &mut world.ends {
+        assert!(!end.machine.is_open());
+        assert_eq!(end.machine.poll_timeout(), None);
+        assert!(end.machine.poll_transmit(world.now).is_none());
+        let span = Span { len_bytes: 1, ..Span::default() };
+        assert_eq!(end.machine.handle_send(world.now, id(9, 9), span), Err(SendError::Departed));
+        assert_eq!(end.machine.handle_post(9, None, span), Err(PostError::Departed));
+        assert_eq!(end.machine.stats().in_flight_bytes, 0);
+    }
+}
