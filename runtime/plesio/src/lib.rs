@@ -1,1 +1,17 @@
-//! To be written.
+//! Shell. The node: every machine composed, the threads that drive them, and the worker's way in.
+//!
+//! [`engine::Engine`] and [`store::Store`] are pure of sockets and threads; the simulator drives them too. [`Node`]
+//! binds sockets and memory, then runs: one thread for the sideband, one for everything else, and the caller's own
+//! for training through [`Worker`].
+#![forbid(unsafe_code)]
+
+pub mod engine;
+mod event;
+mod mailbox;
+mod node;
+pub mod store;
+mod worker;
+
+pub use event::{Counters, Final, NodeEvent, Progress, What};
+pub use node::{Control, Found, Hello, Node, NodeConfig, NodeError, Running};
+pub use worker::{StepOutcome, Stopped, Worker};

@@ -1,0 +1,587 @@
+//! Every machine of a node except the sideband's, joined: agreement, exchange, one connection per peer, corrector.
+//!
+//! Knows which machine must hear of what the others say. Does not know sockets, threads or payload bytes: those are
+//! [`Work`] for the shell, done in the order given. The node and the simulator drive exactly this.
+//!
+//! ```text
+//!   sideband messages --> Consensus --events--> Exchange --actions--> Connection (one per peer) --> trains
+//!         ^                   ^   |                 ^  |                    |
+//!         |                   |   v                 |  v                    v received
+//!         +--- poll_out       |  Corrector        Work: sum, apply, square, capture, inspect, install
+//! ```
+
+mod agreement;
+mod join;
+mod links;
+mod snapshot;
+mod transfer;
+
+use crate::engine::join::Joining;
+use crate::engine::links::Links;
+use crate::engine::snapshot::{Fetching, Serving};
+use plesio_collective::{Exchange, Regions, Sum};
+use plesio_consensus::{Config as ConsensusConfig, ConfigError, Consensus, Event, SnapshotCut, Start};
+use plesio_phase::{Aim, Corrector, CorrectorConfig, MeshClock};
+use plesio_proto::{Refused, Transmit};
+use plesio_sideband::{Status, To};
+use plesio_wire::data::Header;
+use plesio_wire::sideband::{Message, RosterEntry};
+use plesio_wire::value::View;
+use plesio_wire::{
+    Digest, Frame, Incarnation, Instant, LogIndex, MemberSet, NodeId, NodeKey, SlotSeq, Span, Version,
+};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+
+/// What an engine must know before it starts.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// This node, as others will reach it.
+    pub entry: RosterEntry,
+    /// Which life of it.
+    pub incarnation: Incarnation,
+    /// Which mesh.
+    pub mesh: u64,
+    /// Digest of model and adapter configuration; nodes that differ do not join.
+    pub model: Digest,
+    /// Frame period until a view says otherwise, nanoseconds.
+    pub period_ns: u64,
+    /// Where everything lies.
+    pub regions: Regions,
+    /// Payload bytes per datagram.
+    pub chunk_bytes: u32,
+    /// Seed of every random choice.
+    pub seed: u64,
+}
+
+/// How the engine comes into the mesh.
+#[derive(Clone, Debug)]
+pub enum Entrance {
+    /// The operator gave every node the same roster: view 0.
+    Genesis(Vec<RosterEntry>, View),
+    /// Some members' sideband addresses are known.
+    Join(Vec<SocketAddr>),
+}
+
+/// For the shell, in this order, at once.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Work {
+    /// Open the data path to a peer.
+    Connect {
+        /// Who.
+        peer: NodeKey,
+        /// Where.
+        address: SocketAddr,
+    },
+    /// Close it.
+    Disconnect {
+        /// Who.
+        peer: NodeKey,
+    },
+    /// Sum of squares of a contribution, then [`Engine::handle_squared`].
+    Square {
+        /// Contributor.
+        contributor: NodeKey,
+        /// Slot.
+        seq: SlotSeq,
+        /// i32 elements.
+        span: Span,
+    },
+    /// Weighted sum, then [`Engine::handle_summed`].
+    Sum(Sum),
+    /// Add the summed ranges to the master state, then [`Engine::handle_applied`].
+    Apply {
+        /// The version that this makes.
+        version: Version,
+        /// i64 elements, in order of the owners.
+        results: Vec<Span>,
+    },
+    /// An own slot's life has ended.
+    Settle {
+        /// Place in the ring.
+        index: u8,
+        /// Slot.
+        seq: SlotSeq,
+        /// How.
+        fate: SlotFate,
+    },
+    /// Write a snapshot for others, then [`Engine::handle_captured`].
+    Capture {
+        /// The cut's bytes, to precede the master state.
+        cut: Vec<u8>,
+    },
+    /// Read a received snapshot, then [`Engine::handle_inspected`].
+    Inspect {
+        /// Received bytes.
+        span: Span,
+    },
+    /// The inspected snapshot's state becomes the master state.
+    Install {
+        /// Version it is.
+        version: Version,
+    },
+}
+
+/// How an own slot ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SlotFate {
+    /// In a final version.
+    Commit,
+    /// Back to the uncommitted mass.
+    Fold,
+    /// Gone: nobody can tell whether it was committed, so it is never sent again.
+    Lose,
+}
+
+/// For the sideband.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+#[expect(clippy::large_enum_variant, reason = "moved once, from a queue into a socket's buffer")]
+pub enum Out {
+    /// Send a message.
+    Send(To, Message),
+    /// A view is in force: its members' sideband addresses.
+    View(View, Vec<(NodeKey, SocketAddr)>),
+    /// A node follows without a seat; `None` forgets it.
+    Observer(NodeKey, Incarnation, Option<SocketAddr>),
+    /// The node enters anew: its mesh clock may step once.
+    Reentry,
+}
+
+/// The engine; see the module.
+#[derive(Debug)]
+pub struct Engine {
+    config: EngineConfig,
+    key: NodeKey,
+    consensus: Consensus,
+    exchange: Exchange,
+    links: Links,
+    corrector: Corrector,
+    clock: MeshClock,
+    roster: BTreeMap<NodeKey, RosterEntry>,
+    joining: Option<Joining>,
+    fetching: Option<Fetching>,
+    serving: Serving,
+    transfers: transfer::Transfers,
+    suspects: Vec<NodeKey>,
+    dead: Vec<NodeKey>,
+    frame: Frame,
+    margin: f32,
+    slips: u32,
+    folds: u32,
+    /// A view excludes this life of the node: the next one begins when this turn is over.
+    excluded: bool,
+    work: VecDeque<Work>,
+    out: VecDeque<Out>,
+    events: VecDeque<Event>,
+}
+
+impl Engine {
+    /// An engine that has not spoken yet.
+    ///
+    /// # Errors
+    /// A parameter out of its range.
+    pub fn new(config: EngineConfig, entrance: Entrance, now: Instant) -> Result<Self, ConfigError> {
+        let key = config.entry.id.key();
+        let (start, joining) = match &entrance {
+            Entrance::Genesis(_, view) => (Start::Genesis(*view), None),
+            Entrance::Join(seeds) => (Start::Observer, Some(Joining::new(seeds.clone(), now))),
+        };
+        let corrector_config = CorrectorConfig {
+            period_ns: config.period_ns,
+            ring_depth: config.regions.depth,
+            ..CorrectorConfig::default()
+        };
+        let consensus = Consensus::new(consensus_config(&config), start, now)?;
+        let corrector = Corrector::new(now, corrector_config)
+            .expect("period and depth are checked by the configuration of the agreement");
+        let mut engine = Self {
+            key,
+            exchange: Exchange::new(key, config.regions),
+            links: Links::new(config.mesh, (key, config.incarnation), config.chunk_bytes),
+            consensus,
+            corrector,
+            clock: MeshClock::default(),
+            roster: BTreeMap::new(),
+            joining,
+            fetching: None,
+            serving: Serving::default(),
+            transfers: transfer::Transfers::default(),
+            suspects: Vec::new(),
+            dead: Vec::new(),
+            frame: Frame(0),
+            margin: 0.0,
+            slips: 0,
+            folds: 0,
+            excluded: false,
+            work: VecDeque::new(),
+            out: VecDeque::new(),
+            events: VecDeque::new(),
+            config,
+        };
+        engine.roster.insert(key, engine.config.entry);
+        if let Entrance::Genesis(entries, view) = entrance {
+            engine.learn_roster(&entries);
+            engine.corrector.handle_master(now, true);
+            engine.enter_view(now, &view);
+        }
+        Ok(engine)
+    }
+
+    /// The sideband's newest clock line.
+    pub fn handle_clock(&mut self, now: Instant, clock: MeshClock) {
+        self.clock = clock;
+        self.consensus.handle_clock(now, clock.at(now), clock.rate_ppb, clock.usable);
+        self.corrector.handle_clock(now, &clock);
+        self.turn(now);
+    }
+
+    /// A sideband message; `from` is `None` for an address that belongs to nobody known.
+    pub fn handle_message(
+        &mut self,
+        now: Instant,
+        from: Option<NodeKey>,
+        address: SocketAddr,
+        view: u32,
+        message: &Message,
+    ) {
+        match message {
+            Message::Join(join) => self.handle_join(now, address, join),
+            Message::Roster(roster) => self.learn_roster(&roster.entries),
+            Message::Nack(nack) => self.handle_nack(address, nack),
+            Message::Decided { index, value } if self.joining.is_some() && !self.consensus.is_started() => {
+                self.handle_sponsor(now, *index, value);
+            }
+            Message::Snapshot(snapshot) => self.handle_snapshot_message(now, from, view, snapshot),
+            Message::Ready(ready) => {
+                if let (Some(from), Some(seq)) = (from, ready.seq()) {
+                    self.exchange.handle_ready(from, seq);
+                    self.consensus.handle_message(now, from, view, message);
+                }
+            }
+            _ => {
+                if let Some(from) = from {
+                    self.consensus.handle_message(now, from, view, message);
+                }
+            }
+        }
+        self.turn(now);
+    }
+
+    /// HOLD of a member's beat.
+    pub fn handle_hold(&mut self, now: Instant, from: NodeKey, version: Version, index: Option<LogIndex>) {
+        self.consensus.handle_hold(now, from, version, index);
+        self.turn(now);
+    }
+
+    /// The sideband's whole verdict, as indices of the view `view`.
+    pub fn handle_liveness(&mut self, now: Instant, view: u32, suspects: MemberSet, dead: MemberSet) {
+        let members = self.consensus.view();
+        if view != members.number {
+            return;
+        }
+        let named = |set: MemberSet| {
+            set.iter().filter_map(|index| members.members.get(usize::from(index)).map(|seat| seat.key)).collect()
+        };
+        (self.suspects, self.dead) = (named(suspects), named(dead));
+        self.consensus.handle_suspects(now, &self.suspects, &self.dead);
+        self.turn(now);
+    }
+
+    /// An own slot is cut and frozen.
+    pub fn handle_cut(&mut self, now: Instant, index: u8, slot: plesio_consensus::OwnSlot) {
+        self.transfers.handle_cut(now, slot.seq, index);
+        self.consensus.handle_cut(now, slot);
+        self.turn(now);
+        // A node without a seat was told to fold it; everybody else sends it to the owners.
+        if self.consensus.own_slots().any(|(own, _)| own.seq == slot.seq) {
+            self.exchange.handle_cut(index, slot.seq);
+            self.turn(now);
+        }
+    }
+
+    /// Answer to [`Work::Square`].
+    pub fn handle_squared(&mut self, now: Instant, contributor: NodeKey, seq: SlotSeq, sumsq: u64) {
+        self.consensus.handle_held(now, contributor, seq, sumsq);
+        self.turn(now);
+    }
+
+    /// Answer to [`Work::Sum`].
+    pub fn handle_summed(&mut self, now: Instant, context: LogIndex) {
+        self.exchange.handle_summed(context);
+        self.turn(now);
+    }
+
+    /// Answer to [`Work::Apply`]: the digest of the master state.
+    pub fn handle_applied(&mut self, now: Instant, version: Version, digest: Digest) {
+        self.consensus.handle_applied(now, version, digest);
+        self.turn(now);
+    }
+
+    /// Answer to [`Work::Capture`].
+    pub fn handle_captured(&mut self, now: Instant, len_bytes: u32) {
+        self.send_snapshot(now, len_bytes);
+        self.turn(now);
+    }
+
+    /// Answer to [`Work::Inspect`]: the cut, if the bytes are a snapshot whose state has the digest it names.
+    pub fn handle_inspected(&mut self, now: Instant, cut: Option<&SnapshotCut>) {
+        self.install_snapshot(now, cut);
+        self.turn(now);
+    }
+
+    /// Where the payload of a DATA datagram belongs.
+    #[must_use]
+    pub fn place(&self, peer: NodeKey, header: &Header) -> Option<Span> {
+        self.links.connection(peer)?.place(header)
+    }
+
+    /// A checked datagram: DATA whose payload lies at its place, or control with its body. Events of the
+    /// connection are drained by [`Self::handle_received`], after the sockets are.
+    ///
+    /// # Errors
+    /// Why the connection refuses it.
+    pub fn handle_datagram(
+        &mut self,
+        now: Instant,
+        peer: NodeKey,
+        header: &Header,
+        body: &[u8],
+    ) -> Result<(), Refused> {
+        self.links.connection_mut(peer).map_or(Ok(()), |link| link.handle_datagram(now, header, body))
+    }
+
+    /// Checked DATA that had no place.
+    pub fn handle_unplaced(&mut self, now: Instant, peer: NodeKey, header: &Header) {
+        if let Some(link) = self.links.connection_mut(peer) {
+            link.handle_unplaced(now, header);
+        }
+    }
+
+    /// The sockets are drained: act on what is complete.
+    pub fn handle_received(&mut self, now: Instant) {
+        self.turn(now);
+    }
+
+    /// This node wants to go; [`Event::Left`] says when it may.
+    pub fn handle_leave(&mut self, now: Instant) {
+        self.consensus.handle_leave(now);
+        self.turn(now);
+    }
+
+    /// The shell could not reach a peer's data address.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.consensus.handle_timeout(now);
+        self.corrector.handle_timeout(now);
+        self.links.handle_timeout(now);
+        self.handle_join_timeout(now);
+        self.handle_snapshot_timeout(now);
+        if let Some(frame) = self.consensus.frame_at(now)
+            && frame != self.frame
+        {
+            self.frame = frame;
+            self.corrector.handle_frame(now, self.transfers.fill());
+            self.corrector.handle_quorum(now, self.consensus.has_quorum());
+        }
+        self.turn(now);
+    }
+
+    /// Next thing for the shell to do.
+    pub fn poll_work(&mut self) -> Option<Work> {
+        self.work.pop_front()
+    }
+
+    /// Next thing for the sideband.
+    pub fn poll_out(&mut self) -> Option<Out> {
+        self.out.pop_front()
+    }
+
+    /// Next train or control datagram, fairly over the peers.
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<(NodeKey, Transmit)> {
+        self.links.poll_transmit(now)
+    }
+
+    /// What happened, for the trace.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When to call [`Self::handle_timeout`] next.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let joining = self.joining.as_ref().map(Joining::poll_timeout);
+        let frame = self.consensus.close_local(self.frame);
+        [
+            self.consensus.poll_timeout(),
+            self.corrector.poll_timeout(),
+            self.links.poll_timeout(),
+            joining,
+            self.snapshot_timeout(),
+            frame,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// When the worker should cut.
+    #[must_use]
+    pub fn aim(&self) -> Aim {
+        let period_us = self.consensus.view().period_us;
+        let period_ns = if period_us == 0 { self.config.period_ns } else { u64::from(period_us) * 1_000 };
+        Aim { clock: self.clock, period_ns, lead_ns: self.corrector.lead_ns(), stride: self.corrector.stride() }
+    }
+
+    /// What the full beat says of this node.
+    #[must_use]
+    pub fn status(&self, now: Instant) -> Status {
+        let aim = self.aim();
+        let phase = i128::from(self.clock.at(now).0) * (1 << 32) / i128::from(aim.period_ns.max(1));
+        Status {
+            phase: i64::try_from(phase).unwrap_or(i64::MAX),
+            margin: (self.margin * 65_536.0) as i32,
+            version: self.consensus.version_held().0,
+            index: self.consensus.index().0,
+            lead_us: u32::try_from(aim.lead_ns / 1_000).unwrap_or(u32::MAX),
+            slips: self.slips,
+            folds: self.folds,
+            state: self.corrector.state().code(),
+            stride: aim.stride,
+            fill: self.transfers.fill(),
+            depth: self.config.regions.depth,
+            ..Status::default()
+        }
+    }
+
+    /// The agreement, for questions.
+    #[must_use]
+    pub fn consensus(&self) -> &Consensus {
+        &self.consensus
+    }
+
+    /// The corrector, for questions.
+    #[must_use]
+    pub fn corrector(&self) -> &Corrector {
+        &self.corrector
+    }
+
+    /// Newest margin of an own slot, in frames.
+    #[must_use]
+    pub fn margin(&self) -> f32 {
+        self.margin
+    }
+
+    /// Payload bytes sent more than once, over all peers.
+    #[must_use]
+    pub fn retransmitted_bytes(&self) -> u64 {
+        self.links.retransmitted_bytes()
+    }
+
+    /// Runs the machines into one another until none has more to say.
+    fn turn(&mut self, now: Instant) {
+        loop {
+            let mut quiet = true;
+            while let Some(event) = self.consensus.poll_event() {
+                quiet = false;
+                self.handle_agreed(now, &event);
+                self.events.push_back(event);
+            }
+            while let Some((to, message)) = self.consensus.poll_transmit() {
+                let to = match to {
+                    plesio_consensus::To::All => To::All,
+                    plesio_consensus::To::AllAndObservers => To::Everyone,
+                    plesio_consensus::To::One(key) => To::Node(key),
+                };
+                self.out.push_back(Out::Send(to, message));
+            }
+            while let Some(action) = self.exchange.poll_action() {
+                quiet = false;
+                self.handle_action(now, action);
+            }
+            while let Some((peer, event)) = self.links.poll_event() {
+                quiet = false;
+                self.handle_link(now, peer, event);
+            }
+            while self.corrector.poll_event().is_some() {}
+            if quiet && std::mem::take(&mut self.excluded) {
+                self.begin_next_life(now);
+            } else if quiet {
+                break;
+            }
+        }
+        if self.events.len() > EVENTS_MAX {
+            // Trace events are for onlookers: a shell that does not read them loses the oldest.
+            self.events.drain(..self.events.len() - EVENTS_MAX);
+        }
+    }
+
+    fn learn_roster(&mut self, entries: &[RosterEntry]) {
+        for entry in entries {
+            if self.roster.len() < ROSTER_MAX || self.roster.contains_key(&entry.id.key()) {
+                self.roster.insert(entry.id.key(), *entry);
+            }
+        }
+        self.consensus.handle_roster(entries);
+    }
+
+    fn address_of(&self, key: NodeKey) -> Option<&RosterEntry> {
+        self.roster.get(&key)
+    }
+}
+
+fn consensus_config(config: &EngineConfig) -> ConsensusConfig {
+    let base = ConsensusConfig::new(config.entry.id.key(), config.incarnation);
+    ConsensusConfig { ring_depth: config.regions.depth, seed: config.seed, ..base }
+}
+
+/// The view that an operator's roster makes: log index 0.
+///
+/// # Errors
+/// The reason, when ids repeat or there are none or too many.
+pub fn genesis(
+    entries: &[(RosterEntry, Incarnation)],
+    period_ns: u64,
+    scale_exponent: i8,
+    elements: u64,
+) -> Result<(Vec<RosterEntry>, View), &'static str> {
+    let mut sorted = entries.to_vec();
+    sorted.sort_by_key(|(entry, _)| entry.id.key());
+    if sorted.is_empty() || sorted.len() > plesio_wire::MEMBERS_MAX {
+        return Err("a roster names 1 to 32 nodes");
+    }
+    if sorted.windows(2).any(|pair| pair[0].0.id.key() == pair[1].0.id.key()) {
+        return Err("two nodes of the roster have the same first eight bytes of id; draw one anew");
+    }
+    let roster: Vec<RosterEntry> = sorted.iter().map(|(entry, _)| *entry).collect();
+    let mut view = View {
+        period_us: u32::try_from(period_ns / 1_000).map_err(|_| "the frame period is longer than 71 minutes")?,
+        scale_exponent,
+        elements,
+        roster: plesio_consensus::roster_digest(&roster),
+        ..View::default()
+    };
+    for (entry, incarnation) in &sorted {
+        let seat =
+            plesio_wire::value::Seat { key: entry.id.key(), incarnation: *incarnation, admitted: LogIndex(0) };
+        view.members.push(seat).map_err(|_| "a roster names 1 to 32 nodes")?;
+    }
+    Ok((roster, view))
+}
+
+/// A node id from its seed material, for tests and the demo.
+#[must_use]
+pub fn node_id(material: &[u8]) -> NodeId {
+    let (mut low, mut high) = (plesio_wire::digest::Hasher::default(), plesio_wire::digest::Hasher::default());
+    low.update(material);
+    high.update(material);
+    high.update(b"high");
+    let mut id = [0; 32];
+    id[..16].copy_from_slice(&low.finish().0);
+    id[16..].copy_from_slice(&high.finish().0);
+    NodeId(id)
+}
+
+/// Roster entries remembered: members of a few views and everybody who asked to join.
+const ROSTER_MAX: usize = 128;
+const EVENTS_MAX: usize = 4_096;

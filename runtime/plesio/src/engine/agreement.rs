@@ -1,0 +1,90 @@
+//! What the agreement decided, carried to the other machines.
+
+use super::{Engine, Out, SlotFate, Work};
+use plesio_consensus::Event;
+use plesio_wire::value::View;
+use plesio_wire::{Instant, NodeKey, SlotSeq};
+
+impl Engine {
+    pub(super) fn handle_agreed(&mut self, now: Instant, event: &Event) {
+        match event {
+            Event::View { view, .. } => self.enter_view(now, view),
+            Event::Open { context, manifest, .. } | Event::Reopen { context, manifest, .. } => {
+                self.exchange.handle_open(*context, manifest);
+            }
+            Event::Serve { to, shards, .. } => self.exchange.handle_serve(*to, *shards),
+            Event::Sealed { version, complete, .. } => {
+                if *complete && let Some(results) = self.exchange.results() {
+                    self.work.push_back(Work::Apply { version: *version, results });
+                }
+                self.exchange.handle_sealed();
+            }
+            Event::Fetch { from, .. } => self.fetch(now, *from),
+            Event::Release { seq } => self.settle(*seq, SlotFate::Commit),
+            Event::Fold { seq, .. } => {
+                self.folds += 1;
+                self.corrector.handle_fold(now);
+                self.settle(*seq, SlotFate::Fold);
+            }
+            Event::Lost { seq } => self.settle(*seq, SlotFate::Lose),
+            Event::Listed { margin, staleness, .. } => {
+                self.margin = f32::from(*margin) / 16_384.0;
+                if *margin < 0 {
+                    self.slips += 1;
+                }
+                self.corrector.handle_slot(now, f64::from(self.margin), u64::from(*staleness));
+            }
+            Event::Excluded { .. } => self.excluded = true,
+            Event::NoQuorum { .. } => self.corrector.handle_quorum(now, false),
+            Event::Quorum => self.corrector.handle_quorum(now, true),
+            _ => {}
+        }
+    }
+
+    /// A view is in force: everybody in it gets a connection, everybody else loses it.
+    pub(super) fn enter_view(&mut self, now: Instant, view: &View) {
+        let members: Vec<NodeKey> = view.members.iter().map(|seat| seat.key).collect();
+        let mut fresh = Vec::new();
+        for seat in view.members.iter() {
+            if self.connect(now, seat.key, seat.incarnation) {
+                fresh.push(seat.key);
+            }
+        }
+        let observers: Vec<NodeKey> = self.consensus.observers().collect();
+        for peer in self.links.peers() {
+            if !members.contains(&peer) && !observers.contains(&peer) && self.links.close(peer) {
+                self.work.push_back(Work::Disconnect { peer });
+            }
+        }
+        let addresses =
+            members.iter().filter_map(|key| Some((*key, self.address_of(*key)?.sideband.0))).collect();
+        self.out.push_back(Out::View(*view, addresses));
+        self.exchange.handle_view(&members);
+        let seated = view.index_of(self.key).is_some();
+        self.corrector.handle_view(now, seated, u64::from(view.period_us) * 1_000);
+        if seated {
+            self.joining = None;
+        }
+        self.follow_observers(now);
+    }
+
+    /// Opens connection and data path to one life of a node whose address is known; true when they are new.
+    pub(super) fn connect(&mut self, now: Instant, peer: NodeKey, life: plesio_wire::Incarnation) -> bool {
+        let Some(address) = self.address_of(peer).map(|entry| entry.data.0) else {
+            return false;
+        };
+        if !self.links.open(now, peer, life) {
+            return false;
+        }
+        self.work.push_back(Work::Disconnect { peer });
+        self.work.push_back(Work::Connect { peer, address });
+        true
+    }
+
+    pub(super) fn settle(&mut self, seq: SlotSeq, fate: SlotFate) {
+        self.exchange.handle_done(seq);
+        if let Some(index) = self.transfers.handle_done(seq) {
+            self.work.push_back(Work::Settle { index, seq, fate });
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Coming into a running mesh, and letting others in.
+//!
+//! ```text
+//! joiner                               member
+//!   JOIN to seeds, every 100 ms  --->   ROSTER, DECIDED{VIEW in force}
+//!   connections to all members   --->   (registers the observer, connects)
+//!   SNAPSHOT request to one      --->   offer, then the bulk transfer
+//!   JOIN with HOLD to all        --->   a frame's owner proposes a VIEW that names it
+//! ```
+
+use super::snapshot::Serving;
+use super::{Engine, Out, SlotFate, Work, consensus_config};
+use plesio_collective::Exchange;
+use plesio_consensus::{Consensus, Start};
+use plesio_sideband::To;
+use plesio_wire::digest::Hasher;
+use plesio_wire::sideband::{Join, Message, Nack, Roster, RosterEntry, nack};
+use plesio_wire::value::{Value, View};
+use plesio_wire::{Bounded, Incarnation, Instant, LogIndex, NodeKey};
+use std::net::SocketAddr;
+
+/// A node that is not in the view and wants to be.
+#[derive(Debug)]
+pub(super) struct Joining {
+    seeds: Vec<SocketAddr>,
+    next: Instant,
+    sponsor: Option<View>,
+    attempt: usize,
+}
+
+impl Joining {
+    pub(super) fn new(seeds: Vec<SocketAddr>, now: Instant) -> Self {
+        Self { seeds, next: now, sponsor: None, attempt: 0 }
+    }
+
+    pub(super) fn poll_timeout(&self) -> Instant {
+        self.next
+    }
+}
+
+impl Engine {
+    /// A view without this node is in force though it did not leave. It comes back as a new life: what the old one
+    /// promised, sent and received then cannot be taken for the new one's. Its slots were settled on proof.
+    pub(super) fn begin_next_life(&mut self, now: Instant) {
+        for seq in self.transfers.unsettled() {
+            self.settle(seq, SlotFate::Lose);
+        }
+        let members = self.consensus.view().members;
+        let seeds = members.iter().filter(|seat| seat.key != self.key);
+        let seeds = seeds.filter_map(|seat| Some(self.address_of(seat.key)?.sideband.0)).collect();
+        for peer in self.links.peers() {
+            self.links.close(peer);
+            self.work.push_back(Work::Disconnect { peer });
+        }
+        let mut hasher = Hasher::default();
+        hasher.update(&self.config.incarnation.0.to_le_bytes());
+        hasher.update(&now.0.to_le_bytes());
+        let digest = hasher.finish().0;
+        self.config.incarnation =
+            Incarnation(digest[..8].iter().fold(0, |word, byte| word << 8 | u64::from(*byte)));
+        self.consensus = Consensus::new(consensus_config(&self.config), Start::Observer, now)
+            .expect("the same configuration was accepted before");
+        let entries: Vec<RosterEntry> = self.roster.values().copied().collect();
+        self.consensus.handle_roster(&entries);
+        self.consensus.handle_clock(now, self.clock.at(now), self.clock.rate_ppb, self.clock.usable);
+        self.exchange = Exchange::new(self.key, self.config.regions);
+        self.links.begin_life(self.config.incarnation);
+        (self.fetching, self.serving) = (None, Serving::default());
+        self.joining = Some(Joining::new(seeds, now));
+        self.out.push_back(Out::Reentry);
+    }
+
+    pub(super) fn handle_join_timeout(&mut self, now: Instant) {
+        let Some(joining) = &mut self.joining else { return };
+        if now < joining.next {
+            return;
+        }
+        joining.next = now.after(JOIN_INTERVAL_NS);
+        joining.attempt += 1;
+        let attempt = joining.attempt;
+        let mut view = joining.sponsor;
+        let mut targets = joining.seeds.clone();
+        if self.consensus.is_started() {
+            view = Some(*self.consensus.view());
+        }
+        if let Some(view) = &view {
+            let known = view.members.iter().filter(|seat| seat.key != self.key);
+            targets = known.filter_map(|seat| Some(self.address_of(seat.key)?.sideband.0)).collect();
+        }
+        let held = self.consensus.is_started().then(|| self.consensus.version_held().0 + 1);
+        let join = Join {
+            id: self.config.entry.id,
+            incarnation: self.config.incarnation,
+            model: self.config.model,
+            sideband: self.config.entry.sideband,
+            data: self.config.entry.data,
+            hold: held.unwrap_or(0),
+            index: self.consensus.index(),
+        };
+        for target in targets {
+            self.out.push_back(Out::Send(To::Address(target), Message::Join(join)));
+        }
+        // Without a state yet: ask one member after the other for it, a new one every second.
+        if let Some(view) = view
+            && !self.consensus.is_started()
+            && attempt % FETCH_EVERY == 1
+        {
+            let members: Vec<NodeKey> =
+                view.members.iter().map(|seat| seat.key).filter(|key| *key != self.key).collect();
+            if !members.is_empty() {
+                self.fetch(now, members[attempt / FETCH_EVERY % members.len()]);
+            }
+        }
+    }
+
+    /// Somebody asks to be let in.
+    pub(super) fn handle_join(&mut self, now: Instant, address: SocketAddr, join: &Join) {
+        let key = join.id.key();
+        if key == self.key || join.model != self.config.model || join.sideband.0 != address {
+            return;
+        }
+        let entry = RosterEntry { id: join.id, sideband: join.sideband, data: join.data, weight: 1_000 };
+        if !self.consensus.is_member() {
+            return;
+        }
+        self.learn_roster(&[entry]);
+        self.consensus.handle_joiner(now, join);
+        if join.hold == 0 {
+            self.send_roster(address);
+            let value = Value::View(*self.consensus.view());
+            let index = self.consensus.view_index();
+            self.out.push_back(Out::Send(To::Address(address), Message::Decided { index, value }));
+        }
+        if self.consensus.observers().any(|observer| observer == key)
+            && self.connect(now, key, join.incarnation)
+        {
+            self.out.push_back(Out::Observer(key, join.incarnation, Some(address)));
+            self.follow_observers(now);
+        }
+    }
+
+    /// The exchange serves whom the agreement knows as observers; the others lose their connection.
+    pub(super) fn follow_observers(&mut self, _now: Instant) {
+        let observers: Vec<NodeKey> = self.consensus.observers().collect();
+        self.exchange.handle_observers(&observers);
+    }
+
+    /// A member says which view is in force, to one who knows none.
+    pub(super) fn handle_sponsor(&mut self, now: Instant, _index: LogIndex, value: &Value) {
+        let Value::View(view) = value else { return };
+        if !view.members.iter().all(|seat| seat.key == self.key || self.roster.contains_key(&seat.key)) {
+            return;
+        }
+        let Some(joining) = &mut self.joining else { return };
+        if joining.sponsor.is_some_and(|known| known.number >= view.number) {
+            return;
+        }
+        joining.sponsor = Some(*view);
+        joining.next = now;
+        joining.attempt = 0;
+        for seat in view.members.iter() {
+            self.connect(now, seat.key, seat.incarnation);
+        }
+        let keys = view.members.iter().map(|seat| seat.key);
+        let addresses = keys.filter_map(|key| Some((key, self.address_of(key)?.sideband.0))).collect();
+        self.out.push_back(Out::View(*view, addresses));
+    }
+
+    pub(super) fn handle_nack(&mut self, address: SocketAddr, body: &Nack) {
+        if body.code == nack::ROSTER && self.consensus.is_member() {
+            self.send_roster(address);
+        }
+    }
+
+    /// Full ids and addresses of the view in force, 16 to a datagram.
+    fn send_roster(&mut self, address: SocketAddr) {
+        let view = self.consensus.view();
+        let number = view.number;
+        let entries: Vec<_> =
+            view.members.iter().filter_map(|seat| self.roster.get(&seat.key).copied()).collect();
+        for part in entries.chunks(16) {
+            let roster = Roster { view: number, entries: Bounded::from_slice(part) };
+            self.out.push_back(Out::Send(To::Address(address), Message::Roster(roster)));
+        }
+    }
+}
+
+const JOIN_INTERVAL_NS: u64 = 100_000_000;
+/// Every so many JOINs another member is asked for the state.
+const FETCH_EVERY: usize = 10;

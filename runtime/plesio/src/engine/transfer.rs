@@ -1,0 +1,112 @@
+//! What the exchange wants and what the connections report; how long own slots take to leave.
+
+use super::{Engine, Work};
+use plesio_collective::{Action, HANDLE_SNAPSHOT};
+use plesio_proto::Event;
+use plesio_wire::data::MessageId;
+use plesio_wire::{Instant, NodeKey, SlotSeq};
+use std::collections::BTreeMap;
+
+/// Own slots that are announced: when they were cut and how many owners still lack their part.
+#[derive(Debug, Default)]
+pub(super) struct Transfers {
+    slots: BTreeMap<SlotSeq, Transfer>,
+}
+
+#[derive(Debug)]
+struct Transfer {
+    cut: Instant,
+    index: u8,
+    undelivered: u32,
+}
+
+impl Transfers {
+    pub(super) fn handle_cut(&mut self, now: Instant, seq: SlotSeq, index: u8) {
+        self.slots.insert(seq, Transfer { cut: now, index, undelivered: 0 });
+    }
+
+    /// Forgets a slot and says where in the ring it was.
+    pub(super) fn handle_done(&mut self, seq: SlotSeq) -> Option<u8> {
+        self.slots.remove(&seq).map(|transfer| transfer.index)
+    }
+
+    pub(super) fn unsettled(&self) -> Vec<SlotSeq> {
+        self.slots.keys().copied().collect()
+    }
+
+    /// Slots announced and not settled.
+    pub(super) fn fill(&self) -> u8 {
+        self.slots.len() as u8
+    }
+
+    fn by_message(&mut self, message: MessageId) -> Option<&mut Transfer> {
+        self.slots
+            .iter_mut()
+            .find(|(seq, transfer)| {
+                u16::from(transfer.index) == message.handle && seq.0 as u16 == message.sequence
+            })
+            .map(|(_, transfer)| transfer)
+    }
+}
+
+impl Engine {
+    pub(super) fn handle_action(&mut self, now: Instant, action: Action) {
+        match action {
+            Action::Send { to, message, span } => {
+                if let Some(link) = self.links.connection_mut(to)
+                    && link.handle_send(now, message, span).is_ok()
+                    && let Some(transfer) = self.transfers.by_message(message)
+                {
+                    transfer.undelivered += 1;
+                }
+            }
+            Action::Abort { to, message } => {
+                if let Some(link) = self.links.connection_mut(to) {
+                    link.handle_abort(message);
+                }
+            }
+            Action::Post { from, handle, sequence, span } => {
+                if let Some(link) = self.links.connection_mut(from) {
+                    // Refused only for a sequence that was completed before: nothing more is expected then.
+                    let _ = link.handle_post(handle, sequence, span);
+                }
+            }
+            Action::Withdraw { from, handle } => {
+                if let Some(link) = self.links.connection_mut(from) {
+                    link.handle_withdraw(handle);
+                }
+            }
+            Action::Held { contributor, seq, span } => {
+                self.work.push_back(Work::Square { contributor, seq, span });
+            }
+            Action::Sum(sum) => self.work.push_back(Work::Sum(sum)),
+            Action::Shard { context, owner } => self.consensus.handle_shard(now, context, owner),
+            _ => {}
+        }
+    }
+
+    pub(super) fn handle_link(&mut self, now: Instant, peer: NodeKey, event: Event) {
+        match event {
+            Event::Received { message, span } if message.handle == HANDLE_SNAPSHOT => {
+                self.handle_snapshot_received(peer, span);
+            }
+            Event::Received { message, span } => {
+                self.exchange.handle_received(peer, message, span.len_bytes);
+            }
+            Event::Delivered { message } if message.handle == HANDLE_SNAPSHOT => {
+                self.handle_snapshot_delivered(now, peer);
+            }
+            Event::Delivered { message } => {
+                if let Some(transfer) = self.transfers.by_message(message) {
+                    transfer.undelivered = transfer.undelivered.saturating_sub(1);
+                    if transfer.undelivered == 0 {
+                        let transfer_ns = now.since(transfer.cut);
+                        self.corrector.handle_transfer(transfer_ns);
+                    }
+                }
+            }
+            // A peer that says BYE is judged by the sideband, like one that falls silent.
+            _ => {}
+        }
+    }
+}

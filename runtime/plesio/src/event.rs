@@ -1,0 +1,149 @@
+//! What a running node tells the program that started it.
+
+use plesio_wire::{Digest, NodeKey, Version};
+
+/// Something happened, at a moment of `CLOCK_MONOTONIC_RAW`: comparable between processes of one machine.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeEvent {
+    /// When, nanoseconds.
+    pub raw_ns: i64,
+    /// What.
+    pub what: What,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum What {
+    /// A view is in force.
+    View {
+        /// Its number.
+        number: u32,
+        /// Its log index.
+        index: u64,
+        /// Its members, ascending.
+        members: Vec<NodeKey>,
+        /// Who came.
+        added: Vec<NodeKey>,
+        /// Who went.
+        removed: Vec<NodeKey>,
+    },
+    /// A version is final and its state held here.
+    Version {
+        /// Which.
+        version: Version,
+        /// Digest of the master state.
+        digest: Digest,
+    },
+    /// A manifest is decided: a version is open.
+    Manifest {
+        /// Which version it will be.
+        version: Version,
+        /// Frame it was proposed in.
+        frame: u64,
+        /// Contributor, local steps, staleness, margin in frames.
+        entries: Vec<(NodeKey, u32, u16, f32)>,
+    },
+    /// A member has been silent for the suspicion time.
+    Suspect(NodeKey),
+    /// It is heard again.
+    Recover(NodeKey),
+    /// It has been silent for longer, and a quorum agrees.
+    Dead(NodeKey),
+    /// A member says that it is leaving.
+    Leaving(NodeKey),
+    /// Members that can be heard are too few to commit; training goes on.
+    NoQuorum {
+        /// Members heard, this one included.
+        live: usize,
+        /// Members of the view.
+        members: usize,
+    },
+    /// Enough can be heard again.
+    Quorum,
+    /// A view without this node is in force; it asks to be let in again.
+    Excluded,
+    /// This node left in good order and may go.
+    Left,
+    /// Another member holds other bits for the same version. The node stops.
+    Diverged {
+        /// Which version.
+        version: Version,
+        /// Who.
+        peer: NodeKey,
+    },
+    /// The corrector's state changed.
+    Phase {
+        /// From.
+        from: &'static str,
+        /// To.
+        to: &'static str,
+    },
+    /// The state of a member was taken over: the node is up to date.
+    Installed(Version),
+    /// Said once each: what the node found and fell back to.
+    Note(String),
+    /// Regular report.
+    Progress(Progress),
+    /// The last word of an orderly end.
+    Final(Box<Final>),
+    /// The last word of any other end: what went wrong.
+    Failed(String),
+}
+
+/// State of the node a few times per second.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Progress {
+    /// Own mesh time, nanoseconds, at `raw_ns`.
+    pub mesh_ns: i64,
+    /// Bound of its error; `u32::MAX` without a clock.
+    pub eps_ns: u32,
+    /// Corrector's state, 0 to 6.
+    pub state: u8,
+    /// Newest margin of an own slot, in frames: the phase detector's output.
+    pub margin_frames: f32,
+    /// Corrector's lead.
+    pub lead_ns: u64,
+    /// Frame period.
+    pub period_ns: u64,
+    /// Version held.
+    pub version: u64,
+    /// Own local steps in final versions.
+    pub steps_committed: u64,
+    /// Traffic and memory.
+    pub counters: Counters,
+}
+
+/// Bytes and datagrams since the start.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Counters {
+    /// Payload bytes handed to the data socket.
+    pub data_sent_bytes: u64,
+    /// Payload bytes accepted from it.
+    pub data_received_bytes: u64,
+    /// Payload bytes copied in user space on the way out.
+    pub copied_sent_bytes: u64,
+    /// Payload bytes copied in user space on the way in.
+    pub copied_received_bytes: u64,
+    /// Payload bytes sent again.
+    pub retransmitted_bytes: u64,
+    /// Data-plane datagrams dropped, all causes.
+    pub data_dropped: u64,
+    /// Sideband bytes sent, IP and UDP headers included.
+    pub sideband_sent_bytes: u64,
+    /// Sideband datagrams dropped, all causes.
+    pub sideband_dropped: u64,
+}
+
+/// What the node ends with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Final {
+    /// Version held.
+    pub version: Version,
+    /// Digest of its master state.
+    pub digest: Digest,
+    /// float(G): what to add to the common start.
+    pub state: Vec<f32>,
+    /// As in the last progress.
+    pub progress: Progress,
+}

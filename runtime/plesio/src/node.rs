@@ -1,0 +1,392 @@
+//! Binding and starting a node: sockets, arena, threads.
+
+mod run;
+
+use crate::engine::{Entrance, genesis};
+use crate::event::NodeEvent;
+use crate::mailbox::Mailbox;
+use crate::store::{Store, StoreError, StorePlan};
+use crate::worker::Worker;
+use plesio_cpu::Cpu;
+use plesio_kernels::{KernelError, Scale};
+use plesio_memory::{Arena, ArenaError, RingError, ring};
+use plesio_sideband::{Bound, ClockSeam, LocalClock, StartError};
+use plesio_udp::{OpenError, Requested, SocketConfig, Waker};
+use plesio_wire::sideband::{Address, RosterEntry};
+use plesio_wire::{Digest, Incarnation, NodeId, SlotSeq};
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+/// What a node is told; [`NodeConfig::new`] fills the defaults.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// Who it is.
+    pub id: NodeId,
+    /// 64 random bits, drawn by the process at its start.
+    pub incarnation: Incarnation,
+    /// Which mesh.
+    pub mesh: u64,
+    /// Data address; port 0 takes a free one.
+    pub data: SocketAddr,
+    /// Sideband address; port 0 takes a free one.
+    pub sideband: SocketAddr,
+    /// Data backend.
+    pub backend: Requested,
+    /// Seam through which the node sees time; honest by default.
+    pub clock: ClockSeam,
+    /// Elements of the trained state.
+    pub elements: usize,
+    /// Fixed-point exponent of slots.
+    pub scale: Scale,
+    /// Frame period at genesis, nanoseconds; 50 ms to 60 s.
+    pub period_ns: u64,
+    /// Slots of the elastic ring: 2, 4, 8 or 16.
+    pub ring_depth: u8,
+    /// Digest of model and adapter configuration.
+    pub model: Digest,
+    /// Payload bytes per datagram.
+    pub chunk_bytes: u32,
+}
+
+impl NodeConfig {
+    /// A node of `mesh` with free loopback ports.
+    #[must_use]
+    pub fn new(id: NodeId, incarnation: Incarnation, mesh: u64, elements: usize) -> Self {
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self {
+            id,
+            incarnation,
+            mesh,
+            data: loopback,
+            sideband: loopback,
+            backend: Requested::Auto,
+            clock: ClockSeam::default(),
+            elements,
+            scale: Scale::DEFAULT,
+            period_ns: 250_000_000,
+            ring_depth: 4,
+            model: Digest::default(),
+            chunk_bytes: plesio_wire::data::CHUNK_BYTES_LOOPBACK,
+        }
+    }
+}
+
+/// What others must know to reach a node.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Hello {
+    /// Who.
+    pub id: NodeId,
+    /// Which life of it.
+    pub incarnation: Incarnation,
+    /// Where its sideband listens.
+    pub sideband: SocketAddr,
+    /// Where its data plane listens.
+    pub data: SocketAddr,
+}
+
+impl Hello {
+    fn entry(&self) -> RosterEntry {
+        RosterEntry {
+            id: self.id,
+            sideband: Address(self.sideband),
+            data: Address(self.data),
+            weight: 1_000,
+        }
+    }
+}
+
+/// What the node found on this machine and settled for.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Found {
+    /// Data backend: `uring` or `mio`.
+    pub backend: String,
+    /// Why that one.
+    pub backend_reason: String,
+    /// Instruction set of the kernels.
+    pub kernels: String,
+    /// Bytes of pinned tensor memory.
+    pub arena_bytes: u64,
+    /// How many of them are locked.
+    pub locked_bytes: u64,
+    /// Fallbacks, each said once.
+    pub notes: Vec<String>,
+}
+
+/// Why a node does not start, or stopped.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// A parameter is out of its range.
+    Config(String),
+    /// A socket cannot be had.
+    Open(OpenError),
+    /// The sideband cannot start.
+    Sideband(StartError),
+    /// Tensor memory cannot be had.
+    Arena(ArenaError),
+    /// The ring cannot be laid out.
+    Ring(RingError),
+    /// Tensor memory refuses an access, or the state overflowed.
+    Store(StoreError),
+    /// A socket failed while running.
+    Io(String),
+    /// The node's thread ended before it was asked to.
+    Gone,
+}
+
+impl fmt::Display for NodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => write!(f, "node configuration: {error}"),
+            Self::Open(error) => write!(f, "data socket: {error}"),
+            Self::Sideband(error) => write!(f, "sideband: {error}"),
+            Self::Arena(error) => write!(f, "tensor memory: {error}"),
+            Self::Ring(error) => write!(f, "elastic ring: {error}"),
+            Self::Store(error) => write!(f, "{error}"),
+            Self::Io(error) => write!(f, "data socket: {error}"),
+            Self::Gone => f.write_str("the node's thread has ended; its last event says why"),
+        }
+    }
+}
+
+impl std::error::Error for NodeError {}
+
+macro_rules! from {
+    ($($error:ty => $variant:ident),*) => { $(
+        impl From<$error> for NodeError {
+            fn from(error: $error) -> Self {
+                Self::$variant(error)
+            }
+        }
+    )* };
+}
+from!(OpenError => Open, StartError => Sideband, ArenaError => Arena, RingError => Ring, StoreError => Store);
+
+impl From<KernelError> for NodeError {
+    fn from(error: KernelError) -> Self {
+        Self::Config(error.to_string())
+    }
+}
+
+/// A node with sockets and memory, not in any mesh yet.
+pub struct Node {
+    config: NodeConfig,
+    found: Found,
+    hello: Hello,
+    worker: Worker<Cpu>,
+    control: Control,
+    orders: Sender<Order>,
+    events: Receiver<NodeEvent>,
+    thread: JoinHandle<()>,
+}
+
+/// A node at work.
+pub struct Running {
+    /// For the training thread.
+    pub worker: Worker<Cpu>,
+    /// What happens; the channel closes after the last event.
+    pub events: Receiver<NodeEvent>,
+    /// For whoever ends it.
+    pub control: Control,
+    thread: JoinHandle<()>,
+}
+
+impl Running {
+    /// Waits for the node's thread, after [`Control::finish`] or [`Control::stop`]. Take what is needed from
+    /// `events` before.
+    pub fn join(self) {
+        // A panic of the node's thread was reported by its own hook; there is nothing left to end.
+        let _ = self.thread.join();
+    }
+}
+
+/// Ends a node, from any thread.
+#[derive(Clone)]
+pub struct Control {
+    orders: Sender<Order>,
+    waker: Waker,
+    mailbox: Arc<Mailbox>,
+}
+
+impl Control {
+    /// Leaves the mesh in good order; [`crate::What::Left`] says when the others can do without this node.
+    pub fn leave(&self) {
+        self.order(Order::Leave);
+    }
+
+    /// Reports the final state and ends.
+    pub fn finish(&self) {
+        self.order(Order::Finish);
+    }
+
+    /// Ends at once.
+    pub fn stop(&self) {
+        self.mailbox.stop();
+        self.order(Order::Stop);
+    }
+
+    fn order(&self, order: Order) {
+        // A thread that has ended needs no order.
+        let _ = self.orders.send(order);
+        self.waker.wake();
+    }
+}
+
+#[derive(Debug)]
+enum Order {
+    Enter(Entrance),
+    Leave,
+    Finish,
+    Stop,
+}
+
+impl Node {
+    /// Takes sockets and memory, probes the backend, and starts the node's threads, which wait for a mesh.
+    ///
+    /// # Errors
+    /// What cannot be had, where, and what would help.
+    pub fn bind(config: NodeConfig) -> Result<Self, NodeError> {
+        check(&config)?;
+        let plan = StorePlan::new(config.elements as u64, config.ring_depth);
+        let (arena, report) = Arena::map(&plan.arena)?;
+        let (producer, consumer) = ring(&arena, &plan.ring, SlotSeq(1))?;
+        let device = Cpu::detect();
+        let store = Store::new(arena, &plan, device, config.scale)?;
+        let bound = Bound::bind(config.sideband)?;
+        let clock = LocalClock::new(config.clock);
+        let mailbox = Arc::new(Mailbox::new(config.elements));
+
+        let mut found = Found {
+            kernels: device.level().to_string(),
+            arena_bytes: report.mapped_bytes as u64,
+            locked_bytes: report.locked_bytes as u64,
+            ..Found::default()
+        };
+        found.notes.extend(report.lines);
+        found.notes.extend(bound.notes().iter().cloned());
+
+        let (orders, inbox) = channel();
+        let (event_sender, events) = channel();
+        let (ready, opened) = channel();
+        let seat = run::Seat {
+            config: config.clone(),
+            plan,
+            store,
+            consumer,
+            clock,
+            bound,
+            mailbox: Arc::clone(&mailbox),
+            inbox,
+            events: event_sender,
+        };
+        let thread = std::thread::Builder::new()
+            .name("plesio-node".into())
+            .spawn(move || run::run(seat, &ready))
+            .map_err(|error| NodeError::Io(format!("the node's thread cannot start: {error}")))?;
+        let opened: run::Opened = opened.recv().map_err(|_| NodeError::Gone)??;
+        found.backend = opened.backend;
+        found.backend_reason = opened.reason;
+        found.notes.extend(opened.notes);
+        let hello = Hello {
+            id: config.id,
+            incarnation: config.incarnation,
+            sideband: opened.sideband,
+            data: opened.data,
+        };
+        let worker = Worker::new(
+            device,
+            config.scale,
+            producer,
+            Arc::clone(&mailbox),
+            clock,
+            opened.waker.clone(),
+            config.elements,
+        );
+        let control = Control { orders: orders.clone(), waker: opened.waker, mailbox: mailbox };
+        Ok(Self { config, found, hello, worker, control, orders, events, thread })
+    }
+
+    /// How others reach it.
+    #[must_use]
+    pub fn hello(&self) -> Hello {
+        self.hello
+    }
+
+    /// What it found here.
+    #[must_use]
+    pub fn found(&self) -> &Found {
+        &self.found
+    }
+
+    /// Begins a mesh: every node of `roster`, this one included, was given the same.
+    ///
+    /// # Errors
+    /// A roster that is empty, too long, repeats an id, or lacks this node.
+    pub fn start(self, roster: &[Hello]) -> Result<Running, NodeError> {
+        if !roster.contains(&self.hello) {
+            return Err(NodeError::Config("the roster does not name this node as it said hello".into()));
+        }
+        for hello in roster {
+            plesio_udp::refuse_off_host(hello.data)?;
+            plesio_udp::refuse_off_host(hello.sideband)?;
+        }
+        let entries: Vec<_> = roster.iter().map(|hello| (hello.entry(), hello.incarnation)).collect();
+        let exponent = self.config.scale.exponent();
+        let (entries, view) = genesis(&entries, self.config.period_ns, exponent, self.config.elements as u64)
+            .map_err(|rule| NodeError::Config(rule.into()))?;
+        self.enter(Entrance::Genesis(entries, view))
+    }
+
+    /// Joins a running mesh through the sideband addresses of some of its members.
+    ///
+    /// # Errors
+    /// No address, or one that is not on this host: links are not sealed yet.
+    pub fn join(self, seeds: &[SocketAddr]) -> Result<Running, NodeError> {
+        if seeds.is_empty() {
+            return Err(NodeError::Config("no member's address is known; give at least one".into()));
+        }
+        for seed in seeds {
+            plesio_udp::refuse_off_host(*seed)?;
+        }
+        self.enter(Entrance::Join(seeds.to_vec()))
+    }
+
+    fn enter(self, entrance: Entrance) -> Result<Running, NodeError> {
+        self.orders.send(Order::Enter(entrance)).map_err(|_| NodeError::Gone)?;
+        self.control.waker.wake();
+        Ok(Running { worker: self.worker, events: self.events, control: self.control, thread: self.thread })
+    }
+}
+
+fn check(config: &NodeConfig) -> Result<(), NodeError> {
+    let refuse = |text: String| Err(NodeError::Config(text));
+    plesio_udp::refuse_off_host(config.data)?;
+    plesio_udp::refuse_off_host(config.sideband)?;
+    if config.elements == 0 || config.elements > ELEMENTS_MAX {
+        return refuse(format!("elements is {}; it must be 1 to {ELEMENTS_MAX}", config.elements));
+    }
+    if !(PERIOD_NS_MIN..=PERIOD_NS_MAX).contains(&config.period_ns) {
+        return refuse(format!("period is {} ns; it must be 50 ms to 60 s", config.period_ns));
+    }
+    if !matches!(config.ring_depth, 2 | 4 | 8 | 16) {
+        return refuse(format!("ring_depth is {}; it must be 2, 4, 8 or 16", config.ring_depth));
+    }
+    let chunk = config.chunk_bytes;
+    if chunk % 64 != 0 || !(plesio_wire::data::CHUNK_BYTES_MIN..=65_408).contains(&chunk) {
+        return refuse(format!("chunk_bytes is {chunk}; it must be a multiple of 64, 64 to 65408"));
+    }
+    Ok(())
+}
+
+/// Spans address 4 GiB, and an element of the state takes 8 bytes.
+const ELEMENTS_MAX: usize = (u32::MAX / 8 - (1 << 20)) as usize;
+const PERIOD_NS_MIN: u64 = 50_000_000;
+const PERIOD_NS_MAX: u64 = 60_000_000_000;
+
+/// What the node's threads need of the configuration to make the engine.
+fn engine_entry(config: &NodeConfig, sideband: SocketAddr, data: SocketAddr) -> RosterEntry {
+    Hello { id: config.id, incarnation: config.incarnation, sideband, data }.entry()
+}

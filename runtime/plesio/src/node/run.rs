@@ -1,0 +1,526 @@
+//! The node's thread: sockets in, machines turned, work done, sockets out, one wait.
+//!
+//! Decides nothing. What cannot be done at once (a full socket) is dropped; the machines recover it as loss.
+
+use super::{NodeConfig, NodeError, Order, engine_entry};
+use crate::engine::{Engine, EngineConfig, Entrance, Out, SlotFate, Work};
+use crate::event::{Counters, Final, NodeEvent, Progress, What};
+use crate::mailbox::Mailbox;
+use crate::store::{Store, StorePlan};
+use plesio_consensus::{Event, OwnSlot};
+use plesio_cpu::Cpu;
+use plesio_memory::{Consumer, RingError};
+use plesio_proto::Transmit;
+use plesio_sideband::{
+    Bound, Event as SidebandEvent, LocalClock, MachineConfig, Sideband, SidebandConfig, Status,
+};
+use plesio_udp::{DatagramIo, DatagramSink, Peer, SendError, SocketConfig, Waker, clock::monotonic_raw_ns};
+use plesio_wire::data::Header;
+use plesio_wire::{Digest, Instant, NodeKey, Span};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError};
+use std::time::Duration;
+
+/// What the thread takes over.
+pub(super) struct Seat {
+    pub(super) config: NodeConfig,
+    pub(super) plan: StorePlan,
+    pub(super) store: Store<Cpu>,
+    pub(super) consumer: Consumer,
+    pub(super) clock: LocalClock,
+    pub(super) bound: Bound,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) inbox: Receiver<Order>,
+    pub(super) events: Sender<NodeEvent>,
+}
+
+/// What the thread reports once its socket is open.
+pub(super) struct Opened {
+    pub(super) backend: String,
+    pub(super) reason: String,
+    pub(super) notes: Vec<String>,
+    pub(super) sideband: SocketAddr,
+    pub(super) data: SocketAddr,
+    pub(super) waker: Waker,
+}
+
+/// The thread's body.
+pub(super) fn run(seat: Seat, ready: &Sender<Result<Opened, NodeError>>) {
+    let (mailbox, events) = (Arc::clone(&seat.mailbox), seat.events.clone());
+    let result = open(seat, ready).and_then(|waiting| waiting.map_or(Ok(()), Runner::run));
+    if let Err(error) = result {
+        // Nobody listens any more only when the program is already ending.
+        let _ = events.send(NodeEvent { raw_ns: monotonic_raw_ns(), what: What::Failed(error.to_string()) });
+    }
+    mailbox.stop();
+}
+
+/// Opens the data socket, then waits for the order to enter a mesh.
+fn open(seat: Seat, ready: &Sender<Result<Opened, NodeError>>) -> Result<Option<Runner>, NodeError> {
+    let config = &seat.config;
+    let socket = SocketConfig { bind: config.data, ..SocketConfig::default() };
+    let opened = match plesio_udp::open(config.backend, &socket, seat.store.arena().clone()) {
+        Ok(opened) => opened,
+        Err(error) => {
+            let _ = ready.send(Err(error.into()));
+            return Ok(None);
+        }
+    };
+    let (data, sideband) = (opened.io.local_address(), seat.bound.local_address());
+    let waker = opened.io.waker();
+    let report = Opened {
+        backend: opened.probe.tier.to_string(),
+        reason: opened.probe.reason.clone(),
+        notes: opened.notes,
+        sideband,
+        data,
+        waker: waker.clone(),
+    };
+    if ready.send(Ok(report)).is_err() {
+        return Ok(None);
+    }
+    let entrance = match seat.inbox.recv() {
+        Ok(Order::Enter(entrance)) => entrance,
+        Ok(Order::Leave | Order::Finish | Order::Stop) | Err(_) => return Ok(None),
+    };
+    Runner::new(seat, opened.io, waker, entrance, (sideband, data)).map(Some)
+}
+
+struct Runner {
+    engine: Engine,
+    store: Store<Cpu>,
+    consumer: Consumer,
+    io: Box<dyn DatagramIo>,
+    sideband: Sideband,
+    clock: LocalClock,
+    peers: Peers,
+    mailbox: Arc<Mailbox>,
+    inbox: Receiver<Order>,
+    events: Sender<NodeEvent>,
+    scratch: Vec<f32>,
+    /// Own slots that are final but not in the state held here yet.
+    unpublished: Vec<(u8, SlotFate)>,
+    commits: u64,
+    steps_committed: u64,
+    serial: u64,
+    changed: bool,
+    started: bool,
+    digest: Digest,
+    status_due: Instant,
+    report_due: Instant,
+    status: Status,
+    finishing: bool,
+}
+
+/// Data-path indices of nodes, both ways.
+#[derive(Default)]
+struct Peers {
+    by_key: BTreeMap<NodeKey, Peer>,
+    by_peer: BTreeMap<Peer, NodeKey>,
+}
+
+struct Sink<'a> {
+    engine: &'a mut Engine,
+    peers: &'a Peers,
+    now: Instant,
+}
+
+impl DatagramSink for Sink<'_> {
+    fn place(&mut self, peer: Peer, header: &Header) -> Option<Span> {
+        self.engine.place(*self.peers.by_peer.get(&peer)?, header)
+    }
+
+    fn handle_chunk(&mut self, peer: Peer, header: &Header, _span: Span) {
+        if let Some(key) = self.peers.by_peer.get(&peer) {
+            // A refusal is counted by the connection.
+            let _ = self.engine.handle_datagram(self.now, *key, header, &[]);
+        }
+    }
+
+    fn handle_unplaced(&mut self, peer: Peer, header: &Header) {
+        if let Some(key) = self.peers.by_peer.get(&peer) {
+            self.engine.handle_unplaced(self.now, *key, header);
+        }
+    }
+
+    fn handle_control(&mut self, peer: Peer, header: &Header, payload: &[u8]) {
+        if let Some(key) = self.peers.by_peer.get(&peer) {
+            let _ = self.engine.handle_datagram(self.now, *key, header, payload);
+        }
+    }
+}
+
+impl Runner {
+    fn new(
+        seat: Seat,
+        io: Box<dyn DatagramIo>,
+        waker: Waker,
+        entrance: Entrance,
+        (sideband, data): (SocketAddr, SocketAddr),
+    ) -> Result<Self, NodeError> {
+        let config = seat.config;
+        let machine =
+            MachineConfig { mesh: config.mesh, key: config.id.key(), seed: config.incarnation.0 };
+        let notify = waker;
+        let bound = seat.bound.start(SidebandConfig { machine, clock: seat.clock }, move || notify.wake())?;
+        let now = seat.clock.now();
+        let started = matches!(entrance, Entrance::Genesis(..));
+        let engine_config = EngineConfig {
+            entry: engine_entry(&config, sideband, data),
+            incarnation: config.incarnation,
+            mesh: config.mesh,
+            model: config.model,
+            period_ns: config.period_ns,
+            regions: seat.plan.regions,
+            chunk_bytes: config.chunk_bytes,
+            seed: config.incarnation.0,
+        };
+        let engine = Engine::new(engine_config, entrance, now)
+            .map_err(|error| NodeError::Config(error.to_string()))?;
+        Ok(Self {
+            engine,
+            digest: seat.store.digest(),
+            store: seat.store,
+            consumer: seat.consumer,
+            io,
+            sideband: bound,
+            clock: seat.clock,
+            peers: Peers::default(),
+            mailbox: seat.mailbox,
+            inbox: seat.inbox,
+            events: seat.events,
+            scratch: vec![0.0; config.elements],
+            unpublished: Vec::new(),
+            commits: 0,
+            steps_committed: 0,
+            serial: 0,
+            changed: started,
+            started,
+            status_due: now,
+            report_due: now,
+            status: Status::default(),
+            finishing: false,
+        })
+    }
+
+    fn run(mut self) -> Result<(), NodeError> {
+        loop {
+            if self.take_orders() {
+                return Ok(());
+            }
+            self.take_sideband();
+            self.take_cuts()?;
+            let more = self.receive()?;
+            let now = self.clock.now();
+            if self.engine.poll_timeout().is_some_and(|due| due <= now) {
+                self.engine.handle_timeout(now);
+            }
+            self.drain()?;
+            self.report(self.clock.now());
+            if self.finishing {
+                self.say_final()?;
+                return Ok(());
+            }
+            if !more {
+                let now = self.clock.now();
+                let due = [self.engine.poll_timeout(), Some(self.status_due)].into_iter().flatten().min();
+                let wait_ns = due.map_or(WAIT_NS_MAX, |due| due.since(now).min(WAIT_NS_MAX));
+                self.io
+                    .wait(Some(Duration::from_nanos(wait_ns)))
+                    .map_err(|error| NodeError::Io(error.to_string()))?;
+            }
+        }
+    }
+
+    /// True when the node is to end at once.
+    fn take_orders(&mut self) -> bool {
+        loop {
+            match self.inbox.try_recv() {
+                Ok(Order::Leave) => self.engine.handle_leave(self.clock.now()),
+                Ok(Order::Finish) => self.finishing = true,
+                Ok(Order::Enter(_)) => {}
+                Ok(Order::Stop) | Err(TryRecvError::Disconnected) => return true,
+                Err(TryRecvError::Empty) => return false,
+            }
+        }
+    }
+
+    fn take_sideband(&mut self) {
+        while let Some(event) = self.sideband.poll_event() {
+            let now = self.clock.now();
+            match event {
+                SidebandEvent::Message { from, from_addr, view, message, .. } => {
+                    self.engine.handle_message(now, from, from_addr, view, &message);
+                }
+                SidebandEvent::Hold { from, version, index, .. } => {
+                    self.engine.handle_hold(now, from, version, index);
+                }
+                SidebandEvent::Liveness { view, suspects, dead } => {
+                    self.engine.handle_liveness(now, view, suspects, dead);
+                }
+                SidebandEvent::Clock(clock) => self.engine.handle_clock(now, clock),
+                SidebandEvent::Suspect { key } => self.say(What::Suspect(key)),
+                SidebandEvent::Recover { key } => self.say(What::Recover(key)),
+                SidebandEvent::Dead { key } => self.say(What::Dead(key)),
+                SidebandEvent::Leaving { key } => self.say(What::Leaving(key)),
+                _ => {}
+            }
+        }
+    }
+
+    /// Announces what the worker has cut.
+    fn take_cuts(&mut self) -> Result<(), NodeError> {
+        while let Some(info) = self.consumer.poll_cut() {
+            let announced = match self.consumer.announce(info.index) {
+                Ok(announced) => announced,
+                Err(RingError::Merging) => break,
+                Err(error) => return Err(error.into()),
+            };
+            let digest = self.store.digest_of(announced.span)?;
+            self.consumer.record_digest(info.index, digest.0)?;
+            let info = announced.info;
+            let slot = OwnSlot {
+                seq: info.seq,
+                base: info.base_version,
+                target: info.target_frame,
+                n_steps: info.n_steps,
+                digest,
+            };
+            self.engine.handle_cut(self.clock.now(), info.index, slot);
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self) -> Result<bool, NodeError> {
+        let now = self.clock.now();
+        let mut sink = Sink { engine: &mut self.engine, peers: &self.peers, now };
+        let more = self.io.receive(&mut sink, TRAINS_PER_TURN).map_err(|error| NodeError::Io(error.to_string()))?;
+        self.engine.handle_received(self.clock.now());
+        Ok(more)
+    }
+
+    /// Does what the engine asks until it asks for nothing more.
+    fn drain(&mut self) -> Result<(), NodeError> {
+        loop {
+            let mut quiet = true;
+            while let Some(work) = self.engine.poll_work() {
+                quiet = false;
+                self.work(work)?;
+            }
+            while let Some(event) = self.engine.poll_event() {
+                quiet = false;
+                self.tell(event)?;
+            }
+            while let Some(out) = self.engine.poll_out() {
+                quiet = false;
+                match out {
+                    // A full queue counts itself; the machines repeat what matters.
+                    Out::Send(to, message) => {
+                        self.sideband.send(to, message);
+                    }
+                    Out::View(view, addresses) => self.sideband.view(view, addresses),
+                    Out::Observer(key, incarnation, address) => {
+                        self.sideband.observer(key, incarnation, address);
+                    }
+                    Out::Reentry => self.sideband.reentry(),
+                }
+            }
+            self.transmit()?;
+            if quiet {
+                break;
+            }
+        }
+        self.publish()
+    }
+
+    fn work(&mut self, work: Work) -> Result<(), NodeError> {
+        match work {
+            Work::Connect { peer, address } => {
+                let index = self.io.add_peer(address)?;
+                self.peers.by_key.insert(peer, index);
+                self.peers.by_peer.insert(index, peer);
+            }
+            Work::Disconnect { peer } => {
+                if let Some(index) = self.peers.by_key.remove(&peer) {
+                    self.peers.by_peer.remove(&index);
+                    self.io.remove_peer(index);
+                }
+            }
+            Work::Square { contributor, seq, span } => {
+                let sumsq = self.store.square(span)?;
+                self.engine.handle_squared(self.clock.now(), contributor, seq, sumsq);
+            }
+            Work::Sum(sum) => {
+                self.store.sum(&sum)?;
+                self.engine.handle_summed(self.clock.now(), sum.context);
+            }
+            Work::Apply { version, results } => {
+                self.digest = self.store.apply(&results)?;
+                self.changed = true;
+                self.engine.handle_applied(self.clock.now(), version, self.digest);
+                self.say(What::Version { version, digest: self.digest });
+            }
+            Work::Settle { index, fate: SlotFate::Fold, .. } => self.consumer.fold(index)?,
+            Work::Settle { index, fate, .. } => self.unpublished.push((index, fate)),
+            Work::Capture { cut } => {
+                if let Ok(len_bytes) = self.store.capture(&cut) {
+                    self.engine.handle_captured(self.clock.now(), len_bytes);
+                }
+            }
+            Work::Inspect { span } => {
+                let cut = self.store.inspect(span).ok();
+                self.engine.handle_inspected(self.clock.now(), cut.as_ref());
+            }
+            Work::Install { version } => {
+                self.store.install()?;
+                self.digest = self.store.digest();
+                (self.changed, self.started) = (true, true);
+                self.say(What::Installed(version));
+                self.say(What::Version { version, digest: self.digest });
+            }
+        }
+        Ok(())
+    }
+
+    fn transmit(&mut self) -> Result<(), NodeError> {
+        for _ in 0..TRAINS_PER_TURN {
+            let Some((peer, transmit)) = self.engine.poll_transmit(self.clock.now()) else { break };
+            let Some(index) = self.peers.by_key.get(&peer) else { continue };
+            let sent = match &transmit {
+                Transmit::Train(train) => self.io.send_train(*index, train).map(|_| ()),
+                Transmit::Control(control) => self.io.send_control(*index, &control.header, control.body()),
+            };
+            match sent {
+                // Dropped here is lost on the wire: recovered the same way.
+                Ok(()) | Err(SendError::Unreachable | SendError::UnknownPeer | SendError::Busy) => {}
+                Err(SendError::WouldBlock) => break,
+                Err(error) => return Err(NodeError::Io(error.to_string())),
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves the newest state for the worker, and lets go of the own slots it contains.
+    fn publish(&mut self) -> Result<(), NodeError> {
+        let current = self.engine.consensus().version_final() == self.engine.consensus().version_held();
+        if current {
+            self.commits += self.unpublished.len() as u64;
+        }
+        let news = self.changed || (current && !self.unpublished.is_empty());
+        if news && self.started {
+            self.store.state(&mut self.scratch)?;
+            self.serial += 1;
+            let mut letter = self.mailbox.lock();
+            std::mem::swap(&mut letter.state, &mut self.scratch);
+            letter.version = self.engine.consensus().version_held();
+            letter.commits = self.commits;
+            letter.serial = self.serial;
+            self.changed = false;
+        }
+        if current {
+            for (index, fate) in self.unpublished.drain(..) {
+                if fate == SlotFate::Commit
+                    && let Some((info, _)) = self.consumer.slot(index)
+                {
+                    self.steps_committed += u64::from(info.n_steps);
+                }
+                // A lost slot leaves the uncommitted mass too: it may be in the state already.
+                self.consumer.commit(index)?;
+            }
+        }
+        self.mailbox.lock().aim = Some(self.engine.aim());
+        Ok(())
+    }
+
+    fn tell(&mut self, event: Event) -> Result<(), NodeError> {
+        match event {
+            Event::View { index, view, added, removed } => {
+                let members = view.members.iter().map(|seat| seat.key).collect();
+                self.say(What::View { number: view.number, index: index.0, members, added, removed });
+            }
+            Event::Open { version, manifest, .. } => {
+                let members = self.engine.consensus().view().members;
+                let named = manifest.entries.iter().filter_map(|entry| {
+                    let key = members.get(usize::from(entry.member))?.key;
+                    Some((key, entry.n_steps, entry.staleness, f32::from(entry.margin) / 16_384.0))
+                });
+                self.say(What::Manifest { version, frame: manifest.origin.0, entries: named.collect() });
+            }
+            Event::NoQuorum { live, members } => self.say(What::NoQuorum { live, members }),
+            Event::Quorum => self.say(What::Quorum),
+            Event::Excluded { .. } => self.say(What::Excluded),
+            Event::Left => self.say(What::Left),
+            Event::Diverged { version, peer, ours, theirs } => {
+                self.say(What::Diverged { version, peer });
+                return Err(NodeError::Io(format!(
+                    "version {} has digest {ours} here and {theirs} at node {:016x}; stop, compare both traces",
+                    version.0, peer.0
+                )));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn report(&mut self, now: Instant) {
+        if now >= self.status_due {
+            self.status_due = now.after(STATUS_NS);
+            let status = self.engine.status(now);
+            if status != self.status {
+                self.status = status;
+                self.sideband.status(status);
+            }
+        }
+        if now >= self.report_due {
+            self.report_due = now.after(REPORT_NS);
+            let progress = self.progress(now);
+            self.say(What::Progress(progress));
+        }
+    }
+
+    fn progress(&self, now: Instant) -> Progress {
+        let (data, sideband) = (self.io.counters(), self.sideband.counters());
+        let aim = self.engine.aim();
+        Progress {
+            mesh_ns: aim.clock.at(now).0,
+            eps_ns: aim.clock.eps_ns,
+            state: self.engine.corrector().state().code(),
+            margin_frames: self.engine.margin(),
+            lead_ns: aim.lead_ns,
+            period_ns: aim.period_ns,
+            version: self.engine.consensus().version_held().0,
+            steps_committed: self.steps_committed,
+            counters: Counters {
+                data_sent_bytes: data.payload_bytes_sent,
+                data_received_bytes: data.payload_bytes_received,
+                copied_sent_bytes: data.copied_bytes_sent,
+                copied_received_bytes: data.copied_bytes_received,
+                retransmitted_bytes: self.engine.retransmitted_bytes(),
+                data_dropped: data.dropped(),
+                sideband_sent_bytes: sideband.bytes_sent,
+                sideband_dropped: sideband.drops.total(),
+            },
+        }
+    }
+
+    fn say_final(&mut self) -> Result<(), NodeError> {
+        let mut state = std::mem::take(&mut self.scratch);
+        self.store.state(&mut state)?;
+        let version = self.engine.consensus().version_held();
+        let progress = self.progress(self.clock.now());
+        self.say(What::Final(Box::new(Final { version, digest: self.digest, state, progress })));
+        Ok(())
+    }
+
+    fn say(&self, what: What) {
+        // A program that no longer listens is one that is ending.
+        let _ = self.events.send(NodeEvent { raw_ns: monotonic_raw_ns(), what });
+    }
+}
+
+const TRAINS_PER_TURN: usize = 64;
+const WAIT_NS_MAX: u64 = 100_000_000;
+const STATUS_NS: u64 = 50_000_000;
+const REPORT_NS: u64 = 250_000_000;

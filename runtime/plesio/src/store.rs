@@ -1,0 +1,242 @@
+//! The bytes of a node: master state, slots, windows, sums and snapshots in one arena, and the kernels that run
+//! over them.
+//!
+//! Executes what [`crate::engine::Work`] asks. Invariant: the master state changes only by [`Store::apply`] and
+//! [`Store::install`], whole or not at all.
+
+use plesio_collective::{Regions, Sum, range};
+use plesio_consensus::{SNAPSHOT_CUT_BYTES_MAX, SnapshotCut};
+use plesio_kernels::{Device, KernelError, Scale};
+use plesio_memory::{AccessError, Arena, ArenaPlan, Filling, Lease, RingPlan, Shared};
+use plesio_wire::{Digest, Span};
+use std::fmt;
+
+/// Why a command on the store failed.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The arena refuses an access: a region is in use, or a span is wrong.
+    Access(AccessError),
+    /// A kernel refuses its operands; an overflow of the master state stops the mesh.
+    Kernel(KernelError),
+    /// The received bytes are no snapshot, or its state has another digest than it says.
+    Snapshot,
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Access(error) => write!(f, "tensor memory: {error}"),
+            Self::Kernel(error) => write!(f, "aggregation: {error}"),
+            Self::Snapshot => f.write_str("snapshot: damaged bytes; fetch it from another member"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+impl From<AccessError> for StoreError {
+    fn from(error: AccessError) -> Self {
+        Self::Access(error)
+    }
+}
+
+impl From<KernelError> for StoreError {
+    fn from(error: KernelError) -> Self {
+        Self::Kernel(error)
+    }
+}
+
+/// Where everything lies in a node's arena.
+#[derive(Clone, Debug)]
+pub struct StorePlan {
+    /// For `Arena::map` or `Arena::heap`.
+    pub arena: ArenaPlan,
+    /// For the exchange.
+    pub regions: Regions,
+    /// For the elastic ring.
+    pub ring: RingPlan,
+    master: u16,
+}
+
+impl StorePlan {
+    /// The plan for a state of `elements` elements and a ring of `depth` slots.
+    #[must_use]
+    pub fn new(elements: u64, depth: u8) -> Self {
+        let bytes = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+        let mut arena = ArenaPlan::new("plesio", usize::MAX);
+        let ring = arena.push_ring(usize::from(depth), bytes(elements));
+        let windows = arena.push(bytes(Regions::window_bytes(elements)));
+        for _ in 1..depth {
+            arena.push(bytes(Regions::window_bytes(elements)));
+        }
+        let sums = arena.push(bytes(Regions::sum_bytes(elements)));
+        arena.push(bytes(Regions::sum_bytes(elements)));
+        let results = arena.push(bytes(Regions::sum_bytes(elements)));
+        let master = arena.push(bytes(Regions::sum_bytes(elements)));
+        let snapshot_out = arena.push(bytes(snapshot_bytes(elements)));
+        let snapshot_in = arena.push(bytes(snapshot_bytes(elements)));
+        let slots = ring.first_region + 1;
+        arena.budget_bytes = arena.region_bytes.iter().map(|len| len.next_multiple_of(4096)).sum();
+        let regions = Regions { elements, depth, slots, windows, sums, results, snapshot_out, snapshot_in };
+        Self { arena, regions, ring, master }
+    }
+}
+
+/// Bytes of a snapshot: the cut, padded, then the master state.
+#[must_use]
+pub fn snapshot_bytes(elements: u64) -> u64 {
+    SNAPSHOT_HEAD_BYTES as u64 + Regions::sum_bytes(elements)
+}
+
+/// A node's tensor memory with the device that computes on it.
+#[derive(Debug)]
+pub struct Store<D: Device> {
+    arena: Arena,
+    device: D,
+    regions: Regions,
+    scale: Scale,
+    /// The master state, i64 fixed point; leased for good: nobody else ever touches it.
+    master: Lease<Filling>,
+}
+
+impl<D: Device> Store<D> {
+    /// The all-zero state of version 0.
+    ///
+    /// # Errors
+    /// The arena is not the plan's.
+    pub fn new(arena: Arena, plan: &StorePlan, device: D, scale: Scale) -> Result<Self, StoreError> {
+        let master = arena.lease(plan.master)?;
+        Ok(Self { arena, device, regions: plan.regions, scale, master })
+    }
+
+    /// Digest of a span's bytes as they lie: i32 or i64, little endian.
+    ///
+    /// # Errors
+    /// The span is wrong or being written.
+    pub fn digest_of(&self, span: Span) -> Result<Digest, StoreError> {
+        Ok(Digest::of(self.arena.share(span)?.as_bytes()))
+    }
+
+    /// Digest of the master state.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest::of(self.master.as_bytes())
+    }
+
+    /// Saturating sum of squares of an i32 contribution.
+    ///
+    /// # Errors
+    /// The span is wrong or being written.
+    pub fn square(&self, span: Span) -> Result<u64, StoreError> {
+        let shared = self.arena.share(span)?;
+        let sum = shared.as_i32().iter().map(|q| u128::from(q.unsigned_abs()).pow(2)).sum::<u128>();
+        Ok(u64::try_from(sum).unwrap_or(u64::MAX))
+    }
+
+    /// The weighted sum of contributions, into its place.
+    ///
+    /// # Errors
+    /// A span is wrong or in use, or the weights exceed what 64 bits can sum.
+    pub fn sum(&self, sum: &Sum) -> Result<(), StoreError> {
+        let guards = sum.inputs.iter().map(|span| self.arena.share(*span)).collect::<Result<Vec<Shared>, _>>()?;
+        let inputs: Vec<&[i32]> = guards.iter().map(Shared::as_i32).collect();
+        let mut out = self.arena.lease(sum.out.region)?;
+        let elements = sum.out.len_bytes as usize / 8;
+        let target = out.as_i64_mut().get_mut(..elements).ok_or(AccessError::Range)?;
+        self.device.slot_sum(&sum.weights, &inputs, target)?;
+        Ok(())
+    }
+
+    /// Adds the summed ranges, in order of their owners, to the master state; its digest afterwards.
+    ///
+    /// # Errors
+    /// [`KernelError::Overflow`]: the state is no longer what the others hold, the node must stop.
+    pub fn apply(&mut self, results: &[Span]) -> Result<Digest, StoreError> {
+        let guards = results.iter().map(|span| self.arena.share(*span)).collect::<Result<Vec<Shared>, _>>()?;
+        for (owner, shared) in guards.iter().enumerate() {
+            let part = range(self.regions.elements, results.len(), owner);
+            let master = &mut self.master.as_i64_mut()[part.start as usize..part.end as usize];
+            self.device.apply(master, shared.as_i64())?;
+        }
+        Ok(self.digest())
+    }
+
+    /// Writes a snapshot: the cut's bytes and the master state; its length.
+    ///
+    /// # Errors
+    /// The staging region is still being sent, or the cut is larger than any legal one.
+    pub fn capture(&self, cut: &[u8]) -> Result<u32, StoreError> {
+        if cut.len() > SNAPSHOT_CUT_BYTES_MAX {
+            return Err(StoreError::Snapshot);
+        }
+        let mut out = self.arena.lease(self.regions.snapshot_out)?;
+        let (head, state) = out.as_bytes_mut().split_at_mut(SNAPSHOT_HEAD_BYTES);
+        head.fill(0);
+        head[..4].copy_from_slice(&(cut.len() as u32).to_le_bytes());
+        head[4..4 + cut.len()].copy_from_slice(cut);
+        state.copy_from_slice(self.master.as_bytes());
+        Ok(snapshot_bytes(self.regions.elements) as u32)
+    }
+
+    /// Reads the cut of a received snapshot and checks that its state has the digest it names.
+    ///
+    /// # Errors
+    /// [`StoreError::Snapshot`] when anything does not fit.
+    pub fn inspect(&self, span: Span) -> Result<SnapshotCut, StoreError> {
+        let shared = self.arena.share(span)?;
+        let bytes = shared.as_bytes();
+        if bytes.len() as u64 != snapshot_bytes(self.regions.elements) {
+            return Err(StoreError::Snapshot);
+        }
+        let (head, state) = bytes.split_at(SNAPSHOT_HEAD_BYTES);
+        let len_bytes = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
+        let cut = head[4..].get(..len_bytes).ok_or(StoreError::Snapshot)?;
+        let cut = SnapshotCut::decode(cut).map_err(|_| StoreError::Snapshot)?;
+        if Digest::of(state) == cut.digest { Ok(cut) } else { Err(StoreError::Snapshot) }
+    }
+
+    /// The inspected snapshot's state becomes the master state.
+    ///
+    /// # Errors
+    /// The staging region is being written.
+    pub fn install(&mut self) -> Result<(), StoreError> {
+        let region = self.regions.snapshot_in;
+        let len_bytes = snapshot_bytes(self.regions.elements) as u32;
+        let shared = self.arena.share(Span { region, offset_bytes: 0, len_bytes })?;
+        self.master.as_bytes_mut().copy_from_slice(&shared.as_bytes()[SNAPSHOT_HEAD_BYTES..]);
+        Ok(())
+    }
+
+    /// The master state as floats, G x 2^-(sx+24).
+    ///
+    /// # Errors
+    /// `out` is not as long as the state.
+    pub fn state(&self, out: &mut [f32]) -> Result<(), StoreError> {
+        Ok(self.device.to_float(self.master.as_i64(), self.scale, out)?)
+    }
+
+    /// The master state itself.
+    #[must_use]
+    pub fn master(&self) -> &[i64] {
+        self.master.as_i64()
+    }
+
+    /// The arena, for sockets.
+    #[must_use]
+    pub fn arena(&self) -> &Arena {
+        &self.arena
+    }
+
+    /// The device.
+    #[must_use]
+    pub fn device(&self) -> D {
+        self.device
+    }
+}
+
+/// Room for the cut before the state; keeps the state aligned.
+const SNAPSHOT_HEAD_BYTES: usize = (SNAPSHOT_CUT_BYTES_MAX + 4).next_multiple_of(4096);
+
+#[cfg(target_endian = "big")]
+compile_error!("slots and states travel as they lie in memory, little endian");

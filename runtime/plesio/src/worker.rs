@@ -1,0 +1,275 @@
+//! The training thread's end of a node: cuts contributions when they are due, takes committed states when they come.
+//!
+//! Knows the parameters x only while a call lasts. Invariant (I1): x = x(0) + float(G(v)) + u, where u, the
+//! uncommitted mass, is what the announced slots carry plus `x - anchor`. No call waits for the node thread, the
+//! network or another worker (I8); [`Worker::attach`] alone waits, for the first state.
+
+use crate::mailbox::Mailbox;
+use plesio_kernels::{Device, Scale};
+use plesio_memory::{CutMeta, CutOutcome, Fate, Producer, SlotInfo};
+use plesio_phase::Cutter;
+use plesio_sideband::LocalClock;
+use plesio_udp::Waker;
+use plesio_wire::{Frame, Instant, Version};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The node has ended; there is nobody to work for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Stopped;
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the node has stopped; its last event says why")
+    }
+}
+
+impl std::error::Error for Stopped {}
+
+/// What a step led to.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct StepOutcome {
+    /// A contribution was cut.
+    pub cut: bool,
+    /// A newer state was taken: the parameters moved.
+    pub version: Option<Version>,
+    /// Steps thrown away because they were not finite; the parameters are back at the last good point.
+    pub discarded_steps: u32,
+}
+
+/// The training thread's end of a node; see the module.
+pub struct Worker<D: Device> {
+    device: D,
+    scale: Scale,
+    producer: Producer,
+    mailbox: Arc<Mailbox>,
+    clock: LocalClock,
+    waker: Waker,
+    cutter: Cutter,
+    /// x less what is not cut yet.
+    anchor: Vec<f32>,
+    residue: Vec<f32>,
+    /// float(G(v)) as taken last.
+    taken: Vec<f32>,
+    fresh: Vec<f32>,
+    /// Own slots that are committed in a state not taken yet.
+    settled: Vec<f32>,
+    scratch: Vec<f32>,
+    version: Version,
+    base: Version,
+    target: Option<Frame>,
+    n_steps: u32,
+    commits: u64,
+    /// Letter taken last.
+    serial: u64,
+    step_began: Instant,
+    discarded_steps: u32,
+}
+
+impl<D: Device> Worker<D> {
+    pub(crate) fn new(
+        device: D,
+        scale: Scale,
+        producer: Producer,
+        mailbox: Arc<Mailbox>,
+        clock: LocalClock,
+        waker: Waker,
+        elements: usize,
+    ) -> Self {
+        let zeros = || vec![0.0; elements];
+        Self {
+            device,
+            scale,
+            producer,
+            mailbox,
+            clock,
+            waker,
+            cutter: Cutter::new(),
+            anchor: zeros(),
+            residue: zeros(),
+            taken: zeros(),
+            fresh: zeros(),
+            settled: zeros(),
+            scratch: zeros(),
+            version: Version(0),
+            base: Version(0),
+            target: None,
+            n_steps: 0,
+            commits: 0,
+            serial: 0,
+            step_began: Instant(0),
+            discarded_steps: 0,
+        }
+    }
+
+    /// Waits for the first state and adds it to `params`, which holds x(0), the start that all members share.
+    ///
+    /// # Errors
+    /// [`Stopped`] when the node ends before.
+    ///
+    /// # Panics
+    /// When `params` is not as long as the node's state.
+    pub fn attach(&mut self, params: &mut [f32]) -> Result<(), Stopped> {
+        assert_eq!(params.len(), self.anchor.len(), "the parameters are the node's elements");
+        self.anchor.copy_from_slice(params);
+        loop {
+            if self.mailbox.is_stopped() {
+                return Err(Stopped);
+            }
+            if self.take_state(params) {
+                self.step_began = self.clock.now();
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// After every local step: cuts a contribution if one is due, takes what was committed meanwhile.
+    ///
+    /// # Errors
+    /// [`Stopped`] when the node has ended.
+    pub fn handle_step(&mut self, params: &mut [f32]) -> Result<StepOutcome, Stopped> {
+        let now = self.clock.now();
+        self.cutter.handle_step(now.since(self.step_began));
+        self.n_steps += 1;
+        let outcome = self.turn(now, params, false)?;
+        self.step_began = self.clock.now();
+        Ok(outcome)
+    }
+
+    /// Without a step: cuts what is left and takes what was committed. True when nothing of this worker is
+    /// uncommitted but the rounding residue.
+    ///
+    /// # Errors
+    /// [`Stopped`] when the node has ended.
+    pub fn handle_idle(&mut self, params: &mut [f32]) -> Result<bool, Stopped> {
+        let now = self.clock.now();
+        self.turn(now, params, true)?;
+        self.step_began = self.clock.now();
+        let occupancy = self.producer.occupancy();
+        Ok(self.n_steps == 0 && occupancy.free + 1 == occupancy.depth)
+    }
+
+    /// Version that the parameters stand on.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Smoothed duration of a step, nanoseconds.
+    #[must_use]
+    pub fn step_ns(&self) -> u64 {
+        self.cutter.step_ns()
+    }
+
+    fn turn(&mut self, now: Instant, params: &mut [f32], flush: bool) -> Result<StepOutcome, Stopped> {
+        if self.mailbox.is_stopped() {
+            return Err(Stopped);
+        }
+        let mut outcome = StepOutcome::default();
+        self.take_returned();
+        if self.take_state(params) {
+            outcome.version = Some(self.version);
+        }
+        let Some(aim) = self.mailbox.try_lock().and_then(|letter| letter.aim) else { return Ok(outcome) };
+        if !aim.clock.usable {
+            return Ok(outcome);
+        }
+        let target = *self.target.get_or_insert_with(|| aim.next_target(now, Frame(0)));
+        if self.n_steps > 0 && (flush || self.cutter.is_due(now, aim.cut(target), self.n_steps)) {
+            outcome.cut = self.cut(params, target);
+            self.target = Some(aim.next_target(now, target));
+        }
+        outcome.discarded_steps = std::mem::take(&mut self.discarded_steps);
+        Ok(outcome)
+    }
+
+    fn cut(&mut self, params: &mut [f32], target: Frame) -> bool {
+        for ((residue, x), anchor) in self.residue.iter_mut().zip(params.iter()).zip(&self.anchor) {
+            *residue = x - anchor;
+        }
+        let meta = CutMeta { base_version: self.base, target_frame: target, n_steps: self.n_steps };
+        let (device, scale, residue) = (self.device, self.scale, &mut self.residue);
+        match self.producer.cut(meta, |slot| device.quantise_residue(residue, scale, slot).is_ok()) {
+            CutOutcome::Open => return false,
+            CutOutcome::Discarded => {
+                // Not finite: back to the last point that was (section 2 of the consensus text).
+                self.discarded_steps += self.n_steps;
+                params.copy_from_slice(&self.anchor);
+                self.n_steps = 0;
+                return false;
+            }
+            CutOutcome::Cut(_) => {}
+            CutOutcome::Merged { excess, .. } => {
+                if let Some(excess) = excess {
+                    let unit = libm::exp2f(-f32::from(self.scale.exponent()));
+                    for (residue, excess) in self.residue.iter_mut().zip(excess) {
+                        *residue += *excess as f32 * unit;
+                    }
+                }
+            }
+        }
+        for ((anchor, x), residue) in self.anchor.iter_mut().zip(params.iter()).zip(&self.residue) {
+            *anchor = x - residue;
+        }
+        self.n_steps = 0;
+        self.base = self.version;
+        self.waker.wake();
+        true
+    }
+
+    /// Own slots that ended: committed ones wait for the state that holds them, folded ones are uncommitted again.
+    fn take_returned(&mut self) {
+        while let Some((info, fate)) = self.producer.poll_returned() {
+            let (device, scale, scratch) = (self.device, self.scale, &mut self.scratch);
+            let read = |_: &SlotInfo, _: Fate, slot: &[i32]| {
+                device.dequantise(slot, scale, scratch).expect("a slot has as many elements as the state");
+            };
+            if self.producer.reclaim(info.index, read).is_err() {
+                return; // a reader still holds it: next time
+            }
+            match fate {
+                Fate::Committed => {
+                    self.device.axpy(1.0, &self.scratch, &mut self.settled);
+                    self.commits += 1;
+                }
+                Fate::Folded => {
+                    self.device.axpy(-1.0, &self.scratch, &mut self.anchor);
+                    self.n_steps = self.n_steps.saturating_add(info.n_steps);
+                    self.base = self.version;
+                }
+            }
+        }
+    }
+
+    /// x += float(G(new)) - float(G(old)) - own slots committed between.
+    fn take_state(&mut self, params: &mut [f32]) -> bool {
+        {
+            let Some(mut letter) = self.mailbox.try_lock() else { return false };
+            // A state that holds an own slot is taken together with that slot, never before it.
+            if letter.serial == self.serial || letter.commits != self.commits {
+                return false;
+            }
+            std::mem::swap(&mut letter.state, &mut self.fresh);
+            self.serial = letter.serial;
+            self.version = letter.version;
+        }
+        for (((x, anchor), (new, old)), own) in params
+            .iter_mut()
+            .zip(&mut self.anchor)
+            .zip(self.fresh.iter().zip(&self.taken))
+            .zip(&self.settled)
+        {
+            let shift = new - old - own;
+            *x += shift;
+            *anchor += shift;
+        }
+        std::mem::swap(&mut self.taken, &mut self.fresh);
+        self.settled.fill(0.0);
+        if self.n_steps == 0 {
+            self.base = self.version;
+        }
+        true
+    }
+}
