@@ -1,1 +1,42 @@
-//! To be written.
+//! Unsafe core. Datagram sockets: bulk payload between an arena and the network with no copy in user space, and the
+//! sideband's time-stamped socket.
+//!
+//! ```text
+//!  Endpoint          lanes, placement, checks, counters: the same code for every backend
+//!    Engine          run these calls, wait for these sockets:  io_uring  |  mio
+//!  TimestampedSocket its own descriptor, its own thread
+//! ```
+//!
+//! Nothing here decides about protocol: which chunk goes where is asked ([`DatagramSink::place`]), what arrives is
+//! handed up, and what the kernel refuses is said.
+//!
+//! Unsafe sits in `message.rs` (the buffers a call names, and the calls), `uring.rs` (submitting calls) and
+//! `option.rs` (one socket option without a safe interface).
+#![deny(unsafe_code)]
+
+mod address;
+mod backend;
+pub mod clock;
+mod control;
+mod endpoint;
+mod engine;
+mod error;
+mod io;
+mod message;
+mod mio_engine;
+mod option;
+mod receive;
+mod socket;
+mod timestamped;
+mod train;
+mod uring;
+mod waker;
+
+pub use backend::{Opened, Probe, Requested, Tier, open, probe};
+pub use error::{IoError, OpenError, SendError};
+pub use io::{Counters, DatagramIo, DatagramSink, Peer, Ready, STRANGER_BYTES_MAX, Sent, SocketConfig};
+pub use message::CONTROL_PAYLOAD_BYTES_MAX;
+pub use socket::refuse_off_host;
+pub use timestamped::{Received, StampKind, TimestampedSocket};
+pub use train::SEGMENTS_MAX;
+pub use waker::Waker;

@@ -1,0 +1,80 @@
+//! What a backend does for an endpoint: run these calls now, and wait for these sockets. Two exist: io_uring and mio.
+//!
+//! Invariant: when `receive` or `send` returns, the kernel has let go of every message it was given.
+
+use std::net::SocketAddr;
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use crate::message::Message;
+use crate::{IoError, Tier, Waker};
+
+/// Sockets worked on at a time.
+pub(crate) const SLOTS_MAX: usize = 8;
+/// Trains sent by one call of an engine.
+pub(crate) const TRAINS_MAX: usize = 32;
+
+/// One socket of an endpoint.
+pub(crate) struct Lane {
+    pub(crate) socket: OwnedFd,
+    /// Tells a lane from an earlier one of the same index.
+    pub(crate) generation: u32,
+    /// The peer; the base socket has none.
+    pub(crate) peer_address: Option<SocketAddr>,
+    /// Something may be waiting.
+    pub(crate) readable: bool,
+    /// It was full, and has room again.
+    pub(crate) writable: bool,
+    /// Somebody waits for room.
+    pub(crate) write_wanted: bool,
+    /// Whether trains are used on this path.
+    pub(crate) segmentation: bool,
+    /// The kernel's count of losses when it was last looked at.
+    pub(crate) overflow_seen: u32,
+}
+
+/// A socket being drained: first a look at what is next, then its scatter.
+pub(crate) struct Slot {
+    pub(crate) lane: usize,
+    pub(crate) socket: RawFd,
+    /// Whether `scatter` is prepared and to be run before the next look.
+    pub(crate) scattering: bool,
+    pub(crate) scatter: Message,
+    pub(crate) scattered: Result<usize, Errno>,
+    pub(crate) peek: Message,
+    pub(crate) peeked: Result<usize, Errno>,
+}
+
+/// A train on its way out.
+pub(crate) struct Outgoing {
+    pub(crate) message: Message,
+    pub(crate) chunks: usize,
+    pub(crate) payload_bytes: u64,
+    /// ECANCELED when it was not tried because an earlier one failed.
+    pub(crate) result: Result<usize, Errno>,
+}
+
+pub(crate) trait Engine {
+    const TIER: Tier;
+
+    fn add(&mut self, lane: usize, socket: BorrowedFd<'_>) -> Result<(), Errno>;
+
+    fn remove(&mut self, lane: usize, generation: u32, socket: BorrowedFd<'_>);
+
+    /// For each slot the scatter, if it is prepared, then the look; none of them waits.
+    fn receive(&mut self, slots: &mut [Slot]);
+
+    /// In order; after one that failed the rest is not tried.
+    fn send(&mut self, socket: RawFd, trains: &mut [Outgoing]);
+
+    /// Waits until a lane is readable, one with `write_wanted` writable, or the waker was called; marks the lanes and
+    /// says whether it was the waker.
+    fn wait(
+        &mut self,
+        timeout: Option<Duration>,
+        waker: &Waker,
+        lanes: &mut [Option<Lane>],
+    ) -> Result<bool, IoError>;
+}

@@ -1,0 +1,178 @@
+//! The interface to bulk datagrams: what a node's loop calls, and what it is asked and told.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use plesio_wire::Span;
+use plesio_wire::data::Header;
+
+use crate::{IoError, OpenError, SendError, Tier, Waker};
+
+/// Most bytes of a stranger's datagram that are handed up.
+pub const STRANGER_BYTES_MAX: usize = 2048;
+
+/// How the data port is opened.
+#[derive(Clone, Debug)]
+pub struct SocketConfig {
+    /// Our address; port 0 lets the kernel choose.
+    pub bind: SocketAddr,
+    /// Receive buffer of each socket.
+    pub receive_buffer_bytes: usize,
+    /// Send buffer of each socket.
+    pub send_buffer_bytes: usize,
+    /// Most peers at a time.
+    pub peers_max: u16,
+    /// Whether to use segmentation offload where the kernel has it.
+    pub offload: bool,
+}
+
+impl SocketConfig {
+    /// 4 MiB buffers, 64 peers, offload on.
+    #[must_use]
+    pub fn new(bind: SocketAddr) -> Self {
+        Self { bind, receive_buffer_bytes: 4 << 20, send_buffer_bytes: 4 << 20, peers_max: 64, offload: true }
+    }
+}
+
+/// Index of a peer at this socket. Reused after the peer is removed.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Peer(pub u16);
+
+/// How much of a train was taken.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Sent {
+    /// Chunks, counted from the first.
+    pub chunks: usize,
+    /// Their payload.
+    pub payload_bytes: u64,
+}
+
+/// Why a wait ended.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Ready {
+    /// Something can be received.
+    pub readable: bool,
+    /// A socket that was full takes data again.
+    pub writable: bool,
+    /// Somebody called [`Waker::wake`].
+    pub woken: bool,
+    /// Transmit stamps wait (the time-stamped socket only).
+    pub stamps: bool,
+    /// Nothing of the above within the time.
+    pub timed_out: bool,
+}
+
+/// What has happened since the socket was opened.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Counters {
+    /// Datagrams handed to the kernel.
+    pub datagrams_sent: u64,
+    /// Payload of DATA among them.
+    pub payload_bytes_sent: u64,
+    /// Calls that sent.
+    pub send_calls: u64,
+    /// Datagrams taken from the kernel.
+    pub datagrams_received: u64,
+    /// Trains (one or more datagrams from one call) taken from the kernel.
+    pub trains_received: u64,
+    /// Payload of DATA that was checked and placed.
+    pub payload_bytes_received: u64,
+    /// Payload of DATA moved by this program on the way to the kernel. Always zero: there is no such path.
+    pub copied_bytes_sent: u64,
+    /// Payload of DATA moved by this program after the kernel had delivered it.
+    pub copied_bytes_received: u64,
+    /// Not a datagram of ours: header, kind, flags or length.
+    pub dropped_malformed: u64,
+    /// The checksum does not fit.
+    pub dropped_checksum: u64,
+    /// DATA for no window, or that was there already.
+    pub dropped_unplaced: u64,
+    /// DATA whose window somebody held.
+    pub dropped_busy: u64,
+    /// From an address that is no peer.
+    pub dropped_stranger: u64,
+    /// Dropped by the kernel because the receive buffer was full.
+    pub dropped_kernel: u64,
+    /// Times a peer's host said that nobody listens.
+    pub refused: u64,
+    /// Other errors the kernel reported while receiving.
+    pub receive_errors: u64,
+    /// Paths on which the kernel refused segmentation, and which go on without.
+    pub offload_refused: u64,
+}
+
+/// A data port with its peers.
+pub trait DatagramIo {
+    /// Our address, with the port the kernel chose.
+    fn local_address(&self) -> SocketAddr;
+
+    /// Which backend this is.
+    fn tier(&self) -> Tier;
+
+    /// Ends a [`Self::wait`] from another thread.
+    fn waker(&self) -> Waker;
+
+    /// Opens a lane to a peer: a socket of its own on the same port.
+    ///
+    /// # Errors
+    /// An address off this host or of another family, too many peers, or a kernel that refuses.
+    fn add_peer(&mut self, address: SocketAddr) -> Result<Peer, OpenError>;
+
+    /// Closes a lane; unknown peers are ignored.
+    fn remove_peer(&mut self, peer: Peer);
+
+    /// Sends chunks from where they lie. Payload length and checksum of each header are filled in here.
+    ///
+    /// Chunks that follow each other in one message travel as one train. Fewer may be taken than were given: the rest is
+    /// to be given again when a wait says writable.
+    ///
+    /// # Errors
+    /// When not one chunk was taken.
+    fn send_train(&mut self, peer: Peer, chunks: &[(Header, Span)]) -> Result<Sent, SendError>;
+
+    /// Sends one datagram whose small payload may lie anywhere.
+    ///
+    /// # Errors
+    /// It was not sent.
+    fn send_control(&mut self, peer: Peer, header: &Header, payload: &[u8]) -> Result<(), SendError>;
+
+    /// Waits for all lanes and the waker at once. `None` waits for ever.
+    ///
+    /// # Errors
+    /// The backend is broken.
+    fn wait(&mut self, timeout: Option<Duration>) -> Result<Ready, IoError>;
+
+    /// Takes what has arrived, at most about `trains_max` trains. True: there may be more.
+    ///
+    /// # Errors
+    /// The backend is broken.
+    fn receive(&mut self, sink: &mut dyn DatagramSink, trains_max: usize) -> Result<bool, IoError>;
+
+    /// What has happened so far.
+    fn counters(&self) -> Counters;
+
+    /// A remark to be said once, such as an offload that a path has refused.
+    fn poll_note(&mut self) -> Option<String>;
+}
+
+/// Who knows where payload belongs and takes what has arrived.
+pub trait DatagramSink {
+    /// Where the payload of this DATA datagram belongs; its length is `header.payload_bytes`. `None`: no window has it,
+    /// or it is there already.
+    ///
+    /// The header may be a prediction, and is not checked yet: this is a question and must change nothing. The span
+    /// may be written even if the datagram then proves bad, so it must be a hole that nobody reads.
+    fn place(&mut self, peer: Peer, header: &Header) -> Option<Span>;
+
+    /// A checked chunk lies at `span`.
+    fn handle_chunk(&mut self, peer: Peer, header: &Header, span: Span);
+
+    /// A checked DATA datagram that [`Self::place`] has refused: a duplicate can be acknowledged again.
+    fn handle_unplaced(&mut self, _peer: Peer, _header: &Header) {}
+
+    /// A checked datagram of another kind.
+    fn handle_control(&mut self, peer: Peer, header: &Header, payload: &[u8]);
+
+    /// A datagram from an address that is no peer: raw, unchecked, at most [`STRANGER_BYTES_MAX`].
+    fn handle_stranger(&mut self, _from: SocketAddr, _datagram: &[u8]) {}
+}

@@ -1,0 +1,115 @@
+//! Backend C: epoll through mio, one system call per message, `sendmmsg` for many.
+
+use std::io::ErrorKind;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::time::Duration;
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use nix::errno::Errno;
+
+use crate::engine::{Engine, Lane, Outgoing, Slot};
+use crate::message::{Batch, PEEK_FLAGS};
+use crate::{IoError, Tier, Waker};
+
+const WAKER: Token = Token(usize::MAX - 1);
+
+pub(crate) struct MioEngine {
+    poll: Poll,
+    events: Events,
+    batch: Batch,
+}
+
+impl MioEngine {
+    pub(crate) fn new(waker: &Waker) -> Result<Self, Errno> {
+        let poll = Poll::new().map_err(errno)?;
+        let descriptor = waker.as_fd().as_raw_fd();
+        poll.registry().register(&mut SourceFd(&descriptor), WAKER, Interest::READABLE).map_err(errno)?;
+        Ok(Self { poll, events: Events::with_capacity(128), batch: Batch::default() })
+    }
+}
+
+impl Engine for MioEngine {
+    const TIER: Tier = Tier::Mio;
+
+    fn add(&mut self, lane: usize, socket: BorrowedFd<'_>) -> Result<(), Errno> {
+        let descriptor = socket.as_raw_fd();
+        let mut source = SourceFd(&descriptor);
+        self.poll.registry().register(&mut source, Token(lane), Interest::READABLE).map_err(errno)
+    }
+
+    fn remove(&mut self, _lane: usize, _generation: u32, socket: BorrowedFd<'_>) {
+        let descriptor = socket.as_raw_fd();
+        // Closing the descriptor, which follows, removes it as well.
+        let _closed_next = self.poll.registry().deregister(&mut SourceFd(&descriptor));
+    }
+
+    fn receive(&mut self, slots: &mut [Slot]) {
+        for slot in slots {
+            if slot.scattering {
+                slot.scattered = slot.scatter.receive(slot.socket, 0);
+            }
+            slot.peeked = slot.peek.receive(slot.socket, PEEK_FLAGS);
+        }
+    }
+
+    fn send(&mut self, socket: RawFd, trains: &mut [Outgoing]) {
+        if let [train] = trains {
+            train.result = train.message.send(socket);
+            return;
+        }
+        let taken = self.batch.send(socket, trains.iter_mut().map(|train| &mut train.message));
+        let (taken, first_error) = match taken {
+            Ok(taken) => (taken, Errno::ECANCELED),
+            Err(error) => (0, error),
+        };
+        for (index, train) in trains.iter_mut().enumerate() {
+            train.result = match index {
+                index if index < taken => Ok(0),
+                // `sendmmsg` tells the error only of a first message; the caller tries again from here.
+                0 => Err(first_error),
+                _ => Err(Errno::ECANCELED),
+            };
+        }
+    }
+
+    fn wait(
+        &mut self,
+        timeout: Option<Duration>,
+        waker: &Waker,
+        lanes: &mut [Option<Lane>],
+    ) -> Result<bool, IoError> {
+        for (index, lane) in lanes.iter_mut().enumerate() {
+            let Some(lane) = lane else { continue };
+            if lane.write_wanted && !lane.writable {
+                let descriptor = lane.socket.as_raw_fd();
+                let interest = Interest::READABLE | Interest::WRITABLE;
+                let mut source = SourceFd(&descriptor);
+                let armed = self.poll.registry().reregister(&mut source, Token(index), interest);
+                armed.map_err(|error| IoError { step: "epoll_ctl", cause: errno(error) })?;
+            }
+        }
+        match self.poll.poll(&mut self.events, timeout) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(false),
+            Err(error) => return Err(IoError { step: "epoll_wait", cause: errno(error) }),
+        }
+        let mut woken = false;
+        for event in &self.events {
+            if event.token() == WAKER {
+                woken = true;
+                waker.clear();
+                continue;
+            }
+            let Some(Some(lane)) = lanes.get_mut(event.token().0) else { continue };
+            // An error is taken from the socket by receiving.
+            lane.readable |= event.is_readable() || event.is_error();
+            lane.writable |= event.is_writable() && lane.write_wanted;
+        }
+        Ok(woken)
+    }
+}
+
+fn errno(error: std::io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(0))
+}

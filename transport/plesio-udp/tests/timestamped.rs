@@ -1,0 +1,121 @@
+//! The sideband's socket over loopback.
+
+use std::net::UdpSocket;
+use std::time::{Duration, Instant};
+
+use plesio_udp::{OpenError, SendError, StampKind, TimestampedSocket, clock};
+
+fn open() -> TimestampedSocket {
+    let (socket, notes) = TimestampedSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    notes.iter().for_each(|note| println!("{note}"));
+    socket
+}
+
+fn receive(socket: &mut TimestampedSocket, into: &mut [u8]) -> plesio_udp::Received {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        if let Some(received) = socket.recv_from(into).unwrap() {
+            return received;
+        }
+        assert!(Instant::now() < deadline, "nothing came");
+        socket.wait(Some(Duration::from_millis(100))).unwrap();
+    }
+}
+
+#[test]
+fn stamps_lie_between_the_calls_around_them() {
+    let (mut near, mut far) = (open(), open());
+    if near.stamps() != StampKind::Kernel {
+        println!("skipped: no kernel stamps");
+        return;
+    }
+    let mut into = [0; 2_048];
+    // The first datagrams switch the kernel's stamping on; from then on all carry one.
+    for _ in 0..3 {
+        near.send_to(b"warm", far.local_address()).unwrap();
+        receive(&mut far, &mut into);
+    }
+    while near.poll_tx_stamp().is_some() {}
+    for round in 0..50_u32 {
+        let text = format!("probe {round}");
+        let before_ns = clock::realtime_ns();
+        let id = near.send_to(text.as_bytes(), far.local_address()).unwrap();
+        assert_eq!(id, 3 + round);
+        let received = receive(&mut far, &mut into);
+        let after_ns = clock::realtime_ns();
+        assert_eq!(&into[..received.len], text.as_bytes());
+        assert_eq!(received.from, near.local_address());
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let (stamped_id, sent_ns) = loop {
+            if let Some(stamp) = near.poll_tx_stamp() {
+                break stamp;
+            }
+            assert!(Instant::now() < deadline, "no transmit stamp");
+            near.wait(Some(Duration::from_millis(10))).unwrap();
+        };
+        let received_ns = received.stamp_realtime_ns.expect("stamping is on");
+        assert_eq!(stamped_id, id);
+        assert!(before_ns <= sent_ns && sent_ns <= received_ns && received_ns <= after_ns);
+    }
+}
+
+#[test]
+fn transmit_stamps_end_a_wait_until_they_are_taken() {
+    let (mut near, far) = (open(), open());
+    if near.stamps() != StampKind::Kernel {
+        println!("skipped: no kernel stamps");
+        return;
+    }
+    near.send_to(b"x", far.local_address()).unwrap();
+    let ready = near.wait(Some(Duration::from_secs(5))).unwrap();
+    assert!(ready.stamps && !ready.readable, "{ready:?}");
+    assert_eq!(near.poll_tx_stamp().map(|stamp| stamp.0), Some(0));
+    assert_eq!(near.poll_tx_stamp(), None);
+    assert!(near.wait(Some(Duration::from_millis(5))).unwrap().timed_out);
+}
+
+#[test]
+fn numbers_and_stamps_agree_after_a_refused_send() {
+    let (mut near, far) = (open(), open());
+    if near.stamps() != StampKind::Kernel {
+        println!("skipped: no kernel stamps");
+        return;
+    }
+    near.send_to(b"x", far.local_address()).unwrap();
+    // A broadcast without permission: refused after the kernel has looked at it.
+    let refused = near.send_to(b"x", "255.255.255.255:9".parse().unwrap());
+    assert!(matches!(refused, Err(SendError::System { .. })), "{refused:?}");
+    let id = near.send_to(b"y", far.local_address()).unwrap();
+    assert_eq!(id, 1);
+    near.wait(Some(Duration::from_secs(5))).unwrap();
+    assert_eq!(near.poll_tx_stamp().map(|stamp| stamp.0), Some(1));
+}
+
+#[test]
+fn waits_end_and_long_datagrams_are_no_harm() {
+    let mut node = open();
+    let start = Instant::now();
+    assert!(node.wait(Some(Duration::from_micros(300))).unwrap().timed_out);
+    assert!(start.elapsed() >= Duration::from_micros(300));
+    let waker = node.waker();
+    let thread = std::thread::spawn(move || waker.wake());
+    assert!(node.wait(Some(Duration::from_secs(5))).unwrap().woken);
+    thread.join().unwrap();
+    let other = UdpSocket::bind("127.0.0.1:0").unwrap();
+    other.send_to(&[1; 3_000], node.local_address()).unwrap();
+    other.send_to(&[2; 2_049], node.local_address()).unwrap();
+    other.send_to(&[], node.local_address()).unwrap();
+    other.send_to(&[3; 40], node.local_address()).unwrap();
+    let mut into = [0; 2_048];
+    assert_eq!(receive(&mut node, &mut into).len, 0);
+    assert_eq!(receive(&mut node, &mut into[..64]).len, 40);
+    assert_eq!(node.recv_from(&mut into).unwrap(), None);
+    assert_eq!(
+        node.send_to(&[0; 2_049], other.local_addr().unwrap()),
+        Err(SendError::TooLarge { len_bytes: 2_049 })
+    );
+    let taken = TimestampedSocket::bind(node.local_address()).err();
+    assert_eq!(taken, Some(OpenError::InUse { address: node.local_address() }));
+    let off_host = TimestampedSocket::bind("0.0.0.0:0".parse().unwrap()).err();
+    assert!(matches!(off_host, Some(OpenError::OffHost { .. })));
+}
