@@ -302,6 +302,12 @@ impl Clock {
         self.rate_ppb
     }
 
+    /// The frame period of the view.
+    #[must_use]
+    pub const fn period_ns(&self) -> u64 {
+        self.period_ns
+    }
+
     /// Whose M defines mesh time, as far as we know.
     #[must_use]
     pub const fn reference(&self) -> Option<NodeKey> {

@@ -1,1 +1,22 @@
-//! To be written.
+//! Shell. The sideband's socket and thread, and the machine they drive.
+//!
+//! [`Machine`] joins clock, membership and the gate for bad input; it reads no clock and no socket, so the
+//! simulator drives the same one. [`Sideband`] is the thread that gives it a [`TimestampedSocket`] and a
+//! [`LocalClock`], and decides nothing.
+//!
+//! [`TimestampedSocket`]: plesio_udp::TimestampedSocket
+#![forbid(unsafe_code)]
+
+mod clock;
+mod counters;
+mod directory;
+mod machine;
+mod replay;
+mod stamps;
+mod thread;
+
+pub use clock::{ClockSeam, LocalClock};
+pub use counters::{Drops, SidebandCounters};
+pub use machine::{Event, Machine, MachineConfig, SendError, Status, To, Transmit};
+pub use plesio_phase::{ClockCounters, MeshClock};
+pub use thread::{Bound, Sideband, SidebandConfig, StartError};

@@ -1,0 +1,80 @@
+//! What the sideband counts: every datagram that was dropped, by reason, and what was sent.
+
+use plesio_phase::ClockCounters;
+use plesio_udp::StampKind;
+
+/// Datagrams dropped, by reason.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Drops {
+    /// Shorter than its layout, or longer than any datagram.
+    pub length: u64,
+    /// Not ours.
+    pub magic: u64,
+    /// A layout version we do not speak.
+    pub version: u64,
+    /// A message type we do not know.
+    pub kind: u64,
+    /// A field out of range.
+    pub field: u64,
+    /// The checksum does not fit.
+    pub checksum: u64,
+    /// Another mesh.
+    pub mesh: u64,
+    /// The source index is not that of the address.
+    pub spoof: u64,
+    /// Seen before, or older than the window.
+    pub replay: u64,
+    /// From an unknown address, and nothing a stranger may say.
+    pub stranger: u64,
+    /// A stranger's, beyond the rate we listen to them.
+    pub rate_limited: u64,
+    /// A beat whose fields contradict each other: a sign of life, and nothing more.
+    pub beat_fields: u64,
+    /// A probe reply that taught nothing.
+    pub clock_exchange: u64,
+    /// Events nobody fetched, and messages handed in faster than they leave.
+    pub queue_full: u64,
+}
+
+impl Drops {
+    /// All of them.
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        self.length
+            + self.magic
+            + self.version
+            + self.kind
+            + self.field
+            + self.checksum
+            + self.mesh
+            + self.spoof
+            + self.replay
+            + self.stranger
+            + self.rate_limited
+            + self.beat_fields
+            + self.clock_exchange
+            + self.queue_full
+    }
+}
+
+/// What the thread publishes every 100 ms.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct SidebandCounters {
+    /// Dropped datagrams.
+    pub drops: Drops,
+    /// Clock exchanges.
+    pub clock: ClockCounters,
+    /// Bytes sent, IP and UDP headers included.
+    pub bytes_sent: u64,
+    /// Datagrams sent.
+    pub datagrams_sent: u64,
+    /// Datagrams received, good or bad.
+    pub datagrams_received: u64,
+    /// Datagrams the socket did not take.
+    pub sends_refused: u64,
+    /// Times CLOCK_REALTIME was moved under an exchange.
+    pub clock_steps: u64,
+    /// What makes the stamps.
+    pub stamps: StampKind,
+}

@@ -1,0 +1,234 @@
+//! The gate: what comes in, who may say it, and what is counted instead (section 9 of the consensus text).
+
+use super::{Event, Machine};
+use crate::directory::Role;
+use plesio_wire::sideband::{Beat, Header, Message, ShortBeat, decode};
+use plesio_wire::{DecodeError, Instant, LogIndex, NodeKey, Version};
+use std::net::SocketAddr;
+
+/// Bit of SHORT_BEAT's flags.
+pub(super) const FLAG_LEAVING: u8 = 1;
+
+impl Machine {
+    /// A datagram from `from`; `rx_stamp` is when the kernel took it, on the local clock.
+    pub fn handle_datagram(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        bytes: &[u8],
+        rx_stamp: Option<Instant>,
+    ) {
+        self.datagrams_received += 1;
+        let (header, message) = match decode(bytes) {
+            Ok(parts) => parts,
+            Err(error) => {
+                self.count(error);
+                if let DecodeError::Version(_) = error {
+                    self.refuse_version(now, from, bytes.len());
+                }
+                return;
+            }
+        };
+        if header.mesh != self.config.mesh {
+            self.drops.mesh += 1;
+            return;
+        }
+        // A process that starts anew may come from the address of its own former life.
+        let known = self.directory.position_of(from).filter(|_| !matches!(message, Message::Join(_)));
+        match known {
+            Some(at) => self.handle_known(now, at, from, &header, message, rx_stamp),
+            None => self.handle_stranger(now, from, &header, message),
+        }
+        self.drain(now);
+    }
+
+    fn handle_known(
+        &mut self,
+        now: Instant,
+        at: usize,
+        from_addr: SocketAddr,
+        header: &Header,
+        message: Message,
+        rx_stamp: Option<Instant>,
+    ) {
+        let node = &self.directory.nodes[at];
+        let key = node.key;
+        if self.directory.index_in(header.view, node).is_some_and(|index| index != header.src) {
+            self.drops.spoof += 1;
+            return;
+        }
+        let node = &mut self.directory.nodes[at];
+        if !node.replay.accept(header.sequence) {
+            self.drops.replay += 1;
+            return;
+        }
+        let is_member = matches!(node.role, Role::Member(_));
+        let is_former = matches!(node.role, Role::Former { .. });
+        match message {
+            Message::Probe(probe) if !is_former => self.clock.handle_probe(now, key, &probe, rx_stamp),
+            Message::ProbeReply(reply) if is_member => {
+                if self.clock.handle_reply(now, key, &reply, rx_stamp).is_err() {
+                    self.drops.clock_exchange += 1;
+                }
+            }
+            Message::Probe(_) | Message::ProbeReply(_) => self.drops.clock_exchange += 1,
+            Message::ShortBeat(beat) => self.handle_short_beat(now, at, header.view, &beat),
+            Message::Beat(beat) => self.handle_beat(now, at, header.view, &beat),
+            message => self.event(Event::Message {
+                from: Some(key),
+                from_addr,
+                view: header.view,
+                src: header.src,
+                sequence: header.sequence,
+                message,
+            }),
+        }
+    }
+
+    fn handle_short_beat(&mut self, now: Instant, at: usize, view: u32, beat: &ShortBeat) {
+        let node = &self.directory.nodes[at];
+        let (key, is_member) = (node.key, matches!(node.role, Role::Member(_)));
+        if is_member {
+            self.membership.handle_beat(now, key, view, beat.suspect);
+            self.clock.handle_state(now, key, beat.state, None);
+        }
+        if beat.flags & FLAG_LEAVING != 0 {
+            self.event(Event::Leaving { key });
+        }
+        self.event(Event::Hold { from: key, view, version: Version(beat.version), index: None });
+    }
+
+    fn handle_beat(&mut self, now: Instant, at: usize, view: u32, beat: &Beat) {
+        let sound = self.beat_is_sound(now, at, beat);
+        let node = &self.directory.nodes[at];
+        let (key, is_member) = (node.key, matches!(node.role, Role::Member(_)));
+        if is_member {
+            self.membership.handle_beat(now, key, view, beat.suspect);
+        }
+        if !sound {
+            self.drops.beat_fields += 1;
+            return;
+        }
+        if is_member {
+            self.clock.handle_state(now, key, beat.state, Some(beat.eps_ns));
+        }
+        let index = Some(LogIndex(beat.index));
+        self.event(Event::Hold { from: key, view, version: Version(beat.version), index });
+        self.event(Event::Beat { from: key, beat: *beat });
+    }
+
+    /// Bound never 0, fill within depth, a stride, and a phase that moved by less than 8 frames unexpectedly.
+    fn beat_is_sound(&mut self, now: Instant, at: usize, beat: &Beat) -> bool {
+        if beat.eps_ns == 0 || beat.fill > beat.depth || beat.stride == 0 {
+            return false;
+        }
+        let period_ns = self.clock.period_ns().max(1);
+        let node = &mut self.directory.nodes[at];
+        if let Some((then, phase)) = node.phase {
+            let expected = i128::from(phase) + (i128::from(now.since(then)) << 32) / i128::from(period_ns);
+            let jumped = (i128::from(beat.phase) - expected).abs() > PHASE_JUMP_MAX;
+            node.phase_jumps = if jumped { node.phase_jumps + 1 } else { 0 };
+            if jumped && node.phase_jumps < PHASE_JUMPS_MAX {
+                return false;
+            }
+        }
+        node.phase_jumps = 0;
+        node.phase = Some((now, beat.phase));
+        true
+    }
+
+    /// JOIN, and while we are no member ourselves what answers it; all at a bounded rate.
+    fn handle_stranger(&mut self, now: Instant, from_addr: SocketAddr, header: &Header, message: Message) {
+        let is_member = self.me != plesio_wire::sideband::INDEX_NONE;
+        let heard = match message {
+            Message::Join(_) => true,
+            Message::Roster(_) | Message::Decided { .. } | Message::Snapshot(_) | Message::Nack(_) => {
+                !is_member
+            }
+            _ => false,
+        };
+        if !heard {
+            self.drops.stranger += 1;
+            return;
+        }
+        if !self.strangers.allow(now) {
+            self.drops.rate_limited += 1;
+            return;
+        }
+        let from = self.known_joiner(from_addr, &message);
+        let (view, src, sequence) = (header.view, header.src, header.sequence);
+        self.event(Event::Message { from, from_addr, view, src, sequence, message });
+    }
+
+    /// A JOIN of a registered life of the node at this address is not a stranger's.
+    fn known_joiner(&self, from_addr: SocketAddr, message: &Message) -> Option<NodeKey> {
+        let Message::Join(join) = message else { return None };
+        let node = &self.directory.nodes[self.directory.position_of(from_addr)?];
+        ((node.key, node.incarnation) == (join.id.key(), join.incarnation)).then_some(node.key)
+    }
+
+    fn count(&mut self, error: DecodeError) {
+        let counter = match error {
+            DecodeError::Magic => &mut self.drops.magic,
+            DecodeError::Version(_) => &mut self.drops.version,
+            DecodeError::Kind(_) => &mut self.drops.kind,
+            DecodeError::Checksum => &mut self.drops.checksum,
+            DecodeError::Field(_) => &mut self.drops.field,
+            _ => &mut self.drops.length,
+        };
+        *counter += 1;
+    }
+}
+
+/// How many datagrams of strangers are heard: a bucket that fills with time.
+#[derive(Debug)]
+pub(super) struct Strangers {
+    tokens: u64,
+    filled_at: Instant,
+}
+
+impl Strangers {
+    pub(super) const fn new(now: Instant) -> Self {
+        Self { tokens: STRANGERS_BURST, filled_at: now }
+    }
+
+    fn allow(&mut self, now: Instant) -> bool {
+        let earned = now.since(self.filled_at) / STRANGER_NS;
+        if earned > 0 {
+            self.tokens = self.tokens.saturating_add(earned).min(STRANGERS_BURST);
+            self.filled_at = self.filled_at.after(earned.saturating_mul(STRANGER_NS));
+        }
+        let allowed = self.tokens > 0;
+        self.tokens -= u64::from(allowed);
+        allowed
+    }
+}
+
+/// To whom we said lately that we do not speak their version.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    last: [Option<(SocketAddr, Instant)>; REFUSALS_MAX],
+}
+
+impl Refusals {
+    /// At most one a second per address, and none to more addresses than are remembered.
+    pub(super) fn allow(&mut self, now: Instant, to: SocketAddr) -> bool {
+        let recent =
+            |slot: &Option<(SocketAddr, Instant)>| slot.is_some_and(|(_, at)| now.since(at) < REFUSAL_NS);
+        if self.last.iter().any(|slot| recent(slot) && slot.is_some_and(|(known, _)| known == to)) {
+            return false;
+        }
+        let free = self.last.iter_mut().find(|slot| !recent(slot));
+        free.map(|slot| *slot = Some((to, now))).is_some()
+    }
+}
+
+/// 250 datagrams a second, 250 at once: four joiners with a handful of answers each.
+const STRANGER_NS: u64 = 4_000_000;
+const STRANGERS_BURST: u64 = 250;
+const REFUSALS_MAX: usize = 16;
+const REFUSAL_NS: u64 = 1_000_000_000;
+/// 8 frames in Q32.32.
+const PHASE_JUMP_MAX: i128 = 8 << 32;
+/// A phase that stays where it jumped to is the phase.
+const PHASE_JUMPS_MAX: u8 = 3;

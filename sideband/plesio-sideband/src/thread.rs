@@ -1,0 +1,437 @@
+//! The thread: gives the machine its socket and its clock, and carries messages to and from the node.
+//!
+//! Kernel stamps are on `CLOCK_REALTIME`; they become local time through a bracketed reading of both clocks at
+//! every turn. When that map moves by more than slewing explains, the waiting exchanges are discarded.
+
+use crate::{Drops, Event, LocalClock, Machine, MachineConfig, SidebandCounters, Status, To};
+use plesio_phase::ClockCounters;
+use plesio_udp::{OpenError, SendError, TimestampedSocket, Waker};
+use plesio_wire::sideband::{DATAGRAM_BYTES_MAX, Message};
+use plesio_wire::value::View;
+use plesio_wire::{Incarnation, Instant, NodeKey};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// What a sideband needs to know.
+#[derive(Clone, Copy, Debug)]
+pub struct SidebandConfig {
+    /// Which mesh and node.
+    pub machine: MachineConfig,
+    /// The node's clock; the same one in all its threads.
+    pub clock: LocalClock,
+}
+
+/// The sideband cannot be had.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The port cannot be opened.
+    Open(OpenError),
+    /// The system refuses another thread.
+    Thread(std::io::Error),
+}
+
+impl core::fmt::Display for StartError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Open(error) => write!(f, "sideband socket: {error}"),
+            Self::Thread(error) => {
+                write!(f, "sideband thread cannot start: {error}; raise the limit of threads (ulimit -u)")
+            }
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Open(error) => Some(error),
+            Self::Thread(error) => Some(error),
+        }
+    }
+}
+
+/// An open port whose thread has not started: its address can be told to others first.
+pub struct Bound {
+    socket: TimestampedSocket,
+    notes: Vec<String>,
+}
+
+impl Bound {
+    /// Opens the port; 0 lets the kernel choose.
+    ///
+    /// # Errors
+    /// [`StartError::Open`].
+    pub fn bind(address: SocketAddr) -> Result<Self, StartError> {
+        let (socket, notes) = TimestampedSocket::bind(address).map_err(StartError::Open)?;
+        Ok(Self { socket, notes })
+    }
+
+    /// Our address.
+    #[must_use]
+    pub fn local_address(&self) -> SocketAddr {
+        self.socket.local_address()
+    }
+
+    /// What is to be said once about this port.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Starts the thread. `notify` is called from it whenever there are new events.
+    ///
+    /// # Errors
+    /// [`StartError::Thread`].
+    pub fn start(
+        self,
+        config: SidebandConfig,
+        notify: impl Fn() + Send + 'static,
+    ) -> Result<Sideband, StartError> {
+        let (commands, commands_in) = sync_channel(COMMANDS_MAX);
+        let (events_out, events) = sync_channel(EVENTS_MAX);
+        let shared = Arc::new(Shared {
+            stop: AtomicBool::new(false),
+            commands_lost: AtomicU64::new(0),
+            counters: Mutex::new(Published { counters: first_counters(&self.socket), failure: None }),
+        });
+        let waker = self.socket.waker();
+        let machine = Machine::new(config.clock.now(), config.machine);
+        let mut turn = Turn {
+            machine,
+            socket: self.socket,
+            clock: config.clock,
+            commands: commands_in,
+            events: events_out,
+            shared: Arc::clone(&shared),
+            map: RealtimeMap::default(),
+            sent: [None; SENT_MAX],
+            events_lost: 0,
+            sends_refused: 0,
+            published_at: Instant(0),
+        };
+        let run = move || {
+            if let Err(failure) = turn.run(&notify) {
+                turn.publish(Some(failure));
+                notify();
+            }
+        };
+        let thread =
+            std::thread::Builder::new().name("sideband".into()).spawn(run).map_err(StartError::Thread)?;
+        Ok(Sideband { commands, events, shared, waker, thread: Some(thread) })
+    }
+}
+
+/// A running sideband, as the node holds it. Dropping it ends the thread.
+pub struct Sideband {
+    commands: SyncSender<Command>,
+    events: Receiver<Event>,
+    shared: Arc<Shared>,
+    waker: Waker,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Sideband {
+    /// Sends a message. False: too many wait; it is lost and counted, as the network might have lost it.
+    pub fn send(&self, to: To, message: Message) -> bool {
+        self.command(Command::Send(to, message))
+    }
+
+    /// What the next beats say.
+    pub fn status(&self, status: Status) {
+        self.command(Command::Status(status));
+    }
+
+    /// Another view is in force.
+    pub fn view(&self, view: View, addresses: Vec<(NodeKey, SocketAddr)>) {
+        // A lost view would be for ever: this one waits, and the thread always drains.
+        let command = Command::View(Box::new(view), addresses);
+        if self.commands.send(command).is_ok() {
+            self.waker.wake();
+        }
+    }
+
+    /// Registers an observer, or forgets it.
+    pub fn observer(&self, key: NodeKey, incarnation: Incarnation, address: Option<SocketAddr>) {
+        self.command(Command::Observer(key, incarnation, address));
+    }
+
+    /// One step of the mesh clock is allowed.
+    pub fn reentry(&self) {
+        self.command(Command::Reentry);
+    }
+
+    /// What happened, oldest first; never waits.
+    pub fn poll_event(&self) -> Option<Event> {
+        self.events.try_recv().ok()
+    }
+
+    /// What was counted, at most 100 ms ago.
+    #[must_use]
+    pub fn counters(&self) -> SidebandCounters {
+        let mut counters = self.shared.published().counters;
+        counters.drops.queue_full += self.shared.commands_lost.load(Ordering::Relaxed);
+        counters
+    }
+
+    /// Why the thread has ended, if it has.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        self.shared.published().failure.clone()
+    }
+
+    fn command(&self, command: Command) -> bool {
+        match self.commands.try_send(command) {
+            Ok(()) => {
+                self.waker.wake();
+                true
+            }
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                self.shared.commands_lost.fetch_add(1, Ordering::Relaxed);
+                false
+            }
+        }
+    }
+}
+
+impl Drop for Sideband {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        self.waker.wake();
+        if let Some(thread) = self.thread.take() {
+            // A panic there has been reported there.
+            let _ended = thread.join();
+        }
+    }
+}
+
+#[expect(clippy::large_enum_variant, reason = "the channel holds them in place")]
+enum Command {
+    View(Box<View>, Vec<(NodeKey, SocketAddr)>),
+    Observer(NodeKey, Incarnation, Option<SocketAddr>),
+    Status(Status),
+    Send(To, Message),
+    Reentry,
+}
+
+struct Published {
+    counters: SidebandCounters,
+    failure: Option<String>,
+}
+
+struct Shared {
+    stop: AtomicBool,
+    commands_lost: AtomicU64,
+    counters: Mutex<Published>,
+}
+
+impl Shared {
+    fn published(&self) -> std::sync::MutexGuard<'_, Published> {
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn first_counters(socket: &TimestampedSocket) -> SidebandCounters {
+    SidebandCounters {
+        drops: Drops::default(),
+        clock: ClockCounters::default(),
+        bytes_sent: 0,
+        datagrams_sent: 0,
+        datagrams_received: 0,
+        sends_refused: 0,
+        clock_steps: 0,
+        stamps: socket.stamps(),
+    }
+}
+
+/// The thread's own things.
+struct Turn {
+    machine: Machine,
+    socket: TimestampedSocket,
+    clock: LocalClock,
+    commands: Receiver<Command>,
+    events: SyncSender<Event>,
+    shared: Arc<Shared>,
+    map: RealtimeMap,
+    /// The machine's number of the socket's last datagrams.
+    sent: [Option<(u32, u32)>; SENT_MAX],
+    events_lost: u64,
+    sends_refused: u64,
+    published_at: Instant,
+}
+
+impl Turn {
+    fn run(&mut self, notify: &impl Fn()) -> Result<(), String> {
+        while !self.shared.stop.load(Ordering::Acquire) {
+            self.take_commands();
+            let now = self.clock.now();
+            if now >= self.machine.poll_timeout() {
+                self.machine.handle_timeout(now);
+            }
+            self.transmit();
+            if self.hand_up() {
+                notify();
+            }
+            self.take_tx_stamps();
+            let now = self.clock.now();
+            if now.since(self.published_at) >= PUBLISH_NS {
+                self.published_at = now;
+                self.publish(None);
+            }
+            let wait_ns = self.machine.poll_timeout().since(self.clock.now()).min(WAIT_NS_MAX);
+            let ready =
+                self.socket.wait(Some(Duration::from_nanos(wait_ns))).map_err(|error| error.to_string())?;
+            if ready.readable {
+                self.receive()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take_commands(&mut self) {
+        for _ in 0..COMMANDS_MAX {
+            let Ok(command) = self.commands.try_recv() else { return };
+            let now = self.clock.now();
+            match command {
+                Command::View(view, addresses) => self.machine.handle_view(now, &view, &addresses),
+                Command::Observer(key, incarnation, address) => {
+                    self.machine.handle_observer(now, key, incarnation, address);
+                }
+                Command::Status(status) => self.machine.handle_status(now, status),
+                Command::Send(to, message) => {
+                    // What still is refused after a drain is counted there.
+                    if self.machine.handle_send(now, to, message) == Err(crate::SendError::QueueFull) {
+                        self.transmit();
+                        let _counted = self.machine.handle_send(now, to, message);
+                    }
+                }
+                Command::Reentry => self.machine.handle_reentry(now),
+            }
+        }
+    }
+
+    fn receive(&mut self) -> Result<(), String> {
+        let mut buffer = [0; DATAGRAM_BYTES_MAX + 1];
+        for _ in 0..BATCH_MAX {
+            let received = self.socket.recv_from(&mut buffer).map_err(|error| error.to_string())?;
+            let Some(received) = received else { break };
+            let stamp = received.stamp_realtime_ns.and_then(|stamp_ns| self.local_stamp(stamp_ns));
+            let now = self.clock.now();
+            // A stamp from the future is the map's error of some ten nanoseconds.
+            let stamp = stamp.map(|stamp| stamp.min(now));
+            self.machine.handle_datagram(now, received.from, &buffer[..received.len], stamp);
+            self.transmit();
+        }
+        Ok(())
+    }
+
+    fn transmit(&mut self) {
+        while let Some(transmit) = self.machine.poll_transmit(self.clock.now()) {
+            let id = transmit.id;
+            match self.socket.send_to(transmit.bytes, transmit.to) {
+                Ok(number) => {
+                    if let Some(id) = id {
+                        self.sent[number as usize % SENT_MAX] = Some((number, id));
+                    }
+                }
+                // Lost, as on the way: everything here is repeated or obsolete soon. A dead peer's port is closed.
+                Err(SendError::Unreachable) => {}
+                Err(_) => self.sends_refused += 1,
+            }
+        }
+    }
+
+    fn take_tx_stamps(&mut self) {
+        while let Some((number, stamp_ns)) = self.socket.poll_tx_stamp() {
+            let slot = &mut self.sent[number as usize % SENT_MAX];
+            if slot.is_some_and(|(sent, _)| sent == number)
+                && let Some((_, id)) = slot.take()
+                && let Some(stamp) = self.local_stamp(stamp_ns)
+            {
+                self.machine.handle_tx_stamp(self.clock.now(), id, stamp);
+            }
+        }
+    }
+
+    fn local_stamp(&mut self, stamp_ns: i64) -> Option<Instant> {
+        if self.map.refresh() {
+            self.machine.handle_clock_step(self.clock.now());
+        }
+        self.map.raw_ns(stamp_ns).map(|raw_ns| self.clock.at_raw(raw_ns))
+    }
+
+    /// Hands events to the node; false when there was none.
+    fn hand_up(&mut self) -> bool {
+        let mut any = false;
+        while let Some(event) = self.machine.poll_event() {
+            any = true;
+            if self.events.try_send(event).is_err() {
+                self.events_lost += 1;
+            }
+        }
+        any
+    }
+
+    fn publish(&mut self, failure: Option<String>) {
+        let mut drops = *self.machine.drops();
+        drops.queue_full += self.events_lost;
+        let counters = SidebandCounters {
+            drops,
+            clock: self.machine.clock_counters(),
+            bytes_sent: self.machine.bytes_sent(),
+            datagrams_sent: self.machine.datagrams_sent(),
+            datagrams_received: self.machine.datagrams_received(),
+            sends_refused: self.sends_refused,
+            clock_steps: self.map.steps,
+            stamps: self.socket.stamps(),
+        };
+        *self.shared.published() = Published { counters, failure };
+    }
+}
+
+/// What `CLOCK_REALTIME` showed beside `CLOCK_MONOTONIC_RAW`.
+#[derive(Default)]
+struct RealtimeMap {
+    last: Option<plesio_udp::clock::Bracket>,
+    steps: u64,
+}
+
+impl RealtimeMap {
+    /// Reads both clocks; true when one was moved since the last reading.
+    fn refresh(&mut self) -> bool {
+        let next = plesio_udp::clock::bracket();
+        let before = self.last.replace(next);
+        let stepped = before.is_some_and(|before| {
+            let elapsed_ns = next.raw_ns - before.raw_ns;
+            let moved_ns = (next.realtime_ns - before.realtime_ns) - elapsed_ns;
+            // Slewing by the host's own time service is no step.
+            let allowed_ns = MOVED_NS_MAX + elapsed_ns / SLEW_SHARE + before.width_ns + next.width_ns;
+            moved_ns.abs() > allowed_ns
+        });
+        self.steps += u64::from(stepped);
+        stepped
+    }
+
+    /// A kernel stamp on the raw clock; `None` when the reading is too wide to be better than the program's own.
+    fn raw_ns(&self, stamp_ns: i64) -> Option<i64> {
+        let last = self.last.filter(|last| last.width_ns <= WIDTH_NS_MAX)?;
+        let age_ns = last.realtime_ns.checked_sub(stamp_ns)?;
+        (-WIDTH_NS_MAX..STAMP_AGE_NS_MAX).contains(&age_ns).then(|| last.raw_ns - age_ns)
+    }
+}
+
+const COMMANDS_MAX: usize = 512;
+const EVENTS_MAX: usize = 2_048;
+const SENT_MAX: usize = 256;
+const BATCH_MAX: usize = 64;
+const WAIT_NS_MAX: u64 = 1_000_000_000;
+const PUBLISH_NS: u64 = 100_000_000;
+const MOVED_NS_MAX: i64 = 10_000;
+/// 500 ppm.
+const SLEW_SHARE: i64 = 2_000;
+const WIDTH_NS_MAX: i64 = 20_000;
+const STAMP_AGE_NS_MAX: i64 = 10_000_000_000;
