@@ -282,7 +282,9 @@ impl Engine {
             return;
         }
         let named = |set: MemberSet| {
-            set.iter().filter_map(|index| members.members.get(usize::from(index)).map(|seat| seat.key)).collect()
+            set.iter()
+                .filter_map(|index| members.members.get(usize::from(index)).map(|seat| seat.key))
+                .collect()
         };
         (self.suspects, self.dead) = (named(suspects), named(dead));
         self.consensus.handle_suspects(now, &self.suspects, &self.dead);
@@ -430,7 +432,12 @@ impl Engine {
     pub fn aim(&self) -> Aim {
         let period_us = self.consensus.view().period_us;
         let period_ns = if period_us == 0 { self.config.period_ns } else { u64::from(period_us) * 1_000 };
-        Aim { clock: self.clock, period_ns, lead_ns: self.corrector.lead_ns(), stride: self.corrector.stride() }
+        Aim {
+            clock: self.clock,
+            period_ns,
+            lead_ns: self.corrector.lead_ns(),
+            stride: self.corrector.stride(),
+        }
     }
 
     /// What the full beat says of this node.
@@ -555,15 +562,19 @@ pub fn genesis(
     }
     let roster: Vec<RosterEntry> = sorted.iter().map(|(entry, _)| *entry).collect();
     let mut view = View {
-        period_us: u32::try_from(period_ns / 1_000).map_err(|_| "the frame period is longer than 71 minutes")?,
+        period_us: u32::try_from(period_ns / 1_000)
+            .map_err(|_| "the frame period is longer than 71 minutes")?,
         scale_exponent,
         elements,
         roster: plesio_consensus::roster_digest(&roster),
         ..View::default()
     };
     for (entry, incarnation) in &sorted {
-        let seat =
-            plesio_wire::value::Seat { key: entry.id.key(), incarnation: *incarnation, admitted: LogIndex(0) };
+        let seat = plesio_wire::value::Seat {
+            key: entry.id.key(),
+            incarnation: *incarnation,
+            admitted: LogIndex(0),
+        };
         view.members.push(seat).map_err(|_| "a roster names 1 to 32 nodes")?;
     }
     Ok((roster, view))
@@ -572,7 +583,8 @@ pub fn genesis(
 /// A node id from its seed material, for tests and the demo.
 #[must_use]
 pub fn node_id(material: &[u8]) -> NodeId {
-    let (mut low, mut high) = (plesio_wire::digest::Hasher::default(), plesio_wire::digest::Hasher::default());
+    let (mut low, mut high) =
+        (plesio_wire::digest::Hasher::default(), plesio_wire::digest::Hasher::default());
     low.update(material);
     high.update(material);
     high.update(b"high");

@@ -11,7 +11,7 @@ use plesio_cpu::Cpu;
 use plesio_kernels::{KernelError, Scale};
 use plesio_memory::{Arena, ArenaError, RingError, ring};
 use plesio_sideband::{Bound, ClockSeam, LocalClock, StartError};
-use plesio_udp::{OpenError, Requested, SocketConfig, Waker};
+use plesio_udp::{OpenError, Requested, Waker};
 use plesio_wire::sideband::{Address, RosterEntry};
 use plesio_wire::{Digest, Incarnation, NodeId, SlotSeq};
 use std::fmt;
@@ -89,12 +89,7 @@ pub struct Hello {
 
 impl Hello {
     fn entry(&self) -> RosterEntry {
-        RosterEntry {
-            id: self.id,
-            sideband: Address(self.sideband),
-            data: Address(self.data),
-            weight: 1_000,
-        }
+        RosterEntry { id: self.id, sideband: Address(self.sideband), data: Address(self.data), weight: 1_000 }
     }
 }
 

@@ -139,7 +139,8 @@ impl<D: Device> Store<D> {
     /// # Errors
     /// A span is wrong or in use, or the weights exceed what 64 bits can sum.
     pub fn sum(&self, sum: &Sum) -> Result<(), StoreError> {
-        let guards = sum.inputs.iter().map(|span| self.arena.share(*span)).collect::<Result<Vec<Shared>, _>>()?;
+        let guards =
+            sum.inputs.iter().map(|span| self.arena.share(*span)).collect::<Result<Vec<Shared>, _>>()?;
         let inputs: Vec<&[i32]> = guards.iter().map(Shared::as_i32).collect();
         let mut out = self.arena.lease(sum.out.region)?;
         let elements = sum.out.len_bytes as usize / 8;
@@ -153,7 +154,8 @@ impl<D: Device> Store<D> {
     /// # Errors
     /// [`KernelError::Overflow`]: the state is no longer what the others hold, the node must stop.
     pub fn apply(&mut self, results: &[Span]) -> Result<Digest, StoreError> {
-        let guards = results.iter().map(|span| self.arena.share(*span)).collect::<Result<Vec<Shared>, _>>()?;
+        let guards =
+            results.iter().map(|span| self.arena.share(*span)).collect::<Result<Vec<Shared>, _>>()?;
         for (owner, shared) in guards.iter().enumerate() {
             let part = range(self.regions.elements, results.len(), owner);
             let master = &mut self.master.as_i64_mut()[part.start as usize..part.end as usize];

@@ -255,11 +255,8 @@ impl<D: Device> Worker<D> {
             self.serial = letter.serial;
             self.version = letter.version;
         }
-        for (((x, anchor), (new, old)), own) in params
-            .iter_mut()
-            .zip(&mut self.anchor)
-            .zip(self.fresh.iter().zip(&self.taken))
-            .zip(&self.settled)
+        for (((x, anchor), (new, old)), own) in
+            params.iter_mut().zip(&mut self.anchor).zip(self.fresh.iter().zip(&self.taken)).zip(&self.settled)
         {
             let shift = new - old - own;
             *x += shift;

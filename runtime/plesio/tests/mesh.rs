@@ -65,11 +65,13 @@ fn employ(running: Running, sideband: SocketAddr, amount: f32) -> Member {
 impl Member {
     fn version(&self) -> u64 {
         let seen = self.seen.lock().unwrap();
-        seen.iter().rev().find_map(|event| match event.what {
-            What::Version { version, .. } => Some(version.0),
-            _ => None,
-        })
-        .unwrap_or(0)
+        seen.iter()
+            .rev()
+            .find_map(|event| match event.what {
+                What::Version { version, .. } => Some(version.0),
+                _ => None,
+            })
+            .unwrap_or(0)
     }
 
     fn has(&self, wanted: impl Fn(&What) -> bool) -> bool {
@@ -94,7 +96,10 @@ impl Member {
             What::Final(last) => Some((**last).clone()),
             _ => None,
         });
-        (last.unwrap_or_else(|| panic!("no final report; last events: {:?}", &seen[seen.len() - 3..])), params)
+        (
+            last.unwrap_or_else(|| panic!("no final report; last events: {:?}", &seen[seen.len() - 3..])),
+            params,
+        )
     }
 }
 

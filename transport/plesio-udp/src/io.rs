@@ -101,6 +101,19 @@ pub struct Counters {
     pub offload_refused: u64,
 }
 
+impl Counters {
+    /// Datagrams that were not delivered, all causes.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped_malformed
+            + self.dropped_checksum
+            + self.dropped_unplaced
+            + self.dropped_busy
+            + self.dropped_stranger
+            + self.dropped_kernel
+    }
+}
+
 /// A data port with its peers.
 pub trait DatagramIo {
     /// Our address, with the port the kernel chose.

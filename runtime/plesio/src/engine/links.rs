@@ -97,7 +97,9 @@ impl Links {
     }
 
     pub(super) fn poll_event(&mut self) -> Option<(NodeKey, Event)> {
-        self.links.iter_mut().find_map(|(peer, link)| link.connection.poll_event().map(|event| (*peer, event)))
+        self.links
+            .iter_mut()
+            .find_map(|(peer, link)| link.connection.poll_event().map(|event| (*peer, event)))
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {

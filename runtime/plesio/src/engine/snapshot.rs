@@ -80,9 +80,10 @@ impl Engine {
         self.serving.sequence = self.serving.sequence.wrapping_add(1);
         let message = MessageId { handle: HANDLE_SNAPSHOT, sequence: self.serving.sequence };
         let span = Span { region, offset_bytes: 0, len_bytes };
-        let sent = self.links.connection_mut(current.to).is_some_and(|link| {
-            link.handle_send(now, message, span).is_ok()
-        });
+        let sent = self
+            .links
+            .connection_mut(current.to)
+            .is_some_and(|link| link.handle_send(now, message, span).is_ok());
         if sent {
             current.message = Some(message);
             let offer = Snapshot {
@@ -159,7 +160,8 @@ impl Engine {
     }
 
     pub(super) fn snapshot_timeout(&self) -> Option<Instant> {
-        let resend = self.fetching.as_ref().filter(|fetching| !fetching.received).map(|fetching| fetching.resend);
+        let resend =
+            self.fetching.as_ref().filter(|fetching| !fetching.received).map(|fetching| fetching.resend);
         let give_up = self.serving.current.as_ref().map(|current| current.give_up);
         resend.into_iter().chain(give_up).min()
     }

@@ -60,7 +60,7 @@ pub(super) fn run(seat: Seat, ready: &Sender<Result<Opened, NodeError>>) {
 /// Opens the data socket, then waits for the order to enter a mesh.
 fn open(seat: Seat, ready: &Sender<Result<Opened, NodeError>>) -> Result<Option<Runner>, NodeError> {
     let config = &seat.config;
-    let socket = SocketConfig { bind: config.data, ..SocketConfig::default() };
+    let socket = SocketConfig::new(config.data);
     let opened = match plesio_udp::open(config.backend, &socket, seat.store.arena().clone()) {
         Ok(opened) => opened,
         Err(error) => {
@@ -161,8 +161,7 @@ impl Runner {
         (sideband, data): (SocketAddr, SocketAddr),
     ) -> Result<Self, NodeError> {
         let config = seat.config;
-        let machine =
-            MachineConfig { mesh: config.mesh, key: config.id.key(), seed: config.incarnation.0 };
+        let machine = MachineConfig { mesh: config.mesh, key: config.id.key(), seed: config.incarnation.0 };
         let notify = waker;
         let bound = seat.bound.start(SidebandConfig { machine, clock: seat.clock }, move || notify.wake())?;
         let now = seat.clock.now();
@@ -257,7 +256,7 @@ impl Runner {
                 SidebandEvent::Hold { from, version, index, .. } => {
                     self.engine.handle_hold(now, from, version, index);
                 }
-                SidebandEvent::Liveness { view, suspects, dead } => {
+                SidebandEvent::Liveness { view, suspects, dead, .. } => {
                     self.engine.handle_liveness(now, view, suspects, dead);
                 }
                 SidebandEvent::Clock(clock) => self.engine.handle_clock(now, clock),
@@ -296,7 +295,8 @@ impl Runner {
     fn receive(&mut self) -> Result<bool, NodeError> {
         let now = self.clock.now();
         let mut sink = Sink { engine: &mut self.engine, peers: &self.peers, now };
-        let more = self.io.receive(&mut sink, TRAINS_PER_TURN).map_err(|error| NodeError::Io(error.to_string()))?;
+        let more =
+            self.io.receive(&mut sink, TRAINS_PER_TURN).map_err(|error| NodeError::Io(error.to_string()))?;
         self.engine.handle_received(self.clock.now());
         Ok(more)
     }
@@ -394,7 +394,7 @@ impl Runner {
             };
             match sent {
                 // Dropped here is lost on the wire: recovered the same way.
-                Ok(()) | Err(SendError::Unreachable | SendError::UnknownPeer | SendError::Busy) => {}
+                Ok(()) | Err(SendError::Unreachable | SendError::UnknownPeer | SendError::Access(_)) => {}
                 Err(SendError::WouldBlock) => break,
                 Err(error) => return Err(NodeError::Io(error.to_string())),
             }
