@@ -107,7 +107,7 @@ pub fn open(requested: Requested, config: &SocketConfig, arena: Arena) -> Result
             (Box::new(endpoint), notes)
         }
         None => {
-            let engine = MioEngine::new(&waker).map_err(socket::system("epoll", config.bind))?;
+            let engine = MioEngine::new(&waker, lanes_max).map_err(socket::system("epoll", config.bind))?;
             let (endpoint, notes) = Endpoint::open(engine, waker, config, arena)?;
             (Box::new(endpoint), notes)
         }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use plesio_memory::Arena;
@@ -287,21 +287,34 @@ impl<E: Engine> DatagramIo for Endpoint<E> {
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> Result<Ready, IoError> {
-        let waiting = self.lanes.iter().flatten().any(|lane| lane.readable);
-        // Even then the others and the waker are looked at, or one busy lane would hide them.
-        let timeout = if waiting { Some(Duration::ZERO) } else { timeout };
-        let woken = self.engine.wait(timeout, &self.waker, &mut self.lanes)?;
-        let mut ready = Ready { woken, ..Ready::default() };
-        for lane in self.lanes.iter_mut().flatten() {
-            ready.readable |= lane.readable;
-            if lane.writable {
-                ready.writable = true;
-                lane.writable = false;
-                lane.write_wanted = false;
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let mut rest = timeout;
+        loop {
+            let waiting = self.lanes.iter().flatten().any(|lane| lane.readable);
+            // Even then the others and the waker are looked at, or one busy lane would hide them.
+            let rest_or_none = if waiting { Some(Duration::ZERO) } else { rest };
+            let woken = self.engine.wait(rest_or_none, &self.waker, &mut self.lanes)?;
+            let mut ready = Ready { woken, ..Ready::default() };
+            for lane in self.lanes.iter_mut().flatten() {
+                ready.readable |= lane.readable;
+                if lane.writable {
+                    ready.writable = true;
+                    lane.writable = false;
+                    lane.write_wanted = false;
+                }
+            }
+            if ready != Ready::default() {
+                return Ok(ready);
+            }
+            // Signals and news that nobody waits for end the engine's wait, not this one.
+            if let Some(deadline) = deadline {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Ok(Ready { timed_out: true, ..ready });
+                }
+                rest = Some(left);
             }
         }
-        ready.timed_out = !(ready.readable || ready.writable || ready.woken);
-        Ok(ready)
     }
 
     fn receive(&mut self, sink: &mut dyn DatagramSink, trains_max: usize) -> Result<bool, IoError> {

@@ -18,14 +18,21 @@ pub(crate) struct MioEngine {
     poll: Poll,
     events: Events,
     batch: Batch,
+    /// Per lane: whether it is watched for room as well.
+    write_armed: Vec<bool>,
 }
 
 impl MioEngine {
-    pub(crate) fn new(waker: &Waker) -> Result<Self, Errno> {
+    pub(crate) fn new(waker: &Waker, lanes_max: usize) -> Result<Self, Errno> {
         let poll = Poll::new().map_err(errno)?;
         let descriptor = waker.as_fd().as_raw_fd();
         poll.registry().register(&mut SourceFd(&descriptor), WAKER, Interest::READABLE).map_err(errno)?;
-        Ok(Self { poll, events: Events::with_capacity(128), batch: Batch::default() })
+        Ok(Self {
+            poll,
+            events: Events::with_capacity(128),
+            batch: Batch::default(),
+            write_armed: vec![false; lanes_max],
+        })
     }
 }
 
@@ -34,6 +41,7 @@ impl Engine for MioEngine {
 
     fn add(&mut self, lane: usize, socket: BorrowedFd<'_>) -> Result<(), Errno> {
         let descriptor = socket.as_raw_fd();
+        self.write_armed[lane] = false;
         let mut source = SourceFd(&descriptor);
         self.poll.registry().register(&mut source, Token(lane), Interest::READABLE).map_err(errno)
     }
@@ -81,12 +89,15 @@ impl Engine for MioEngine {
     ) -> Result<bool, IoError> {
         for (index, lane) in lanes.iter_mut().enumerate() {
             let Some(lane) = lane else { continue };
-            if lane.write_wanted && !lane.writable {
+            // Only while somebody asks: every datagram that leaves would end the wait otherwise.
+            if lane.write_wanted != self.write_armed[index] {
+                let both = Interest::READABLE | Interest::WRITABLE;
+                let interest = if lane.write_wanted { both } else { Interest::READABLE };
                 let descriptor = lane.socket.as_raw_fd();
-                let interest = Interest::READABLE | Interest::WRITABLE;
-                let mut source = SourceFd(&descriptor);
-                let armed = self.poll.registry().reregister(&mut source, Token(index), interest);
-                armed.map_err(|error| IoError { step: "epoll_ctl", cause: errno(error) })?;
+                let changed =
+                    self.poll.registry().reregister(&mut SourceFd(&descriptor), Token(index), interest);
+                changed.map_err(|error| IoError { step: "epoll_ctl", cause: errno(error) })?;
+                self.write_armed[index] = lane.write_wanted;
             }
         }
         match self.poll.poll(&mut self.events, timeout) {

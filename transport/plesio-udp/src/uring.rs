@@ -127,6 +127,26 @@ impl UringEngine {
         unsafe { self.push(&poll) };
     }
 
+    /// Takes the polls of a lane back: an armed poll keeps the socket, and with it the port, alive.
+    fn forget(&mut self, lane: usize, generation: u32) {
+        for (side, kind) in [(0, READABLE), (1, WRITABLE)] {
+            if self.armed[lane][side].take().is_some() {
+                self.withdraw(kind | key(lane, generation));
+            }
+        }
+    }
+
+    /// A removal is answered at once; running the answer lets go of the socket.
+    fn withdraw(&mut self, user_data: u64) {
+        let remove = opcode::PollRemove::new(user_data).build().user_data(FORGOTTEN);
+        // SAFETY: a removal names no memory.
+        unsafe { self.push(&remove) };
+        self.enter(1);
+        for completion in self.ring.completion() {
+            self.events.push(completion.user_data());
+        }
+    }
+
     fn arm_all(&mut self, waker: &Waker, lanes: &[Option<Lane>]) {
         if !self.waker_armed {
             self.waker_armed = true;
@@ -189,16 +209,7 @@ impl Engine for UringEngine {
     }
 
     fn remove(&mut self, lane: usize, generation: u32, _socket: BorrowedFd<'_>) {
-        // An armed poll keeps the socket, and with it the port, alive.
-        for (side, kind) in [(0, READABLE), (1, WRITABLE)] {
-            if self.armed[lane][side].take().is_some() {
-                let remove =
-                    opcode::PollRemove::new(kind | key(lane, generation)).build().user_data(FORGOTTEN);
-                // SAFETY: a removal names no memory.
-                unsafe { self.push(&remove) };
-            }
-        }
-        self.enter(0);
+        self.forget(lane, generation);
     }
 
     fn receive(&mut self, slots: &mut [Slot]) {
@@ -285,6 +296,18 @@ impl Engine for UringEngine {
             self.events.push(completion.user_data());
         }
         Ok(self.apply(waker, lanes))
+    }
+}
+
+impl Drop for UringEngine {
+    /// Closing a ring tears its polls down later, on a kernel thread; until then their sockets hold the port.
+    fn drop(&mut self) {
+        for lane in 0..self.armed.len() {
+            let [read, write] = self.armed[lane];
+            if let Some(generation) = read.or(write) {
+                self.forget(lane, generation);
+            }
+        }
     }
 }
 

@@ -442,6 +442,91 @@ fn peers_come_and_go_on_one_port() {
     });
 }
 
+/// Two threads send to each other at once, with windows of credit so small that both must wait for the other.
+#[test]
+fn both_directions_at_once_lose_nothing() {
+    const BLOCK: usize = 8;
+    for_each_backend(|requested| {
+        let (tell_one, hear_one) = std::sync::mpsc::channel();
+        let (tell_two, hear_two) = std::sync::mpsc::channel();
+        let talk = move |tell: std::sync::mpsc::Sender<SocketAddr>,
+                         hear: std::sync::mpsc::Receiver<SocketAddr>,
+                         salt| {
+            let mut node = Node::new(requested, 1_408);
+            tell.send(node.io.local_address()).unwrap();
+            let other = node.io.add_peer(hear.recv().unwrap()).unwrap();
+            // Neither sends before the other listens.
+            tell.send(node.io.local_address()).unwrap();
+            hear.recv().unwrap();
+            node.write_source(WINDOWS, salt);
+            let chunks = node.chunks(WINDOWS, 0, 1 << 20);
+            let (mut sent, mut acknowledged) = (0, 0);
+            let deadline = Instant::now() + Duration::from_secs(20);
+            let all = chunks.len();
+            while node.sink.received.len() < all || node.sink.control.len() * BLOCK < all {
+                assert!(Instant::now() < deadline, "{sent} {:?}", node.io.counters());
+                while sent < all && sent < (node.sink.control.len() + 2) * BLOCK {
+                    let end = (sent + BLOCK).min(all);
+                    node.send_all(other, &chunks[sent..end]);
+                    sent = end;
+                }
+                if node.io.wait(Some(Duration::from_millis(100))).unwrap().readable {
+                    node.io.receive(&mut node.sink, 3).unwrap();
+                }
+                let ack = header(Kind::Ack, MessageId::default(), 0);
+                let received = node.sink.received.len();
+                while acknowledged * BLOCK + BLOCK <= received
+                    || (received == all && acknowledged * BLOCK < all)
+                {
+                    acknowledged += 1;
+                    node.io.send_control(other, &ack, &[1; 64]).unwrap();
+                }
+            }
+            node.check_ledger();
+            assert_eq!(node.io.counters().copied_bytes_received, 0);
+            node.window(0, 1 << 20)
+        };
+        let one = std::thread::spawn(move || talk(tell_one, hear_two, 1));
+        let two = std::thread::spawn(move || talk(tell_two, hear_one, 2));
+        let (at_one, at_two) = (one.join().unwrap(), two.join().unwrap());
+        let source = |salt| Node::new(requested, 1_408).write_source(WINDOWS, salt);
+        assert!(at_one == source(2)[..1 << 20] && at_two == source(1)[..1 << 20]);
+    });
+}
+
+#[test]
+fn what_the_kernel_drops_is_counted() {
+    for_each_backend(|requested| {
+        let mut sender = Node::new(requested, 65_408);
+        let mut receiver = Node::new(requested, 65_408);
+        let to = sender.meet(&receiver);
+        receiver.meet(&sender);
+        sender.write_source(WINDOWS, 3);
+        let chunks = sender.chunks(WINDOWS, 0, 48 * 65_408);
+        // More than the receive buffer holds, four windows' worth, and nobody receives.
+        let mut sent: u64 = 0;
+        for handle in 0..WINDOWS {
+            let chunks: Vec<_> = chunks
+                .iter()
+                .map(|(header, span)| {
+                    (Header { message: MessageId { handle, sequence: 1 }, ..*header }, *span)
+                })
+                .collect();
+            sender.send_all(to, &chunks);
+            sent += chunks.len() as u64;
+        }
+        while receiver.io.wait(Some(Duration::from_millis(50))).unwrap().readable {
+            while receiver.io.receive(&mut receiver.sink, 8).unwrap() {}
+        }
+        // The count travels with the next datagram that is taken in.
+        sender.io.send_control(to, &header(Kind::Ping, MessageId::default(), 0), &[]).unwrap();
+        assert!(receiver.receive_until(|sink| !sink.control.is_empty()));
+        let counters = receiver.io.counters();
+        assert!(counters.dropped_kernel > 0, "{counters:?}");
+        assert_eq!(counters.datagrams_received + counters.dropped_kernel, sent + 1);
+    });
+}
+
 #[test]
 fn a_peer_that_is_gone_is_an_answer() {
     for_each_backend(|requested| {
