@@ -17,7 +17,10 @@ pub(crate) enum Fate {
     #[default]
     Done,
     Flying,
-    Lost,
+    /// Given up because newer ones were acknowledged and it was not.
+    Overtaken,
+    /// Given up because nothing was heard.
+    Silent,
 }
 
 /// One packet sent.
@@ -150,10 +153,10 @@ impl Flight {
         })
     }
 
-    /// Gives a flying packet up; its acknowledgement is still understood.
-    pub(crate) fn lose(&mut self, packet: u64) -> Record {
+    /// Gives a flying packet up, as `fate`; its acknowledgement is still understood.
+    pub(crate) fn lose(&mut self, packet: u64, fate: Fate) -> Record {
         let before = self.records[self.index(packet)];
-        self.settle(packet, Fate::Lost);
+        self.settle(packet, fate);
         self.advance();
         before
     }

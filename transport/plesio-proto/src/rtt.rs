@@ -13,9 +13,9 @@ pub(crate) struct Rtt {
     latest_ns: u64,
     min_ns: u64,
     sampled: bool,
-    /// Rises when packets given up turn out to have been late: 0 to [`PATIENCE_MAX`].
-    patience: u32,
-    patience_since: Instant,
+    /// Greatest age at which a packet given up turned out to be only late; halves with time.
+    late_ns: u64,
+    late_since: Instant,
 }
 
 impl Rtt {
@@ -27,8 +27,8 @@ impl Rtt {
             latest_ns: initial_ns,
             min_ns: u64::MAX,
             sampled: false,
-            patience: 0,
-            patience_since: now,
+            late_ns: 0,
+            late_since: now,
         }
     }
 
@@ -50,19 +50,18 @@ impl Rtt {
         }
     }
 
-    /// A packet given up was only late. Once per round trip and not more, waiting gets longer.
-    pub(crate) fn handle_spurious(&mut self, now: Instant) {
-        if now.since(self.patience_since) >= self.srtt_ns {
-            self.patience = (self.patience + 1).min(PATIENCE_MAX);
-            self.patience_since = now;
-        }
+    /// A packet given up was only late. On a path that reorders, samples favour the packets that overtake,
+    /// so what was overtaken has to be learnt from.
+    pub(crate) fn handle_late(&mut self, now: Instant, age_ns: u64) {
+        self.late_ns = self.late_ns.max(age_ns.min(BACKOFF_NS_MAX));
+        self.late_since = now;
     }
 
     /// Order returned: waiting gets shorter again.
     pub(crate) fn relax(&mut self, now: Instant) {
-        if self.patience > 0 && now.since(self.patience_since) >= PATIENCE_NS {
-            self.patience -= 1;
-            self.patience_since = now;
+        if self.late_ns > 0 && now.since(self.late_since) >= LATE_NS {
+            self.late_ns = if self.late_ns > GRANULARITY_NS { self.late_ns / 2 } else { 0 };
+            self.late_since = now;
         }
     }
 
@@ -74,23 +73,23 @@ impl Rtt {
         self.sampled.then_some(self.srtt_ns)
     }
 
-    /// Newer trains that must be acknowledged before a packet counts as lost.
+    /// Newer trains that must be acknowledged before a packet counts as lost. On a path that reorders only
+    /// age tells (as in RFC 8985).
     pub(crate) const fn loss_trains(&self) -> i32 {
-        3 << self.patience
+        if self.late_ns == 0 { LOSS_TRAINS } else { i32::MAX }
     }
 
-    /// Age at which a packet counts as lost when a newer one was acknowledged: 1.25 round trips, more when
-    /// the path reorders.
+    /// Age at which a packet counts as lost when a newer one was acknowledged: 1.25 round trips, or more than
+    /// was seen of late ones.
     pub(crate) fn loss_ns(&self) -> u64 {
-        let rtt_ns = self.srtt_ns.max(self.latest_ns);
-        let factor = 5 + 3 * u64::from(self.patience);
-        (rtt_ns / 4).saturating_mul(factor).clamp(GRANULARITY_NS, BACKOFF_NS_MAX)
+        let rtt_ns = self.srtt_ns.max(self.latest_ns).max(self.late_ns);
+        rtt_ns.saturating_add(rtt_ns / 4).clamp(GRANULARITY_NS, BACKOFF_NS_MAX)
     }
 
     /// Silence after which a probe goes out.
     pub(crate) fn probe_ns(&self) -> u64 {
         let wait_ns = self.srtt_ns.saturating_add(self.var_ns.saturating_mul(4).max(GRANULARITY_NS));
-        wait_ns.clamp(PROBE_NS_MIN, BACKOFF_NS_MAX)
+        wait_ns.max(self.late_ns).clamp(PROBE_NS_MIN, BACKOFF_NS_MAX)
     }
 
     /// The same, doubled `strikes` times: towards a peer that answers but does not take (its window is not
@@ -102,13 +101,13 @@ impl Rtt {
     }
 }
 
+const LOSS_TRAINS: i32 = 3;
 const GRANULARITY_NS: u64 = 1_000_000;
 const PROBE_NS_MIN: u64 = 2_000_000;
 const UNPOSTED_NS_MAX: u64 = 50_000_000;
 const BACKOFF_NS_MAX: u64 = 500_000_000;
 const STRIKES_MAX: u32 = 16;
-const PATIENCE_MAX: u32 = 4;
-const PATIENCE_NS: u64 = 1_000_000_000;
+const LATE_NS: u64 = 1_000_000_000;
 
 #[cfg(test)]
 mod tests {

@@ -277,3 +277,39 @@ fn goodbye_releases_everything_on_both_sides() {
         assert_eq!(end.machine.stats().in_flight_bytes, 0);
     }
 }
+
+/// Streams 64 MB over four handles and returns virtual nanoseconds and payload sent again.
+fn stream(config: Config, faults: Faults) -> (u64, u64) {
+    const LEN: usize = 1_000_000;
+    let mut world = World::new(config, faults, 5);
+    let source = world.region(0, pattern(1, LEN));
+    for handle in 0..4 {
+        for sequence in 0..16 {
+            world.ends[0].machine.handle_send(world.now, id(handle, sequence), source).unwrap();
+        }
+    }
+    let windows: Vec<Span> = (0..4).map(|handle| world.post(1, handle, None, LEN)).collect();
+    for count in 1..=64 {
+        let events = |world: &World| {
+            world.ends[1].events.iter().filter(|event| matches!(event, Event::Received { .. })).count()
+        };
+        world.run_until(60 * SECOND, |world| events(world) >= count);
+        for (handle, span) in windows.iter().enumerate() {
+            let _ = world.ends[1].machine.handle_post(handle as u16, None, *span);
+        }
+    }
+    (world.now.0, world.stats(0).retransmitted_bytes)
+}
+
+#[test]
+fn one_percent_of_loss_costs_little_of_a_gigabit() {
+    let gigabit = Faults { delay_ns: 100_000, pace_ns: 8_192, ..CLEAN };
+    let (clean_ns, clean_again) = stream(config(1_408), gigabit);
+    let (lossy_ns, lossy_again) = stream(config(1_408), Faults { loss: 1, ..gigabit });
+    let share = clean_ns as f64 / lossy_ns as f64;
+    println!("clean {clean_ns} ns, lossy {lossy_ns} ns, share {share:.3}, sent again {lossy_again}");
+    // The first queue that the window builds is longer than the round trips seen before it.
+    assert!(clean_again < 64_000, "{clean_again}");
+    assert!(share > 0.85, "{share}");
+    assert!(lossy_again < 64_000_000 / 40, "{lossy_again}");
+}

@@ -24,11 +24,10 @@ impl Connection {
             }
         }
         self.flight.release(ack.cumulative);
-        for (packet, bits) in claims(&ack, extra) {
-            for bit in 0..64 {
-                if bits >> bit & 1 == 1 {
-                    self.handle_acked(now, packet + bit, &ack);
-                }
+        for (packet, mut bits) in claims(&ack, extra) {
+            while bits != 0 {
+                self.handle_acked(now, packet + u64::from(bits.trailing_zeros()), &ack);
+                bits &= bits - 1;
             }
         }
         self.flight.advance();
@@ -37,7 +36,8 @@ impl Connection {
         self.rtt.relax(now);
         self.detect_losses(now);
         // The peer keeps holes that will never be filled: tell it, rarely while they do no harm.
-        let urgent = self.flight.is_crowded() || !extra.is_empty();
+        // (What was only late is dropped once the peer has moved on.)
+        let urgent = self.flight.is_crowded();
         self.ping_due |= self.owes_floor(now, if urgent { 0 } else { FLOOR_NS });
         Ok(())
     }
@@ -65,7 +65,7 @@ impl Connection {
                 (a, b) => a.or(b),
             };
             let Some(packet) = lost else { return };
-            self.handle_lost(now, packet);
+            self.handle_lost(now, packet, Fate::Overtaken);
             from = packet + 1;
         }
     }
@@ -82,7 +82,7 @@ impl Connection {
             let generation = outgoing.generation;
             let mut from = 0;
             while let Some(packet) = self.flight.first_of(slot, generation, from) {
-                self.handle_lost(now, packet);
+                self.handle_lost(now, packet, Fate::Silent);
                 from = packet + 1;
             }
         }
@@ -114,7 +114,10 @@ impl Connection {
         let flew = record.fate == Fate::Flying;
         if !flew {
             self.stats.spurious_packets += 1;
-            self.rtt.handle_spurious(now);
+        }
+        // (After silence it may just as well be the acknowledgement that was lost.)
+        if record.fate == Fate::Overtaken {
+            self.rtt.handle_late(now, now.since(record.sent));
         }
         let Record { slot, generation, chunk, .. } = record;
         let Some(outgoing) = self.outbox.of(slot, generation) else { return };
@@ -124,8 +127,8 @@ impl Connection {
         }
     }
 
-    fn handle_lost(&mut self, now: Instant, packet: u64) {
-        let record = self.flight.lose(packet);
+    fn handle_lost(&mut self, now: Instant, packet: u64, fate: Fate) {
+        let record = self.flight.lose(packet, fate);
         self.stats.lost_packets += 1;
         let lost = Lost { now, heard: self.stats.heard, packet, next: self.flight.next() };
         if let Some(outgoing) = self.outbox.of(record.slot, record.generation) {

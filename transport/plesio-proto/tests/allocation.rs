@@ -1,0 +1,98 @@
+//! In steady state no datagram allocates: sent or received, lost or repeated, acknowledged or dropped.
+
+use plesio_proto::{Config, Connection, Event, Transmit};
+use plesio_wire::data::{Kind, MessageId};
+use plesio_wire::{Instant, Span};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The system's allocator, counting.
+struct Counting;
+
+static COUNT: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: every call goes to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        COUNT.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, len_bytes: usize) -> *mut u8 {
+        COUNT.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.realloc(pointer, layout, len_bytes) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const WINDOW: Span = Span { region: 0, offset_bytes: 0, len_bytes: 1 << 20 };
+
+/// Moves one message of 1 MiB from `a` to `b` without any memory for the wire; every seventh datagram is
+/// lost. Returns the datagrams carried.
+fn transfer(a: &mut Connection, b: &mut Connection, now: &mut Instant, sequence: u16) -> u64 {
+    let message = MessageId { handle: 1, sequence };
+    b.handle_post(1, None, WINDOW).unwrap();
+    a.handle_send(*now, message, WINDOW).unwrap();
+    let mut carried = 0;
+    let (mut received, mut delivered) = (false, false);
+    while !(received && delivered) {
+        *now = now.after(100_000);
+        for forth in [true, false] {
+            let (from, to) = if forth { (&mut *a, &mut *b) } else { (&mut *b, &mut *a) };
+            while let Some(transmit) = from.poll_transmit(*now) {
+                match transmit {
+                    Transmit::Train(train) => {
+                        for (header, _) in train.iter() {
+                            carried += 1;
+                            if carried % 7 == 0 {
+                                continue;
+                            }
+                            if to.place(header).is_some() {
+                                to.handle_datagram(*now, header, &[]).unwrap();
+                            } else {
+                                to.handle_unplaced(*now, header);
+                            }
+                        }
+                    }
+                    Transmit::Control(control) => {
+                        carried += 1;
+                        assert_ne!(control.header.kind, Kind::Data);
+                        if carried % 7 != 0 {
+                            to.handle_datagram(*now, &control.header, control.body()).unwrap();
+                        }
+                    }
+                }
+            }
+            from.handle_timeout(*now);
+        }
+        received |= b.poll_event().is_some_and(|event| matches!(event, Event::Received { .. }));
+        delivered |= a.poll_event() == Some(Event::Delivered { message });
+    }
+    carried
+}
+
+#[test]
+fn no_datagram_allocates_once_warm() {
+    let config = |local, remote| Config { local, remote, window_bytes: 256 << 10, ..Config::default() };
+    let mut now = Instant(0);
+    let mut a = Connection::new(&config(1, 2), now).unwrap();
+    let mut b = Connection::new(&config(2, 1), now).unwrap();
+    transfer(&mut a, &mut b, &mut now, 0);
+    let before = COUNT.load(Ordering::Relaxed);
+    let mut carried = 0;
+    for sequence in 1..200 {
+        carried += transfer(&mut a, &mut b, &mut now, sequence);
+    }
+    let allocations = COUNT.load(Ordering::Relaxed) - before;
+    assert_eq!(allocations, 0, "in {carried} datagrams");
+    assert!(carried > 150_000 && a.stats().retransmitted_bytes > 0);
+}

@@ -1,0 +1,282 @@
+//! Whatever a peer sends, the machine neither panics nor loops nor believes what cannot be.
+
+use plesio_proto::{Config, ConfigError, Connection, Event, PostError, Refused, Transmit};
+use plesio_wire::data::{
+    Ack, CONTROL_PACKET_FIRST, Credit, Flags, HEADER_BYTES, Header, Kind, MessageId, Ping,
+};
+use plesio_wire::{Instant, Span, Wire, Writer};
+use proptest::prelude::*;
+
+const CHUNK: u32 = 64;
+const WINDOW: Span = Span { region: 3, offset_bytes: 4096, len_bytes: 1000 };
+
+fn machine() -> Connection {
+    let config = Config { local: 7, remote: 9, chunk_bytes: CHUNK, ..Config::default() };
+    Connection::new(&config, Instant(0)).unwrap()
+}
+
+fn data(packet: u64, chunk: u32) -> Header {
+    Header {
+        kind: Kind::Data,
+        flags: Flags::NONE,
+        payload_bytes: CHUNK as u16,
+        receiver: 7,
+        packet,
+        message: MessageId { handle: 1, sequence: 5 },
+        chunk,
+        clock_us: 0,
+        crc32: 0,
+    }
+}
+
+fn control(kind: Kind) -> Header {
+    Header { kind, message: MessageId::default(), packet: CONTROL_PACKET_FIRST, ..data(0, 0) }
+}
+
+fn body<T: Wire>(value: &T) -> Vec<u8> {
+    let mut bytes = [0; 128];
+    let mut writer = Writer::new(&mut bytes);
+    writer.write(value);
+    let len_bytes = writer.len_bytes();
+    bytes[..len_bytes].to_vec()
+}
+
+#[test]
+fn only_holes_of_the_right_message_have_a_place() {
+    let mut machine = machine();
+    assert_eq!(machine.place(&data(0, 0)), None, "no window");
+    machine.handle_post(1, Some(5), WINDOW).unwrap();
+    let at = |offset: u32, len_bytes| Some(Span { region: 3, offset_bytes: 4096 + offset, len_bytes });
+    assert_eq!(machine.place(&data(0, 2)), at(128, 64));
+    let last = Header { flags: Flags::LAST_OF_MSG, payload_bytes: 40, ..data(1, 15) };
+    assert_eq!(machine.place(&last), at(960, 40));
+    for bad in [
+        Header { receiver: 8, ..data(0, 0) },
+        Header { kind: Kind::Ack, ..data(0, 0) },
+        Header { packet: CONTROL_PACKET_FIRST, ..data(0, 0) },
+        Header { packet: 8_192, ..data(0, 0) },
+        Header { payload_bytes: 63, ..data(0, 0) },
+        Header { payload_bytes: 0, flags: Flags::LAST_OF_MSG, ..data(0, 0) },
+        Header { payload_bytes: 65, flags: Flags::LAST_OF_MSG, ..data(0, 0) },
+        Header { payload_bytes: 41, ..last },
+        data(0, 15), // a whole chunk would cross the window's end
+        data(0, 16),
+        data(0, u32::MAX),
+        data(0, u32::MAX / CHUNK + 2), // its offset wraps to 64
+        Header { message: MessageId { handle: 1, sequence: 6 }, ..data(0, 0) },
+        Header { message: MessageId { handle: 1, sequence: 4 }, ..data(0, 0) },
+        Header { message: MessageId { handle: 2, sequence: 5 }, ..data(0, 0) },
+    ] {
+        assert_eq!(machine.place(&bad), None, "{bad:?}");
+    }
+
+    machine.handle_datagram(Instant(0), &data(0, 2), &[]).unwrap();
+    assert_eq!(machine.place(&data(0, 3)), None, "packet number used twice");
+    assert_eq!(machine.place(&data(1, 2)), None, "chunk is here");
+    assert_eq!(machine.handle_datagram(Instant(0), &data(1, 2), &[]), Err(Refused::Duplicate));
+    let too_short = Header { flags: Flags::LAST_OF_MSG, ..data(2, 1) };
+    assert_eq!(machine.place(&too_short), None, "ends before a chunk that is here");
+    let end = Header { flags: Flags::LAST_OF_MSG, payload_bytes: 10, ..data(2, 4) };
+    machine.handle_datagram(Instant(0), &end, &[]).unwrap();
+    for bad in [
+        data(3, 5),
+        data(3, 4),
+        Header { flags: Flags::LAST_OF_MSG, ..data(3, 3) },
+        Header { flags: Flags::LAST_OF_MSG, ..data(3, 6) },
+    ] {
+        assert_eq!(machine.place(&bad), None, "{bad:?}");
+    }
+    for (packet, chunk) in [(3, 0), (4, 1), (5, 3)] {
+        assert_eq!(machine.poll_event(), None);
+        machine.handle_datagram(Instant(0), &data(packet, chunk), &[]).unwrap();
+    }
+    let message = MessageId { handle: 1, sequence: 5 };
+    let span = Span { len_bytes: 4 * CHUNK + 10, ..WINDOW };
+    assert_eq!(machine.poll_event(), Some(Event::Received { message, span }));
+    assert_eq!(machine.place(&data(9, 3)), None, "complete");
+    assert_eq!(machine.handle_unplaced(Instant(0), &data(9, 3)), Refused::Duplicate);
+    assert_eq!(machine.handle_post(1, Some(5), WINDOW), Err(PostError::Done));
+}
+
+#[test]
+fn a_damaged_header_cannot_turn_a_begun_window_to_another_message() {
+    let mut machine = machine();
+    machine.handle_post(1, None, WINDOW).unwrap();
+    machine.handle_datagram(Instant(0), &data(0, 0), &[]).unwrap();
+    let newer = Header { message: MessageId { handle: 1, sequence: 6 }, ..data(1, 0) };
+    assert_eq!(machine.place(&newer), None, "not checked yet: chunk 0 of the begun message stays");
+    assert!(machine.place(&data(1, 1)).is_some());
+    // Checked, it proves that the sender gave the begun one up.
+    assert_eq!(machine.handle_unplaced(Instant(0), &newer), Refused::Unposted);
+    assert_eq!(machine.place(&data(1, 1)), None);
+    assert!(machine.place(&newer).is_some());
+}
+
+#[test]
+fn acknowledgements_of_packets_never_sent_are_refused() {
+    let mut machine = machine();
+    let message = MessageId { handle: 1, sequence: 5 };
+    machine.handle_send(Instant(0), message, Span { len_bytes: 192, ..WINDOW }).unwrap();
+    assert!(matches!(machine.poll_transmit(Instant(0)), Some(Transmit::Train(train)) if train.len() == 3));
+    let mut bit = [0; 32];
+    bit[0] = 0b1000;
+    for bad in [
+        Ack { cumulative: 4, largest: 2, ..Ack::default() },
+        Ack { cumulative: u64::MAX, largest: 2, ..Ack::default() },
+        Ack { largest: 3, ..Ack::default() },
+        Ack { selective: bit, ..Ack::default() },
+    ] {
+        let refused = machine.handle_datagram(Instant(1_000), &control(Kind::Ack), &body(&bad));
+        assert_eq!(refused, Err(Refused::Unsent), "{bad:?}");
+    }
+    let good = body(&Ack { cumulative: 3, largest: 2, ..Ack::default() });
+    for len_bytes in [0, 63, 65, 95] {
+        let bytes = &good.repeat(2)[..len_bytes];
+        assert!(machine.handle_datagram(Instant(1_000), &control(Kind::Ack), bytes).is_err());
+    }
+    assert_eq!(machine.poll_event(), None);
+    assert_eq!(machine.stats().srtt_ns, None);
+    machine.handle_datagram(Instant(500_000), &control(Kind::Ack), &good).unwrap();
+    assert_eq!(machine.poll_event(), Some(Event::Delivered { message }));
+    assert_eq!(machine.stats().srtt_ns, Some(500_000));
+    assert_eq!(machine.stats().in_flight_bytes, 0);
+}
+
+#[test]
+fn configurations_out_of_range_are_refused() {
+    let good = Config::default();
+    for chunk_bytes in [0, 32, 100, 65_472, u32::MAX - 63] {
+        let refused = Connection::new(&Config { chunk_bytes, ..good }, Instant(0)).err();
+        assert_eq!(refused, Some(ConfigError::Chunk { chunk_bytes }));
+    }
+    for bad in [
+        Config { window_bytes: 0, ..good },
+        Config { receive_budget_bytes: 1_407, ..good },
+        Config { messages_max: 256, ..good },
+        Config { windows_max: 0, ..good },
+    ] {
+        assert!(Connection::new(&bad, Instant(0)).is_err(), "{bad:?}");
+    }
+    let widest = Config { window_bytes: u64::MAX, receive_budget_bytes: u64::MAX, ..good };
+    assert!(Connection::new(&widest, Instant(u64::MAX)).is_ok());
+}
+
+/// What a caller or a peer may do next.
+#[derive(Clone, Debug)]
+enum Step {
+    Bytes(Vec<u8>),
+    Data(Header),
+    Ack(Ack, Vec<u8>),
+    Credit(u64),
+    Ping(u64),
+    Post(u16, Option<u16>, u32),
+    Withdraw(u16),
+    Send(MessageId, u32),
+    Abort(MessageId),
+    Wait(u64),
+}
+
+fn number() -> impl Strategy<Value = u64> {
+    prop_oneof![0..50u64, 8_000..9_000u64, any::<u64>()]
+}
+
+fn message() -> impl Strategy<Value = MessageId> {
+    (0..3u16, 0..4u16).prop_map(|(handle, sequence)| MessageId { handle, sequence })
+}
+
+fn header() -> impl Strategy<Value = Header> {
+    let chunk = prop_oneof![0..20u32, any::<u32>()];
+    let flags = prop_oneof![Just(Flags::NONE), Just(Flags::LAST_OF_MSG), Just(Flags::ACK_REQ)];
+    let len = prop_oneof![Just(64u16), 0..70u16, any::<u16>()];
+    (number(), message(), chunk, flags, len).prop_map(|(packet, message, chunk, flags, payload_bytes)| {
+        Header { message, flags, payload_bytes, ..data(packet, chunk) }
+    })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let ack = (number(), number(), any::<u32>(), any::<u64>(), any::<[u8; 32]>(), any::<bool>()).prop_map(
+        |(cumulative, largest, delay_us, credit_limit_bytes, bits, some)| Ack {
+            cumulative,
+            largest,
+            delay_us,
+            credit_limit_bytes,
+            selective: if some { bits } else { [0; 32] },
+            ..Ack::default()
+        },
+    );
+    prop_oneof![
+        1 => prop::collection::vec(any::<u8>(), 0..200).prop_map(Step::Bytes),
+        8 => header().prop_map(Step::Data),
+        4 => (ack, prop::collection::vec(Just(0u8), 0..70)).prop_map(|(ack, more)| Step::Ack(ack, more)),
+        1 => number().prop_map(Step::Credit),
+        1 => number().prop_map(Step::Ping),
+        2 => (0..3u16, prop::option::of(0..4u16), 0..2_000u32).prop_map(|(h, s, l)| Step::Post(h, s, l)),
+        1 => (0..3u16).prop_map(Step::Withdraw),
+        3 => (message(), 0..200_000u32).prop_map(|(m, l)| Step::Send(m, l)),
+        1 => message().prop_map(Step::Abort),
+        3 => prop_oneof![0..100_000_000u64, any::<u64>()].prop_map(Step::Wait),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_a_peer_sends_breaks_the_machine(steps in prop::collection::vec(step(), 1..80)) {
+        let mut machine = machine();
+        let mut now = Instant(0);
+        for step in steps {
+            match step {
+                Step::Bytes(bytes) => {
+                    if let Ok(header) = Header::parse(&bytes) {
+                        let header = Header { receiver: 7, ..header };
+                        let _ = machine.place(&header);
+                        let _ = machine.handle_datagram(now, &header, &bytes[HEADER_BYTES..]);
+                    }
+                }
+                Step::Data(header) => match machine.place(&header) {
+                    Some(span) => {
+                        prop_assert_eq!(span.len_bytes, u32::from(header.payload_bytes));
+                        prop_assert!(machine.handle_datagram(now, &header, &[]).is_ok());
+                        prop_assert_eq!(machine.place(&header), None);
+                    }
+                    None => { machine.handle_unplaced(now, &header); }
+                },
+                Step::Ack(ack, more) => {
+                    let bytes = [body(&ack), more].concat();
+                    let _ = machine.handle_datagram(now, &control(Kind::Ack), &bytes);
+                }
+                Step::Credit(credit_limit_bytes) => {
+                    let bytes = body(&Credit { credit_limit_bytes });
+                    let _ = machine.handle_datagram(now, &control(Kind::Credit), &bytes);
+                }
+                Step::Ping(floor) => {
+                    let _ = machine.handle_datagram(now, &control(Kind::Ping), &body(&Ping { floor }));
+                }
+                Step::Post(handle, sequence, len_bytes) => {
+                    let _ = machine.handle_post(handle, sequence, Span { len_bytes, ..WINDOW });
+                }
+                Step::Withdraw(handle) => machine.handle_withdraw(handle),
+                Step::Send(message, len_bytes) => {
+                    let _ = machine.handle_send(now, message, Span { len_bytes, ..WINDOW });
+                }
+                Step::Abort(message) => machine.handle_abort(message),
+                Step::Wait(wait_ns) => {
+                    now = now.after(wait_ns);
+                    machine.handle_timeout(now);
+                }
+            }
+            // Draining ends, and what is due is never left behind it.
+            let mut count = 0;
+            while machine.poll_transmit(now).is_some() {
+                count += 1;
+                prop_assert!(count < 100_000);
+            }
+            machine.handle_timeout(now);
+            while machine.poll_transmit(now).is_some() {}
+            let due = machine.poll_timeout();
+            prop_assert!(now.0 == u64::MAX || due.is_none_or(|at| at > now), "{due:?} is past at {now:?}");
+            while machine.poll_event().is_some() {}
+        }
+    }
+}
