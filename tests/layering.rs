@@ -43,8 +43,10 @@ const FLOORS: &[(&str, u32, Kind)] = &[
 ];
 
 /// Edges within one floor, each with its reason.
-const SIDEWAYS: &[(&str, &str, &str)] =
-    &[("plesio-model", "plesio-kernels", "the model's mathematics goes through `Device`")];
+const SIDEWAYS: &[(&str, &str, &str)] = &[
+    ("plesio-model", "plesio-kernels", "the model's mathematics goes through `Device`"),
+    ("plesio-udp", "plesio-memory", "a datagram's payload is gathered from and scattered into the arena"),
+];
 
 /// Policies: the program that composes a node knows them, they do not know each other.
 const POLICIES: &[&str] = &["plesio-adapt", "plesio-experts", "plesio-plan", "plesio-pool"];
@@ -185,6 +187,23 @@ fn the_architecture_names_every_crate_inside_and_outside() {
             "ARCHITECTURE.md does not say why there is `{name}`"
         );
     }
+}
+
+#[test]
+fn the_root_offers_nothing_that_nobody_takes() {
+    let manifest = std::fs::read_to_string(root().join("Cargo.toml")).expect("the root has its manifest");
+    let offered = manifest
+        .lines()
+        .skip_while(|line| *line != "[workspace.dependencies]")
+        .skip(1)
+        .take_while(|line| !line.starts_with('['))
+        .filter_map(|line| line.split_once(" = "))
+        .map(|(name, _)| name);
+    let packages = packages();
+    let taken: Vec<&str> =
+        packages.iter().flat_map(dependencies).map(|dependency| text(dependency, "name")).collect();
+    let idle: Vec<&str> = offered.filter(|name| !taken.contains(name)).collect();
+    assert_eq!(idle, [""; 0], "workspace dependencies that no crate uses: take them out");
 }
 
 /// The whole workspace without edges, to which a test adds the edge it is about.
