@@ -1,0 +1,260 @@
+//! Falling behind and coming back: polls, answers to them, fetching G, and the way out (R1, R13, R18, R24).
+//!
+//! A poll is a QUERY of the ballot (0, 0): nobody promises anything for it, and whoever learnt that index answers
+//! DECIDED.
+
+use super::Consensus;
+use crate::event::{Event, To};
+use crate::quorum::is_quorum;
+use plesio_wire::sideband::{Message, Query, Snapshot};
+use plesio_wire::value::View;
+use plesio_wire::{Instant, LogIndex, MemberIndex, MemberSet, NodeKey, Version};
+
+/// Entries told at once to one who asks.
+const DECIDED_MAX: usize = 4;
+/// Polls of nodes that are no members, and of leavers.
+const OUTSIDE_POLL_NS: u64 = 100_000_000;
+/// Unanswered polls after which a claim to be ahead is forgotten.
+const POLLS_MAX: u32 = 16;
+
+/// What this node knows of others being ahead.
+#[derive(Debug)]
+pub(super) struct Lag {
+    /// Highest index somebody claims to have reached.
+    index: LogIndex,
+    peer: Option<NodeKey>,
+    polls: u32,
+    due: Instant,
+    cursor: u64,
+    /// Members that accepted SEAL of that version.
+    sources: (Version, MemberSet),
+}
+
+impl Lag {
+    pub(super) const fn new(seed: u64) -> Self {
+        let sources = (Version(0), MemberSet::EMPTY);
+        Self { index: LogIndex(0), peer: None, polls: 0, due: Instant(0), cursor: seed, sources }
+    }
+
+    pub(super) fn note_sources(&mut self, version: Version, members: MemberSet) {
+        self.sources = (version, members);
+    }
+}
+
+/// A G that is wanted.
+#[derive(Debug)]
+pub(super) struct Fetching {
+    due: Instant,
+    tried: u64,
+}
+
+/// This node has left: it serves until a quorum of the new view has learnt that (R18).
+#[derive(Debug)]
+pub(super) struct Departure {
+    index: LogIndex,
+    view: View,
+    shown: MemberSet,
+    due: Instant,
+}
+
+impl Consensus {
+    /// Somebody speaks of an index above d.
+    pub(super) fn note_ahead(&mut self, now: Instant, from: NodeKey, index: LogIndex) {
+        if index > self.log.index && index.0 < crate::log::FRAME_MAX {
+            if self.lag.index <= self.log.index {
+                self.lag.polls = 0;
+                self.lag.due = now;
+            }
+            self.lag.index = self.lag.index.max(index);
+            self.lag.peer = Some(from);
+        }
+    }
+
+    /// An entry or a cut was learnt: with more to come, ask for it at once.
+    pub(super) fn note_learnt(&mut self) {
+        self.lag.polls = 0;
+        if self.lag.index > self.log.index {
+            self.lag.due = Instant(0);
+        }
+    }
+
+    pub(super) fn tick_poll(&mut self, now: Instant) {
+        if self.is_departed() {
+            return;
+        }
+        if self.lag.polls > POLLS_MAX {
+            self.lag.index = self.log.index;
+            self.lag.polls = 0;
+        }
+        let is_behind = self.lag.index > self.log.index;
+        let every_ns = if is_behind {
+            self.resend_ns() << (self.lag.polls / 4).min(4)
+        } else if !self.is_member() {
+            OUTSIDE_POLL_NS
+        } else if self.round.accepted.is_some() && self.round.attempt.is_none() {
+            2 * self.resend_ns()
+        } else {
+            (2 * self.period_ns()).max(1_000_000_000)
+        };
+        // Never later than a whole interval from now, whatever interval was in force before.
+        let due = self.lag.due.min(now.after(every_ns));
+        if now >= due {
+            self.lag.due = now.after(every_ns);
+            self.lag.polls = self.lag.polls.saturating_add(u32::from(is_behind));
+            let next = if is_behind && self.lag.polls % 4 != 0 { self.lag.peer } else { self.next_peer() };
+            if let Some(key) = next.filter(|key| *key != self.config.me) {
+                let poll = Query { index: self.log.index, ..Query::default() };
+                self.send(To::One(key), Message::Query(poll));
+            }
+        } else {
+            self.lag.due = due;
+        }
+        self.alarm(now, self.lag.due);
+    }
+
+    /// The members in turn.
+    fn next_peer(&mut self) -> Option<NodeKey> {
+        let members = self.log.members() as u64;
+        for _ in 0..members {
+            self.lag.cursor = self.lag.cursor.wrapping_add(1);
+            let member = (self.lag.cursor % members) as MemberIndex;
+            if let Some(key) = self.key_of(member).filter(|key| *key != self.config.me) {
+                return Some(key);
+            }
+        }
+        None
+    }
+
+    /// R1: asked about a lower index, a member answers DECIDED, or SNAPSHOT when that is too long ago.
+    pub(super) fn answer_lower(&mut self, from: NodeKey, index: LogIndex) {
+        let Some((oldest, _)) = self.tail.front() else { return };
+        if index >= *oldest {
+            let skip = (index.0 - oldest.0) as usize;
+            let told: alloc::vec::Vec<_> = self.tail.iter().skip(skip).take(DECIDED_MAX).copied().collect();
+            for (index, value) in told {
+                self.send(To::One(from), Message::Decided { index, value });
+            }
+        } else if self.held == self.cut.version_final && self.cut.index > index {
+            let offer = Snapshot {
+                op: 1,
+                view: self.cut.view.number,
+                index: self.cut.index,
+                version: self.cut.version_final,
+                digest: self.held_digest,
+                ..Snapshot::default()
+            };
+            self.send(To::One(from), Message::Snapshot(offer));
+        }
+    }
+
+    /// A member cannot tell the entries any more: its snapshot is to be fetched.
+    pub(super) fn note_offer(&mut self, now: Instant, from: NodeKey, offer: &Snapshot) {
+        let is_news = offer.op == 1 && offer.len_bytes == 0 && offer.index > self.log.index;
+        let is_free = self.fetching.as_ref().is_none_or(|fetching| now >= fetching.due);
+        if is_news && is_free && offer.version >= self.held {
+            let due = now.after(self.config.fetch_retry_ns);
+            self.fetching = Some(Fetching { due, tried: 0 });
+            self.events.push_back(Event::Fetch { from, version: offer.version });
+        }
+    }
+
+    /// Shards may still be on their way: G is fetched when they have not come within a frame.
+    pub(super) fn fetch_later(&mut self, now: Instant) {
+        let due = now.after(self.period_ns().max(4 * self.t_prop_ns()));
+        self.fetching = Some(Fetching { due, tried: 0 });
+    }
+
+    pub(super) fn fetch_at_once(&mut self, now: Instant) {
+        self.fetching = Some(Fetching { due: now, tried: 0 });
+    }
+
+    /// R13: a node that learnt SEAL without being complete fetches G from one that is.
+    pub(super) fn tick_fetch(&mut self, now: Instant) {
+        let version = self.log.version_final;
+        if self.held >= version || self.applying.is_some() {
+            if self.lag.index <= self.log.index {
+                self.fetching = None;
+            }
+            return;
+        }
+        let fetching = self.fetching.get_or_insert(Fetching { due: now, tried: 0 });
+        if now < fetching.due {
+            let due = fetching.due;
+            self.alarm(now, due);
+            return;
+        }
+        fetching.tried += 1;
+        fetching.due = now.after(self.config.fetch_retry_ns);
+        let (due, tried) = (fetching.due, fetching.tried);
+        self.alarm(now, due);
+        if let Some(from) = self.source(version, tried) {
+            self.events.push_back(Event::Fetch { from, version });
+        }
+    }
+
+    /// Whom to fetch from: one known to hold it, others from the third try on.
+    fn source(&self, version: Version, tried: u64) -> Option<NodeKey> {
+        let heard = self.heard();
+        let mut holders = MemberSet::EMPTY;
+        for member in heard.iter() {
+            let sealed = self.lag.sources.0 == version && self.lag.sources.1.contains(member);
+            let holds = self.key_of(member).is_some_and(|key| self.members.hold(key).version >= version);
+            if sealed || holds {
+                holders.insert(member);
+            }
+        }
+        if let Some(me) = self.my_index() {
+            holders.remove(me);
+        }
+        let mut choice = if holders.is_empty() || tried % 3 == 0 { heard } else { holders };
+        if let Some(me) = self.my_index() {
+            choice.remove(me);
+        }
+        let count = choice.len() as u64;
+        let nth = self.config.seed.wrapping_add(tried).checked_rem(count)?;
+        choice.iter().nth(nth as usize).and_then(|member| self.key_of(member))
+    }
+
+    /// This node's leave is decided: it goes on serving.
+    pub(super) fn begin_departure(&mut self, now: Instant, index: LogIndex) {
+        let view = self.log.view;
+        self.departure = Some(Departure { index, view, shown: MemberSet::EMPTY, due: now });
+    }
+
+    fn is_departed(&self) -> bool {
+        self.is_leaving && self.departure.is_none() && !self.is_member()
+    }
+
+    /// `from` has learnt everything below `index`.
+    pub(super) fn count_departure(&mut self, from: NodeKey, index: LogIndex) {
+        let Some(departure) = &mut self.departure else { return };
+        if index > departure.index
+            && let Some(member) = departure.view.index_of(from)
+        {
+            departure.shown.insert(member);
+            if is_quorum(departure.view.members.len(), departure.shown) {
+                self.departure = None;
+                self.events.push_back(Event::Left);
+            }
+        }
+    }
+
+    /// Asks the new view's members whether they have learnt it; a DECIDED in answer is their HOLD beyond it.
+    pub(super) fn tick_departure(&mut self, now: Instant) {
+        let Some(departure) = &mut self.departure else { return };
+        if now >= departure.due {
+            departure.due = now.after(OUTSIDE_POLL_NS);
+            let poll = Query { index: departure.index, ..Query::default() };
+            let (view, shown) = (departure.view, departure.shown);
+            for (at, seat) in view.members.iter().enumerate() {
+                if !shown.contains(at as MemberIndex) {
+                    self.send(To::One(seat.key), Message::Query(poll));
+                }
+            }
+        }
+        if let Some(departure) = &self.departure {
+            let due = departure.due;
+            self.alarm(now, due);
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! What becomes due with time: closes, HAVE and READY, the goodbye; and the next timeout.
+
+use super::Consensus;
+use crate::event::{Event, OwnSlot, To};
+use plesio_wire::sideband::{Have, HaveEntry, Leave, Message, Ready};
+use plesio_wire::{Ballot, Bounded, Frame, Instant, MemberIndex};
+
+/// HAVEs of one burst of arrivals travel together.
+const HAVE_BATCH_NS: u64 = 1_000_000;
+const LEAVE_EVERY_NS: u64 = 100_000_000;
+/// A mesh clock that fell back further than this many frames was started anew.
+const FRAMES_BACK_MAX: u64 = 16;
+/// Nobody asks to be woken sooner: a bound on the work of a wrong deadline.
+const WAKE_NS_MIN: u64 = 100_000;
+
+#[derive(Debug)]
+pub(super) struct Timers {
+    have_due: Option<Instant>,
+    /// Frame for which the whole HAVE list was repeated before the close.
+    have_repeated: Frame,
+    pub(super) ready_due: Instant,
+    leave_due: Instant,
+}
+
+impl Timers {
+    pub(super) const fn new(now: Instant) -> Self {
+        Self { have_due: None, have_repeated: Frame(0), ready_due: now, leave_due: now }
+    }
+
+    pub(super) fn have_changed(&mut self, now: Instant) {
+        self.have_due.get_or_insert(now.after(HAVE_BATCH_NS));
+    }
+}
+
+impl Consensus {
+    /// Does what is due. Learning an entry may make more due, hence the few rounds.
+    pub(super) fn advance(&mut self, now: Instant) {
+        if !self.is_started {
+            return;
+        }
+        for _ in 0..4 {
+            let index = self.log.index;
+            self.wake = None;
+            self.tick_frame(now);
+            self.tick_quorum();
+            self.tick_have(now);
+            self.tick_ready(now);
+            self.tick_leave(now);
+            self.tick_seal(now);
+            self.tick_attempt(now);
+            self.tick_pace(now);
+            self.tick_departure(now);
+            self.tick_poll(now);
+            self.tick_fetch(now);
+            if self.log.index == index {
+                break;
+            }
+        }
+    }
+
+    /// Asks to be woken at `at`.
+    pub(super) fn alarm(&mut self, now: Instant, at: Instant) {
+        let at = at.max(now.after(WAKE_NS_MIN));
+        self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
+    }
+
+    fn tick_frame(&mut self, now: Instant) {
+        let Some(closed) = self.clock.closed(now, self.log.view.period_us) else { return };
+        let before = self.pace.closed;
+        let fell_back = before.is_some_and(|before| closed.0.saturating_add(FRAMES_BACK_MAX) < before.0);
+        if before.is_none_or(|before| closed > before) || fell_back {
+            if let Some(frame) = before
+                && !fell_back
+                && frame.0 > 0
+                && self.pace.opened < frame
+                && self.is_member()
+            {
+                self.events.push_back(Event::Void { frame });
+            }
+            let at = self.close_local(closed).unwrap_or(now);
+            self.pace.close(closed, at, self.log.open.is_some());
+            self.timers.have_changed(now);
+        }
+        if let Some(at) = self.close_local(closed.next()) {
+            self.alarm(now, at);
+        }
+    }
+
+    fn tick_quorum(&mut self) {
+        if !self.is_member() {
+            return;
+        }
+        let has_quorum = self.has_quorum();
+        if has_quorum != self.quorum_told {
+            self.quorum_told = has_quorum;
+            let (live, members) = (self.heard().len(), self.log.members());
+            self.events.push_back(if has_quorum { Event::Quorum } else { Event::NoQuorum { live, members } });
+        }
+    }
+
+    /// Frame whose ballot owners want to know what is here.
+    pub(super) fn frame_now(&self) -> Frame {
+        self.pace.closed.map_or(self.log.frame_first(), Frame::next)
+    }
+
+    fn tick_have(&mut self, now: Instant) {
+        if !self.is_member() {
+            return;
+        }
+        let frame = self.frame_now();
+        if self.timers.have_repeated != frame
+            && let Some(close) = self.close_local(frame)
+        {
+            let at = Instant(close.0.saturating_sub(self.config.have_lead_ns));
+            if now >= at {
+                self.timers.have_repeated = frame;
+                self.timers.have_due = Some(now);
+            } else {
+                self.alarm(now, at);
+            }
+        }
+        match self.timers.have_due {
+            Some(due) if now >= due => {
+                self.timers.have_due = None;
+                let members = self.log.members();
+                let first = Ballot { frame, term: 0 }.owner(members);
+                let second = Ballot { frame, term: 1 }.owner(members);
+                self.send_have(first);
+                if second != first {
+                    self.send_have(second);
+                }
+            }
+            Some(due) => self.alarm(now, due),
+            None => {}
+        }
+    }
+
+    /// Tells `member` everything that this owner has.
+    pub(super) fn send_have(&mut self, member: MemberIndex) {
+        let frame = self.frame_now();
+        let mut have = Have { frame, entries: Bounded::default() };
+        let entries: alloc::vec::Vec<HaveEntry> = self
+            .offers
+            .held()
+            .map(|(member, seq, sumsq)| HaveEntry { member, slot_seq: seq.0, sumsq, ..HaveEntry::default() })
+            .collect();
+        for entry in entries {
+            if have.entries.push(entry).is_err() {
+                self.send_member(member, Message::Have(have));
+                have = Have { frame, entries: Bounded::from_slice(&[entry]) };
+            }
+        }
+        if !have.entries.is_empty() {
+            self.send_member(member, Message::Have(have));
+        }
+    }
+
+    pub(super) fn send_ready(&mut self, slot: &OwnSlot) {
+        let ready = Ready {
+            slot_seq: u64::from(slot.seq.0),
+            target: slot.target,
+            base_version: slot.base,
+            n_steps: slot.n_steps,
+            digest: slot.digest,
+            ..Ready::default()
+        };
+        self.send(To::All, Message::Ready(ready));
+    }
+
+    /// READY is said again until the slot is listed.
+    fn tick_ready(&mut self, now: Instant) {
+        if !self.is_member() || self.own.iter().all(|(_, listed)| listed) {
+            self.timers.ready_due = now.after(self.period_ns() / 2);
+            return;
+        }
+        if now >= self.timers.ready_due {
+            let slots: alloc::vec::Vec<OwnSlot> =
+                self.own.iter().filter(|(_, listed)| !listed).map(|(slot, _)| slot).collect();
+            for slot in slots {
+                self.send_ready(&slot);
+                self.counters.resent_total += 1;
+            }
+            self.timers.ready_due = now.after((self.period_ns() / 2).max(self.resend_ns()));
+        }
+        self.alarm(now, self.timers.ready_due);
+    }
+
+    fn tick_leave(&mut self, now: Instant) {
+        if !self.is_leaving || !self.is_member() {
+            return;
+        }
+        if now >= self.timers.leave_due {
+            self.timers.leave_due = now.after(LEAVE_EVERY_NS);
+            self.send(To::All, Message::Leave(Leave { incarnation: self.config.incarnation }));
+        }
+        self.alarm(now, self.timers.leave_due);
+    }
+}

@@ -1,0 +1,271 @@
+//! Learning: a decided value takes effect, in order, once; or a whole cut does (R7, R13, R16, R24).
+
+use super::{Consensus, DIGESTS_MAX, TAIL_MAX};
+use crate::event::{Event, Kind, To};
+use crate::log::{Learnt, LogState, ViewChange};
+use crate::machine::open::{Late, OpenTrack};
+use crate::round::Round;
+use crate::snapshot::{Installed, SnapshotCut, SnapshotError};
+use plesio_wire::sideband::{Message, Shard};
+use plesio_wire::value::{Value, View};
+use plesio_wire::{Ballot, Digest, Instant, LogIndex, MemberIndex, NodeKey, Version};
+
+impl Consensus {
+    /// Learns the value at d. `counted`: this node counted the quorum itself, so it tells the observers.
+    pub(super) fn learn(&mut self, now: Instant, value: Value, ballot: Option<Ballot>, counted: bool) {
+        if self.log.check(&value, self.config.tau).is_err() {
+            self.counters.rule_total += 1;
+            return;
+        }
+        let index = self.log.index;
+        let me = self.my_index();
+        let admission = self.my_admission();
+        let is_complete = self.is_complete();
+        let sealers = self.round.sealers();
+        // Whatever comes next lays its result over the last one: late shards have no place any more.
+        if self.late.take().is_some() {
+            self.fetch_at_once(now);
+        }
+        self.events.push_back(Event::Decided { index, ballot, kind: Kind::of(&value) });
+        if counted {
+            self.tell_observers(index, &value, me);
+        }
+        let learnt = self.log.learn(&value);
+        if self.tail.len() == TAIL_MAX {
+            self.tail.pop_front();
+        }
+        self.tail.push_back((index, value));
+        self.round = Round::new(self.log.ballot_first());
+        self.pace.enter_index(now);
+        match learnt {
+            Learnt::Manifest => {
+                self.track = OpenTrack::new(now);
+                self.pace.opened = self.log.origin;
+                self.learn_manifest(me);
+            }
+            Learnt::Seal(version) => self.learn_seal(now, index, version, is_complete, sealers),
+            Learnt::View(change) => self.learn_view(now, index, &change, me, admission),
+        }
+        self.note_learnt();
+    }
+
+    fn learn_manifest(&mut self, me: Option<MemberIndex>) {
+        let Some(open) = &self.log.open else { return };
+        let (version, manifest) = (open.version, open.manifest);
+        self.events.push_back(Event::Open { context: self.log.context(), version, manifest });
+        let entry = me.and_then(|me| manifest.entries.iter().find(|entry| entry.member == me));
+        if let (Some(admission), Some(entry)) = (self.my_admission(), entry) {
+            self.events.extend(self.own.list(admission, entry, version));
+        }
+        // One more version stands in the prefix: what was just fresh enough is too stale now (R23 b).
+        self.own.fold_stale(self.log.version(), self.config.tau, &mut self.events);
+    }
+
+    fn learn_seal(
+        &mut self,
+        now: Instant,
+        index: LogIndex,
+        version: Version,
+        complete: bool,
+        sealers: plesio_wire::MemberSet,
+    ) {
+        // Whoever accepted SEAL holds the version as soon as it has learnt it (A7).
+        self.lag.note_sources(version, sealers);
+        self.seal_index = index;
+        self.cut = self.log.clone();
+        let shards = core::mem::replace(&mut self.track, OpenTrack::new(now)).shards;
+        if !complete && self.held.next() == version {
+            let context = LogIndex(index.0.saturating_sub(1));
+            self.late = Some(Late { context, index, version, shards });
+            self.fetch_later(now);
+        }
+        self.offers.purge(&self.log, self.config.tau);
+        self.events.push_back(Event::Sealed { index, version, complete });
+        self.own.release(&mut self.events);
+        if complete {
+            self.applying = Some(version);
+        }
+    }
+
+    fn learn_view(
+        &mut self,
+        now: Instant,
+        index: LogIndex,
+        change: &ViewChange,
+        me_before: Option<MemberIndex>,
+        admission: Option<crate::ledger::Admission>,
+    ) {
+        // Everybody who stays tells those who go; one of these words gets through (R18).
+        let goodbye = Message::Decided { index, value: Value::View(self.log.view) };
+        self.enter_view();
+        for seat in &change.removed {
+            if self.is_member() && seat.key != self.config.me {
+                self.send(To::One(seat.key), goodbye);
+            }
+        }
+        let removed: alloc::vec::Vec<NodeKey> = change.removed.iter().map(|seat| seat.key).collect();
+        let added = change.added.clone();
+        self.events.push_back(Event::View { index, view: self.log.view, added, removed });
+        if me_before.is_some() && self.my_admission() != admission {
+            self.own.fold_all(&mut self.events);
+            self.end_membership(now, index);
+        }
+        self.track = OpenTrack::new(now);
+        match (&self.log.open, change.dropped) {
+            (Some(open), Some(dropped)) => {
+                let (version, manifest) = (open.version, open.manifest);
+                let context = self.log.context();
+                self.events.push_back(Event::Reopen { context, version, manifest, dropped });
+            }
+            _ => self.cut = self.log.clone(),
+        }
+        self.timers.ready_due = now;
+    }
+
+    /// What was said under the view before is void.
+    fn enter_view(&mut self) {
+        self.members.enter(&self.log.view);
+        self.offers.reset(self.log.members());
+        let view = &self.log.view;
+        self.digests_told.retain(|key, _| view.index_of(*key).is_some());
+        if let Some(me) = self.my_index() {
+            let ready: alloc::vec::Vec<_> = self.own.iter().map(|(slot, _)| slot).collect();
+            for slot in ready {
+                let ready = crate::offers::Ready { seq: slot.seq, base: slot.base, n_steps: slot.n_steps };
+                self.offers.insert_ready(me, ready);
+            }
+        }
+    }
+
+    fn end_membership(&mut self, now: Instant, index: LogIndex) {
+        if self.is_leaving {
+            self.begin_departure(now, index);
+        } else {
+            self.events.push_back(Event::Excluded { index });
+        }
+        self.quorum_told = true;
+    }
+
+    fn tell_observers(&mut self, index: LogIndex, value: &Value, me: Option<MemberIndex>) {
+        // A proposer is one; of those who count SEALs the lowest that is heard speaks.
+        let speaks = match value {
+            Value::Seal(_) => self.heard().iter().next() == me,
+            _ => true,
+        };
+        if me.is_some() && speaks {
+            let observers: alloc::vec::Vec<NodeKey> = self.members.observers().collect();
+            for observer in observers {
+                self.send(To::One(observer), Message::Decided { index, value: *value });
+            }
+        }
+    }
+
+    pub(super) fn hold_state(&mut self, version: Version, digest: Digest) {
+        self.held = version;
+        self.held_digest = digest;
+        if self.digests.len() == DIGESTS_MAX {
+            self.digests.pop_front();
+        }
+        self.digests.push_back((version, digest));
+    }
+
+    /// Sends the digest of a version just applied and compares it with what others said.
+    pub(super) fn tell_digest(&mut self, version: Version, digest: Digest) {
+        if self.is_member() {
+            let shard = Shard { index: self.seal_index, version, digest };
+            self.send(To::AllAndObservers, Message::Shard(shard));
+        }
+        let told: alloc::vec::Vec<(NodeKey, (Version, Digest))> =
+            self.digests_told.iter().map(|(key, told)| (*key, *told)).collect();
+        for (peer, (other, theirs)) in told {
+            if other == version && theirs != digest {
+                self.events.push_back(Event::Diverged { version, peer, ours: digest, theirs });
+            }
+        }
+    }
+
+    /// A peer's digest: compared at once if this node holds that version, else when it does.
+    pub(super) fn compare_digest(&mut self, peer: NodeKey, version: Version, theirs: Digest) {
+        let ours = self.digests.iter().find(|(own, _)| *own == version).map(|(_, digest)| *digest);
+        if let Some(ours) = ours.filter(|ours| *ours != theirs) {
+            self.events.push_back(Event::Diverged { version, peer, ours, theirs });
+        }
+        if self.log.view.index_of(peer).is_some() {
+            self.digests_told.insert(peer, (version, theirs));
+        }
+    }
+
+    /// Installs a fetched cut, or only its G when the log has been learnt entry by entry (R24).
+    ///
+    /// # Errors
+    /// [`SnapshotError`]: throw it away.
+    pub fn handle_snapshot(&mut self, now: Instant, cut: &SnapshotCut) -> Result<Installed, SnapshotError> {
+        let log = cut.to_state()?;
+        let installed = if self.is_started && log.index <= self.log.index {
+            self.install_state(cut)?;
+            Installed::State
+        } else {
+            self.install_cut(now, log, cut.digest)?;
+            Installed::Cut
+        };
+        self.advance(now);
+        Ok(installed)
+    }
+
+    /// The learnt prefix holds the ledger of that version, so its G may be used.
+    fn install_state(&mut self, cut: &SnapshotCut) -> Result<(), SnapshotError> {
+        let needed = self.log.version_final;
+        if cut.version != needed || self.held >= needed || self.applying.is_some() {
+            return Err(SnapshotError::Old { version: cut.version, needed });
+        }
+        self.late = None;
+        self.hold_state(cut.version, cut.digest);
+        self.tell_digest(cut.version, cut.digest);
+        Ok(())
+    }
+
+    fn install_cut(&mut self, now: Instant, log: LogState, digest: Digest) -> Result<(), SnapshotError> {
+        let behind = log.version_final < self.log.version_final
+            || log.view.number < self.log.view.number
+            || log.version_final < self.held;
+        if self.is_started && behind {
+            return Err(SnapshotError::Inconsistent);
+        }
+        let was_member = self.my_admission();
+        let old_view: View = core::mem::replace(&mut self.log, log).view;
+        self.is_started = true;
+        self.cut = self.log.clone();
+        self.tail.clear();
+        self.round = Round::new(self.log.ballot_first());
+        self.pace.enter_index(now);
+        self.pace.opened = self.pace.opened.max(self.log.origin);
+        self.track = OpenTrack::new(now);
+        self.applying = None;
+        self.late = None;
+        self.fetching = None;
+        self.hold_state(self.log.version_final, digest);
+        if old_view == self.log.view {
+            self.offers.purge(&self.log, self.config.tau);
+        } else {
+            self.enter_view();
+            let (view, index) = (self.log.view, self.log.view_index);
+            let missing = |from: &View, other: &View| -> alloc::vec::Vec<NodeKey> {
+                from.members
+                    .iter()
+                    .map(|seat| seat.key)
+                    .filter(|key| other.index_of(*key).is_none())
+                    .collect()
+            };
+            let (added, removed) = (missing(&view, &old_view), missing(&old_view, &view));
+            self.events.push_back(Event::View { index, view, added, removed });
+        }
+        let (version, tau) = (self.log.version_final, self.config.tau);
+        self.own.reconcile(&self.log.ledger, version, tau, &mut self.events);
+        if was_member.is_some() && !self.is_member() {
+            self.end_membership(now, self.log.view_index);
+        }
+        self.timers.ready_due = now;
+        self.note_learnt();
+        Ok(())
+    }
+}

@@ -1,0 +1,160 @@
+//! When this member proposes: at its close, for a stuck index, for a view that is due. Liveness only; whatever
+//! these times are, R2 to R6 keep the log safe.
+//!
+//! Owners stand in ballot order. The first that is not suspected goes at once, each later one waits one more
+//! T_prop of silence, and any sign of a higher ballot starts the wait anew; so duels end.
+
+use super::Consensus;
+use plesio_wire::{Ballot, Frame, Instant, MemberIndex, MemberSet};
+
+#[derive(Debug)]
+pub(super) struct Pace {
+    /// Newest frame that has closed, and when it did.
+    pub(super) closed: Option<Frame>,
+    pub(super) close_at: Instant,
+    /// Nothing more is to be proposed for that close.
+    pub(super) close_done: bool,
+    /// When this index became ours.
+    index_since: Instant,
+    /// When a ballot of this index was last at work.
+    pub(super) activity: Option<Instant>,
+    gone_since: Option<Instant>,
+    /// Origin of the newest MANIFEST learnt.
+    pub(super) opened: Frame,
+}
+
+impl Pace {
+    pub(super) const fn new(now: Instant) -> Self {
+        Self {
+            closed: None,
+            close_at: now,
+            close_done: true,
+            index_since: now,
+            activity: None,
+            gone_since: None,
+            opened: Frame(0),
+        }
+    }
+
+    /// A close has come. With a version open the frame is void (R14).
+    pub(super) fn close(&mut self, frame: Frame, at: Instant, is_open: bool) {
+        (self.closed, self.close_at, self.close_done) = (Some(frame), at, is_open);
+    }
+
+    pub(super) fn enter_index(&mut self, now: Instant) {
+        self.index_since = now;
+        self.activity = None;
+    }
+}
+
+impl Consensus {
+    pub(super) fn tick_pace(&mut self, now: Instant) {
+        let Some(me) = self.my_index() else { return };
+        if self.round.attempt.is_some() || !self.has_quorum() {
+            return;
+        }
+        let urgent = self.urgent_since(now);
+        let stuck = self.stuck_since();
+        let from = match (urgent, stuck) {
+            (Some(urgent), Some(stuck)) => Some(urgent.min(stuck)),
+            (urgent, stuck) => urgent.or(stuck),
+        };
+        if let Some(from) = from {
+            let frame = self.pace.closed.unwrap_or_default();
+            self.fire(now, me, from, frame, now >= from);
+        }
+        if self.round.attempt.is_none() && self.log.open.is_none() && !self.pace.close_done {
+            self.pace_close(now, me);
+        }
+    }
+
+    /// Starts an attempt when this member's turn has come, else sets the alarm.
+    fn fire(&mut self, now: Instant, me: MemberIndex, from: Instant, frame: Frame, is_due: bool) {
+        let Some((ballot, rank)) = self.my_next_ballot(me, frame) else { return };
+        let from = self.quiet_from(from);
+        let at = from.after(rank.saturating_mul(self.t_prop_ns()));
+        if is_due && now >= at {
+            self.begin_attempt(now, ballot);
+        } else {
+            self.alarm(now, at);
+        }
+    }
+
+    /// `from`, but never sooner than T_prop after the last sign of a ballot at work.
+    fn quiet_from(&self, from: Instant) -> Instant {
+        self.pace.activity.map_or(from, |activity| from.max(activity.after(self.t_prop_ns())))
+    }
+
+    fn my_next_ballot(&self, me: MemberIndex, frame: Frame) -> Option<(Ballot, u64)> {
+        let heard = self.heard();
+        let open = self.log.open.is_some();
+        self.round.next_ballot(frame, me, self.log.members(), open, |owner| heard.contains(owner))
+    }
+
+    /// Members that are to be excluded now: those known to be gone, while the rest can go on (R15).
+    pub(super) fn removable(&self) -> MemberSet {
+        let gone = self.members.gone(&self.log.view, self.config.me);
+        if gone.is_empty() || gone.len() >= self.log.members() {
+            return MemberSet::EMPTY;
+        }
+        let view = self.members.next_view(&self.log, self.log.frame_first(), gone, &[]);
+        let holds = self.members.holds_quorum(&self.log, &view, self.config.me, self.held);
+        if holds { gone } else { MemberSet::EMPTY }
+    }
+
+    fn urgent_since(&mut self, now: Instant) -> Option<Instant> {
+        if self.removable().is_empty() {
+            self.pace.gone_since = None;
+            return None;
+        }
+        let since = *self.pace.gone_since.get_or_insert(now);
+        Some(since.max(self.pace.index_since))
+    }
+
+    /// Since when this index waits for somebody to go on with it.
+    fn stuck_since(&self) -> Option<Instant> {
+        if self.log.open.is_none() {
+            // A value is accepted and its proposer has fallen silent.
+            return self.round.accepted.is_some().then(|| self.quiet_from(self.pace.index_since));
+        }
+        if self.is_complete() && self.round.promised > self.round.first {
+            return Some(self.quiet_from(self.pace.index_since));
+        }
+        // Something is missing for too long: ask who holds what.
+        let asked = self.track.since.max(self.track.diagnosed);
+        Some(asked.after(self.t_open_ns()))
+    }
+
+    /// R0: the owner of (k, 0) at T_k; the owner of (k, 1) after T_prop of silence, if it sees something to list.
+    fn pace_close(&mut self, now: Instant, me: MemberIndex) {
+        let Some(closed) = self.pace.closed.filter(|_| self.clock.is_usable()) else { return };
+        let first = self.log.frame_first();
+        let frame = if closed >= first {
+            closed
+        } else if first.0 > closed.0 + 1 && closed.0 % 4 != 0 {
+            // The log ran ahead of this clock by frames: the closes go on, and every fourth is left out so that
+            // the lead shrinks.
+            first
+        } else {
+            return;
+        };
+        let Some((ballot, rank)) = self.my_next_ballot(me, frame).filter(|(ballot, _)| ballot.frame == frame)
+        else {
+            return;
+        };
+        if rank > 1 {
+            return;
+        }
+        let at = self.quiet_from(self.pace.close_at).after(rank * self.t_prop_ns());
+        if now < at {
+            self.alarm(now, at);
+            return;
+        }
+        self.pace.close_done = true;
+        let untouched = self.round.is_fresh() || self.round.promised.frame < frame;
+        let wanted = if rank == 0 { self.has_something(now) } else { untouched && self.has_something(now) };
+        if wanted {
+            self.begin_attempt(now, ballot);
+        }
+    }
+}

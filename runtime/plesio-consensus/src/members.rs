@@ -1,0 +1,284 @@
+//! Who is suspected, gone, leaving or asking to come, how far each has caught up, and the view that follows.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use plesio_wire::codec::{Wire, Writer};
+use plesio_wire::digest::Hasher;
+use plesio_wire::sideband::{Join, RosterEntry};
+use plesio_wire::value::{Seat, View};
+use plesio_wire::{Digest, Frame, Incarnation, Instant, LogIndex, MEMBERS_MAX, MemberSet, NodeKey, Version};
+
+use crate::log::LogState;
+use crate::quorum::is_quorum;
+
+/// A joiner that repeats its JOIN every 100 ms and was not heard for this long has gone.
+const JOINER_SILENCE_NS_MAX: u64 = 1_000_000_000;
+/// A new life of a member counts only when it has asked this often and this long: one late datagram of a life
+/// that is over must not remove the one that lives.
+const REPLACED_JOINS_MIN: u32 = 3;
+const REPLACED_NS_MIN: u64 = 200_000_000;
+const ROSTER_MAX: usize = 2 * MEMBERS_MAX;
+
+#[derive(Clone, Copy, Debug)]
+struct Joiner {
+    join: Join,
+    first: Instant,
+    heard: Instant,
+    count: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Leaver {
+    incarnation: Incarnation,
+    /// Newest frame closed when its LEAVE was first heard.
+    frame: Frame,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Hold {
+    pub(crate) version: Version,
+    pub(crate) index: LogIndex,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Members {
+    suspects: Vec<NodeKey>,
+    dead: Vec<NodeKey>,
+    /// Members whose data kept a version open too long (R14).
+    stalled: Vec<NodeKey>,
+    /// Seats whose process was replaced by a new one that asks to join (R19).
+    replaced: BTreeMap<NodeKey, Incarnation>,
+    holds: BTreeMap<NodeKey, Hold>,
+    joiners: BTreeMap<NodeKey, Joiner>,
+    leavers: BTreeMap<NodeKey, Leaver>,
+    roster: BTreeMap<NodeKey, RosterEntry>,
+}
+
+fn set_of(view: &View, keys: impl IntoIterator<Item = NodeKey>) -> MemberSet {
+    let mut set = MemberSet::EMPTY;
+    for index in keys.into_iter().filter_map(|key| view.index_of(key)) {
+        set.insert(index);
+    }
+    set
+}
+
+impl Members {
+    /// Takes the present verdict of the failure detector.
+    pub(crate) fn set_verdict(&mut self, suspects: &[NodeKey], dead: &[NodeKey]) {
+        let bounded = |keys: &[NodeKey]| keys.iter().copied().take(ROSTER_MAX).collect();
+        (self.suspects, self.dead) = (bounded(suspects), bounded(dead));
+    }
+
+    pub(crate) fn set_stalled(&mut self, view: &View, stalled: MemberSet) {
+        self.stalled =
+            stalled.iter().filter_map(|at| view.members.get(usize::from(at))).map(|seat| seat.key).collect();
+    }
+
+    /// Members for which no proposer waits.
+    pub(crate) fn unheard(&self, view: &View, me: NodeKey) -> MemberSet {
+        let keys = self.suspects.iter().chain(&self.dead).chain(self.replaced.keys()).copied();
+        set_of(view, keys.filter(|key| *key != me))
+    }
+
+    /// Members that are to be excluded at once.
+    pub(crate) fn gone(&self, view: &View, me: NodeKey) -> MemberSet {
+        let keys = self.dead.iter().chain(&self.stalled).chain(self.replaced.keys()).copied();
+        set_of(view, keys.filter(|key| *key != me))
+    }
+
+    /// Every JOIN heard. Returns whether the sender is registered as an observer.
+    pub(crate) fn insert_joiner(
+        &mut self,
+        now: Instant,
+        view: &View,
+        join: &Join,
+        observers_max: u8,
+    ) -> bool {
+        let key = join.id.key();
+        self.forget_silent(now);
+        let seat = view.index_of(key).map(|at| view.members[usize::from(at)]);
+        if seat.is_some_and(|seat| seat.incarnation == join.incarnation) {
+            return false; // Admitted already; it has not learnt that yet.
+        }
+        if !self.joiners.contains_key(&key) && self.joiners.len() >= usize::from(observers_max) {
+            return false;
+        }
+        let known = self.joiners.get(&key).filter(|known| known.join.incarnation == join.incarnation);
+        let (first, count) = known.map_or((now, 0), |known| (known.first, known.count));
+        let joiner = Joiner { join: *join, first, heard: now, count: count.saturating_add(1) };
+        self.joiners.insert(key, joiner);
+        if let Some(seat) = seat
+            && joiner.count >= REPLACED_JOINS_MIN
+            && now.since(first) >= REPLACED_NS_MIN
+        {
+            self.replaced.insert(key, seat.incarnation);
+        }
+        let entry = RosterEntry { id: join.id, sideband: join.sideband, data: join.data, weight: 1_000 };
+        self.insert_roster(&entry);
+        true
+    }
+
+    pub(crate) fn insert_roster(&mut self, entry: &RosterEntry) {
+        let key = entry.id.key();
+        if self.roster.len() < ROSTER_MAX || self.roster.contains_key(&key) {
+            self.roster.insert(key, *entry);
+        }
+    }
+
+    fn forget_silent(&mut self, now: Instant) {
+        self.joiners.retain(|_, joiner| now.since(joiner.heard) <= JOINER_SILENCE_NS_MAX);
+    }
+
+    pub(crate) fn observers(&self) -> impl Iterator<Item = NodeKey> + '_ {
+        self.joiners.keys().copied()
+    }
+
+    /// HOLD of a member: both fields only rise.
+    pub(crate) fn insert_hold(&mut self, view: &View, key: NodeKey, version: Version, index: LogIndex) {
+        if view.index_of(key).is_some() {
+            let hold = self.holds.entry(key).or_default();
+            hold.version = hold.version.max(version);
+            hold.index = hold.index.max(index);
+        }
+    }
+
+    pub(crate) fn hold(&self, key: NodeKey) -> Hold {
+        self.holds.get(&key).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn insert_leaver(
+        &mut self,
+        view: &View,
+        key: NodeKey,
+        incarnation: Incarnation,
+        frame: Frame,
+    ) {
+        let seat = view.index_of(key).map(|at| view.members[usize::from(at)]);
+        if seat.is_some_and(|seat| seat.incarnation == incarnation) {
+            self.leavers.entry(key).or_insert(Leaver { incarnation, frame });
+        }
+    }
+
+    /// Members that said goodbye, with the frame then newest.
+    pub(crate) fn leavers<'a>(&'a self, view: &'a View) -> impl Iterator<Item = (u16, Frame)> + 'a {
+        self.leavers.iter().filter_map(|(key, leaver)| {
+            let at = view.index_of(*key)?;
+            (view.members[usize::from(at)].incarnation == leaver.incarnation).then_some((at, leaver.frame))
+        })
+    }
+
+    /// A view is in force: what was said about others than its members is void.
+    pub(crate) fn enter(&mut self, view: &View) {
+        let seated = |key: &NodeKey, incarnation: Incarnation| {
+            view.index_of(*key).is_some_and(|at| view.members[usize::from(at)].incarnation == incarnation)
+        };
+        self.stalled.clear();
+        self.suspects.retain(|key| view.index_of(*key).is_some());
+        self.dead.retain(|key| view.index_of(*key).is_some());
+        self.holds.retain(|key, _| view.index_of(*key).is_some());
+        self.replaced.retain(|key, incarnation| seated(key, *incarnation));
+        self.leavers.retain(|key, leaver| seated(key, leaver.incarnation));
+        for (key, joiner) in &self.joiners {
+            if seated(key, joiner.join.incarnation) {
+                let hold = self.holds.entry(*key).or_default();
+                hold.version = hold.version.max(Version(joiner.join.hold.saturating_sub(1)));
+            }
+        }
+        self.joiners.retain(|key, joiner| !seated(key, joiner.join.incarnation));
+        let (roster, joiners) = (&mut self.roster, &self.joiners);
+        if roster.len() > MEMBERS_MAX {
+            roster.retain(|key, _| view.index_of(*key).is_some() || joiners.contains_key(key));
+        }
+    }
+
+    /// Joiners that hold the last final version and can be seated.
+    pub(crate) fn ready_joiners(&mut self, now: Instant, log: &LogState) -> Vec<Seat> {
+        self.forget_silent(now);
+        let room = MEMBERS_MAX - log.members();
+        let caught_up = |join: &Join| join.hold == log.version_final.0.saturating_add(1);
+        self.joiners
+            .iter()
+            .filter(|(key, joiner)| log.view.index_of(**key).is_none() && caught_up(&joiner.join))
+            .map(|(key, joiner)| Seat {
+                key: *key,
+                incarnation: joiner.join.incarnation,
+                admitted: log.index,
+            })
+            .take(room)
+            .collect()
+    }
+
+    /// The view after this one without `removed` and with `added`.
+    pub(crate) fn next_view(
+        &self,
+        log: &LogState,
+        origin: Frame,
+        removed: MemberSet,
+        added: &[Seat],
+    ) -> View {
+        let mut seats: Vec<Seat> = log
+            .view
+            .members
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| !removed.contains(*at as u16))
+            .map(|(_, seat)| *seat)
+            .chain(added.iter().copied())
+            .collect();
+        seats.sort_unstable_by_key(|seat| seat.key);
+        // A joiner needs a few frames to lay its windows; a removal is due at once.
+        let lead = if added.is_empty() { 1 } else { 4 };
+        View {
+            origin,
+            number: log.view.number.saturating_add(1),
+            effective: Frame(origin.0.saturating_add(lead)),
+            previous: log.view_digest,
+            roster: self.roster_of(&seats),
+            members: plesio_wire::Bounded::from_slice(&seats),
+            ..log.view
+        }
+    }
+
+    fn roster_of(&self, seats: &[Seat]) -> Digest {
+        let entries: Option<Vec<RosterEntry>> =
+            seats.iter().map(|seat| self.roster.get(&seat.key).copied()).collect();
+        // Zeros where this node never heard an address: the digest guides joiners, it decides nothing.
+        entries.map_or(Digest::default(), |entries| roster_digest(&entries))
+    }
+
+    /// R15: a quorum of `view` holds the last final version, as far as this node knows.
+    pub(crate) fn holds_quorum(&self, log: &LogState, view: &View, me: NodeKey, held: Version) -> bool {
+        let mut holders = MemberSet::EMPTY;
+        for (at, seat) in view.members.iter().enumerate() {
+            let version = if seat.key == me {
+                held
+            } else if log.view.index_of(seat.key).is_some() {
+                self.hold(seat.key).version
+            } else {
+                let joiner = self.joiners.get(&seat.key);
+                match joiner.and_then(|joiner| joiner.join.hold.checked_sub(1)) {
+                    Some(version) => Version(version),
+                    None => continue,
+                }
+            };
+            if version >= log.version_final {
+                holders.insert(at as u16);
+            }
+        }
+        is_quorum(view.members.len(), holders)
+    }
+}
+
+/// Digest of a roster, its entries in member order.
+#[must_use]
+pub fn roster_digest(entries: &[RosterEntry]) -> Digest {
+    let mut hasher = Hasher::default();
+    hasher.update(&(entries.len() as u64).to_le_bytes());
+    for entry in entries {
+        let mut bytes = [0; 72];
+        let mut writer = Writer::new(&mut bytes);
+        entry.encode(&mut writer);
+        hasher.update(&bytes);
+    }
+    hasher.finish()
+}
