@@ -135,6 +135,9 @@ impl Clock {
         period_ns: u64,
     ) {
         let members = &members[..members.len().min(MEMBERS_MAX)];
+        if self.peers.is_empty() {
+            self.started = now; // nobody to ask before
+        }
         let me = members.iter().position(|member| member.0 == self.key).map(|index| index as MemberIndex);
         self.entry |= self.me.is_none() && me.is_some();
         self.me = me;
@@ -434,7 +437,9 @@ impl Clock {
         let pending = target.saturating_sub(self.line.at(now).0);
         // A first-order approach: what is missing, within a second, never faster than the slew limit.
         let slew_ppb = pending.clamp(-SLEW_PPB_MAX, SLEW_PPB_MAX);
-        let eps_ns = width_ns.saturating_add(pending.saturating_abs());
+        // The bound holds until the next update.
+        let growth_ns = (fused.residual * 1.25 * UPDATE_NS as f64) as i64;
+        let eps_ns = width_ns.saturating_add(pending.saturating_abs()).saturating_add(growth_ns);
         self.entry = false;
         self.fused_at = now;
         self.fused_eps_ns = eps_ns;
@@ -461,7 +466,7 @@ impl Clock {
         if !self.has_line {
             return;
         }
-        let age_ns = now.since(self.fused_at);
+        let age_ns = now.since(self.fused_at).saturating_add(UPDATE_NS);
         let growth = i128::from(age_ns) * i128::from(self.residual_ppb.max(500)) * 5 / 4 / 1_000_000_000;
         let eps_ns = i128::from(self.fused_eps_ns) + growth;
         let state = if age_ns >= HOLDOVER_NS && self.line.usable {

@@ -118,10 +118,13 @@ impl Window {
             line = long;
         }
         let limit = RATE_PPB_MAX as f64 / 1e9;
-        self.rate = line.slope.clamp(-limit, limit);
+        // A short look at a noisy path proves little: of the rates it allows, take the one next to none.
+        let doubt = if span < SPAN_NS_SETTLED { line.slope_bound } else { 0.0 };
+        self.rate = line.slope.signum() * (line.slope.abs() - doubt).clamp(0.0, limit);
         let known =
-            if self.slopes_len == SLOPES { scatter.max(line.slope_bound / 8.0) } else { f64::INFINITY };
-        let residual = line.slope_bound.min(known).max(RATE_NOISE_MIN);
+            if self.slopes_len == SLOPES { scatter.max(line.slope_bound / 2.0) } else { f64::INFINITY };
+        let withheld = (line.slope - self.rate).abs().min(doubt);
+        let residual = line.slope_bound.min(known).max(RATE_NOISE_MIN) + withheld;
         Some(Fit { rate: self.rate, residual, theta: self.interval(now, newest, residual), newest })
     }
 
@@ -228,6 +231,8 @@ const BIN_NS: i64 = 2_000_000_000;
 const BIN_NS_SHORT: [i64; 4] = [250_000_000, 500_000_000, 1_000_000_000, BIN_NS];
 const BIN_NS_LONG: [i64; 2] = [4_000_000_000, BIN_NS_MAX];
 const BIN_NS_MAX: i64 = 8_000_000_000;
+/// From here on the slope is taken as it is.
+const SPAN_NS_SETTLED: i64 = 4_000_000_000;
 const SPAN_NS_MAX: i64 = BIN_NS_MAX * BINS as i64;
 /// 64 pairs of the first 8 s and four exchanges a second after.
 const SAMPLES_MAX: usize = 384;

@@ -319,10 +319,10 @@ impl Turn {
         for _ in 0..BATCH_MAX {
             let received = self.socket.recv_from(&mut buffer).map_err(|error| error.to_string())?;
             let Some(received) = received else { break };
+            // The latest it can have come, and never after now: the clock's proofs stay proofs.
             let stamp = received.stamp_realtime_ns.and_then(|stamp_ns| self.local_stamp(stamp_ns));
             let now = self.clock.now();
-            // A stamp from the future is the map's error of some ten nanoseconds.
-            let stamp = stamp.map(|stamp| stamp.min(now));
+            let stamp = stamp.map(|(_, latest)| latest.min(now));
             self.machine.handle_datagram(now, received.from, &buffer[..received.len], stamp);
             self.transmit();
         }
@@ -350,18 +350,21 @@ impl Turn {
             let slot = &mut self.sent[number as usize % SENT_MAX];
             if slot.is_some_and(|(sent, _)| sent == number)
                 && let Some((_, id)) = slot.take()
-                && let Some(stamp) = self.local_stamp(stamp_ns)
+                && let Some((earliest, _)) = self.local_stamp(stamp_ns)
             {
-                self.machine.handle_tx_stamp(self.clock.now(), id, stamp);
+                self.machine.handle_tx_stamp(self.clock.now(), id, earliest);
             }
         }
     }
 
-    fn local_stamp(&mut self, stamp_ns: i64) -> Option<Instant> {
+    /// The earliest and the latest local time that a kernel stamp can mean.
+    fn local_stamp(&mut self, stamp_ns: i64) -> Option<(Instant, Instant)> {
         if self.map.refresh() {
             self.machine.handle_clock_step(self.clock.now());
+            return None;
         }
-        self.map.raw_ns(stamp_ns).map(|raw_ns| self.clock.at_raw(raw_ns))
+        let (raw_ns, doubt_ns) = self.map.raw_ns(stamp_ns)?;
+        Some((self.clock.at_raw(raw_ns - doubt_ns), self.clock.at_raw(raw_ns + doubt_ns)))
     }
 
     /// Hands events to the node; false when there was none.
@@ -416,11 +419,11 @@ impl RealtimeMap {
         stepped
     }
 
-    /// A kernel stamp on the raw clock; `None` when the reading is too wide to be better than the program's own.
-    fn raw_ns(&self, stamp_ns: i64) -> Option<i64> {
+    /// A kernel stamp on the raw clock, and how far off that may be; `None` when the program's own is as good.
+    fn raw_ns(&self, stamp_ns: i64) -> Option<(i64, i64)> {
         let last = self.last.filter(|last| last.width_ns <= WIDTH_NS_MAX)?;
         let age_ns = last.realtime_ns.checked_sub(stamp_ns)?;
-        (-WIDTH_NS_MAX..STAMP_AGE_NS_MAX).contains(&age_ns).then(|| last.raw_ns - age_ns)
+        (-WIDTH_NS_MAX..STAMP_AGE_NS_MAX).contains(&age_ns).then(|| (last.raw_ns - age_ns, last.width_ns / 2))
     }
 }
 

@@ -173,7 +173,7 @@ impl Machine {
             DecodeError::Version(_) => &mut self.drops.version,
             DecodeError::Kind(_) => &mut self.drops.kind,
             DecodeError::Checksum => &mut self.drops.checksum,
-            DecodeError::Field(_) => &mut self.drops.field,
+            DecodeError::Field(name) if name != "length" => &mut self.drops.field,
             _ => &mut self.drops.length,
         };
         *counter += 1;

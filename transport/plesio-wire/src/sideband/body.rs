@@ -99,7 +99,7 @@ layout! {
 }
 
 layout! {
-    /// Answers a PROBE: t2 and t3.
+    /// Answers a PROBE: t2 and t3, in the replier's mesh time; who has none does not answer.
     ProbeReply {
         /// Echoed.
         pair: u32,
@@ -109,7 +109,7 @@ layout! {
         pad: Pad<3>,
         /// Echoed `t1`.
         t1_echo: i64,
-        /// When the probe arrived, replier's clock.
+        /// When the probe arrived, replier's mesh clock.
         t2: i64,
         /// User-space stamp of this reply.
         t3: i64,
