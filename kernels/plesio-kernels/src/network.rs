@@ -4,7 +4,7 @@
 //! 64-lane order.
 
 use crate::arithmetic::Arithmetic;
-use crate::vector::{dot, exp, sum};
+use crate::vector::{dot, exp, max, sum};
 
 /// Symbols of the byte-level vocabulary.
 pub const VOCABULARY: usize = 256;
@@ -91,25 +91,33 @@ pub fn rotate<F: Arithmetic>(x: &mut [f32], width: usize, heads: usize, rope: Ro
     }
 }
 
+/// Elements handled as one vector where a row's length varies; what lies beyond the row is zeroed after.
+const STRIDE: usize = 16;
+
 /// Turns raw scores into attention weights in place: row t of each `len x len` block sees columns 0..=t.
 #[inline(always)]
 pub fn softmax_causal<F: Arithmetic>(scores: &mut [f32], len: usize, scale: f32) {
     assert!(scores.len().is_multiple_of(len * len), "softmax shapes");
     for (row_index, row) in scores.chunks_exact_mut(len).enumerate() {
-        let (seen, hidden) = row.split_at_mut(row_index % len + 1);
-        let mut max = f32::NEG_INFINITY;
-        for &score in &*seen {
-            max = if score > max { score } else { max };
+        let seen = row_index % len + 1;
+        // Whole vectors: a scalar remainder would cost more than the rest. What is hidden adds exact zeros.
+        let padded = seen.next_multiple_of(STRIDE).min(len);
+        row[seen..].fill(f32::NEG_INFINITY);
+        let shift = -max(row) * scale;
+        let (blocks, tail) = row[..padded].as_chunks_mut::<STRIDE>();
+        for block in blocks {
+            for score in block {
+                *score = exp::<F>(F::fused(*score, scale, shift));
+            }
         }
-        let shift = -max * scale;
-        for score in &mut *seen {
+        for score in tail {
             *score = exp::<F>(F::fused(*score, scale, shift));
         }
-        let inverse = 1.0 / sum(seen);
-        for score in &mut *seen {
+        row[seen..].fill(0.0);
+        let inverse = 1.0 / sum(row);
+        for score in row {
             *score *= inverse;
         }
-        hidden.fill(0.0);
     }
 }
 
@@ -120,13 +128,13 @@ pub fn softmax_causal_backward<F: Arithmetic>(weights: &[f32], gradient: &mut [f
     for (row_index, (weights, gradient)) in
         weights.chunks_exact(len).zip(gradient.chunks_exact_mut(len)).enumerate()
     {
-        let (seen, hidden) = gradient.split_at_mut(row_index % len + 1);
-        let weights = &weights[..seen.len()];
-        let mean = dot::<F>(weights, seen);
-        for (gradient, &weight) in seen.iter_mut().zip(weights) {
+        let seen = row_index % len + 1;
+        gradient[seen..].fill(0.0);
+        let mean = dot::<F>(weights, gradient);
+        for (gradient, &weight) in gradient.iter_mut().zip(weights) {
+            // A weight of zero keeps what is hidden at zero.
             *gradient = (*gradient - mean) * (weight * scale);
         }
-        hidden.fill(0.0);
     }
 }
 
@@ -171,10 +179,7 @@ pub fn cross_entropy<F: Arithmetic>(logits: &mut [f32], targets: &[u8], scale: f
     let mut loss = 0.0f64;
     let (rows, _) = logits.as_chunks_mut::<VOCABULARY>();
     for (row, &target) in rows.iter_mut().zip(targets) {
-        let mut max = f32::NEG_INFINITY;
-        for &logit in &*row {
-            max = if logit > max { logit } else { max };
-        }
+        let max = max(row);
         let aim = row[usize::from(target)];
         for logit in &mut *row {
             *logit = exp::<F>(*logit - max);

@@ -52,6 +52,31 @@ pub fn sum(x: &[f32]) -> f32 {
     reduce(x, x, |x, _, sum| sum + x)
 }
 
+/// The largest element, NaN passed over; negative infinity for none.
+#[inline(always)]
+pub fn max(x: &[f32]) -> f32 {
+    // By lanes, like the sums: a chain of single comparisons cannot be vectorised.
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let (blocks, tail) = x.as_chunks::<LANES>();
+    for block in blocks {
+        for lane in 0..LANES {
+            lanes[lane] = larger(lanes[lane], block[lane]);
+        }
+    }
+    for (lane, &value) in tail.iter().enumerate() {
+        lanes[lane] = larger(lanes[lane], value);
+    }
+    let mut half = LANES / 2;
+    while half > 0 {
+        for lane in 0..half {
+            lanes[lane] = larger(lanes[lane], lanes[lane + half]);
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
 /// `y += alpha * x`.
 #[inline(always)]
 pub fn axpy<F: Arithmetic>(alpha: f32, x: &[f32], y: &mut [f32]) {

@@ -1,2 +1,28 @@
-//! To be written.
-fn main() {}
+//! Shell. The `plesio` command: reads the command line, runs one command, and ends with its exit code.
+#![forbid(unsafe_code)]
+
+mod args;
+mod demo;
+mod doctor;
+mod failure;
+mod host;
+mod paint;
+
+use args::{Cli, Command};
+use clap::Parser;
+use failure::Exit;
+use std::io::Write;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Demo(args) => demo::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::DemoNode => demo::run_node(),
+    };
+    let exit = outcome.unwrap_or_else(|failure| {
+        let _gone = writeln!(std::io::stderr(), "plesio: {failure}");
+        failure.exit
+    });
+    ExitCode::from(exit as u8)
+}

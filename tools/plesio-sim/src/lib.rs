@@ -1,1 +1,113 @@
-//! To be written.
+//! Shell. Whole meshes on virtual time: the machines that the nodes run, a seeded network that loses, delays,
+//! reorders, copies and damages, hosts that die, stop and drift, and an observer that checks after every event.
+//!
+//! No clock, no socket, no file: one seed is one story, on one thread, the same on every machine. What the shells
+//! of a node do is done by `process`; no protocol decision is made here.
+//!
+//! ```text
+//!   plan (what breaks when) --+
+//!                             v
+//!   queue --due--> world --> process: Engine + Machine + Store + ring + worker --datagrams--> net --> queue
+//!                               |  learnt, applied, settled
+//!                               v
+//!                            checker: I2 to I6, P1 to P3, liveness
+//! ```
+#![forbid(unsafe_code)]
+
+mod books;
+mod checker;
+mod clock;
+mod config;
+mod host;
+mod net;
+mod plan;
+mod process;
+mod queue;
+mod random;
+mod report;
+mod trace;
+mod words;
+mod worker;
+mod world;
+
+pub use config::{ConfigError, Fault, FaultSet, SimConfig};
+pub use report::{SeedReport, SimReport, Violation};
+
+use plesio_wire::Digest;
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use world::World;
+
+/// Runs every seed and says what came of them.
+///
+/// # Errors
+/// A configuration outside its ranges.
+pub fn run(config: &SimConfig) -> Result<SimReport, ConfigError> {
+    run_with(config, |_| ())
+}
+
+/// As [`run`]; `on_seed` hears of every seed as it ends, in any order and from any thread.
+///
+/// # Errors
+/// A configuration outside its ranges.
+pub fn run_with(config: &SimConfig, on_seed: impl Fn(&SeedReport) + Sync) -> Result<SimReport, ConfigError> {
+    config.check()?;
+    let next = AtomicU64::new(config.seeds.start);
+    let reports = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..config.threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= config.seeds.end {
+                        break;
+                    }
+                    let report = run_seed(config, seed);
+                    on_seed(&report);
+                    reports.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(report);
+                }
+            });
+        }
+    });
+    let mut reports = reports.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    reports.sort_by_key(|report: &SeedReport| report.seed);
+    Ok(SimReport::of(config.simulated_s, &reports))
+}
+
+/// One seed on a thread of its own, so that a machine that panics breaks a promise and not the simulator.
+fn run_seed(config: &SimConfig, seed: u64) -> SeedReport {
+    let clock = AtomicU64::new(0);
+    let outcome = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name(format!("seed {seed}"))
+            .stack_size(STACK_BYTES)
+            .spawn_scoped(scope, || World::new(config, seed).run(config, &clock));
+        thread.expect("a process may have another thread").join()
+    });
+    outcome.unwrap_or_else(|panic| SeedReport {
+        seed,
+        events: 0,
+        frames: 0,
+        views: 0,
+        datagrams: 0,
+        faults: BTreeMap::new(),
+        trace_hash: Digest::default(),
+        violation: Some(Violation {
+            seed,
+            nodes: config.nodes,
+            faults: config.faults,
+            at_ns: clock.load(Ordering::Relaxed),
+            what: format!("panic: {}", message(&*panic)),
+        }),
+        story: Vec::new(),
+    })
+}
+
+fn message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a word")
+}
+
+const STACK_BYTES: usize = 8 << 20;

@@ -13,21 +13,21 @@ use std::time::Instant;
 const USAGE: &str = "usage: cargo xtask base-model --out DIR --text FILE... [--seed N] [--steps N]";
 
 /// Sequences per step, half of them for each worker.
-const BATCH: usize = 32;
+const BATCH: usize = 16;
 const WORKERS: usize = 2;
 /// Sequences a worker takes through the model together.
 const SEQUENCES_TOGETHER: usize = 4;
-const STEPS_DEFAULT: u64 = 6000;
+const STEPS_DEFAULT: u64 = 2500;
 const SEED_DEFAULT: u64 = 1;
-/// Every twentieth block of each text is held out.
+/// One in 64 blocks of each text is held out.
 const HELD_OUT_BLOCK_BYTES: usize = 4096;
-const HELD_OUT_EVERY: usize = 20;
+const HELD_OUT_EVERY: usize = 64;
 /// The held-out loss is taken this many times, evenly; a multiple of ten, so that nine tenths is one of them.
-const EVALUATIONS: u64 = 40;
+const EVALUATIONS: u64 = 20;
 /// The run has settled when its last tenth gains less than this.
 const SETTLED_GAIN_NATS: f64 = 0.01;
 const GRADIENT_NORM_MAX: f32 = 1.0;
-const LEARNING_RATE_MAX: f32 = 4e-3;
+const LEARNING_RATE_MAX: f32 = 3e-3;
 const LEARNING_RATE_FLOOR_RATIO: f32 = 0.01;
 const WARM_UP_RATIO: f32 = 0.03;
 
@@ -64,7 +64,8 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
         return Err("the texts are too short to hold anything out; give longer ones".into());
     }
     // Unwritable folders must fail before the training, not after it.
-    std::fs::create_dir_all(&plan.out).map_err(|error| format!("cannot make {}: {error}", plan.out.display()))?;
+    std::fs::create_dir_all(&plan.out)
+        .map_err(|error| format!("cannot make {}: {error}", plan.out.display()))?;
     let outcome = train_base(&plan, &config, &train, &held_out)?;
     write_files(&plan, &outcome, train.len(), held_out.len(), provenance)?;
     println!(
@@ -142,7 +143,8 @@ fn train_base(plan: &Plan, config: &Config, text: &[u8], held_out: &[u8]) -> Res
     for step in 0..plan.steps {
         sampler.fill(text, config.context, &mut batch).map_err(say)?;
         let started = Instant::now();
-        let sums = in_halves(&mut workers, &batch, |worker, half| worker.accumulate(trainer.base(), half, scale))?;
+        let sums =
+            in_halves(&mut workers, &batch, |worker, half| worker.accumulate(trainer.base(), half, scale))?;
         let settings =
             AdamW { learning_rate: learning_rate(step, plan.steps), weight_decay: 0.02, ..AdamW::default() };
         trainer.apply(&mut workers, settings, GRADIENT_NORM_MAX).map_err(say)?;
@@ -169,7 +171,8 @@ fn train_base(plan: &Plan, config: &Config, text: &[u8], held_out: &[u8]) -> Res
     }
     let mut base = trainer.into_base();
     base.round_to_file();
-    let loss_final = in_halves(&mut workers, held_out, |worker, half| worker.loss(&base, half))? / count as f64;
+    let loss_final =
+        in_halves(&mut workers, held_out, |worker, half| worker.loss(&base, half))? / count as f64;
     let tokens = plan.steps as usize * BATCH * config.context;
     Ok(Outcome {
         base,

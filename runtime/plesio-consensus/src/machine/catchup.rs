@@ -194,7 +194,9 @@ impl Consensus {
 
     /// Whom to fetch from: one known to hold it, others from the third try on.
     fn source(&self, version: Version, tried: u64) -> Option<NodeKey> {
-        let heard = self.heard();
+        // Nobody beats towards a node that is no member, so its suspicions mean nothing.
+        let all = MemberSet::first(self.log.members());
+        let heard = if self.is_member() { self.heard() } else { all };
         let mut holders = MemberSet::EMPTY;
         for member in heard.iter() {
             let sealed = self.lag.sources.0 == version && self.lag.sources.1.contains(member);

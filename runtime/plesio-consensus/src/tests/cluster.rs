@@ -70,6 +70,7 @@ pub(super) struct Process {
     accused: BTreeMap<NodeKey, Vec<NodeKey>>,
     pub(super) blamed: BTreeSet<NodeKey>,
     fetched_at: u64,
+    wake_at: u64,
     step_ms: u64,
     lead_ms: u64,
 }
@@ -131,6 +132,7 @@ impl Cluster {
             accused: BTreeMap::new(),
             blamed: BTreeSet::new(),
             fetched_at: 0,
+            wake_at: 0,
             step_ms: 20 + self.rng.below(200),
             lead_ms: 30 + self.rng.below(60),
         };
@@ -320,8 +322,12 @@ impl Cluster {
         let out = core::mem::take(&mut process.engine.out);
         let view = *process.engine.machine.view();
         let observers: Vec<NodeKey> = process.engine.machine.observers().collect();
-        if let Some(at) = process.engine.machine.poll_timeout() {
-            self.push(at.0.max(self.now), key, What::Wake);
+        let wake = process.engine.machine.poll_timeout().map(|at| at.0.max(self.now));
+        if let Some(at) = wake
+            && (process.wake_at <= self.now || at < process.wake_at)
+        {
+            process.wake_at = at;
+            self.push(at, key, What::Wake);
         }
         for out in out {
             match out {

@@ -39,6 +39,12 @@ impl Joining {
 }
 
 impl Engine {
+    /// Which life of the node this is: another one begins when a view excludes it.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.config.incarnation
+    }
+
     /// A view without this node is in force though it did not leave. It comes back as a new life: what the old one
     /// promised, sent and received then cannot be taken for the new one's. Its slots were settled on proof.
     pub(super) fn begin_next_life(&mut self, now: Instant) {
