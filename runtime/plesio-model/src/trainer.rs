@@ -177,6 +177,20 @@ impl<D: Device> Trainer<D> {
         Ok((loss, &self.gradient))
     }
 
+    /// The mean loss of a batch at the present parameters, without a gradient.
+    pub fn loss(&mut self, tokens: &[u8]) -> Result<f64, ModelError> {
+        self.check_batch(tokens)?;
+        self.fold()?;
+        let rows = self.workspace.sequences * (self.config.context + 1);
+        let mut loss = 0.0;
+        for tokens in tokens.chunks(rows) {
+            let model =
+                Model { config: self.base.config(), layout: self.base.layout(), weights: &self.weights };
+            loss += forward(self.device, model, tokens, 0.0, &mut self.workspace);
+        }
+        Ok(loss / (self.config.batch * self.config.context) as f64)
+    }
+
     /// Mean nats per byte over consecutive windows of `context` bytes; a tail short of a window is left out.
     pub fn evaluate(&mut self, text: &[u8]) -> Result<f64, ModelError> {
         let context = self.config.context;
@@ -209,12 +223,18 @@ impl<D: Device> Trainer<D> {
         self.config.alpha / self.config.rank as f32
     }
 
+    fn check_batch(&self, tokens: &[u8]) -> Result<(), ModelError> {
+        let expected = self.batch_bytes();
+        if tokens.len() == expected {
+            Ok(())
+        } else {
+            Err(ModelError::Length { what: "batch", expected, found: tokens.len() })
+        }
+    }
+
     /// Forward and backward; leaves the gradient divided by the scale. Returns loss and true norm.
     fn accumulate(&mut self, tokens: &[u8]) -> Result<(f32, f32), ModelError> {
-        let expected = self.batch_bytes();
-        if tokens.len() != expected {
-            return Err(ModelError::Length { what: "batch", expected, found: tokens.len() });
-        }
+        self.check_batch(tokens)?;
         self.fold()?;
         self.gradient.fill(0.0);
         let count = self.config.batch * self.config.context;

@@ -19,7 +19,10 @@ fn check(name: &str, gradient: &[f32], mut loss_at: impl FnMut(&[f32]) -> f64) {
         let slope = kept.iter().map(|g| g * g).sum::<f64>().sqrt();
         assert!(slope > norm * 1e-2, "{name}: half {half} has no gradient");
         let mut best = f64::INFINITY;
-        for step in [0.005, 0.01, 0.02, 0.05, 0.1] {
+        for step in [0.02, 0.05, 0.01, 0.1, 0.005] {
+            if best < 1e-3 {
+                break;
+            }
             let mut at = |t: f64| {
                 let shift: Vec<f32> = kept.iter().map(|g| (g / slope * t * step) as f32).collect();
                 loss_at(&shift)
@@ -79,7 +82,7 @@ fn every_adapter_factor_agrees_with_central_differences() {
             for (param, shift) in trainer.params_mut()[tensor.range()].iter_mut().zip(shift) {
                 *param += shift;
             }
-            f64::from(trainer.gradient(&batch).unwrap().0)
+            trainer.loss(&batch).unwrap()
         });
     }
 }
