@@ -1,0 +1,444 @@
+//! The observer that sees all nodes: what they learn goes into one log, and from that log alone follows what every
+//! node's master state must be.
+//!
+//! Judged as it happens: one value per index (I5, A1), weights (I3), a slot at most once and never staler than tau
+//! (I6, P2, A2), nothing folded or released without proof (R22, R23), every applied state equal to the exact sum
+//! (I4, P1, P3, A3). The first broken promise is kept.
+
+use plesio::engine::SlotFate;
+use plesio_consensus::Event;
+use plesio_wire::value::{Manifest, Value, View, WEIGHT_ONE};
+use plesio_wire::{Digest, Incarnation, LogIndex, NodeKey, SlotSeq, Version};
+use std::collections::BTreeMap;
+
+/// A contribution, for ever.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) struct SlotId {
+    pub(crate) key: NodeKey,
+    pub(crate) life: Incarnation,
+    pub(crate) seq: SlotSeq,
+}
+
+/// Where a contribution stands in the log.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Standing {
+    Announced,
+    Listed(Version),
+    Dropped,
+    Final(Version),
+}
+
+#[derive(Debug)]
+struct Slot {
+    host: u8,
+    process: u32,
+    base: Version,
+    n_steps: u32,
+    content: Vec<i64>,
+    units: Vec<u32>,
+    standing: Standing,
+    fate: Option<SlotFate>,
+    announced_ns: u64,
+}
+
+/// A slot as its process announced it.
+#[derive(Debug)]
+pub(crate) struct Announcement<'a> {
+    pub(crate) host: u8,
+    pub(crate) process: u32,
+    pub(crate) base: Version,
+    pub(crate) n_steps: u32,
+    pub(crate) content: &'a [i64],
+    pub(crate) units: &'a [u32],
+}
+
+#[derive(Debug)]
+struct Opened {
+    version: Version,
+    entries: Vec<(SlotId, u32)>,
+}
+
+/// A final version.
+#[derive(Debug)]
+struct Final {
+    state: Vec<i64>,
+    at_ns: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Checker {
+    elements: usize,
+    tau: u64,
+    now_ns: u64,
+    /// Digest of every entry, and the host that learnt it first.
+    log: Vec<(Digest, u8)>,
+    views: Vec<View>,
+    open: Option<Opened>,
+    finals: Vec<Final>,
+    slots: BTreeMap<SlotId, Slot>,
+    /// Version that has the unit, by process and unit.
+    units: BTreeMap<(u32, u32), Version>,
+    applied: BTreeMap<u32, Version>,
+    /// Own slots that a process just learnt to be final, and must have released before it is quiet.
+    due: Vec<(u32, SlotId)>,
+    violation: Option<(u64, String)>,
+}
+
+impl Checker {
+    /// The log begins with the first view, the versions with a state of zeros.
+    pub(crate) fn new(genesis: View, elements: usize, tau: u64) -> Self {
+        Self {
+            elements,
+            tau,
+            now_ns: 0,
+            log: vec![(Value::View(genesis).digest(), 0)],
+            views: vec![genesis],
+            open: None,
+            finals: vec![Final { state: vec![0; elements], at_ns: 0 }],
+            slots: BTreeMap::new(),
+            units: BTreeMap::new(),
+            applied: BTreeMap::new(),
+            due: Vec::new(),
+            violation: None,
+        }
+    }
+
+    pub(crate) fn handle_time(&mut self, now_ns: u64) {
+        self.now_ns = now_ns;
+    }
+
+    /// Keeps the first one.
+    pub(crate) fn fail(&mut self, what: String) {
+        self.violation.get_or_insert((self.now_ns, what));
+    }
+
+    pub(crate) fn violation(&self) -> Option<&(u64, String)> {
+        self.violation.as_ref()
+    }
+
+    pub(crate) fn newest_view(&self) -> &View {
+        self.views.last().expect("the first view is always there")
+    }
+
+    /// The view before the newest one.
+    pub(crate) fn previous_view(&self) -> &View {
+        &self.views[self.views.len().saturating_sub(2)]
+    }
+
+    pub(crate) fn views(&self) -> u64 {
+        self.views.len() as u64 - 1
+    }
+
+    pub(crate) fn newest_final(&self) -> Version {
+        Version(self.finals.len() as u64 - 1)
+    }
+
+    pub(crate) fn log_len(&self) -> u64 {
+        self.log.len() as u64
+    }
+
+    /// When `version` became final, as far as it is.
+    pub(crate) fn final_at(&self, version: Version) -> Option<u64> {
+        self.finals.get(version.0 as usize).map(|version| version.at_ns)
+    }
+
+    /// Newest version that was final at `at_ns`.
+    pub(crate) fn final_before(&self, at_ns: u64) -> Version {
+        Version(self.finals.partition_point(|version| version.at_ns <= at_ns) as u64 - 1)
+    }
+
+    /// The oldest slot of a process that was announced before `at_ns` and still is in nobody's past.
+    pub(crate) fn stuck(&self, process: u32, at_ns: u64) -> Option<(SlotSeq, u64)> {
+        self.slots
+            .iter()
+            .filter(|(_, slot)| slot.process == process && slot.fate.is_none() && slot.announced_ns < at_ns)
+            .map(|(id, slot)| (id.seq, slot.announced_ns))
+            .min_by_key(|(_, announced_ns)| *announced_ns)
+    }
+
+    /// A process froze a slot.
+    pub(crate) fn handle_announced(&mut self, id: SlotId, slot: &Announcement<'_>) {
+        let known = self.slots.insert(
+            id,
+            Slot {
+                host: slot.host,
+                process: slot.process,
+                base: slot.base,
+                n_steps: slot.n_steps,
+                content: slot.content.to_vec(),
+                units: slot.units.to_vec(),
+                standing: Standing::Announced,
+                fate: None,
+                announced_ns: self.now_ns,
+            },
+        );
+        if known.is_some() {
+            self.fail(format!("R21: n{} uses slot number {} of one life twice", slot.host, id.seq.0));
+        }
+    }
+
+    /// A machine of `host` says something.
+    pub(crate) fn handle_event(&mut self, host: u8, process: u32, event: &Event) {
+        match event {
+            Event::Open { context, version, manifest } => {
+                if self.learn(host, *context, Value::Manifest(*manifest).digest()) {
+                    self.open(*context, *version, manifest);
+                }
+            }
+            Event::View { index, view, .. } => {
+                if self.learn(host, *index, Value::View(*view).digest()) {
+                    self.enter(*index, *view);
+                }
+            }
+            Event::Sealed { index, version, .. } => {
+                if self.learn(host, *index, Digest::of(&version.0.to_le_bytes())) {
+                    self.seal(*version);
+                }
+                let own = self.slots.iter().filter(|(_, slot)| {
+                    slot.process == process && slot.standing == Standing::Final(*version) && slot.fate.is_none()
+                });
+                self.due.extend(own.map(|(id, _)| (process, *id)));
+            }
+            Event::Reopen { context, version, manifest, .. } => self.reopened(host, *context, *version, manifest),
+            Event::Diverged { version, peer, ours, theirs } => self.fail(format!(
+                "I4: n{host} holds {ours} for version {}, {:016x} says {theirs}",
+                version.0, peer.0
+            )),
+            _ => {}
+        }
+    }
+
+    /// A process settles an own slot.
+    pub(crate) fn handle_settled(&mut self, id: SlotId, fate: SlotFate) {
+        let Some(slot) = self.slots.get_mut(&id) else {
+            return self.fail(format!("R22: slot {} is settled and was never announced", id.seq.0));
+        };
+        let (host, standing, before) = (slot.host, slot.standing, slot.fate);
+        slot.fate = Some(fate);
+        let what = match (fate, standing) {
+            _ if before.is_some() => "settled twice",
+            (SlotFate::Commit, Standing::Final(_)) | (SlotFate::Fold, Standing::Announced | Standing::Dropped) => return,
+            (SlotFate::Commit, _) => "released before its version is final (R22)",
+            (SlotFate::Fold, _) => "folded though it is listed (R23)",
+            (SlotFate::Lose, _) => "lost by a process that kept its memory (I2, A4)",
+        };
+        self.fail(format!("n{host}: slot {} is {what}; it stands {standing:?}, fate before {before:?}", id.seq.0));
+    }
+
+    /// A process has nothing more to say for now: what it learnt to be final must be released.
+    pub(crate) fn handle_turned(&mut self, process: u32) {
+        if self.due.is_empty() {
+            return;
+        }
+        let due = std::mem::take(&mut self.due);
+        for (_, id) in due.iter().filter(|(of, _)| *of == process) {
+            let slot = &self.slots[id];
+            if slot.fate != Some(SlotFate::Commit) {
+                let what = format!("I2: n{} learnt that slot {} is final and keeps it", slot.host, id.seq.0);
+                self.fail(what);
+            }
+        }
+    }
+
+    /// The master state of a process after it applied or installed `version`.
+    pub(crate) fn handle_applied(&mut self, host: u8, process: u32, version: Version, state: &[i64]) {
+        let Some(exact) = self.finals.get(version.0 as usize) else {
+            return self.fail(format!("R13: n{host} applies version {} and nobody learnt its SEAL", version.0));
+        };
+        let pairs = exact.state.iter().zip(state).enumerate();
+        let differs = pairs.filter(|(_, (exact, real))| exact != real).map(|(at, (exact, real))| (at, *exact, *real));
+        if let Some((element, exact, real)) = differs.clone().next() {
+            let count = differs.count();
+            return self.fail(format!(
+                "I4: n{host} holds {real} in element {element} of version {}, the log says {exact}; {count} of {} \
+                 elements differ",
+                version.0, self.elements
+            ));
+        }
+        let last = self.applied.insert(process, version);
+        if last.is_some_and(|last| last > version) {
+            self.fail(format!("R13: n{host} goes back from version {} to {}", last.map_or(0, |last| last.0), version.0));
+        }
+    }
+
+    /// Whether the entry is new to everybody.
+    fn learn(&mut self, host: u8, index: LogIndex, digest: Digest) -> bool {
+        match self.log.get(index.0 as usize) {
+            Some((known, _)) if *known == digest => false,
+            Some((_, first)) => {
+                let what =
+                    format!("I5: n{host} learns another value at index {} than n{first} did", index.0);
+                self.fail(what);
+                false
+            }
+            None if index.0 as usize == self.log.len() => {
+                self.log.push((digest, host));
+                true
+            }
+            None => {
+                self.fail(format!(
+                    "I5: n{host} learns index {} and nobody has learnt index {}",
+                    index.0,
+                    self.log.len()
+                ));
+                false
+            }
+        }
+    }
+
+    fn open(&mut self, index: LogIndex, version: Version, manifest: &Manifest) {
+        let view = *self.newest_view();
+        let at = format!("MANIFEST of version {} at index {}", version.0, index.0);
+        if let Some(open) = &self.open {
+            let what = format!("R14: {at} while version {} is open", open.version.0);
+            return self.fail(what);
+        }
+        if version.0 != self.finals.len() as u64 {
+            return self.fail(format!("I5: {at}, but {} versions are final", self.finals.len() - 1));
+        }
+        if manifest.view != view.digest() {
+            self.fail(format!("R8: {at} names another view than the one in force"));
+        }
+        if !manifest.entries.windows(2).all(|pair| pair[0].member < pair[1].member) {
+            self.fail(format!("R9: {at}: entries are not sorted or not unique"));
+        }
+        self.weigh(&at, manifest, view.members.len(), view.weight_mode);
+        let mut entries = Vec::with_capacity(manifest.entries.len());
+        for entry in manifest.entries.iter() {
+            let Some(seat) = view.members.get(usize::from(entry.member)) else {
+                return self.fail(format!("R9: {at}: nobody is member {}", entry.member));
+            };
+            let id = SlotId { key: seat.key, life: seat.incarnation, seq: SlotSeq(entry.slot_seq) };
+            self.list(&at, id, version, (entry.staleness, entry.n_steps));
+            entries.push((id, entry.weight));
+        }
+        self.open = Some(Opened { version, entries });
+    }
+
+    /// I3.
+    fn weigh(&mut self, at: &str, manifest: &Manifest, members: usize, mode: u8) {
+        let one = u64::from(WEIGHT_ONE);
+        if mode == 0 {
+            let (share, left) = (one / members as u64, one % members as u64);
+            let wrong = manifest.entries.iter().find(|entry| {
+                u64::from(entry.weight) != share + u64::from(u64::from(entry.member) < left)
+            });
+            if let Some(entry) = wrong {
+                self.fail(format!(
+                    "I3: {at}: member {} of {members} weighs {}, its share is {share}",
+                    entry.member, entry.weight
+                ));
+            }
+        } else {
+            let sum: u64 = manifest.entries.iter().map(|entry| u64::from(entry.weight)).sum();
+            if sum != one {
+                self.fail(format!("I3: {at}: weights sum to {sum}"));
+            }
+        }
+    }
+
+    /// I6 and A2 for one entry.
+    fn list(&mut self, at: &str, id: SlotId, version: Version, told: (u16, u32)) {
+        let Some(slot) = self.slots.get_mut(&id) else {
+            return self.fail(format!("P2: {at} lists slot {} of {:016x}, never announced", id.seq.0, id.key.0));
+        };
+        let host = slot.host;
+        let name = format!("{at} lists slot {} of n{host}", id.seq.0);
+        let (staleness, n_steps) = ((version.0 - 1).saturating_sub(slot.base.0), slot.n_steps);
+        let (standing, fate) = (slot.standing, slot.fate);
+        slot.standing = Standing::Listed(version);
+        let process = slot.process;
+        let twice = slot.units.iter().find_map(|unit| Some((*unit, *self.units.get(&(process, *unit))?)));
+        self.units.extend(slot.units.iter().map(|unit| ((process, *unit), version)));
+        if standing != Standing::Announced {
+            self.fail(format!("I6: {name}, which stands {standing:?}"));
+        } else if let Some(fate) = fate {
+            self.fail(format!("A2: {name}, which its node has settled: {fate:?}"));
+        } else if let Some((unit, before)) = twice {
+            self.fail(format!("A2: {name}: its unit {unit} is in version {} too", before.0));
+        } else if staleness > self.tau {
+            self.fail(format!("I6: {name}, {staleness} versions stale"));
+        } else if told != (staleness as u16, n_steps) {
+            self.fail(format!(
+                "R9: {name} with staleness {} and {} steps; it has {staleness} and {n_steps}",
+                told.0, told.1
+            ));
+        }
+    }
+
+    fn seal(&mut self, version: Version) {
+        let Some(open) = self.open.take() else {
+            return self.fail(format!("R14: SEAL of version {} and none is open", version.0));
+        };
+        if open.version != version {
+            self.fail(format!("R14: SEAL of version {}, open is {}", version.0, open.version.0));
+        }
+        let mut state = self.finals.last().expect("version 0 is always there").state.clone();
+        for (id, weight) in &open.entries {
+            let Some(slot) = self.slots.get_mut(id) else { continue };
+            slot.standing = Standing::Final(version);
+            for (sum, q) in state.iter_mut().zip(&slot.content) {
+                *sum += i64::from(*weight) * q;
+            }
+        }
+        self.finals.push(Final { state, at_ns: self.now_ns });
+    }
+
+    fn enter(&mut self, index: LogIndex, view: View) {
+        let old = *self.newest_view();
+        let at = format!("VIEW {} at index {}", view.number, index.0);
+        if view.number != old.number + 1 || view.previous != old.digest() {
+            self.fail(format!("R15: {at} does not follow view {}", old.number));
+        }
+        if !view.members.windows(2).all(|pair| pair[0].key < pair[1].key) {
+            self.fail(format!("R15: {at}: members are not sorted or not unique"));
+        }
+        for seat in view.members.iter() {
+            let before = old.index_of(seat.key).map(|index| old.members[usize::from(index)]);
+            match before {
+                Some(before) if before == *seat => {}
+                Some(_) => self.fail(format!("R19: {at} changes the life of {:016x} in one step", seat.key.0)),
+                None if seat.admitted != index => {
+                    self.fail(format!("R19: {at} admits {:016x} at index {}", seat.key.0, seat.admitted.0));
+                }
+                None if self.open.is_some() => {
+                    self.fail(format!("R16: {at} admits {:016x} while a version is open", seat.key.0));
+                }
+                None => {}
+            }
+        }
+        if let Some(open) = &mut self.open {
+            let stays = |id: &SlotId| view.index_of(id.key).is_some();
+            for (id, _) in open.entries.iter().filter(|(id, _)| !stays(id)) {
+                if let Some(slot) = self.slots.get_mut(id) {
+                    slot.standing = Standing::Dropped;
+                    for unit in &slot.units {
+                        self.units.remove(&(slot.process, *unit));
+                    }
+                }
+            }
+            open.entries.retain(|(id, _)| stays(id));
+        }
+        self.views.push(view);
+    }
+
+    /// R16: what a node goes on with must be what the log leaves of the manifest.
+    fn reopened(&mut self, host: u8, context: LogIndex, version: Version, manifest: &Manifest) {
+        let Some(open) = &self.open else { return };
+        if context.0 + 1 != self.log.len() as u64 || open.version != version {
+            return; // the others are further already
+        }
+        let view = self.newest_view();
+        let told = manifest.entries.iter().map(|entry| {
+            let seat = view.members.get(usize::from(entry.member)).copied().unwrap_or_default();
+            (SlotId { key: seat.key, life: seat.incarnation, seq: SlotSeq(entry.slot_seq) }, entry.weight)
+        });
+        if !told.eq(open.entries.iter().copied()) {
+            self.fail(format!("R16: n{host} goes on with other entries of version {} than the log leaves", version.0));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

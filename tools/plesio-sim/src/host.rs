@@ -1,0 +1,90 @@
+//! A simulated machine: its addresses, its clock, how fast it is, and the process that runs on it, if one does.
+
+use crate::clock::LocalClock;
+use crate::net::Packet;
+use crate::process::{Process, data_address, sideband_address};
+use crate::random::Random;
+use plesio_wire::sideband::{Address, RosterEntry};
+use plesio_wire::{Incarnation, Instant, NodeKey};
+
+/// See the module.
+pub(crate) struct Host {
+    pub(crate) entry: RosterEntry,
+    pub(crate) clock: LocalClock,
+    pub(crate) rate_ppb: i64,
+    pub(crate) step_ns: u64,
+    pub(crate) stamps: bool,
+    pub(crate) process: Option<Process>,
+    /// Counts processes, so that what was arranged for an earlier one is recognised.
+    pub(crate) life: u32,
+    /// Faults that stop the process just now.
+    pub(crate) pauses: Vec<u16>,
+    /// What the kernel keeps for a stopped process, with its stamps.
+    pub(crate) inbox: Vec<(Packet, Instant)>,
+    /// When the next timer is arranged.
+    pub(crate) timer_ns: Option<u64>,
+    pub(crate) step_began: Instant,
+    pub(crate) step_waits: bool,
+    pub(crate) leaving: bool,
+    /// Timers in a row that did not move time.
+    pub(crate) spins: u32,
+}
+
+impl Host {
+    pub(crate) fn new(seed: u64, number: u8, random: &mut Random) -> Self {
+        let mut material = seed.to_le_bytes().to_vec();
+        material.push(number);
+        let entry = RosterEntry {
+            id: plesio::engine::node_id(&material),
+            sideband: Address(sideband_address(number)),
+            data: Address(data_address(number)),
+            weight: 1_000,
+        };
+        let rate_ppb = random.below(100_001) as i64 - 50_000;
+        Self {
+            entry,
+            clock: LocalClock::new(random.below(10_000_000_000), rate_ppb),
+            rate_ppb,
+            // From a board to a server: twelve to one.
+            step_ns: random.between(10_000_000, 120_000_000),
+            stamps: random.chance(850_000),
+            process: None,
+            life: 0,
+            pauses: Vec::new(),
+            inbox: Vec::new(),
+            timer_ns: None,
+            step_began: Instant(0),
+            step_waits: false,
+            leaving: false,
+            spins: 0,
+        }
+    }
+
+    pub(crate) fn key(&self) -> NodeKey {
+        self.entry.id.key()
+    }
+
+    /// The life that its process has just now.
+    pub(crate) fn incarnation(&self) -> Option<Incarnation> {
+        self.process.as_ref().map(|process| process.engine.incarnation())
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        !self.pauses.is_empty()
+    }
+
+    /// The process is gone, and all it knew.
+    pub(crate) fn end_process(&mut self) {
+        self.process = None;
+        self.life += 1;
+        self.pauses.clear();
+        self.inbox.clear();
+        self.timer_ns = None;
+        self.step_waits = false;
+        self.leaving = false;
+        self.spins = 0;
+    }
+}
+
+/// Datagrams that the kernel keeps for one process.
+pub(crate) const INBOX_MAX: usize = 4_096;

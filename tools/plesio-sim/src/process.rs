@@ -1,0 +1,480 @@
+//! One process of a simulated node: the real engine, the real sideband machine, the real store and ring, driven as
+//! the node's threads drive them, on a clock that it is told.
+
+use crate::books::Books;
+use crate::checker::{Announcement, Checker, SlotId};
+use crate::net::{Net, Packet, Plane};
+use crate::queue::Queue;
+use crate::trace::Trace;
+use crate::worker::Worker;
+use plesio::engine::{Engine, EngineConfig, Entrance, Out, SlotFate, Work};
+use plesio::store::{Store, StorePlan};
+use plesio_consensus::{Event, OwnSlot};
+use plesio_kernels::{Reference, Scale};
+use plesio_memory::{Arena, Consumer, RingError, ring};
+use plesio_proto::Transmit;
+use plesio_sideband::{Event as SidebandEvent, Machine, MachineConfig};
+use plesio_wire::data::{HEADER_BYTES, Header, Kind};
+use plesio_wire::{Incarnation, Instant, NodeKey, SlotSeq, Version};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+/// What a process can touch while it runs.
+pub(crate) struct Scene<'a> {
+    pub(crate) now_ns: u64,
+    pub(crate) local: Instant,
+    pub(crate) host: u8,
+    pub(crate) queue: &'a mut Queue,
+    pub(crate) net: &'a mut Net,
+    pub(crate) checker: &'a mut Checker,
+    pub(crate) trace: &'a mut Trace,
+}
+
+/// How a process is made.
+#[derive(Clone, Debug)]
+pub(crate) struct Birth {
+    pub(crate) engine: EngineConfig,
+    pub(crate) entrance: Entrance,
+    /// Number of the process in the whole run.
+    pub(crate) process: u32,
+    pub(crate) scale_exponent: i8,
+    pub(crate) step_ns: u64,
+    /// The kernel stamps datagrams.
+    pub(crate) stamps: bool,
+}
+
+/// See the module.
+pub(crate) struct Process {
+    pub(crate) engine: Engine,
+    machine: Machine,
+    store: Store<Reference>,
+    consumer: Consumer,
+    pub(crate) worker: Worker,
+    number: u32,
+    key: NodeKey,
+    stamps: bool,
+    /// Who is reached at a host's data port.
+    peers: BTreeMap<u8, NodeKey>,
+    announced: BTreeMap<SlotSeq, Incarnation>,
+    /// Own slots that are final but not in the state held here yet.
+    unpublished: Vec<(u8, SlotFate)>,
+    /// A state is there to work from, and which version it is.
+    pub(crate) started: bool,
+    pub(crate) applied: Version,
+    pub(crate) left: bool,
+    status_due: Instant,
+    buffer: Vec<u8>,
+    #[cfg(test)]
+    pub(crate) bends: bool,
+}
+
+impl Process {
+    pub(crate) fn new(birth: Birth, plan: &StorePlan, now: Instant) -> Result<Self, String> {
+        let say = |error: &dyn std::fmt::Display| format!("process cannot start: {error}");
+        let (key, seed) = (birth.engine.entry.id.key(), birth.engine.seed);
+        let regions = birth.engine.regions;
+        let arena = Arena::heap(&plan.arena).map_err(|error| say(&error))?;
+        let (producer, consumer) = ring(&arena, &plan.ring, SlotSeq(1)).map_err(|error| say(&error))?;
+        let scale = Scale::new(birth.scale_exponent).map_err(|error| say(&error))?;
+        let store = Store::new(arena, plan, Reference, scale).map_err(|error| say(&error))?;
+        let books = Books::new(birth.engine.incarnation.0, regions.elements as usize, usize::from(regions.depth));
+        let config = MachineConfig { mesh: birth.engine.mesh, key, seed };
+        let started = matches!(birth.entrance, Entrance::Genesis(..));
+        Ok(Self {
+            engine: Engine::new(birth.engine, birth.entrance, now).map_err(|error| say(&error))?,
+            machine: Machine::new(now, config),
+            store,
+            consumer,
+            worker: Worker::new(producer, books, birth.step_ns),
+            number: birth.process,
+            key,
+            stamps: birth.stamps,
+            peers: BTreeMap::new(),
+            announced: BTreeMap::new(),
+            unpublished: Vec::new(),
+            started,
+            applied: Version(0),
+            left: false,
+            status_due: now,
+            buffer: Vec::new(),
+            #[cfg(test)]
+            bends: false,
+        })
+    }
+
+    pub(crate) fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// When this process wants to be called, on its own clock.
+    pub(crate) fn poll_timeout(&self) -> Instant {
+        let machine = self.machine.poll_timeout().min(self.status_due);
+        self.engine.poll_timeout().map_or(machine, |engine| engine.min(machine))
+    }
+
+    /// Time has passed.
+    pub(crate) fn handle_timeout(&mut self, scene: &mut Scene<'_>) {
+        let now = scene.local;
+        if self.machine.poll_timeout() <= now {
+            self.machine.handle_timeout(now);
+        }
+        if self.engine.poll_timeout().is_some_and(|due| due <= now) {
+            self.engine.handle_timeout(now);
+        }
+        if self.status_due <= now {
+            self.status_due = now.after(STATUS_NS);
+            self.machine.handle_status(now, self.engine.status(now));
+        }
+        self.drain(scene);
+    }
+
+    /// A datagram; `stamp` is when the kernel saw it.
+    pub(crate) fn handle_packet(&mut self, scene: &mut Scene<'_>, packet: &Packet, stamp: Instant) {
+        match packet.plane {
+            Plane::Sideband => {
+                if packet.damaged && plesio_wire::sideband::decode(&packet.bytes).is_ok() {
+                    scene.checker.fail(format!("P4: n{} takes a damaged sideband datagram", scene.host));
+                }
+                let from = sideband_address(packet.from);
+                let stamp = self.stamps.then_some(stamp);
+                self.machine.handle_datagram(scene.local, from, &packet.bytes, stamp);
+            }
+            Plane::Data => self.handle_data(scene, packet),
+        }
+        self.drain(scene);
+    }
+
+    /// The worker's step is over; true when the node should look at the ring.
+    pub(crate) fn handle_step(&mut self, scene: &mut Scene<'_>, took_ns: u64) -> bool {
+        let aim = self.engine.aim();
+        self.worker.handle_step(scene.local, took_ns, &aim, self.applied).unwrap_or_else(|what| {
+            scene.checker.fail(format!("n{}: {what}", scene.host));
+            false
+        })
+    }
+
+    /// Announces what the worker has cut.
+    pub(crate) fn handle_look(&mut self, scene: &mut Scene<'_>) {
+        if let Err(what) = self.announce(scene) {
+            scene.checker.fail(format!("n{}: {what}", scene.host));
+        }
+        self.drain(scene);
+    }
+
+    /// The operator wants this node to go.
+    pub(crate) fn handle_leave(&mut self, scene: &mut Scene<'_>) {
+        if let Err(what) = self.worker.stop() {
+            scene.checker.fail(format!("n{}: {what}", scene.host));
+        }
+        self.handle_look(scene);
+        self.engine.handle_leave(scene.local);
+        self.drain(scene);
+    }
+
+    fn announce(&mut self, scene: &mut Scene<'_>) -> Result<(), String> {
+        while let Some(info) = self.consumer.poll_cut() {
+            let announced = match self.consumer.announce(info.index) {
+                Ok(announced) => announced,
+                Err(RingError::Merging) => break,
+                Err(error) => return Err(format!("ring: a cut slot cannot be announced: {error}")),
+            };
+            let info = announced.info;
+            let parcel = self.worker.books.parcel(info.index).ok_or("ring: a slot was cut that nobody filled")?;
+            let real = self.store.arena().share(announced.span).map_err(|error| error.to_string())?;
+            if !real.as_i32().iter().map(|q| i64::from(*q)).eq(parcel.content.iter().copied()) {
+                return Err(format!("I2: slot {} does not hold what was put into it", info.seq.0));
+            }
+            drop(real);
+            let life = self.engine.incarnation();
+            let id = SlotId { key: self.key, life, seq: info.seq };
+            let announcement = Announcement {
+                host: scene.host,
+                process: self.number,
+                base: info.base_version,
+                n_steps: info.n_steps,
+                content: &parcel.content,
+                units: &parcel.units,
+            };
+            scene.checker.handle_announced(id, &announcement);
+            self.announced.insert(info.seq, life);
+            let digest = self.store.digest_of(announced.span).map_err(|error| error.to_string())?;
+            scene.trace.tell(scene.now_ns, scene.host, || {
+                format!("cuts slot {} of {} steps on version {} for frame {}", info.seq.0, info.n_steps,
+                    info.base_version.0, info.target_frame.0)
+            });
+            let slot = OwnSlot {
+                seq: info.seq,
+                base: info.base_version,
+                target: info.target_frame,
+                n_steps: info.n_steps,
+                digest,
+            };
+            self.engine.handle_cut(scene.local, info.index, slot);
+        }
+        Ok(())
+    }
+
+    fn handle_data(&mut self, scene: &mut Scene<'_>, packet: &Packet) {
+        let Some(peer) = self.peers.get(&packet.from).copied() else { return };
+        let Ok(header) = Header::parse(&packet.bytes) else { return };
+        let payload = &packet.bytes[HEADER_BYTES..];
+        let mut placed = false;
+        if header.kind == Kind::Data
+            && let Some(span) = self.engine.place(peer, &header)
+            && span.len_bytes as usize == payload.len()
+        {
+            // The kernel scatters the payload before anybody can check it.
+            if let Err(error) = self.store.arena().write(span, payload) {
+                return scene.checker.fail(format!("n{}: a place cannot be written: {error}", scene.host));
+            }
+            placed = true;
+        }
+        if header.verify(payload).is_err() {
+            return;
+        }
+        if packet.damaged {
+            return scene.checker.fail(format!("P4: n{} takes a damaged data datagram", scene.host));
+        }
+        if header.kind != Kind::Data {
+            // A refusal is counted by the connection.
+            let _ = self.engine.handle_datagram(scene.local, peer, &header, payload);
+        } else if placed {
+            let _ = self.engine.handle_datagram(scene.local, peer, &header, &[]);
+        } else {
+            self.engine.handle_unplaced(scene.local, peer, &header);
+        }
+        self.engine.handle_received(scene.local);
+    }
+
+    /// Carries everything the machines have to say, until none has more.
+    fn drain(&mut self, scene: &mut Scene<'_>) {
+        for turn in 0.. {
+            let mut quiet = true;
+            while let Some(event) = self.engine.poll_event() {
+                quiet = false;
+                self.note(scene, &event);
+            }
+            while let Some(work) = self.engine.poll_work() {
+                quiet = false;
+                if let Err(what) = self.work(scene, work) {
+                    scene.checker.fail(format!("n{}: {what}", scene.host));
+                }
+            }
+            while let Some(out) = self.engine.poll_out() {
+                quiet = false;
+                self.hand_out(scene, out);
+            }
+            self.transmit_sideband(scene);
+            while let Some(event) = self.machine.poll_event() {
+                quiet = false;
+                self.take_sideband(scene, event);
+            }
+            self.transmit_data(scene);
+            if quiet {
+                break;
+            }
+            if turn > TURNS_MAX {
+                scene.checker.fail(format!("n{}: the machines talk to each other without end", scene.host));
+                break;
+            }
+        }
+        self.publish(scene);
+        scene.checker.handle_turned(self.number);
+    }
+
+    fn note(&mut self, scene: &mut Scene<'_>, event: &Event) {
+        scene.checker.handle_event(scene.host, self.number, event);
+        let (kind, index) = match event {
+            Event::Open { context, .. } => (1, context.0),
+            Event::Reopen { context, .. } => (2, context.0),
+            Event::Sealed { index, .. } => (3, index.0),
+            Event::View { index, .. } => (4, index.0),
+            Event::Release { seq } => (5, u64::from(seq.0)),
+            Event::Fold { seq, .. } => (6, u64::from(seq.0)),
+            Event::Lost { seq } => (7, u64::from(seq.0)),
+            Event::Left => (8, 0),
+            Event::Excluded { index } => (9, index.0),
+            Event::Fetch { version, .. } => (10, version.0),
+            _ => (0, 0),
+        };
+        scene.trace.record(scene.now_ns, scene.host, kind, &index.to_le_bytes());
+        scene.trace.tell(scene.now_ns, scene.host, || crate::words::event(event));
+        if matches!(event, Event::Left) {
+            self.left = true;
+        }
+    }
+
+    fn work(&mut self, scene: &mut Scene<'_>, work: Work) -> Result<(), String> {
+        let now = scene.local;
+        let say = |error: &dyn std::fmt::Display| error.to_string();
+        match work {
+            Work::Connect { peer, address } => {
+                if let Some(host) = host_of(address) {
+                    self.peers.insert(host, peer);
+                }
+            }
+            Work::Disconnect { peer } => self.peers.retain(|_, known| *known != peer),
+            Work::Square { contributor, seq, span } => {
+                let sumsq = self.store.square(span).map_err(|error| say(&error))?;
+                self.engine.handle_squared(now, contributor, seq, sumsq);
+            }
+            Work::Sum(sum) => {
+                self.store.sum(&sum).map_err(|error| say(&error))?;
+                self.engine.handle_summed(now, sum.context);
+            }
+            Work::Apply { version, results } => {
+                #[cfg(test)]
+                if self.bends {
+                    let first = results.iter().find(|span| span.len_bytes > 0).expect("somebody owns something");
+                    let first = first.part(0, 8).expect("an owner has an element");
+                    self.store.arena().write(first, &[1; 8]).map_err(|error| say(&error))?;
+                }
+                let digest = self.store.apply(&results).map_err(|error| say(&error))?;
+                self.applied = version;
+                scene.checker.handle_applied(scene.host, self.number, version, self.store.master());
+                self.engine.handle_applied(now, version, digest);
+            }
+            Work::Settle { index, seq, fate } => {
+                let life = self.announced.remove(&seq).unwrap_or_default();
+                scene.checker.handle_settled(SlotId { key: self.key, life, seq }, fate);
+                match fate {
+                    SlotFate::Fold => self.consumer.fold(index).map_err(|error| say(&error))?,
+                    SlotFate::Commit => self.unpublished.push((index, fate)),
+                    SlotFate::Lose => {
+                        self.worker.books.lose(index);
+                        self.consumer.release(index).map_err(|error| say(&error))?;
+                    }
+                }
+            }
+            Work::Capture { cut } => {
+                if let Ok(len_bytes) = self.store.capture(&cut) {
+                    self.engine.handle_captured(now, len_bytes);
+                }
+            }
+            Work::Inspect { span } => {
+                let cut = self.store.inspect(span).ok();
+                self.engine.handle_inspected(now, cut.as_ref());
+            }
+            Work::Install { version } => {
+                self.store.install().map_err(|error| say(&error))?;
+                (self.applied, self.started) = (version, true);
+                scene.checker.handle_applied(scene.host, self.number, version, self.store.master());
+                scene.trace.tell(scene.now_ns, scene.host, || format!("installs version {}", version.0));
+            }
+            other => return Err(format!("the engine asks for {other:?}, which nobody can do")),
+        }
+        Ok(())
+    }
+
+    fn hand_out(&mut self, scene: &mut Scene<'_>, out: Out) {
+        let now = scene.local;
+        match out {
+            // What cannot be queued is lost, as on the way: the machines repeat what matters.
+            Out::Send(to, message) => {
+                let _ = self.machine.handle_send(now, to, message);
+            }
+            Out::View(view, addresses) => self.machine.handle_view(now, &view, &addresses),
+            Out::Observer(key, life, address) => self.machine.handle_observer(now, key, life, address),
+            Out::Reentry => self.machine.handle_reentry(now),
+            other => scene.checker.fail(format!("n{}: nobody knows what {other:?} is", scene.host)),
+        }
+    }
+
+    fn take_sideband(&mut self, scene: &mut Scene<'_>, event: SidebandEvent) {
+        let now = scene.local;
+        match event {
+            SidebandEvent::Message { from, from_addr, view, message, .. } => {
+                self.engine.handle_message(now, from, from_addr, view, &message);
+            }
+            SidebandEvent::Hold { from, version, index, .. } => {
+                self.engine.handle_hold(now, from, version, index);
+            }
+            SidebandEvent::Liveness { view, suspects, dead, .. } => {
+                self.engine.handle_liveness(now, view, suspects, dead);
+            }
+            SidebandEvent::Clock(clock) => self.engine.handle_clock(now, clock),
+            SidebandEvent::Beat { .. } => {}
+            other => scene.trace.tell(scene.now_ns, scene.host, || format!("{other:?}")),
+        }
+    }
+
+    fn transmit_sideband(&mut self, scene: &mut Scene<'_>) {
+        while let Some(transmit) = self.machine.poll_transmit(scene.local) {
+            if let Some(to) = host_of(transmit.to) {
+                let way = (scene.host, to, Plane::Sideband);
+                scene.net.send(scene.queue, scene.now_ns, way, [transmit.bytes, &[]]);
+            }
+            if let Some(id) = transmit.id
+                && self.stamps
+            {
+                self.machine.handle_tx_stamp(scene.local, id, scene.local);
+            }
+        }
+    }
+
+    fn transmit_data(&mut self, scene: &mut Scene<'_>) {
+        while let Some((peer, transmit)) = self.engine.poll_transmit(scene.local) {
+            let Some(to) = self.peers.iter().find(|(_, key)| **key == peer).map(|(host, _)| *host) else {
+                continue;
+            };
+            let way = (scene.host, to, Plane::Data);
+            match transmit {
+                Transmit::Train(train) => {
+                    for (header, span) in train.iter() {
+                        self.buffer.resize(span.len_bytes as usize, 0);
+                        if let Err(error) = self.store.arena().read(*span, &mut self.buffer) {
+                            let host = scene.host;
+                            scene.checker.fail(format!("n{host}: {span:?} cannot be sent: {error}"));
+                            return;
+                        }
+                        let mut header = *header;
+                        header.payload_bytes = self.buffer.len() as u16;
+                        header.protect(&self.buffer);
+                        scene.net.send(scene.queue, scene.now_ns, way, [&header.to_bytes(), &self.buffer]);
+                    }
+                }
+                Transmit::Control(control) => {
+                    let mut header = control.header;
+                    header.protect(control.body());
+                    scene.net.send(scene.queue, scene.now_ns, way, [&header.to_bytes(), control.body()]);
+                }
+            }
+        }
+    }
+
+    /// Hands final slots back to the worker once the state that holds them is there.
+    fn publish(&mut self, scene: &mut Scene<'_>) {
+        if self.unpublished.is_empty() {
+            return;
+        }
+        let consensus = self.engine.consensus();
+        if consensus.version_final() == consensus.version_held() {
+            for (index, _) in std::mem::take(&mut self.unpublished) {
+                if let Err(error) = self.consumer.commit(index) {
+                    scene.checker.fail(format!("n{}: a final slot cannot be released: {error}", scene.host));
+                }
+            }
+        }
+    }
+}
+
+/// Where a host's sideband socket is.
+pub(crate) fn sideband_address(host: u8) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, host)), 47_701)
+}
+
+/// Where a host's data socket is.
+pub(crate) fn data_address(host: u8) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, host)), 47_700)
+}
+
+fn host_of(address: SocketAddr) -> Option<u8> {
+    match address.ip() {
+        IpAddr::V4(ip) => Some(ip.octets()[3]),
+        IpAddr::V6(_) => None,
+    }
+}
+
+const STATUS_NS: u64 = 50_000_000;
+/// More than this many rounds between the machines of one node at one moment is a loop.
+const TURNS_MAX: u32 = 10_000;

@@ -1,0 +1,103 @@
+//! What came of a simulation.
+
+use crate::config::{Fault, FaultSet};
+use plesio_wire::Digest;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// A promise that was broken; its line says all that a replay needs.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Violation {
+    /// Seed of the mesh.
+    pub seed: u64,
+    /// Nodes of its first view.
+    pub nodes: u8,
+    /// Kinds of faults it was allowed to draw from: with them the seed makes the same run.
+    pub faults: FaultSet,
+    /// Virtual time, nanoseconds.
+    pub at_ns: u64,
+    /// Which invariant, where, and the figures.
+    pub what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let faults: &dyn fmt::Display = if self.faults == FaultSet::ALL { &"all" } else { &self.faults };
+        write!(
+            f,
+            "seed {}, nodes {}, faults {faults}, at {:.6} s: {}",
+            self.seed,
+            self.nodes,
+            self.at_ns as f64 / 1e9,
+            self.what
+        )
+    }
+}
+
+/// One mesh.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SeedReport {
+    /// Its seed.
+    pub seed: u64,
+    /// Events of the queue.
+    pub events: u64,
+    /// Final versions.
+    pub frames: u64,
+    /// Views after the first.
+    pub views: u64,
+    /// Datagrams sent, both planes.
+    pub datagrams: u64,
+    /// Faults that took place, by kind.
+    pub faults: BTreeMap<Fault, u64>,
+    /// Hash over all that happened.
+    pub trace_hash: Digest,
+    /// The first broken promise; the run ends with it.
+    pub violation: Option<Violation>,
+    /// When `SimConfig::story` is set.
+    pub story: Vec<String>,
+}
+
+/// All meshes together: the figures of the document `plesio.sim/1`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SimReport {
+    /// How many seeds ran.
+    pub seeds: u64,
+    /// Virtual seconds per seed.
+    pub simulated_s: u32,
+    /// Events of all queues.
+    pub events: u64,
+    /// Final versions of all seeds.
+    pub frames: u64,
+    /// Faults that took place.
+    pub faults_injected: u64,
+    /// The same by kind.
+    pub faults: BTreeMap<Fault, u64>,
+    /// Hash over the hashes of the seeds, in their order.
+    pub trace_hash: Digest,
+    /// At most one per seed.
+    pub violations: Vec<Violation>,
+}
+
+impl SimReport {
+    pub(crate) fn of(simulated_s: u32, seeds: &[SeedReport]) -> Self {
+        let mut hasher = plesio_wire::digest::Hasher::default();
+        let mut faults = BTreeMap::new();
+        for report in seeds {
+            hasher.update(&report.seed.to_le_bytes());
+            hasher.update(&report.trace_hash.0);
+            for (kind, count) in &report.faults {
+                *faults.entry(*kind).or_default() += count;
+            }
+        }
+        Self {
+            seeds: seeds.len() as u64,
+            simulated_s,
+            events: seeds.iter().map(|report| report.events).sum(),
+            frames: seeds.iter().map(|report| report.frames).sum(),
+            faults_injected: faults.values().sum(),
+            faults,
+            trace_hash: hasher.finish(),
+            violations: seeds.iter().filter_map(|report| report.violation.clone()).collect(),
+        }
+    }
+}

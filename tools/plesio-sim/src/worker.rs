@@ -1,0 +1,139 @@
+//! A simulated worker: it takes steps of its own length, cuts a slot when the real cut rule says so, and keeps its
+//! books. It never waits for anybody.
+
+use crate::books::Books;
+use plesio_memory::{CutMeta, CutOutcome, Fate, Producer};
+use plesio_phase::{Aim, Cutter};
+use plesio_wire::{Frame, Instant, Version};
+
+/// See the module.
+pub(crate) struct Worker {
+    producer: Producer,
+    cutter: Cutter,
+    pub(crate) books: Books,
+    step_ns: u64,
+    target: Option<Frame>,
+    n_steps: u32,
+    /// Version the filling slot's work started from, and the one the worker has moved to.
+    base: Version,
+    version: Version,
+    /// The node is leaving: what is there is cut, nothing is added.
+    stopped: bool,
+    #[cfg(test)]
+    pub(crate) spills: bool,
+}
+
+impl Worker {
+    pub(crate) fn new(producer: Producer, books: Books, step_ns: u64) -> Self {
+        Self {
+            producer,
+            cutter: Cutter::new(),
+            books,
+            step_ns,
+            target: None,
+            n_steps: 0,
+            base: Version(0),
+            version: Version(0),
+            stopped: false,
+            #[cfg(test)]
+            spills: false,
+        }
+    }
+
+    /// Length of a step when nothing slows the host down.
+    pub(crate) fn step_ns(&self) -> u64 {
+        self.step_ns
+    }
+
+    /// A step has ended; true when a slot was cut or added to.
+    pub(crate) fn handle_step(
+        &mut self,
+        now: Instant,
+        took_ns: u64,
+        aim: &Aim,
+        applied: Version,
+    ) -> Result<bool, String> {
+        self.reclaim(applied)?;
+        if self.stopped {
+            return Ok(false);
+        }
+        self.n_steps += 1;
+        self.books.handle_step();
+        self.cutter.handle_step(took_ns);
+        if !aim.clock.usable {
+            return Ok(false);
+        }
+        let target = *self.target.get_or_insert_with(|| aim.next_target(now, Frame(0)));
+        if !self.cutter.is_due(now, aim.cut(target), self.n_steps) {
+            return Ok(false);
+        }
+        self.target = Some(aim.next_target(now, target));
+        self.cut(target)
+    }
+
+    /// The node wants to go: cut what there is, then stop. True when a slot was cut.
+    pub(crate) fn stop(&mut self) -> Result<bool, String> {
+        self.stopped = true;
+        match self.target {
+            Some(target) if self.n_steps > 0 => self.cut(target),
+            _ => Ok(false),
+        }
+    }
+
+    /// Slots that came back, and a state that moved on.
+    fn reclaim(&mut self, applied: Version) -> Result<(), String> {
+        if applied > self.version {
+            self.version = applied;
+            if self.n_steps == 0 {
+                self.base = applied;
+            }
+        }
+        while let Some((info, fate)) = self.producer.poll_returned() {
+            let mut differs = None;
+            let expected = self.books.parcel(info.index).cloned().unwrap_or_default();
+            self.producer
+                .reclaim(info.index, |_, _, content| {
+                    let pairs = content.iter().zip(&expected.content);
+                    differs = pairs.enumerate().find(|(_, (real, due))| i64::from(**real) != **due).map(|(at, _)| at);
+                })
+                .map_err(|error| format!("ring: a returned slot cannot be reclaimed: {error}"))?;
+            if let Some(element) = differs {
+                return Err(format!("R21: slot {} changed at element {element} while frozen", info.seq.0));
+            }
+            match fate {
+                Fate::Committed => self.books.commit(info.index),
+                Fate::Folded => {
+                    self.books.fold(info.index);
+                    self.n_steps += info.n_steps;
+                    // The rebase: a slot that kept its old base would be refused for ever.
+                    self.base = self.version;
+                }
+            }
+            #[cfg(test)]
+            if self.spills && fate == Fate::Folded {
+                self.books.spill();
+            }
+            self.books.check()?;
+        }
+        Ok(())
+    }
+
+    fn cut(&mut self, target: Frame) -> Result<bool, String> {
+        let meta = CutMeta { base_version: self.base, target_frame: target, n_steps: self.n_steps };
+        let books = &mut self.books;
+        let outcome = self.producer.cut(meta, |slot| {
+            books.quantise(slot);
+            true
+        });
+        match outcome {
+            CutOutcome::Cut(info) => books.handle_cut(info.index, false, None),
+            CutOutcome::Merged { into, excess } => books.handle_cut(into.index, true, excess),
+            CutOutcome::Open => return Ok(false),
+            CutOutcome::Discarded => return Err("ring: a finite contribution was discarded".into()),
+        }
+        self.n_steps = 0;
+        self.base = self.version;
+        self.books.check()?;
+        Ok(true)
+    }
+}

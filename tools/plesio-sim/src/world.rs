@@ -1,0 +1,500 @@
+//! One seed: a mesh, its network, its faults and the checker, on virtual time.
+
+use crate::checker::Checker;
+use crate::config::{Fault, SimConfig};
+use crate::host::{Host, INBOX_MAX};
+use crate::net::{Impairment, Net};
+use crate::plan::Plan;
+use crate::process::{Birth, Process, Scene, sideband_address};
+use crate::queue::{Due, Queue};
+use crate::random::Random;
+use crate::report::{SeedReport, Violation};
+use crate::trace::Trace;
+use plesio::engine::{EngineConfig, Entrance, genesis};
+use plesio::store::StorePlan;
+use plesio_consensus::is_quorum;
+use plesio_wire::sideband::RosterEntry;
+use plesio_wire::value::View;
+use plesio_wire::{Digest, Incarnation, MemberSet};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// See the module.
+pub(crate) struct World {
+    seed: u64,
+    now_ns: u64,
+    queue: Queue,
+    net: Net,
+    checker: Checker,
+    trace: Trace,
+    pub(crate) hosts: Vec<Host>,
+    plan: Plan,
+    active: Vec<bool>,
+    injected: BTreeMap<Fault, u64>,
+    random: Random,
+    mesh: Mesh,
+    processes: u32,
+    /// A quorum was there when the faults were over: versions must follow.
+    hopeful: bool,
+}
+
+/// What all nodes of a mesh have in common.
+struct Mesh {
+    store: StorePlan,
+    period_ns: u64,
+    chunk_bytes: u32,
+    scale_exponent: i8,
+}
+
+impl World {
+    pub(crate) fn new(config: &SimConfig, seed: u64) -> Self {
+        let simulated_ns = u64::from(config.simulated_s) * SECOND_NS;
+        let plan = Plan::draw(seed, config.nodes, config.faults, simulated_ns);
+        let mut random = Random::new(seed, "world");
+        let elements = random.between(64, 96);
+        let mesh = Mesh {
+            store: StorePlan::new(elements, random.pick(&[2, 4, 4, 4, 8])),
+            period_ns: random.pick(&[200_000_000, 250_000_000, 250_000_000, 500_000_000]),
+            chunk_bytes: random.pick(&[64, 256, 1_408, 1_408]),
+            scale_exponent: 24,
+        };
+        let mut hosts: Vec<Host> = (0..plan.hosts).map(|number| Host::new(seed, number, &mut random)).collect();
+        let first: Vec<(RosterEntry, Incarnation)> =
+            hosts[..usize::from(config.nodes)].iter().map(|host| (host.entry, life(seed, host, 0))).collect();
+        let (roster, view) = genesis(&first, mesh.period_ns, mesh.scale_exponent, elements)
+            .expect("ids are digests of different bytes, and there are 1 to 24 nodes");
+        let mut world = Self {
+            seed,
+            now_ns: 0,
+            queue: Queue::default(),
+            net: Net::new(seed, hosts.len()),
+            checker: Checker::new(view, elements as usize, TAU),
+            trace: Trace::new(config.story),
+            active: vec![false; plan.faults.len()],
+            injected: BTreeMap::new(),
+            hosts: std::mem::take(&mut hosts),
+            plan,
+            random,
+            mesh,
+            processes: 0,
+            hopeful: false,
+        };
+        for (at, fault) in world.plan.faults.iter().enumerate() {
+            world.queue.push(fault.begin_ns, Due::Begin { fault: at as u16 });
+            world.queue.push(fault.end_ns, Due::End { fault: at as u16 });
+        }
+        world.queue.push(world.plan.quiet_ns, Due::Quiet);
+        world.queue.push(world.plan.quiet_ns + RECOVERY_NS, Due::Recovered);
+        for host in 0..config.nodes {
+            world.spawn(host, Entrance::Genesis(roster.clone(), view));
+        }
+        world
+    }
+
+    /// Runs to the end, or to the first broken promise. `clock` shows how far it got.
+    pub(crate) fn run(mut self, config: &SimConfig, clock: &AtomicU64) -> SeedReport {
+        while let Some((at_ns, due)) = self.queue.pop() {
+            if at_ns > self.plan.end_ns || self.checker.violation().is_some() {
+                break;
+            }
+            self.now_ns = at_ns;
+            clock.store(at_ns, Ordering::Relaxed);
+            self.checker.handle_time(at_ns);
+            self.trace.count();
+            self.handle(due);
+        }
+        if self.checker.violation().is_none() {
+            self.now_ns = self.plan.end_ns;
+            self.checker.handle_time(self.now_ns);
+            self.check_end();
+        }
+        let violation = self.checker.violation().map(|(at_ns, what)| Violation {
+            seed: self.seed,
+            nodes: config.nodes,
+            faults: config.faults,
+            at_ns: *at_ns,
+            what: what.clone(),
+        });
+        let (events, frames) = (self.trace.events(), self.checker.newest_final().0);
+        let (views, datagrams) = (self.checker.views(), self.net.tally().sent);
+        let (trace_hash, story): (Digest, Vec<String>) = self.trace.finish();
+        SeedReport {
+            seed: self.seed,
+            events,
+            frames,
+            views,
+            datagrams,
+            faults: self.injected,
+            trace_hash,
+            violation,
+            story,
+        }
+    }
+
+    fn handle(&mut self, due: Due) {
+        match due {
+            Due::Timer { host } => self.handle_timer(host),
+            Due::Deliver { packet } => self.handle_arrival(packet),
+            Due::Step { host, life } => self.handle_step(host, life),
+            Due::Look { host, life } => {
+                self.trace.record(self.now_ns, host, 23, &[]);
+                if self.hosts[usize::from(host)].life == life && !self.hosts[usize::from(host)].is_stopped() {
+                    self.with(host, Process::handle_look);
+                }
+            }
+            Due::Begin { fault } => self.begin(fault),
+            Due::End { fault } => self.end(fault),
+            Due::Quiet => {
+                self.hopeful = self.has_quorum(None);
+                let (now_ns, hopeful) = (self.now_ns, self.hopeful);
+                self.trace.tell(now_ns, ALL, || format!("the faults are over; a quorum lives: {hopeful}"));
+            }
+            Due::Recovered => self.check_recovery(),
+        }
+    }
+
+    /// Lets a host's process act, then arranges its next timer.
+    fn with<T>(&mut self, number: u8, act: impl FnOnce(&mut Process, &mut Scene<'_>) -> T) -> Option<T> {
+        let host = &mut self.hosts[usize::from(number)];
+        let process = host.process.as_mut()?;
+        let mut scene = Scene {
+            now_ns: self.now_ns,
+            local: host.clock.at(self.now_ns),
+            host: number,
+            queue: &mut self.queue,
+            net: &mut self.net,
+            checker: &mut self.checker,
+            trace: &mut self.trace,
+        };
+        let result = act(process, &mut scene);
+        if process.left {
+            self.trace.tell(self.now_ns, number, || "ends its process".into());
+            host.end_process();
+        } else {
+            let at_ns = host.clock.when(process.poll_timeout()).max(self.now_ns);
+            if host.timer_ns.is_none_or(|timer_ns| at_ns < timer_ns) {
+                host.timer_ns = Some(at_ns);
+                self.queue.push(at_ns, Due::Timer { host: number });
+            }
+        }
+        Some(result)
+    }
+
+    fn handle_timer(&mut self, number: u8) {
+        let host = &mut self.hosts[usize::from(number)];
+        if host.timer_ns != Some(self.now_ns) {
+            return; // another timer has taken its place
+        }
+        host.timer_ns = None;
+        if host.is_stopped() {
+            return;
+        }
+        self.trace.record(self.now_ns, number, 20, &[]);
+        self.with(number, Process::handle_timeout);
+        let host = &mut self.hosts[usize::from(number)];
+        host.spins = if host.timer_ns == Some(self.now_ns) { host.spins + 1 } else { 0 };
+        if host.spins > SPINS_MAX {
+            self.checker.fail(format!("n{number} asks for a timer that is always due"));
+        }
+    }
+
+    fn handle_arrival(&mut self, id: u32) {
+        let packet = self.net.get(id);
+        let to = packet.to;
+        let length = (packet.bytes.len() as u16).to_le_bytes();
+        let sum = packet.bytes.get(28..32).unwrap_or_default();
+        self.trace.record(self.now_ns, to, 21, &length);
+        self.trace.record(self.now_ns, packet.from, packet.plane as u8, sum);
+        let host = &mut self.hosts[usize::from(to)];
+        let stamp = host.clock.at(self.now_ns);
+        if host.is_stopped() && host.inbox.len() < INBOX_MAX {
+            host.inbox.push((packet, stamp));
+            self.net.put(id, Vec::new());
+            return;
+        }
+        if !host.is_stopped() {
+            self.with(to, |process, scene| process.handle_packet(scene, &packet, stamp));
+        }
+        self.net.put(id, packet.bytes);
+    }
+
+    fn handle_step(&mut self, number: u8, life: u32) {
+        let host = &mut self.hosts[usize::from(number)];
+        if host.life != life {
+            return;
+        }
+        if host.is_stopped() {
+            host.step_waits = true;
+            return;
+        }
+        self.trace.record(self.now_ns, number, 22, &[]);
+        let now = host.clock.at(self.now_ns);
+        let took_ns = now.since(std::mem::replace(&mut host.step_began, now));
+        let Some(process) = &host.process else { return };
+        let mut next_ns = IDLE_NS;
+        if process.started {
+            next_ns = host.step_ns * self.slowness(number) / 100 * self.random.between(90, 110) / 100;
+            if self.with(number, |process, scene| process.handle_step(scene, took_ns)) == Some(true) {
+                // A busy node thread lets the worker add to a slot that nobody has heard of.
+                let busy_ns = if self.slowness(number) > 100 { 300_000_000 } else { 1_000_000 };
+                let look_ns = self.now_ns + self.random.below(busy_ns);
+                self.queue.push(look_ns, Due::Look { host: number, life });
+            }
+        }
+        self.queue.push(self.now_ns + next_ns, Due::Step { host: number, life });
+    }
+
+    /// How slow a host is, per cent.
+    fn slowness(&self, host: u8) -> u64 {
+        let slow = self.plan.faults.iter().zip(&self.active);
+        let slow = slow.filter(|(fault, active)| **active && fault.kind == Fault::Slow && fault.host == host);
+        slow.map(|(fault, _)| 100 + 5 * fault.level).max().unwrap_or(100)
+    }
+
+    fn spawn(&mut self, number: u8, entrance: Entrance) {
+        let host = &mut self.hosts[usize::from(number)];
+        let incarnation = life(self.seed, host, host.life);
+        let birth = Birth {
+            engine: EngineConfig {
+                entry: host.entry,
+                incarnation,
+                mesh: self.seed,
+                model: Digest::of(b"simulated"),
+                period_ns: self.mesh.period_ns,
+                regions: self.mesh.store.regions,
+                chunk_bytes: self.mesh.chunk_bytes,
+                seed: incarnation.0,
+            },
+            entrance,
+            process: self.processes,
+            scale_exponent: self.mesh.scale_exponent,
+            step_ns: host.step_ns,
+            stamps: host.stamps,
+        };
+        self.processes += 1;
+        match Process::new(birth, &self.mesh.store, host.clock.at(self.now_ns)) {
+            Ok(process) => host.process = Some(process),
+            Err(what) => return self.checker.fail(format!("n{number}: {what}")),
+        }
+        host.step_began = host.clock.at(self.now_ns);
+        let first_ns = self.now_ns + self.random.below(host.step_ns);
+        self.queue.push(first_ns, Due::Step { host: number, life: host.life });
+        self.with(number, Process::handle_timeout);
+    }
+
+    /// Whether the live lives of the newest view are a quorum, and those of the one before, as long as somebody
+    /// may still live in it; `without` one host.
+    fn has_quorum(&self, without: Option<u8>) -> bool {
+        let index = self.checker.log_len();
+        let learnt = |host: &Host| {
+            let consensus = host.process.as_ref().map(|process| process.engine.consensus());
+            consensus.is_some_and(|consensus| consensus.index().0 >= index)
+        };
+        let lives = |view: &View, and: &dyn Fn(&Host) -> bool| {
+            let mut set = MemberSet::EMPTY;
+            for (number, host) in self.hosts.iter().enumerate() {
+                let seat = view.index_of(host.key()).map(|at| (at, view.members[usize::from(at)].incarnation));
+                if let Some((at, incarnation)) = seat
+                    && without != Some(number as u8)
+                    && host.incarnation() == Some(incarnation)
+                    && and(host)
+                {
+                    set.insert(at);
+                }
+            }
+            is_quorum(view.members.len(), set)
+        };
+        let newest = self.checker.newest_view();
+        let known = lives(newest, &learnt);
+        lives(newest, &|_| true) && (known || lives(self.checker.previous_view(), &|_| true))
+    }
+
+    fn begin(&mut self, at: u16) {
+        let fault = self.plan.faults[usize::from(at)];
+        let number = fault.host;
+        let host = &mut self.hosts[usize::from(number)];
+        let runs = host.process.is_some();
+        let done = match fault.kind {
+            Fault::Crash => {
+                let allowed = runs && (self.plan.brutal || self.has_quorum(Some(number)));
+                if allowed {
+                    self.hosts[usize::from(number)].end_process();
+                }
+                allowed
+            }
+            Fault::Pause => {
+                if runs {
+                    host.pauses.push(at);
+                }
+                runs
+            }
+            Fault::Clock => {
+                let rate_ppb = fault.level as i64 * 5_000 * if at % 2 == 0 { 1 } else { -1 };
+                host.clock.change_rate(self.now_ns, rate_ppb);
+                self.rearm(number);
+                true
+            }
+            Fault::Join => {
+                if !runs {
+                    self.enter(number);
+                }
+                !runs
+            }
+            Fault::Leave => {
+                let allowed = runs && !host.leaving && !host.is_stopped() && self.has_quorum(Some(number));
+                if allowed {
+                    self.hosts[usize::from(number)].leaving = true;
+                    self.with(number, Process::handle_leave);
+                }
+                allowed
+            }
+            _ => true,
+        };
+        self.active[usize::from(at)] = done;
+        if done {
+            *self.injected.entry(fault.kind).or_default() += 1;
+            self.trace.record(self.now_ns, number, 30 + fault.kind as u8, &at.to_le_bytes());
+            self.trace.tell(self.now_ns, number, || {
+                let until = fault.end_ns as f64 / 1e9;
+                format!("FAULT {} level {} {:?} until {until:.3}", fault.kind.name(), fault.level, fault.scope)
+            });
+            self.impair();
+        }
+    }
+
+    fn end(&mut self, at: u16) {
+        let fault = self.plan.faults[usize::from(at)];
+        if !std::mem::take(&mut self.active[usize::from(at)]) {
+            return;
+        }
+        let number = fault.host;
+        self.trace.record(self.now_ns, number, 60 + fault.kind as u8, &at.to_le_bytes());
+        self.trace.tell(self.now_ns, number, || format!("end of {}", fault.kind.name()));
+        match fault.kind {
+            // Some machines stay down.
+            Fault::Crash if fault.level > 15 => self.enter(number),
+            Fault::Pause => self.wake(number, at),
+            Fault::Clock => {
+                let host = &mut self.hosts[usize::from(number)];
+                host.clock.change_rate(self.now_ns, host.rate_ppb);
+                self.rearm(number);
+            }
+            _ => {}
+        }
+        self.impair();
+    }
+
+    /// A clock runs differently: what was arranged on it comes at another moment.
+    fn rearm(&mut self, number: u8) {
+        self.hosts[usize::from(number)].timer_ns = None;
+        if !self.hosts[usize::from(number)].is_stopped() {
+            self.with(number, |_, _| ());
+        }
+    }
+
+    fn wake(&mut self, number: u8, at: u16) {
+        let host = &mut self.hosts[usize::from(number)];
+        host.pauses.retain(|pause| *pause != at);
+        if host.is_stopped() || host.process.is_none() {
+            return;
+        }
+        let life = host.life;
+        if std::mem::take(&mut host.step_waits) {
+            self.queue.push(self.now_ns, Due::Step { host: number, life });
+        }
+        self.queue.push(self.now_ns, Due::Look { host: number, life });
+        let inbox = std::mem::take(&mut host.inbox);
+        // Whether timers or datagrams come first is the scheduler's choice.
+        let timers_first = self.random.chance(500_000);
+        if timers_first {
+            self.with(number, Process::handle_timeout);
+        }
+        for (packet, stamp) in &inbox {
+            self.with(number, |process, scene| process.handle_packet(scene, packet, *stamp));
+        }
+        self.with(number, Process::handle_timeout);
+    }
+
+    /// A new process asks to be let in.
+    fn enter(&mut self, number: u8) {
+        let others = (0..self.hosts.len() as u8).filter(|other| *other != number);
+        let seeds = others.filter(|other| self.hosts[usize::from(*other)].process.is_some());
+        let seeds: Vec<_> = seeds.map(sideband_address).collect();
+        self.spawn(number, Entrance::Join(seeds));
+    }
+
+    fn impair(&mut self) {
+        let active: Vec<_> =
+            self.plan.faults.iter().zip(&self.active).filter(|(_, active)| **active).map(|(fault, _)| *fault).collect();
+        self.net.impair(|from, to| {
+            let mut link = Impairment::default();
+            for fault in &active {
+                fault.impair(from, to, &mut link);
+            }
+            link
+        });
+    }
+
+    /// Liveness (A6): three seconds after the last fault there is a new version, where a quorum lives.
+    fn check_recovery(&mut self) {
+        let before = self.checker.final_before(self.plan.quiet_ns);
+        if self.hopeful && self.has_quorum(None) && self.checker.newest_final() == before {
+            let at = self.checker.final_at(before).unwrap_or(0) as f64 / 1e9;
+            self.checker.fail(format!(
+                "liveness: no version since {} became final at {at:.3} s, though the faults are over for 3 s and a \
+                 quorum lives",
+                before.0
+            ));
+        }
+    }
+
+    /// What must hold when everything had its time.
+    fn check_end(&mut self) {
+        if !self.hopeful || !self.has_quorum(None) {
+            return;
+        }
+        let second_ago = self.now_ns.saturating_sub(SECOND_NS);
+        let due = self.checker.final_before(second_ago);
+        let view = *self.checker.newest_view();
+        for number in 0..self.hosts.len() {
+            let host = &self.hosts[number];
+            let Some(process) = &host.process else { continue };
+            let seat = view.index_of(host.key()).map(|at| view.members[usize::from(at)]);
+            let seated = seat.is_some_and(|seat| Some(seat.incarnation) == host.incarnation());
+            let held = process.engine.consensus().version_held();
+            let stuck = self.checker.stuck(process.number(), self.now_ns - STUCK_NS);
+            if host.leaving {
+                let what = format!("liveness: n{number} wants to leave and still is here");
+                self.checker.fail(what);
+            } else if !seated {
+                let what = format!("liveness: n{number} lives and is not in view {} at the end", view.number);
+                self.checker.fail(what);
+            } else if held < due {
+                let what = format!("liveness: n{number} holds version {}, {} is final for a second", held.0, due.0);
+                self.checker.fail(what);
+            } else if let Some((seq, announced_ns)) = stuck {
+                let at = announced_ns as f64 / 1e9;
+                let what = format!("I7: slot {} of n{number}, announced at {at:.3} s, is neither final nor folded", seq.0);
+                self.checker.fail(what);
+            }
+        }
+    }
+}
+
+/// Sixty-four bits that no other process has.
+fn life(seed: u64, host: &Host, number: u32) -> Incarnation {
+    let mut random = Random::new(seed ^ host.key().0, "life");
+    Incarnation((0..=number).map(|_| random.next()).last().unwrap_or_default())
+}
+
+const SECOND_NS: u64 = 1_000_000_000;
+const RECOVERY_NS: u64 = 3 * SECOND_NS;
+/// A slot that is neither final nor folded after this long, faults being over, never will be.
+const STUCK_NS: u64 = 4 * SECOND_NS;
+/// How often a worker without a state looks for one.
+const IDLE_NS: u64 = 20_000_000;
+const SPINS_MAX: u32 = 1_000;
+/// The agreement's default bound of staleness.
+const TAU: u64 = 4;
+/// Stands for no host in particular.
+const ALL: u8 = u8::MAX;
