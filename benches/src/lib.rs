@@ -1,1 +1,3 @@
-//! To be written.
+//! Shell. Measurements; each group stands under `benches/`, this library holds nothing.
+
+#![forbid(unsafe_code)]
