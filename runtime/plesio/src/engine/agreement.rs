@@ -14,10 +14,13 @@ impl Engine {
             }
             Event::Serve { to, shards, .. } => self.exchange.handle_serve(*to, *shards),
             Event::Sealed { version, complete, .. } => {
-                if *complete && let Some(results) = self.exchange.results() {
-                    self.work.push_back(Work::Apply { version: *version, results });
+                // Sealed before all shards are here: they may still come until the next manifest.
+                if *complete {
+                    if let Some(results) = self.exchange.results() {
+                        self.work.push_back(Work::Apply { version: *version, results });
+                    }
+                    self.exchange.handle_sealed();
                 }
-                self.exchange.handle_sealed();
             }
             Event::Fetch { from, .. } => self.fetch(now, *from),
             Event::Release { seq } => self.settle(*seq, SlotFate::Commit),
