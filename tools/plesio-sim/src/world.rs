@@ -108,6 +108,7 @@ impl World {
             self.checker.handle_time(self.now_ns);
             self.check_end();
         }
+        self.tell_states();
         let violation = self.checker.violation().map(|(at_ns, what)| Violation {
             seed: self.seed,
             nodes: config.nodes,
@@ -128,6 +129,32 @@ impl World {
             trace_hash,
             violation,
             story,
+        }
+    }
+
+    /// Where every process stands at the end, for a story.
+    fn tell_states(&mut self) {
+        for (number, host) in self.hosts.iter().enumerate() {
+            let Some(process) = &host.process else { continue };
+            let consensus = process.engine.consensus();
+            self.trace.tell(self.now_ns, number as u8, || {
+                let (held, last) = (consensus.version_held().0, consensus.version_final().0);
+                let open = consensus.open().map(|open| (open.version.0, open.context.0, open.shards));
+                let (index, view) = (consensus.index().0, consensus.view());
+                let seat = view.index_of(host.key());
+                format!(
+                    "ENDS as member {seat:?} of view {} with {}, index {index}, version {held} held of {last}, open \
+                     {open:?}, key {:016x}",
+                    view.number,
+                    view.members.len(),
+                    host.key().0
+                )
+            });
+        }
+        for (number, host) in self.hosts.iter().enumerate() {
+            if let Some(process) = &host.process {
+                self.trace.tell(self.now_ns, number as u8, || format!("{:?}", process.engine));
+            }
         }
     }
 
