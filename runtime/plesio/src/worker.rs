@@ -32,6 +32,8 @@ impl std::error::Error for Stopped {}
 pub struct StepOutcome {
     /// A contribution was cut.
     pub cut: bool,
+    /// How late the cut was against the close of its frame less the lead: the phase error; zero without a cut.
+    pub phase_error_ns: i64,
     /// A newer state was taken: the parameters moved.
     pub version: Option<Version>,
     /// Steps thrown away because they were not finite; the parameters are back at the last good point.
@@ -178,6 +180,8 @@ impl<D: Device> Worker<D> {
         }
         let target = *self.target.get_or_insert_with(|| aim.next_target(now, Frame(0)));
         if self.n_steps > 0 && (flush || self.cutter.is_due(now, aim.cut(target), self.n_steps)) {
+            let due = aim.cut(target);
+            outcome.phase_error_ns = now.since(due) as i64 - due.since(now) as i64;
             outcome.cut = self.cut(params, target);
             self.target = Some(aim.next_target(now, target));
         }

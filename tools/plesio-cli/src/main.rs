@@ -10,7 +10,6 @@ mod paint;
 
 use args::{Cli, Command};
 use clap::Parser;
-use failure::Exit;
 use std::io::Write;
 use std::process::ExitCode;
 

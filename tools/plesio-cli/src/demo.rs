@@ -1,0 +1,164 @@
+//! `plesio demo`: a whole mesh on this machine, from the first process to the report.
+//!
+//! ```text
+//!  plan -> launcher -> record -> evaluate -> checks -> document, table, report
+//!             |
+//!        node processes (child), JSON lines over their pipes (protocol)
+//! ```
+
+mod checks;
+mod child;
+mod data;
+mod document;
+mod evaluate;
+#[cfg(test)]
+mod example;
+mod launcher;
+mod measure;
+mod output;
+mod plan;
+mod process;
+mod protocol;
+mod record;
+mod report;
+mod screen;
+mod table;
+mod train;
+
+use crate::args::DemoArgs;
+use crate::failure::{Exit, Failure};
+use crate::host::{self, Host};
+use crate::paint::Paint;
+use document::Parts;
+use evaluate::Losses;
+use launcher::{Ended, Launcher};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::SignalFd;
+use output::Folder;
+use plan::Plan;
+use process::{Fleet, Heard};
+use record::Record;
+use screen::Screen;
+use serde_json::json;
+use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Sender};
+use std::time::Instant;
+
+pub(crate) use child::run_node;
+
+/// Runs the demo; the exit code says whether it kept its promises.
+pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
+    let begin = Instant::now();
+    let folder = Folder::create(&args.out)?;
+    let (heard_sender, heard) = mpsc::channel();
+    let interrupted = watch_signals(heard_sender.clone())?;
+    let plan = Plan::draw(args.seed, args.nodes, args.seconds, host::cores());
+    let broken = |error| Failure::run("base-model", "cannot load the base model of this build", error);
+    let base = data::base().map_err(broken)?;
+    let elements = train::elements(&base, plan.adapter_seed).map_err(broken)?;
+    let mut record = Record::new(plan.members.iter().map(|member| (member.name.clone(), member.key().0)));
+    let mut screen = Screen::new(&args.output);
+    if args.output.json_stream {
+        screen::emit("start", &json!({ "schema": "plesio.demo/1", "config": args }));
+    }
+    let fleet = Fleet::new(plan.members.len(), folder.logs(), elements, heard_sender);
+    let launcher = Launcher::new(&plan, args.backend, fleet, &heard, &mut record, &mut screen);
+    let ended = launcher.run();
+    screen.end();
+    let mut ended = ended?;
+    let mut losses = Losses::default();
+    if ended == Ended::Whole {
+        screen.say("the mesh is done; now every member trains alone, for comparison");
+        losses = evaluate::losses(&base, &plan, &record, host::cores(), &interrupted)?;
+        if interrupted.load(Ordering::Relaxed) {
+            ended = Ended::Interrupted;
+        }
+    }
+    let checks =
+        if ended == Ended::Interrupted { Vec::new() } else { checks::judge(&plan, &record, &losses) };
+    let host = host_of(&record);
+    let report = folder.report();
+    let parts = Parts {
+        args,
+        host: &host,
+        plan: &plan,
+        record: &record,
+        losses: &losses,
+        checks: &checks,
+        ended: &ended,
+        wall_s: begin.elapsed().as_secs_f64(),
+        report: Some(&report),
+    };
+    let document = document::document(&parts);
+    if let Some(files) = evaluate::export(&base, &plan, &record)? {
+        folder.write_adapter(&files)?;
+    }
+    folder.write("report.html", report::page(&parts).as_bytes())?;
+    folder.write("run.json", format!("{document:#}\n").as_bytes())?;
+    show_result(&parts, &document);
+    Ok(match ended {
+        Ended::Interrupted => Exit::Interrupted,
+        Ended::Whole if checks.iter().all(|check| check.pass) => Exit::Ok,
+        Ended::Whole | Ended::Broken(_) => Exit::Failed,
+    })
+}
+
+fn show_result(parts: &Parts<'_>, document: &serde_json::Value) {
+    let output = &parts.args.output;
+    if output.json_stream {
+        return screen::emit("end", document);
+    }
+    let text = if output.json {
+        format!("{document:#}\n")
+    } else {
+        let paint = Paint::new(output.color, std::io::stdout().is_terminal());
+        table::table(
+            parts.plan,
+            parts.record,
+            parts.losses,
+            parts.checks,
+            parts.ended,
+            &parts.args.out,
+            paint,
+        )
+    };
+    let mut out = std::io::stdout().lock();
+    let _gone = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// The machine, with the data plane that the nodes found.
+fn host_of(record: &Record) -> Host {
+    let node = record.nodes.iter().find(|node| node.pid.is_some());
+    let (tier, reason) = node.map_or_else(Default::default, |node| {
+        (node.found.backend.clone(), node.found.backend_reason.clone())
+    });
+    Host::look(tier, reason)
+}
+
+/// Turns Ctrl-C and its kin into a message and a flag. A second one ends the launcher at once, and its death
+/// the nodes.
+fn watch_signals(heard: Sender<Heard>) -> Result<Arc<AtomicBool>, Failure> {
+    let failure = |cause| Failure::run("signals", "cannot watch for Ctrl-C", cause);
+    let mut mask = SigSet::empty();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        mask.add(signal);
+    }
+    // Threads begun after this inherit the mask; the nodes begin with a clean one.
+    mask.thread_block().map_err(|errno| failure(errno.into()))?;
+    let signals = SignalFd::new(&mask).map_err(|errno| failure(errno.into()))?;
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&interrupted);
+    let watch = move || {
+        while let Ok(Some(_)) = signals.read_signal() {
+            if flag.swap(true, Ordering::Relaxed) {
+                std::process::exit(Exit::Interrupted as i32);
+            }
+            let _ended = heard.send(Heard::Signal);
+        }
+    };
+    let thread = std::thread::Builder::new().name("signals".into());
+    thread.spawn(watch).map_err(failure)?;
+    Ok(interrupted)
+}

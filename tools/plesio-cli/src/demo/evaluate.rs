@@ -1,0 +1,176 @@
+//! What the mesh was worth: the base, the mesh's adapter, and every survivor trained alone.
+//!
+//! All are judged on the same text: a mix of what every member held out, in equal parts. A member alone takes
+//! exactly as many steps as it took in the mesh, on the same batches in the same order.
+
+use super::data;
+use super::plan::Plan;
+use super::record::Record;
+use super::train::{self, Student};
+use crate::failure::Failure;
+use plesio_cpu::Cpu;
+use plesio_model::{Base, ModelError, PeftFiles, Trainer};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Held-out bytes judged per member; fewer when there are many members.
+const JUDGED_BYTES_MAX: usize = 8 << 10;
+const JUDGED_BYTES_TOTAL: usize = 48 << 10;
+/// A run alone keeps one loss in so many for its curve.
+const CURVE_EVERY: u64 = 4;
+
+/// Mean held-out losses in nats per byte. A loss that could not be had is absent.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Losses {
+    pub(crate) base: Option<f64>,
+    pub(crate) mesh: Option<f64>,
+    /// Members alive at the end, in the order of the record.
+    pub(crate) alone: Vec<Alone>,
+}
+
+/// One member without the mesh.
+#[derive(Clone, Debug)]
+pub(crate) struct Alone {
+    pub(crate) name: String,
+    pub(crate) steps: u64,
+    pub(crate) loss: Option<f64>,
+    /// (step, training loss).
+    pub(crate) curve: Vec<(u64, f32)>,
+}
+
+enum Job {
+    Base,
+    Mesh(Vec<f32>),
+    Alone { index: usize, name: String, steps: u64 },
+}
+
+/// Judges base, mesh and every survivor alone on `threads` threads; stops early when `stop` is set.
+pub(crate) fn losses(
+    base: &Arc<Base>,
+    plan: &Plan,
+    record: &Record,
+    threads: usize,
+    stop: &AtomicBool,
+) -> Result<Losses, Failure> {
+    let mut jobs = vec![Job::Base];
+    jobs.extend(mesh_state(record).map(|state| Job::Mesh(state.to_vec())));
+    let survivors = record.nodes.iter().enumerate().filter(|(_, node)| node.last.is_some());
+    jobs.extend(survivors.map(|(index, node)| Job::Alone {
+        index,
+        name: node.name.clone(),
+        steps: node.steps,
+    }));
+    // The longest first: threads pop from the end, so that none is left alone with a long one.
+    jobs.sort_by_key(|job| if let Job::Alone { steps, .. } = job { *steps } else { 0 });
+    let queue = Mutex::new(jobs);
+    let found = Mutex::new((Losses::default(), Vec::new()));
+    let judged = judged_text(plan);
+    let outcome: Result<(), ModelError> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads.max(1))
+            .map(|_| {
+                scope.spawn(|| {
+                    while let Some(job) = lock(&queue).pop() {
+                        if stop.load(Ordering::Relaxed) {
+                            break;
+                        }
+                        do_job(base, plan, &judged, job, stop, &found)?;
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        workers.into_iter().try_for_each(|worker| match worker.join() {
+            Ok(outcome) => outcome,
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
+    });
+    outcome.map_err(|error| Failure::run("evaluate", "cannot judge the adapters", error))?;
+    let (mut losses, mut alone) = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    alone.sort_by_key(|(index, _)| *index);
+    losses.alone = alone.into_iter().map(|(_, alone)| alone).collect();
+    Ok(losses)
+}
+
+/// The mesh's adapter as files that PEFT reads.
+pub(crate) fn export(base: &Arc<Base>, plan: &Plan, record: &Record) -> Result<Option<PeftFiles>, Failure> {
+    let Some(state) = mesh_state(record) else { return Ok(None) };
+    let files = moved(base, plan, state).and_then(|trainer| trainer.export(data::BASE_NAME));
+    files.map(Some).map_err(|error| Failure::run("export", "cannot export the adapter", error))
+}
+
+/// How far the mesh has moved the adapter: any survivor's word, since all are the same or a check fails.
+fn mesh_state(record: &Record) -> Option<&[f32]> {
+    record.nodes.iter().find_map(|node| node.state.as_deref())
+}
+
+type Found = Mutex<(Losses, Vec<(usize, Alone)>)>;
+
+fn do_job(
+    base: &Arc<Base>,
+    plan: &Plan,
+    judged: &[Vec<u8>],
+    job: Job,
+    stop: &AtomicBool,
+    found: &Found,
+) -> Result<(), ModelError> {
+    match job {
+        Job::Base => {
+            let loss = judge(&mut train::trainer(base, plan.adapter_seed)?, judged)?;
+            lock(found).0.base = Some(loss);
+        }
+        Job::Mesh(state) => {
+            let loss = judge(&mut moved(base, plan, &state)?, judged)?;
+            lock(found).0.mesh = Some(loss);
+        }
+        Job::Alone { index, name, steps } => {
+            let mut student = Student::new(base, plan.adapter_seed, plan.members[index].work)?;
+            let mut alone = Alone { name, steps, loss: None, curve: Vec::new() };
+            let mut done = 0;
+            while done < steps && !stop.load(Ordering::Relaxed) {
+                done += 1;
+                let loss = student.step()?;
+                if done % CURVE_EVERY == 1 {
+                    alone.curve.push((done, loss));
+                }
+            }
+            if done == steps {
+                alone.loss = Some(judge(&mut student.into_trainer(), judged)?);
+            }
+            lock(found).1.push((index, alone));
+        }
+    }
+    Ok(())
+}
+
+/// A trainer at the common start plus `state`.
+fn moved(base: &Arc<Base>, plan: &Plan, state: &[f32]) -> Result<Trainer<Cpu>, ModelError> {
+    let mut trainer = train::trainer(base, plan.adapter_seed)?;
+    for (param, step) in trainer.params_mut().iter_mut().zip(state) {
+        *param += step;
+    }
+    Ok(trainer)
+}
+
+fn judge(trainer: &mut Trainer<Cpu>, judged: &[Vec<u8>]) -> Result<f64, ModelError> {
+    let mut sum = 0.0;
+    for text in judged {
+        sum += trainer.evaluate(text)?;
+    }
+    Ok(sum / judged.len() as f64)
+}
+
+/// The same number of held-out bytes of every member's text.
+fn judged_text(plan: &Plan) -> Vec<Vec<u8>> {
+    let bytes = (JUDGED_BYTES_TOTAL / plan.members.len()).min(JUDGED_BYTES_MAX);
+    let held_out = plan.members.iter().map(|member| data::split(member.work).held_out);
+    held_out
+        .map(|mut text| {
+            text.truncate(bytes + 1);
+            text
+        })
+        .collect()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,108 @@
+//! The result for a person: losses side by side, what was checked, and where to look next.
+
+use super::checks::Check;
+use super::data;
+use super::evaluate::Losses;
+use super::launcher::Ended;
+use super::plan::Plan;
+use super::record::Record;
+use crate::paint::Paint;
+use std::fmt::Write as _;
+use std::path::Path;
+
+/// Widest value of a check in the table; the whole one is in the document.
+const VALUE_CHARS_MAX: usize = 60;
+
+/// The table; `out` is the folder the files are in.
+pub(crate) fn table(
+    plan: &Plan,
+    record: &Record,
+    losses: &Losses,
+    checks: &[Check],
+    ended: &Ended,
+    out: &Path,
+    paint: Paint,
+) -> String {
+    let mut text = String::new();
+    match ended {
+        Ended::Whole => {}
+        Ended::Interrupted => text.push_str("interrupted: this is what there was\n"),
+        Ended::Broken(cause) => {
+            let _ = writeln!(text, "{}: {cause}", paint.red("the mesh could not go on"));
+        }
+    }
+    losses_table(&mut text, plan, record, losses, paint);
+    if !checks.is_empty() {
+        let _ = writeln!(text, "\n{}", paint.bold("checks"));
+        for check in checks {
+            let verdict = if check.pass { paint.green("pass") } else { paint.red("FAIL") };
+            let measured: String = check.measured.to_string().chars().take(VALUE_CHARS_MAX).collect();
+            let _ = writeln!(text, "  {verdict}  {:<24} {measured}  expected {}", check.name, check.expected);
+        }
+    }
+    let out = out.display();
+    let _ = writeln!(text, "\n{}", paint.bold("files"));
+    let _ = writeln!(text, "  {out}/report.html  the run in pictures, opens offline");
+    let _ = writeln!(text, "  {out}/run.json     all figures, plesio.demo/1");
+    if losses.mesh.is_some() {
+        let _ = writeln!(text, "  {out}/adapter/     the adapter, in PEFT's layout");
+    }
+    let _ = writeln!(text, "\n{}", paint.bold("next"));
+    let _ = writeln!(text, "  plesio demo --nodes 8 --seed 2     more nodes, another story");
+    let _ = writeln!(text, "  plesio demo --backend mio          the same without io_uring");
+    let _ = writeln!(text, "  plesio doctor                      what this machine offers");
+    text
+}
+
+fn losses_table(text: &mut String, plan: &Plan, record: &Record, losses: &Losses, paint: Paint) {
+    if losses.base.is_none() && losses.mesh.is_none() {
+        let _ = writeln!(
+            text,
+            "{} versions committed by {} processes",
+            record.versions_committed(),
+            record.processes()
+        );
+        return;
+    }
+    let loss = |loss: Option<f64>| loss.map_or("-".to_owned(), |loss| format!("{loss:.4}"));
+    let gain = |loss: Option<f64>| match losses.base.zip(loss) {
+        Some((base, loss)) => format!("{:+.4}", loss - base),
+        None => "-".into(),
+    };
+    let head = format!("{:<22} {:>7} {:>11} {:>9}", "held-out mix", "steps", "nats/byte", "to base");
+    let _ = writeln!(text, "{}", paint.bold(&head));
+    let _ = writeln!(text, "{:<22} {:>7} {:>11} {:>9}", "base", "-", loss(losses.base), "");
+    for alone in &losses.alone {
+        let member = plan.members.iter().find(|member| member.name == alone.name);
+        let shard = member.map_or("?", |member| data::shard_name(member.work.shard));
+        let name = format!("{} alone, {shard}", alone.name);
+        let _ =
+            writeln!(text, "{name:<22} {:>7} {:>11} {:>9}", alone.steps, loss(alone.loss), gain(alone.loss));
+    }
+    let steps: u64 = record.nodes.iter().map(|node| node.steps).sum();
+    let mesh = format!("{:<22} {steps:>7} {:>11} {:>9}", "mesh", loss(losses.mesh), gain(losses.mesh));
+    let _ = writeln!(text, "{}", paint.bold(&mesh));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::{checks, example};
+
+    #[test]
+    fn the_table_compares_base_alone_and_mesh() {
+        let (plan, record, losses) = example::run();
+        let checks = checks::judge(&plan, &record, &losses);
+        let out = Path::new("somewhere");
+        let text = table(&plan, &record, &losses, &checks, &Ended::Whole, out, Paint(false));
+        for line in
+            ["base ", "n0 alone, scripture", "mesh ", "useful_ratio", "somewhere/run.json", "plesio doctor"]
+        {
+            assert!(text.contains(line), "{line} is missing in\n{text}");
+        }
+        assert!(!text.contains('\x1b') && !text.contains("FAIL"), "{text}");
+        let broken = Ended::Broken("no quorum".into());
+        let text = table(&plan, &record, &Losses::default(), &[], &broken, out, Paint(false));
+        assert!(text.contains("no quorum") && !text.contains("adapter/"), "{text}");
+    }
+}

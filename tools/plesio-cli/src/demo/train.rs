@@ -1,0 +1,70 @@
+//! One member's training: the same code, data order and hyperparameters in the mesh and alone.
+
+use super::data;
+use super::protocol::Work;
+use plesio_cpu::Cpu;
+use plesio_model::{AdamW, AdapterLayout, Base, ModelError, Sampler, TrainConfig, Trainer};
+use std::sync::Arc;
+
+/// The one setting that is the demo's own.
+const LEARNING_RATE: f32 = 2e-3;
+
+/// Hyperparameters of the demo, the same for every member.
+pub(crate) fn config(adapter_seed: u64) -> TrainConfig {
+    let optimiser = AdamW { learning_rate: LEARNING_RATE, ..AdamW::default() };
+    TrainConfig { seed: adapter_seed, optimiser, ..TrainConfig::default() }
+}
+
+/// A trainer on the demo's base, at the common start.
+pub(crate) fn trainer(base: &Arc<Base>, adapter_seed: u64) -> Result<Trainer<Cpu>, ModelError> {
+    Trainer::new(Cpu::detect(), Arc::clone(base), config(adapter_seed))
+}
+
+/// Elements of the adapter: the length of every state that travels.
+pub(crate) fn elements(base: &Base, adapter_seed: u64) -> Result<usize, ModelError> {
+    Ok(AdapterLayout::new(base.config(), config(adapter_seed).rank)?.len())
+}
+
+/// A trainer with its text.
+pub(crate) struct Student {
+    trainer: Trainer<Cpu>,
+    sampler: Sampler,
+    text: Vec<u8>,
+    tokens: Vec<u8>,
+    context: usize,
+}
+
+impl Student {
+    pub(crate) fn new(base: &Arc<Base>, adapter_seed: u64, work: Work) -> Result<Self, ModelError> {
+        let trainer = trainer(base, adapter_seed)?;
+        let tokens = vec![0; trainer.batch_bytes()];
+        let context = config(adapter_seed).context;
+        let sampler = Sampler::new(work.sampler_seed);
+        Ok(Self { trainer, sampler, text: data::split(work).train, tokens, context })
+    }
+
+    /// One local step; answers the loss before it.
+    pub(crate) fn step(&mut self) -> Result<f32, ModelError> {
+        self.sampler.fill(&self.text, self.context, &mut self.tokens)?;
+        self.trainer.step(&self.tokens).map(|report| report.loss)
+    }
+
+    /// One step that leaves no trace: memory and threads are warm when the mesh begins.
+    pub(crate) fn warm_up(&mut self) -> Result<(), ModelError> {
+        let params = self.trainer.params().to_vec();
+        let mut sampler = Sampler::new(0);
+        sampler.fill(&self.text, self.context, &mut self.tokens)?;
+        self.trainer.step(&self.tokens)?;
+        self.trainer.params_mut().copy_from_slice(&params);
+        self.trainer.reset_optimiser();
+        Ok(())
+    }
+
+    pub(crate) fn params_mut(&mut self) -> &mut [f32] {
+        self.trainer.params_mut()
+    }
+
+    pub(crate) fn into_trainer(self) -> Trainer<Cpu> {
+        self.trainer
+    }
+}
