@@ -87,6 +87,9 @@ pub struct Consensus {
     quorum_told: bool,
     outbox: VecDeque<(To, Message)>,
     events: VecDeque<Event>,
+    /// An entry was learnt and its events still wait: no attempt goes on before they are acted on, so `view` never
+    /// runs ahead of them.
+    is_unsettled: bool,
     wake: Option<Instant>,
     counters: Counters,
 }
@@ -134,6 +137,7 @@ impl Consensus {
             quorum_told: true,
             outbox: VecDeque::new(),
             events: VecDeque::new(),
+            is_unsettled: false,
             wake: None,
             counters: Counters::default(),
             log,
@@ -276,7 +280,9 @@ impl Consensus {
 
     /// The next thing to act on.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        let event = self.events.pop_front();
+        self.is_unsettled &= event.is_some();
+        event
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout).

@@ -48,6 +48,8 @@ pub(crate) struct Members {
     stalled: Vec<NodeKey>,
     /// Seats whose process was replaced by a new one that asks to join (R19).
     replaced: BTreeMap<NodeKey, Incarnation>,
+    /// Members just admitted: until then, silence proves nothing against them.
+    graced: BTreeMap<NodeKey, Instant>,
     holds: BTreeMap<NodeKey, Hold>,
     joiners: BTreeMap<NodeKey, Joiner>,
     leavers: BTreeMap<NodeKey, Leaver>,
@@ -81,8 +83,9 @@ impl Members {
     }
 
     /// Members that are to be excluded at once.
-    pub(crate) fn gone(&self, view: &View, me: NodeKey) -> MemberSet {
-        let keys = self.dead.iter().chain(&self.stalled).chain(self.replaced.keys()).copied();
+    pub(crate) fn gone(&self, now: Instant, view: &View, me: NodeKey) -> MemberSet {
+        let dead = self.dead.iter().filter(|key| self.graced.get(key).is_none_or(|until| now >= *until));
+        let keys = dead.chain(&self.stalled).chain(self.replaced.keys()).copied();
         set_of(view, keys.filter(|key| *key != me))
     }
 
@@ -167,8 +170,11 @@ impl Members {
         })
     }
 
-    /// A view is in force: what was said about others than its members is void.
-    pub(crate) fn enter(&mut self, view: &View) {
+    /// A view is in force: what was said about others than its members is void. Those `added` were silent before
+    /// by right; they have until `grace` to be heard.
+    pub(crate) fn enter(&mut self, view: &View, added: &[NodeKey], grace: Instant) {
+        self.graced.retain(|key, _| view.index_of(*key).is_some());
+        self.graced.extend(added.iter().map(|key| (*key, grace)));
         let seated = |key: &NodeKey, incarnation: Incarnation| {
             view.index_of(*key).is_some_and(|at| view.members[usize::from(at)].incarnation == incarnation)
         };

@@ -30,6 +30,7 @@ impl Consensus {
         if counted {
             self.tell_observers(index, &value, me);
         }
+        self.is_unsettled = true;
         let learnt = self.log.learn(&value);
         if self.tail.len() == TAIL_MAX {
             self.tail.pop_front();
@@ -97,7 +98,7 @@ impl Consensus {
     ) {
         // Everybody who stays tells those who go; one of these words gets through (R18).
         let goodbye = Message::Decided { index, value: Value::View(self.log.view) };
-        self.enter_view();
+        self.enter_view(now, &change.added);
         for seat in &change.removed {
             if self.is_member() && seat.key != self.config.me {
                 self.send(To::One(seat.key), goodbye);
@@ -123,8 +124,8 @@ impl Consensus {
     }
 
     /// What was said under the view before is void.
-    fn enter_view(&mut self) {
-        self.members.enter(&self.log.view);
+    fn enter_view(&mut self, now: Instant, added: &[NodeKey]) {
+        self.members.enter(&self.log.view, added, now.after(self.config.t_dead_ns));
         self.offers.reset(self.log.members());
         let view = &self.log.view;
         self.digests_told.retain(|key, _| view.index_of(*key).is_some());
@@ -234,6 +235,7 @@ impl Consensus {
         let was_member = self.my_admission();
         let old_view: View = core::mem::replace(&mut self.log, log).view;
         self.is_started = true;
+        self.is_unsettled = true;
         self.cut = self.log.clone();
         self.tail.clear();
         self.round = Round::new(self.log.ballot_first());
@@ -247,7 +249,6 @@ impl Consensus {
         if old_view == self.log.view {
             self.offers.purge(&self.log, self.config.tau);
         } else {
-            self.enter_view();
             let (view, index) = (self.log.view, self.log.view_index);
             let missing = |from: &View, other: &View| -> alloc::vec::Vec<NodeKey> {
                 from.members
@@ -257,6 +258,7 @@ impl Consensus {
                     .collect()
             };
             let (added, removed) = (missing(&view, &old_view), missing(&old_view, &view));
+            self.enter_view(now, &added);
             self.events.push_back(Event::View { index, view, added, removed });
         }
         let (version, tau) = (self.log.version_final, self.config.tau);

@@ -92,8 +92,8 @@ impl Consensus {
     }
 
     /// Members that are to be excluded now: those known to be gone, while the rest can go on (R15).
-    pub(super) fn removable(&self) -> MemberSet {
-        let gone = self.members.gone(&self.log.view, self.config.me);
+    pub(super) fn removable(&self, now: Instant) -> MemberSet {
+        let gone = self.members.gone(now, &self.log.view, self.config.me);
         if gone.is_empty() || gone.len() >= self.log.members() {
             return MemberSet::EMPTY;
         }
@@ -103,7 +103,7 @@ impl Consensus {
     }
 
     fn urgent_since(&mut self, now: Instant) -> Option<Instant> {
-        if self.removable().is_empty() {
+        if self.removable(now).is_empty() {
             self.pace.gone_since = None;
             return None;
         }

@@ -118,11 +118,11 @@ impl Consensus {
         if shown == all && is_served {
             return Choice::Seal;
         }
-        if self.members.gone(&self.log.view, self.config.me).is_empty() {
+        if self.members.gone(now, &self.log.view, self.config.me).is_empty() {
             let stalled = self.find_stalled(now, shown);
             self.members.set_stalled(&self.log.view, stalled);
         }
-        match self.removal(origin) {
+        match self.removal(now, origin) {
             Some(view) => Choice::Propose(Value::View(view)),
             None if shown == all => Choice::Seal,
             None => Choice::Nothing,
@@ -130,7 +130,7 @@ impl Consensus {
     }
 
     fn choose_closed(&mut self, now: Instant, origin: Frame) -> Choice {
-        if let Some(view) = self.removal(origin).or_else(|| self.orderly_change(now, origin)) {
+        if let Some(view) = self.removal(now, origin).or_else(|| self.orderly_change(now, origin)) {
             return Choice::Propose(Value::View(view));
         }
         match self.build_manifest(origin) {
@@ -142,13 +142,13 @@ impl Consensus {
     /// Whether there is anything to propose at a close.
     pub(super) fn has_something(&mut self, now: Instant) -> bool {
         let origin = self.log.frame_first();
-        !self.removable().is_empty()
+        !self.removable(now).is_empty()
             || self.orderly_change(now, origin).is_some()
             || !self.candidates().is_empty()
     }
 
-    fn removal(&self, origin: Frame) -> Option<View> {
-        let gone = self.removable();
+    fn removal(&self, now: Instant, origin: Frame) -> Option<View> {
+        let gone = self.removable(now);
         (!gone.is_empty()).then(|| self.members.next_view(&self.log, origin, gone, &[]))
     }
 

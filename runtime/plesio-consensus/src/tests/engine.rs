@@ -250,6 +250,9 @@ impl Engine {
     }
 
     fn act(&mut self, now: Instant, event: Event, checker: &mut Checker) {
+        if std::env::var_os("PLESIO_CONSENSUS_TRACE").is_some() {
+            std::eprintln!("{:>9.3} ms {:?} {event:?}", now.0 as f64 / 1e6, self.key.0);
+        }
         match event {
             Event::Open { context, version, manifest } | Event::Reopen { context, version, manifest, .. } => {
                 self.open = Some((context, version, manifest));
@@ -277,7 +280,9 @@ impl Engine {
             }
             Event::Fetch { from, .. } => self.out.push(Out::Fetch { from }),
             Event::View { view, .. } => {
+                assert_eq!(view, *self.machine.view(), "the view runs ahead of its events");
                 self.windows.clear();
+                self.open = None;
                 if self.machine.is_member() {
                     self.excluded = false;
                     let own: Vec<(OwnSlot, bool)> = self.machine.own_slots().collect();

@@ -102,6 +102,7 @@ fn torment(seed: u64, seconds: u64) -> u64 {
     };
     let kinds = cluster.rng.next();
     let mut stranger = 50;
+    let mut quiet_until = 0;
     while cluster.now < seconds * 1_000 * MS {
         let until = cluster.now + (50 + cluster.rng.below(900)) * MS;
         cluster.run_until(until);
@@ -109,7 +110,9 @@ fn torment(seed: u64, seconds: u64) -> u64 {
         let keys: Vec<NodeKey> = cluster.live.keys().copied().collect();
         let victim = keys[cluster.rng.below(keys.len() as u64) as usize];
         // One life at a time is put at risk, as A5 and A6 ask for a quorum that lives.
-        let is_whole = cluster.seated() == cluster.checker.view().members.len()
+        // Whoever dies while joining may be admitted after its death, hence the pause between two deaths.
+        let is_whole = cluster.now >= quiet_until
+            && cluster.seated() == cluster.checker.view().members.len()
             && cluster.live.values().all(|process| process.paused_until <= cluster.now);
         let fault = cluster.rng.below(7);
         if kinds >> fault & 1 == 0 {
@@ -150,6 +153,9 @@ fn torment(seed: u64, seconds: u64) -> u64 {
                 cluster.live.get_mut(&victim).unwrap().engine.machine.handle_leave(now);
             }
             _ => {}
+        }
+        if is_whole && matches!(fault, 0 | 1 | 4 | 6) {
+            quiet_until = cluster.now + 2_500 * MS;
         }
         if cluster.rng.chance(50) {
             cluster.cuts.clear();
