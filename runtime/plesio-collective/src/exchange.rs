@@ -124,8 +124,8 @@ pub struct Exchange {
     unresolved: BTreeMap<(NodeKey, u8), u16>,
     open: Option<Open>,
     turn: bool,
-    /// Summed ranges still on their way, by turn.
-    sent: [Vec<(NodeKey, MessageId)>; 2],
+    /// Summed ranges sent in the newest context; the connections know which have arrived.
+    sent: Vec<(NodeKey, MessageId)>,
     actions: VecDeque<Action>,
 }
 
@@ -144,7 +144,7 @@ impl Exchange {
             unresolved: BTreeMap::new(),
             open: None,
             turn: false,
-            sent: [Vec::new(), Vec::new()],
+            sent: Vec::new(),
             actions: VecDeque::new(),
         }
     }
@@ -277,7 +277,9 @@ impl Exchange {
     pub fn handle_open(&mut self, context: LogIndex, manifest: &Manifest) {
         self.close();
         self.turn = !self.turn;
-        for (to, message) in core::mem::take(&mut self.sent[usize::from(self.turn)]) {
+        // What an earlier version still owes to a laggard would stand before this one's results in the same window:
+        // whoever lacks it fetches the state.
+        for (to, message) in core::mem::take(&mut self.sent) {
             self.actions.push_back(Action::Abort { to, message });
         }
         let open =
@@ -475,7 +477,7 @@ impl Exchange {
             return;
         }
         let message = MessageId { handle: HANDLE_RESULT + owner, sequence: open.context.0 as u16 };
-        self.sent[usize::from(open.turn)].push((to, message));
+        self.sent.push((to, message));
         self.actions.push_back(Action::Send { to, message, span });
     }
 

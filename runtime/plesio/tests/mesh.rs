@@ -187,9 +187,6 @@ fn a_node_dies_and_another_joins() {
     wait("the view with it", || {
         members[0].has(|what| matches!(what, What::View { added, .. } if added.contains(&key)))
     });
-    std::thread::sleep(Duration::from_secs(4));
-    for e in members[2].seen.lock().unwrap().iter() { println!("J {e:?}"); }
-    for e in members[0].seen.lock().unwrap().iter().rev().take(30) { println!("0 {e:?}"); }
     wait("its contribution", || {
         members[0].has(|what| {
             matches!(what, What::Manifest { entries, .. } if entries.iter().any(|entry| entry.0 == key))
