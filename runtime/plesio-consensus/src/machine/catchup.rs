@@ -14,6 +14,8 @@ use plesio_wire::{Instant, LogIndex, MemberIndex, MemberSet, NodeKey, Version};
 const DECIDED_MAX: usize = 4;
 /// Polls of nodes that are no members, and of leavers.
 const OUTSIDE_POLL_NS: u64 = 100_000_000;
+/// A member that learnt SEAL needs a moment to apply it.
+const SOURCE_APPLIES_NS: u64 = 5_000_000;
 /// Unanswered polls after which a claim to be ahead is forgotten.
 const POLLS_MAX: u32 = 16;
 
@@ -46,6 +48,8 @@ impl Lag {
 pub(super) struct Fetching {
     due: Instant,
     tried: u64,
+    /// What came was too old; the next SEAL is the time to ask again.
+    is_refused: bool,
 }
 
 /// This node has left: it serves until a quorum of the new view has learnt that (R18).
@@ -153,19 +157,44 @@ impl Consensus {
         let is_free = self.fetching.as_ref().is_none_or(|fetching| now >= fetching.due);
         if is_news && is_free && offer.version >= self.held {
             let due = now.after(self.config.fetch_retry_ns);
-            self.fetching = Some(Fetching { due, tried: 0 });
+            self.fetching = Some(Fetching { due, tried: 1, is_refused: false });
             self.events.push_back(Event::Fetch { from, version: offer.version });
         }
     }
 
-    /// Shards may still be on their way: G is fetched when they have not come within a frame.
-    pub(super) fn fetch_later(&mut self, now: Instant) {
-        let due = now.after(self.period_ns().max(4 * self.t_prop_ns()));
-        self.fetching = Some(Fetching { due, tried: 0 });
+    /// A SEAL is learnt without being complete. Its shards may still come, so a node that lacks nothing else waits
+    /// for a frame; any other asks now, when the G it gets stays good for longest.
+    pub(super) fn fetch_after_seal(&mut self, now: Instant, may_complete: bool) {
+        let due = now.after(if may_complete {
+            self.period_ns().max(4 * self.t_prop_ns())
+        } else {
+            SOURCE_APPLIES_NS
+        });
+        match &mut self.fetching {
+            // A transfer is under way: give it its time.
+            Some(fetching) if fetching.tried > 0 && !fetching.is_refused => {}
+            Some(fetching) => (fetching.due, fetching.is_refused) = (due, false),
+            None => self.fetching = Some(Fetching { due, tried: 0, is_refused: false }),
+        }
     }
 
-    pub(super) fn fetch_at_once(&mut self, now: Instant) {
-        self.fetching = Some(Fetching { due: now, tried: 0 });
+    /// Late shards have no place any more.
+    pub(super) fn fetch_by(&mut self, due: Instant) {
+        let fetching = self.fetching.get_or_insert(Fetching { due, tried: 0, is_refused: false });
+        if fetching.tried == 0 {
+            fetching.due = fetching.due.min(due);
+        }
+    }
+
+    /// What came was too old: ask again at once, or after the SEAL that made it so.
+    pub(super) fn fetch_again(&mut self, now: Instant) {
+        let is_open = self.log.open.is_some();
+        if let Some(fetching) = &mut self.fetching {
+            fetching.is_refused = is_open;
+            if !is_open {
+                fetching.due = now.after(SOURCE_APPLIES_NS);
+            }
+        }
     }
 
     /// R13: a node that learnt SEAL without being complete fetches G from one that is.
@@ -177,13 +206,14 @@ impl Consensus {
             }
             return;
         }
-        let fetching = self.fetching.get_or_insert(Fetching { due: now, tried: 0 });
+        let fetching = self.fetching.get_or_insert(Fetching { due: now, tried: 0, is_refused: false });
         if now < fetching.due {
             let due = fetching.due;
             self.alarm(now, due);
             return;
         }
         fetching.tried += 1;
+        fetching.is_refused = false;
         fetching.due = now.after(self.config.fetch_retry_ns);
         let (due, tried) = (fetching.due, fetching.tried);
         self.alarm(now, due);

@@ -24,7 +24,7 @@ impl Consensus {
         let sealers = self.round.sealers();
         // Whatever comes next lays its result over the last one: late shards have no place any more.
         if self.late.take().is_some() {
-            self.fetch_at_once(now);
+            self.fetch_by(now);
         }
         self.events.push_back(Event::Decided { index, ballot, kind: Kind::of(&value) });
         if counted {
@@ -75,10 +75,10 @@ impl Consensus {
         self.seal_index = index;
         self.cut = self.log.clone();
         let shards = core::mem::replace(&mut self.track, OpenTrack::new(now)).shards;
-        if !complete && self.held.next() == version {
+        if !complete {
             let context = LogIndex(index.0.saturating_sub(1));
             self.late = Some(Late { context, index, version, shards });
-            self.fetch_later(now);
+            self.fetch_after_seal(now, self.held.next() == version);
         }
         self.offers.purge(&self.log, self.config.tau);
         self.events.push_back(Event::Sealed { index, version, complete });
@@ -203,7 +203,11 @@ impl Consensus {
     pub fn handle_snapshot(&mut self, now: Instant, cut: &SnapshotCut) -> Result<Installed, SnapshotError> {
         let log = cut.to_state()?;
         let installed = if self.is_started && log.index <= self.log.index {
-            self.install_state(cut)?;
+            if let Err(error) = self.install_state(cut) {
+                self.fetch_again(now);
+                self.advance(now);
+                return Err(error);
+            }
             Installed::State
         } else {
             self.install_cut(now, log, cut.digest)?;
@@ -216,12 +220,19 @@ impl Consensus {
     /// The learnt prefix holds the ledger of that version, so its G may be used.
     fn install_state(&mut self, cut: &SnapshotCut) -> Result<(), SnapshotError> {
         let needed = self.log.version_final;
-        if cut.version != needed || self.held >= needed || self.applying.is_some() {
+        let is_needed = cut.version == needed;
+        // One version behind is enough while the shards of the last one are kept.
+        let is_before = cut.version.next() == needed && self.late.is_some();
+        if !(is_needed || is_before) || self.held >= cut.version || self.applying.is_some() {
             return Err(SnapshotError::Old { version: cut.version, needed });
         }
-        self.late = None;
         self.hold_state(cut.version, cut.digest);
-        self.tell_digest(cut.version, cut.digest);
+        if is_needed {
+            self.late = None;
+            self.tell_digest(cut.version, cut.digest);
+        } else {
+            self.complete_late();
+        }
         Ok(())
     }
 

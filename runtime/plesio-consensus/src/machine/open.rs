@@ -67,10 +67,16 @@ impl Consensus {
 
     /// A shard of the version sealed last; true when it was the last one missing.
     pub(super) fn insert_late(&mut self, context: LogIndex, owner: MemberIndex) -> bool {
-        let members = self.log.members();
         let Some(late) = self.late.as_mut().filter(|late| late.context == context) else { return false };
         late.shards.insert(owner);
-        if late.shards != MemberSet::first(members) || self.held.next() != late.version {
+        self.complete_late()
+    }
+
+    /// Whether the version sealed last can be applied by now; then it is said once more that it is sealed.
+    pub(super) fn complete_late(&mut self) -> bool {
+        let all = MemberSet::first(self.log.members());
+        let Some(late) = &self.late else { return false };
+        if late.shards != all || self.held.next() != late.version {
             return false;
         }
         let (index, version) = (late.index, late.version);

@@ -32,7 +32,6 @@ pub(super) enum Out {
 
 #[derive(Clone, Debug)]
 pub(super) struct Slot {
-    pub(super) base: Version,
     pub(super) units: Vec<u64>,
     pub(super) admission: Admission,
 }
@@ -55,6 +54,7 @@ pub(super) struct Engine {
     open: Option<(LogIndex, Version, Manifest)>,
     computed: Option<LogIndex>,
     pub(super) lost: u64,
+    pub(super) refused: u64,
     pub(super) finals: BTreeSet<u64>,
     pub(super) produced: u64,
     pub(super) excluded: bool,
@@ -96,6 +96,7 @@ impl Engine {
             open: None,
             computed: None,
             lost: 0,
+            refused: 0,
             finals: BTreeSet::new(),
             produced: 0,
             excluded: false,
@@ -131,7 +132,7 @@ impl Engine {
         checker.announce(admission, seq, &units);
         let (base, n_steps) = (self.base, units.len() as u32);
         let digest = digest_of(mass(&units));
-        self.slots.insert(seq, Slot { base, units, admission });
+        self.slots.insert(seq, Slot { units, admission });
         let target = self.machine.frame_at(now).unwrap_or_default();
         self.machine.handle_cut(now, OwnSlot { seq, base, target, n_steps, digest });
         if self.slots.contains_key(&seq) {
@@ -207,7 +208,7 @@ impl Engine {
                     self.learnt = self.machine.index();
                 }
             }
-            Err(_) => return,
+            Err(_) => self.refused += 1,
         }
     }
 
