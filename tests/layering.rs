@@ -44,6 +44,7 @@ const FLOORS: &[(&str, u32, Kind)] = &[
 
 /// Edges within one floor, each with its reason.
 const SIDEWAYS: &[(&str, &str, &str)] = &[
+    ("plesio-cli", "plesio-sim", "`plesio sim` runs the simulator"),
     ("plesio-model", "plesio-kernels", "the model's mathematics goes through `Device`"),
     ("plesio-udp", "plesio-memory", "a datagram's payload is gathered from and scattered into the arena"),
 ];
