@@ -65,7 +65,6 @@ pub enum FoldReason {
 
 /// Something to act on or to write down.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "a handful per frame")]
 #[non_exhaustive]
 pub enum Event {
     /// A MANIFEST is decided: owners sum their range and distribute it to members and observers.

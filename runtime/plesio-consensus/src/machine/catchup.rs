@@ -105,7 +105,8 @@ impl Consensus {
         if now >= due {
             self.lag.due = now.after(every_ns);
             self.lag.polls = self.lag.polls.saturating_add(u32::from(is_behind));
-            let next = if is_behind && self.lag.polls % 4 != 0 { self.lag.peer } else { self.next_peer() };
+            let next =
+                if is_behind && !self.lag.polls.is_multiple_of(4) { self.lag.peer } else { self.next_peer() };
             if let Some(key) = next.filter(|key| *key != self.config.me) {
                 let poll = Query { index: self.log.index, ..Query::default() };
                 self.send(To::One(key), Message::Query(poll));
@@ -238,7 +239,7 @@ impl Consensus {
         if let Some(me) = self.my_index() {
             holders.remove(me);
         }
-        let mut choice = if holders.is_empty() || tried % 3 == 0 { heard } else { holders };
+        let mut choice = if holders.is_empty() || tried.is_multiple_of(3) { heard } else { holders };
         if let Some(me) = self.my_index() {
             choice.remove(me);
         }

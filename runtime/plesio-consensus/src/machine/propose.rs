@@ -11,6 +11,7 @@ use plesio_wire::value::{Entry, Manifest, Value, View};
 use plesio_wire::{Ballot, Bounded, Frame, Instant, MemberIndex, MemberSet};
 
 /// What an attempt without a value does next.
+#[expect(clippy::large_enum_variant, reason = "lives for one call")]
 enum Choice {
     Propose(Value),
     /// SEAL, once this member is complete itself.

@@ -8,6 +8,7 @@ use crate::ledger::Admission;
 use plesio_wire::sideband::{Join, Message};
 use plesio_wire::value::{Seat, View};
 use plesio_wire::{Bounded, Frame, Incarnation, Instant, LogIndex, MeshTime, NodeKey, SlotSeq, Version};
+use std::boxed::Box;
 use std::collections::{BTreeMap, BTreeSet};
 use std::vec::Vec;
 
@@ -19,7 +20,7 @@ enum What {
     Message {
         from: NodeKey,
         number: u32,
-        message: Message,
+        message: Box<Message>,
     },
     Slot {
         number: u32,
@@ -339,7 +340,7 @@ impl Cluster {
                         To::One(to) => [to].to_vec(),
                     };
                     for to in to {
-                        self.sideband(key, to, What::Message { from: key, number, message });
+                        self.sideband(key, to, What::Message { from: key, number, message: message.clone() });
                     }
                 }
                 Out::Slot { to, number, admission, seq } => {

@@ -6,13 +6,14 @@ use crate::{Config, Consensus, Event, OwnSlot, SnapshotCut, Start, To};
 use plesio_wire::sideband::{Join, Message};
 use plesio_wire::value::{Manifest, View};
 use plesio_wire::{Digest, Incarnation, Instant, LogIndex, MemberSet, NodeId, NodeKey, SlotSeq, Version};
+use std::boxed::Box;
 use std::collections::{BTreeMap, BTreeSet};
 use std::vec::Vec;
 
 /// What an engine wants the world to carry.
 #[derive(Clone, Debug)]
 pub(super) enum Out {
-    Sideband(To, u32, Message),
+    Sideband(To, u32, Box<Message>),
     /// Slot data for one owner; `number` is the sender's view.
     Slot {
         to: NodeKey,
@@ -237,7 +238,7 @@ impl Engine {
                     || self.machine.is_complete();
                 assert!(can_serve, "A7: SEAL accepted without possession");
             }
-            self.out.push(Out::Sideband(to, self.machine.view().number, message));
+            self.out.push(Out::Sideband(to, self.machine.view().number, Box::new(message)));
         }
     }
 
@@ -274,11 +275,7 @@ impl Engine {
                     self.out.push(Out::Shard { to, context, owner });
                 }
             }
-            Event::Sealed { version, complete, .. } => {
-                if complete {
-                    self.apply(now, version, checker);
-                }
-            }
+            Event::Sealed { version, complete: true, .. } => self.apply(now, version, checker),
             Event::Fetch { from, .. } => self.out.push(Out::Fetch { from }),
             Event::View { view, .. } => {
                 assert_eq!(view, *self.machine.view(), "the view runs ahead of its events");
