@@ -73,6 +73,8 @@ pub struct Connection {
     pings: u32,
     ping_due: bool,
     floor_sent: Instant,
+    /// Highest floor that the peer may know.
+    floor_told: u64,
 
     windows: Windows,
     arrivals: Arrivals,
@@ -110,6 +112,7 @@ impl Connection {
             pings: 0,
             ping_due: false,
             floor_sent: now,
+            floor_told: 0,
             windows: Windows::new(config.chunk_bytes, config.windows_max),
             arrivals: Arrivals::new(),
             granted_bytes: 0,

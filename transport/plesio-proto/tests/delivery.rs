@@ -313,3 +313,21 @@ fn one_percent_of_loss_costs_little_of_a_gigabit() {
     assert!(share > 0.85, "{share}");
     assert!(lossy_again < 64_000_000 / 40, "{lossy_again}");
 }
+
+/// Found by the simulator (seed 2, 8 nodes, no faults): every packet was given up before its acknowledgement was back,
+/// and acknowledgements below the cumulative number were ignored, so no round trip was ever measured and no message
+/// ever delivered.
+#[test]
+fn a_path_slower_than_the_first_probe_timeout_delivers() {
+    for delay_ns in [12_000_000, 25_000_000, 60_000_000, 150_000_000] {
+        let faults = Faults { delay_ns, ..CLEAN };
+        let mut world = World::new(config(1_408), faults, 2);
+        for sequence in 1..=5 {
+            world.post(1, 7, Some(sequence), 3_000);
+            world.send(0, id(7, sequence), pattern(u64::from(sequence), 3_000));
+            world.run_until(5_000_000_000, |world| world.delivered(0, id(7, sequence)));
+        }
+        let sent_again = world.stats(0).retransmitted_bytes;
+        assert!(sent_again < 10 * 3_000, "{delay_ns} ns: {sent_again} bytes sent again");
+    }
+}

@@ -18,8 +18,9 @@ impl Connection {
         self.check_claims(&ack, extra)?;
 
         for packet in self.flight.base()..ack.cumulative {
-            // Below the cumulative number a packet given up tells nothing: it may be why the peer moved on.
-            if self.flight.record(packet).is_some_and(|record| record.fate == Fate::Flying) {
+            // Below a floor that the peer was told a packet given up tells nothing: it may be why the peer moved on.
+            let flies = self.flight.record(packet).is_some_and(|record| record.fate == Fate::Flying);
+            if flies || packet >= self.floor_told {
                 self.handle_acked(now, packet, &ack);
             }
         }

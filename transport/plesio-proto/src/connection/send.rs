@@ -45,6 +45,7 @@ impl Connection {
         self.ping_due = false;
         self.floor_sent = now;
         let ping = Ping { floor: self.flight.floor() };
+        self.floor_told = ping.floor;
         Control::new(self.control_header(now, Kind::Ping), &ping, 0, |_| {})
     }
 
