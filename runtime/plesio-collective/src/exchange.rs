@@ -21,7 +21,6 @@ use plesio_wire::{LogIndex, MemberIndex, MemberSet, NodeKey, SlotSeq, Span};
 pub const HANDLE_RESULT: u16 = 0x100;
 /// Handle of a snapshot.
 pub const HANDLE_SNAPSHOT: u16 = 0x200;
-
 /// A sum to be computed: `out[e] = sum of weight * input[e]`, inputs in member order.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Sum {
@@ -106,6 +105,8 @@ struct Open {
     shards: MemberSet,
     turn: bool,
     summing: bool,
+    /// Whose window for a result was opened after the owner's own, in order.
+    writers: Vec<(MemberIndex, NodeKey)>,
 }
 
 /// The schedule machine; see the module.
@@ -116,12 +117,14 @@ pub struct Exchange {
     members: Vec<NodeKey>,
     observers: Vec<NodeKey>,
     own: Vec<OwnSlot>,
-    /// Newest complete contribution per (contributor, ring slot).
-    held: BTreeMap<(NodeKey, u8), SlotSeq>,
+    /// Newest complete contribution per (contributor, ring slot), and the side of the window it lies on.
+    held: BTreeMap<(NodeKey, u8), (SlotSeq, bool)>,
+    /// Sides on which windows are open, where not the first.
+    sides: BTreeMap<(NodeKey, u8), bool>,
     /// Highest slot number seen of a contributor: extends the 16 bits that a message carries.
     newest: BTreeMap<NodeKey, SlotSeq>,
     /// Contributions that came before any READY said which 65,536 slots they are of.
-    unresolved: BTreeMap<(NodeKey, u8), u16>,
+    unresolved: BTreeMap<(NodeKey, u8), (u16, bool)>,
     open: Option<Open>,
     turn: bool,
     /// Summed ranges sent in the newest context; the connections know which have arrived.
@@ -140,6 +143,7 @@ impl Exchange {
             observers: Vec::new(),
             own: Vec::new(),
             held: BTreeMap::new(),
+            sides: BTreeMap::new(),
             newest: BTreeMap::new(),
             unresolved: BTreeMap::new(),
             open: None,
@@ -149,14 +153,15 @@ impl Exchange {
         }
     }
 
-    /// A view is in force: ranges change, so what was held is void and own slots go to their new owners.
+    /// A view is in force: ranges change, so what was held is void and own slots go to their new owners. Sessions
+    /// between members must be new ones: a chunk of the old ranges must not land in a window of the new.
     pub fn handle_view(&mut self, members: &[NodeKey]) {
         for slot in self.own.clone() {
             self.abort_slot(slot);
         }
         for &member in &self.members {
-            for handle in 0..u16::from(self.regions.depth) {
-                self.actions.push_back(Action::Withdraw { from: member, handle });
+            for slot in 0..self.regions.depth {
+                self.actions.push_back(Action::Withdraw { from: member, handle: u16::from(slot) });
             }
         }
         self.close();
@@ -170,17 +175,7 @@ impl Exchange {
                 if from == self.me {
                     continue;
                 }
-                for slot in 0..self.regions.depth {
-                    let span = self.regions.window(slot, members.len(), me, contributor);
-                    if span.len_bytes > 0 {
-                        self.actions.push_back(Action::Post {
-                            from,
-                            handle: u16::from(slot),
-                            sequence: None,
-                            span,
-                        });
-                    }
-                }
+                self.post_windows(from, me, contributor);
             }
         }
         for slot in self.own.clone() {
@@ -206,23 +201,15 @@ impl Exchange {
     pub fn handle_peer(&mut self, peer: NodeKey) {
         let Some(contributor) = self.members.iter().position(|key| *key == peer) else { return };
         if let Some(me) = self.my_index() {
-            for slot in 0..self.regions.depth {
-                let span = self.regions.window(slot, self.members.len(), me, contributor);
-                if span.len_bytes > 0 {
-                    self.actions.push_back(Action::Post {
-                        from: peer,
-                        handle: u16::from(slot),
-                        sequence: None,
-                        span,
-                    });
-                }
-            }
+            self.post_windows(peer, me, contributor);
         }
         for slot in self.own.clone() {
             self.send_part(slot, contributor);
         }
         if let Some(open) = self.open.clone() {
-            self.post_results(&open, peer);
+            if !open.shards.contains(contributor as MemberIndex) {
+                self.post_result(&open, contributor, peer);
+            }
             if let Some(me) = self.my_index()
                 && open.shards.contains(me as MemberIndex)
             {
@@ -267,8 +254,8 @@ impl Exchange {
         let newest = self.newest.entry(from).or_insert(seq);
         *newest = (*newest).max(seq);
         for slot in 0..self.regions.depth {
-            if let Some(sequence) = self.unresolved.remove(&(from, slot)) {
-                self.hold(from, slot, sequence);
+            if let Some((sequence, side)) = self.unresolved.remove(&(from, slot)) {
+                self.hold(from, slot, sequence, side);
             }
         }
     }
@@ -282,12 +269,16 @@ impl Exchange {
         for (to, message) in core::mem::take(&mut self.sent) {
             self.actions.push_back(Action::Abort { to, message });
         }
-        let open =
-            Open { context, manifest: *manifest, shards: MemberSet::EMPTY, turn: self.turn, summing: false };
-        for peer in self.members.clone() {
-            if peer != self.me {
-                self.post_results(&open, peer);
-            }
+        let open = Open {
+            context,
+            manifest: *manifest,
+            shards: MemberSet::EMPTY,
+            turn: self.turn,
+            summing: false,
+            writers: Vec::new(),
+        };
+        for owner in 0..self.members.len() {
+            self.post_result(&open, owner, self.members[owner]);
         }
         self.open = Some(open);
         // A member that owns no element (fewer elements than members) has nothing to wait for.
@@ -314,6 +305,26 @@ impl Exchange {
         for to in order.into_iter().chain(self.observers.clone()) {
             self.send_result(to, &open, me);
         }
+    }
+
+    /// A checked datagram of `from` had no place: if it serves another owner's result (R17), its window is opened and
+    /// the one before closed, once per server. Two writers of one window could spoil what the other has placed.
+    pub fn handle_offered(&mut self, from: NodeKey, message: MessageId) {
+        let Some(owner) = message.handle.checked_sub(HANDLE_RESULT) else { return };
+        let Some(open) = &self.open else { return };
+        let wanted = usize::from(owner) < self.members.len()
+            && message.sequence == open.context.0 as u16
+            && !open.shards.contains(owner)
+            && self.my_index() != Some(usize::from(owner));
+        let known = self.members.get(usize::from(owner)) == Some(&from) || open.writers.contains(&(owner, from));
+        if !wanted || known || !self.members.contains(&from) {
+            return;
+        }
+        self.withdraw_result(owner);
+        let mut open = self.open.take().expect("is open");
+        open.writers.push((owner, from));
+        self.post_result(&open, usize::from(owner), from);
+        self.open = Some(open);
     }
 
     /// Sends shards of the open context to one that lacks them (R17).
@@ -348,13 +359,21 @@ impl Exchange {
     }
 
     fn close(&mut self) {
+        for owner in 0..self.members.len() as MemberIndex {
+            self.withdraw_result(owner);
+        }
         if let Some(open) = self.open.take() {
-            for &from in self.members.iter().filter(|key| **key != self.me) {
-                for owner in 0..self.members.len() as u16 {
-                    self.actions.push_back(Action::Withdraw { from, handle: HANDLE_RESULT + owner });
-                }
-            }
             self.turn = open.turn;
+        }
+    }
+
+    /// Closes the window of an owner's result, whoever was to write it, unless it is complete.
+    fn withdraw_result(&mut self, owner: MemberIndex) {
+        let Some(open) = self.open.as_ref().filter(|open| !open.shards.contains(owner)) else { return };
+        let newest = open.writers.iter().rev().find(|(of, _)| *of == owner).map(|(_, writer)| *writer);
+        let writer = newest.or_else(|| self.members.get(usize::from(owner)).copied());
+        if let Some(from) = writer.filter(|writer| *writer != self.me) {
+            self.actions.push_back(Action::Withdraw { from, handle: HANDLE_RESULT + owner });
         }
     }
 
@@ -364,21 +383,24 @@ impl Exchange {
         else {
             return;
         };
-        let span = self.regions.window(slot, self.members.len(), me, contributor);
-        // The next slot in this window comes only after this one is final or folded on proof, so it may overwrite.
-        self.actions.push_back(Action::Post { from, handle: u16::from(slot), sequence: None, span });
+        let side = self.side(from, slot);
+        let span = self.regions.window(slot, side, self.members.len(), me, contributor);
+        // What is placed is checked only afterwards, so nothing may be placed where something is held: the other side
+        // is free, because this slot came only after the one there was final or folded on proof.
+        self.sides.insert((from, slot), !side);
+        self.post_window(from, slot, me, contributor);
         if len_bytes != span.len_bytes {
             return;
         }
         if self.newest.contains_key(&from) {
-            self.hold(from, slot, sequence);
+            self.hold(from, slot, sequence, side);
         } else {
-            self.unresolved.insert((from, slot), sequence);
+            self.unresolved.insert((from, slot), (sequence, side));
         }
     }
 
     /// This node's range of `from`'s slot in ring place `slot` is complete.
-    fn hold(&mut self, from: NodeKey, slot: u8, sequence: u16) {
+    fn hold(&mut self, from: NodeKey, slot: u8, sequence: u16, side: bool) {
         let (Some(me), Some(contributor), Some(newest)) =
             (self.my_index(), self.members.iter().position(|key| *key == from), self.newest.get_mut(&from))
         else {
@@ -386,10 +408,29 @@ impl Exchange {
         };
         let seq = extend(*newest, sequence);
         *newest = (*newest).max(seq);
-        self.held.insert((from, slot), seq);
-        let span = self.regions.window(slot, self.members.len(), me, contributor);
+        self.held.insert((from, slot), (seq, side));
+        let span = self.regions.window(slot, side, self.members.len(), me, contributor);
         self.actions.push_back(Action::Held { contributor: from, seq, span });
         self.sum_if_ready();
+    }
+
+    /// Side on which the window of a ring place is open.
+    fn side(&self, from: NodeKey, slot: u8) -> bool {
+        self.sides.get(&(from, slot)).copied().unwrap_or_default()
+    }
+
+    fn post_windows(&mut self, from: NodeKey, me: usize, contributor: usize) {
+        for slot in 0..self.regions.depth {
+            self.post_window(from, slot, me, contributor);
+        }
+    }
+
+    fn post_window(&mut self, from: NodeKey, slot: u8, me: usize, contributor: usize) {
+        let side = self.side(from, slot);
+        let span = self.regions.window(slot, side, self.members.len(), me, contributor);
+        if span.len_bytes > 0 {
+            self.actions.push_back(Action::Post { from, handle: u16::from(slot), sequence: None, span });
+        }
     }
 
     fn handle_result(&mut self, from: NodeKey, message: MessageId, len_bytes: u32) {
@@ -401,11 +442,11 @@ impl Exchange {
         {
             return;
         }
-        if len_bytes != self.result_span(open, usize::from(owner)).len_bytes {
-            return;
+        let newest = open.writers.iter().rev().find(|(of, _)| *of == owner).map(|(_, writer)| *writer);
+        let writer = newest.unwrap_or(self.members[usize::from(owner)]);
+        if from == writer && len_bytes == self.result_span(open, usize::from(owner)).len_bytes {
+            self.shard(owner);
         }
-        let _ = from;
-        self.shard(owner);
     }
 
     fn shard(&mut self, owner: MemberIndex) {
@@ -415,9 +456,6 @@ impl Exchange {
         }
         open.shards.insert(owner);
         self.actions.push_back(Action::Shard { context: open.context, owner });
-        for &from in self.members.iter().filter(|key| **key != self.me) {
-            self.actions.push_back(Action::Withdraw { from, handle: HANDLE_RESULT + owner });
-        }
     }
 
     fn sum_if_ready(&mut self) {
@@ -435,9 +473,13 @@ impl Exchange {
                 let own = self.own.iter().find(|slot| slot.seq == seq);
                 own.map(|slot| self.regions.slot_part(slot.index, n, me))
             } else {
-                let slot =
-                    (0..self.regions.depth).find(|slot| self.held.get(&(contributor, *slot)) == Some(&seq));
-                slot.map(|slot| self.regions.window(slot, n, me, usize::from(entry.member)))
+                let mut places = (0..self.regions.depth).filter_map(|slot| {
+                    let (held, side) = *self.held.get(&(contributor, slot))?;
+                    (held == seq).then_some((slot, side))
+                });
+                places
+                    .next()
+                    .map(|(slot, side)| self.regions.window(slot, side, n, me, usize::from(entry.member)))
             };
             let Some(span) = span else { return };
             inputs.push(span);
@@ -457,17 +499,11 @@ impl Exchange {
         }
     }
 
-    fn post_results(&mut self, open: &Open, from: NodeKey) {
-        for owner in 0..self.members.len() as u16 {
-            let span = self.result_span(open, usize::from(owner));
-            if self.my_index() == Some(usize::from(owner))
-                || open.shards.contains(owner)
-                || span.len_bytes == 0
-            {
-                continue;
-            }
+    fn post_result(&mut self, open: &Open, owner: usize, from: NodeKey) {
+        let span = self.result_span(open, owner);
+        if from != self.me && span.len_bytes > 0 {
             let sequence = Some(open.context.0 as u16);
-            self.actions.push_back(Action::Post { from, handle: HANDLE_RESULT + owner, sequence, span });
+            self.actions.push_back(Action::Post { from, handle: HANDLE_RESULT + owner as u16, sequence, span });
         }
     }
 

@@ -18,7 +18,8 @@ pub struct Regions {
     pub depth: u8,
     /// First of `depth` regions of one slot each: this node's own ring.
     pub slots: u16,
-    /// First of `depth` regions; region b receives this node's range of everybody's slot b.
+    /// First of `2 depth` regions; regions 2b and 2b + 1, the two sides, receive this node's range of everybody's
+    /// slot b in turn, so that what is held never lies where something may still be received.
     pub windows: u16,
     /// First of two regions for this node's own summed range, used in turn.
     pub sums: u16,
@@ -55,13 +56,14 @@ impl Regions {
         )
     }
 
-    /// Where this node, owner `me` of `members`, receives its range of `contributor`'s ring slot `slot`.
+    /// Where this node, owner `me` of `members`, receives its range of `contributor`'s ring slot `slot`, on one side.
     #[must_use]
-    pub fn window(&self, slot: u8, members: usize, me: usize, contributor: usize) -> Span {
+    pub fn window(&self, slot: u8, side: bool, members: usize, me: usize, contributor: usize) -> Span {
         let part = range(self.elements, members, me);
         let len = part.end - part.start;
         let stride_bytes = (len * SLOT_ELEMENT_BYTES).next_multiple_of(64);
-        self.span(self.windows + u16::from(slot), stride_bytes * contributor as u64, len, SLOT_ELEMENT_BYTES)
+        let region = self.windows + 2 * u16::from(slot) + u16::from(side);
+        self.span(region, stride_bytes * contributor as u64, len, SLOT_ELEMENT_BYTES)
     }
 
     /// Where owner `owner`'s summed range is received.
@@ -98,17 +100,17 @@ mod tests {
                 depth: 4,
                 slots: 1,
                 windows: 5,
-                sums: 9,
-                results: 11,
-                snapshot_out: 12,
-                snapshot_in: 13,
+                sums: 13,
+                results: 15,
+                snapshot_out: 16,
+                snapshot_in: 17,
             };
             for members in 1..=32 {
                 for me in 0..members {
                     let mut end = 0;
                     for contributor in 0..members {
-                        let window = regions.window(2, members, me, contributor);
-                        assert!(window.offset_bytes >= end && window.region == 7);
+                        let window = regions.window(2, true, members, me, contributor);
+                        assert!(window.offset_bytes >= end && window.region == 10);
                         end = window.offset_bytes + window.len_bytes;
                     }
                     assert!(u64::from(end) <= Regions::window_bytes(elements), "{elements} {members}");

@@ -50,6 +50,8 @@ pub struct EngineConfig {
     pub regions: Regions,
     /// Payload bytes per datagram.
     pub chunk_bytes: u32,
+    /// Payload bytes a peer may have in flight to this node and this node to a peer: half a receive buffer.
+    pub window_bytes: u64,
     /// Seed of every random choice.
     pub seed: u64,
 }
@@ -199,7 +201,12 @@ impl Engine {
         let mut engine = Self {
             key,
             exchange: Exchange::new(key, config.regions),
-            links: Links::new(config.mesh, (key, config.incarnation), config.chunk_bytes),
+            links: Links::new(
+                config.mesh,
+                (key, config.incarnation),
+                config.chunk_bytes,
+                config.window_bytes,
+            ),
             consensus,
             corrector,
             clock: MeshClock::default(),
@@ -352,13 +359,6 @@ impl Engine {
         body: &[u8],
     ) -> Result<(), Refused> {
         self.links.connection_mut(peer).map_or(Ok(()), |link| link.handle_datagram(now, header, body))
-    }
-
-    /// Checked DATA that had no place.
-    pub fn handle_unplaced(&mut self, now: Instant, peer: NodeKey, header: &Header) {
-        if let Some(link) = self.links.connection_mut(peer) {
-            link.handle_unplaced(now, header);
-        }
     }
 
     /// The sockets are drained: act on what is complete.

@@ -67,7 +67,7 @@ impl StorePlan {
         let mut arena = ArenaPlan::new("plesio", usize::MAX);
         let ring = arena.push_ring(usize::from(depth), bytes(elements));
         let windows = arena.push(bytes(Regions::window_bytes(elements)));
-        for _ in 1..depth {
+        for _ in 1..2 * u16::from(depth) {
             arena.push(bytes(Regions::window_bytes(elements)));
         }
         let sums = arena.push(bytes(Regions::sum_bytes(elements)));

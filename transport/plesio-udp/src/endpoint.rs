@@ -34,6 +34,7 @@ pub(crate) struct Endpoint<E> {
     receiver: Receiver,
     trains: Vec<Outgoing>,
     counters: Counters,
+    receive_buffer_bytes: usize,
     notes: Vec<String>,
 }
 
@@ -69,6 +70,7 @@ impl<E: Engine> Endpoint<E> {
             config: config.clone(),
             address: base.address,
             segmentation: base.segmentation,
+            receive_buffer_bytes: base.receive_buffer_bytes,
             lanes,
             generation_next: 1,
             receiver: Receiver::new(&arena, SLOTS_MAX),
@@ -186,6 +188,10 @@ fn load(train: &mut Outgoing, chunks: &[(Header, Span)]) -> Result<(), SendError
 impl<E: Engine> DatagramIo for Endpoint<E> {
     fn local_address(&self) -> SocketAddr {
         self.address
+    }
+
+    fn receive_buffer_bytes(&self) -> usize {
+        self.receive_buffer_bytes
     }
 
     fn tier(&self) -> Tier {

@@ -119,6 +119,9 @@ pub trait DatagramIo {
     /// Our address, with the port the kernel chose.
     fn local_address(&self) -> SocketAddr;
 
+    /// Receive buffer that the kernel granted each peer's socket; half of it is what a peer may have in flight.
+    fn receive_buffer_bytes(&self) -> usize;
+
     /// Which backend this is.
     fn tier(&self) -> Tier;
 

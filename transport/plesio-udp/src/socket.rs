@@ -28,6 +28,8 @@ pub(crate) struct Base {
     pub(crate) socket: OwnedFd,
     pub(crate) address: SocketAddr,
     pub(crate) segmentation: bool,
+    /// What the kernel granted each socket.
+    pub(crate) receive_buffer_bytes: usize,
     pub(crate) notes: Vec<String>,
 }
 
@@ -36,7 +38,7 @@ pub(crate) fn open_base(config: &SocketConfig) -> Result<Base, OpenError> {
     refuse_off_host(config.bind)?;
     let socket = open_plain(config.bind)?;
     let mut notes = Vec::new();
-    size_buffers(&socket, config, &mut notes)?;
+    let receive_buffer_bytes = size_buffers(&socket, config, &mut notes)?;
     bind_to(&socket, config.bind)?;
     let address = local_address(&socket, config.bind)?;
     setsockopt(&socket, sockopt::ReusePort, &true).map_err(system("sharing the port", address))?;
@@ -53,7 +55,7 @@ pub(crate) fn open_base(config: &SocketConfig) -> Result<Base, OpenError> {
             notes.push(format!("receive offload refused ({}): one call per datagram", cause.desc()));
         }
     }
-    Ok(Base { socket, address, segmentation, notes })
+    Ok(Base { socket, address, segmentation, receive_buffer_bytes, notes })
 }
 
 /// A socket on the same port that only hears `peer`. Datagrams of others may slip in before it is connected; the
@@ -108,8 +110,12 @@ pub(crate) fn system(step: &'static str, address: SocketAddr) -> impl Fn(Errno) 
     move |cause| OpenError::System { step, address, cause }
 }
 
-/// Asks for buffers and reads back what was granted: the kernel caps silently.
-fn size_buffers(socket: &OwnedFd, config: &SocketConfig, notes: &mut Vec<String>) -> Result<(), OpenError> {
+/// Asks for buffers and reads back what was granted: the kernel caps silently. Bytes of the receive buffer.
+fn size_buffers(
+    socket: &OwnedFd,
+    config: &SocketConfig,
+    notes: &mut Vec<String>,
+) -> Result<usize, OpenError> {
     let address = config.bind;
     setsockopt(socket, sockopt::RcvBuf, &config.receive_buffer_bytes)
         .map_err(system("SO_RCVBUF", address))?;
@@ -129,5 +135,5 @@ fn size_buffers(socket: &OwnedFd, config: &SocketConfig, notes: &mut Vec<String>
             ));
         }
     }
-    Ok(())
+    Ok(received)
 }

@@ -12,16 +12,17 @@ fn regions() -> Regions {
         depth: 4,
         slots: 1,
         windows: 5,
-        sums: 9,
-        results: 11,
-        snapshot_out: 12,
-        snapshot_in: 13,
+        sums: 13,
+        results: 15,
+        snapshot_out: 16,
+        snapshot_in: 17,
     }
 }
 
 #[derive(Default)]
 struct Seen {
     held: Vec<(NodeKey, SlotSeq)>,
+    spans: Vec<Span>,
     sums: Vec<Sum>,
     shards: Vec<(LogIndex, MemberIndex)>,
 }
@@ -84,7 +85,10 @@ impl Mesh {
                         Action::Withdraw { from, handle } => {
                             self.posts[at].retain(|post| (post.0, post.1) != (from, handle));
                         }
-                        Action::Held { contributor, seq, .. } => self.seen[at].held.push((contributor, seq)),
+                        Action::Held { contributor, seq, span } => {
+                            self.seen[at].held.push((contributor, seq));
+                            self.seen[at].spans.push(span);
+                        }
                         Action::Sum(sum) => {
                             let context = sum.context;
                             self.seen[at].sums.push(sum);
@@ -167,6 +171,26 @@ fn data_before_ready_waits_and_long_lived_numbers_are_extended_right() {
 }
 
 #[test]
+fn what_is_held_never_lies_in_an_open_window() {
+    // Payload is placed before its checksum is known: a header with a flipped bit may name any open window.
+    let mut mesh = Mesh::new(2);
+    mesh.view(&[0, 1]);
+    for seq in 1..=6 {
+        mesh.ready(0, seq);
+        mesh.nodes[0].handle_cut(2, SlotSeq(seq));
+        mesh.run();
+        let held = *mesh.seen[1].spans.last().unwrap();
+        assert_eq!(mesh.seen[1].held.last(), Some(&(mesh.keys[0], SlotSeq(seq))));
+        assert!(mesh.posts[1].iter().all(|(.., window)| *window != held));
+        assert!(mesh.posts[1].iter().any(|(.., window)| window.offset_bytes == held.offset_bytes));
+        mesh.nodes[1].handle_open(LogIndex(u64::from(seq)), &manifest(&[(0, seq)]));
+        mesh.nodes[0].handle_done(SlotSeq(seq));
+        mesh.run();
+        assert_eq!(mesh.seen[1].sums.last().unwrap().inputs, [held]);
+    }
+}
+
+#[test]
 fn a_removed_owner_moves_its_range_to_the_others_and_the_old_context_is_forgotten() {
     let mut mesh = Mesh::new(3);
     mesh.view(&[0, 1, 2]);
@@ -190,6 +214,52 @@ fn a_removed_owner_moves_its_range_to_the_others_and_the_old_context_is_forgotte
         assert_eq!(mesh.nodes[node].results().unwrap().len(), 2);
         assert_eq!(mesh.seen[node].sums.last().unwrap().context, LogIndex(2));
     }
+}
+
+#[test]
+fn a_result_has_one_writer_at_a_time() {
+    let mut mesh = Mesh::new(3);
+    mesh.view(&[0, 1, 2]);
+    mesh.run();
+    let keys = mesh.keys.clone();
+    let node = &mut mesh.nodes[1];
+    node.handle_open(LogIndex(4), &manifest(&[]));
+    let opened = actions(node);
+    let posts = |from| opened.iter().filter(|action| matches!(action, Action::Post { from: f, .. } if *f == from));
+    assert_eq!((posts(keys[0]).count(), posts(keys[2]).count()), (1, 1));
+    // Owner 2 has died; node 0 has its result and serves it.
+    let (handle, message) = (HANDLE_RESULT + 2, MessageId { handle: HANDLE_RESULT + 2, sequence: 4 });
+    for wrong in [
+        MessageId { sequence: 3, ..message },
+        MessageId { handle: HANDLE_RESULT + 3, ..message },
+        MessageId { handle: HANDLE_RESULT + 1, ..message },
+        MessageId { handle: 2, ..message },
+    ] {
+        node.handle_offered(keys[0], wrong);
+    }
+    node.handle_offered(NodeKey(99), message);
+    node.handle_offered(keys[2], message);
+    assert_eq!(actions(node), []);
+    node.handle_offered(keys[0], message);
+    let span = regions().result(3, 2);
+    assert_eq!(
+        actions(node),
+        [
+            Action::Withdraw { from: keys[2], handle },
+            Action::Post { from: keys[0], handle, sequence: Some(4), span },
+        ]
+    );
+    node.handle_received(keys[2], message, span.len_bytes);
+    assert_eq!(actions(node), []);
+    node.handle_received(keys[0], message, span.len_bytes);
+    assert_eq!(actions(node), [Action::Shard { context: LogIndex(4), owner: 2 }]);
+    node.handle_offered(keys[0], message);
+    assert_eq!(actions(node), []);
+}
+
+fn actions(node: &mut Exchange) -> Vec<Action> {
+    let all = core::iter::from_fn(|| node.poll_action());
+    all.filter(|action| !matches!(action, Action::Sum(_) | Action::Held { .. })).collect()
 }
 
 #[test]

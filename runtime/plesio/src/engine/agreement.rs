@@ -1,9 +1,10 @@
 //! What the agreement decided, carried to the other machines.
 
+use super::links::Opened;
 use super::{Engine, Out, SlotFate, Work};
 use plesio_consensus::Event;
 use plesio_wire::value::View;
-use plesio_wire::{Instant, NodeKey, SlotSeq};
+use plesio_wire::{Incarnation, Instant, NodeKey, SlotSeq};
 
 impl Engine {
     pub(super) fn handle_agreed(&mut self, now: Instant, event: &Event) {
@@ -47,11 +48,10 @@ impl Engine {
     /// A view is in force: everybody in it gets a connection, everybody else loses it.
     pub(super) fn enter_view(&mut self, now: Instant, view: &View) {
         let members: Vec<NodeKey> = view.members.iter().map(|seat| seat.key).collect();
-        let mut fresh = Vec::new();
+        let seated = view.index_of(self.key).is_some();
+        let era = if seated { view.number.wrapping_add(1) } else { 0 };
         for seat in view.members.iter() {
-            if self.connect(now, seat.key, seat.incarnation) {
-                fresh.push(seat.key);
-            }
+            self.connect(now, seat.key, seat.incarnation, era);
         }
         let observers: Vec<NodeKey> = self.consensus.observers().collect();
         for peer in self.links.peers() {
@@ -62,8 +62,8 @@ impl Engine {
         let addresses =
             members.iter().filter_map(|key| Some((*key, self.address_of(*key)?.sideband.0))).collect();
         self.out.push_back(Out::View(*view, addresses));
+        self.transfers.handle_view();
         self.exchange.handle_view(&members);
-        let seated = view.index_of(self.key).is_some();
         self.corrector.handle_view(now, seated, u64::from(view.period_us) * 1_000);
         if seated {
             self.joining = None;
@@ -71,17 +71,20 @@ impl Engine {
         self.follow_observers(now);
     }
 
-    /// Opens connection and data path to one life of a node whose address is known; true when they are new.
-    pub(super) fn connect(&mut self, now: Instant, peer: NodeKey, life: plesio_wire::Incarnation) -> bool {
+    /// Opens connection and data path to one life of a node whose address is known; true when the connection is new.
+    pub(super) fn connect(&mut self, now: Instant, peer: NodeKey, life: Incarnation, era: u32) -> bool {
         let Some(address) = self.address_of(peer).map(|entry| entry.data.0) else {
             return false;
         };
-        if !self.links.open(now, peer, life) {
-            return false;
+        let opened = self.links.open(now, peer, life, era);
+        if opened == Opened::First {
+            self.work.push_back(Work::Disconnect { peer });
+            self.work.push_back(Work::Connect { peer, address });
         }
-        self.work.push_back(Work::Disconnect { peer });
-        self.work.push_back(Work::Connect { peer, address });
-        true
+        if opened == Opened::Renewed {
+            self.resume_snapshots(now, peer);
+        }
+        opened != Opened::Same
     }
 
     pub(super) fn settle(&mut self, seq: SlotSeq, fate: SlotFate) {

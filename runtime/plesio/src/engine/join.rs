@@ -138,7 +138,7 @@ impl Engine {
             self.out.push_back(Out::Send(To::Address(address), Message::Decided { index, value }));
         }
         if self.consensus.observers().any(|observer| observer == key)
-            && self.connect(now, key, join.incarnation)
+            && self.connect(now, key, join.incarnation, 0)
         {
             self.out.push_back(Out::Observer(key, join.incarnation, Some(address)));
             self.follow_observers(now);
@@ -165,7 +165,7 @@ impl Engine {
         joining.next = now;
         joining.attempt = 0;
         for seat in view.members.iter() {
-            self.connect(now, seat.key, seat.incarnation);
+            self.connect(now, seat.key, seat.incarnation, 0);
         }
         let keys = view.members.iter().map(|seat| seat.key);
         let addresses = keys.filter_map(|key| Some((key, self.address_of(key)?.sideband.0))).collect();

@@ -1,4 +1,7 @@
 //! One connection per peer, served in turn.
+//!
+//! A session between two members lasts one view: afterwards ranges differ, and a slot that is sent again under its own
+//! number must not be taken for the one received before. With an observer it lasts as long as both lives do.
 
 use plesio_proto::{Config, Connection, Event, Transmit};
 use plesio_wire::digest::Hasher;
@@ -11,7 +14,19 @@ type Life = (NodeKey, Incarnation);
 #[derive(Debug)]
 struct Link {
     incarnation: Incarnation,
+    era: u32,
     connection: Connection,
+}
+
+/// What opening a connection came to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Opened {
+    /// It is there already.
+    Same,
+    /// Another session with the same life of the peer.
+    Renewed,
+    /// The first one with this life of the peer.
+    First,
 }
 
 #[derive(Debug)]
@@ -19,6 +34,7 @@ pub(super) struct Links {
     mesh: u64,
     me: Life,
     chunk_bytes: u32,
+    window_bytes: u64,
     links: BTreeMap<NodeKey, Link>,
     /// The peer served last: the next train comes from the one after it.
     last: NodeKey,
@@ -26,8 +42,16 @@ pub(super) struct Links {
 }
 
 impl Links {
-    pub(super) fn new(mesh: u64, me: Life, chunk_bytes: u32) -> Self {
-        Self { mesh, me, chunk_bytes, links: BTreeMap::new(), last: NodeKey(0), retransmitted_bytes: 0 }
+    pub(super) fn new(mesh: u64, me: Life, chunk_bytes: u32, window_bytes: u64) -> Self {
+        Self {
+            mesh,
+            me,
+            chunk_bytes,
+            window_bytes,
+            links: BTreeMap::new(),
+            last: NodeKey(0),
+            retransmitted_bytes: 0,
+        }
     }
 
     /// From here on this node is another incarnation; all connections were closed.
@@ -35,21 +59,26 @@ impl Links {
         self.me.1 = incarnation;
     }
 
-    /// Makes sure there is a connection to this life of `peer`; true when it is new.
-    pub(super) fn open(&mut self, now: Instant, peer: NodeKey, incarnation: Incarnation) -> bool {
-        if peer == self.me.0 || self.links.get(&peer).is_some_and(|link| link.incarnation == incarnation) {
-            return false;
+    /// Makes sure there is a connection to this life of `peer` in this era: the number of the view in which both have
+    /// a seat plus one, or zero.
+    pub(super) fn open(&mut self, now: Instant, peer: NodeKey, incarnation: Incarnation, era: u32) -> Opened {
+        let known = self.links.get(&peer).filter(|link| link.incarnation == incarnation);
+        if peer == self.me.0 || known.is_some_and(|link| link.era == era) {
+            return Opened::Same;
         }
+        let opened = if known.is_some() { Opened::Renewed } else { Opened::First };
         let config = Config {
-            local: self.receiver(self.me, (peer, incarnation)),
-            remote: self.receiver((peer, incarnation), self.me),
+            local: self.receiver(self.me, (peer, incarnation), era),
+            remote: self.receiver((peer, incarnation), self.me, era),
             chunk_bytes: self.chunk_bytes,
+            window_bytes: self.window_bytes,
+            receive_budget_bytes: self.window_bytes,
             ..Config::default()
         };
         let connection = Connection::new(&config, now).expect("the chunk size is one of the named constants");
         self.close(peer);
-        self.links.insert(peer, Link { incarnation, connection });
-        true
+        self.links.insert(peer, Link { incarnation, era, connection });
+        opened
     }
 
     /// Drops the connection; true when there was one.
@@ -111,13 +140,14 @@ impl Links {
         live + self.retransmitted_bytes
     }
 
-    fn receiver(&self, receiver: Life, sender: Life) -> u32 {
+    fn receiver(&self, receiver: Life, sender: Life, era: u32) -> u32 {
         let mut hasher = Hasher::default();
         hasher.update(&self.mesh.to_le_bytes());
         for (key, incarnation) in [receiver, sender] {
             hasher.update(&key.0.to_le_bytes());
             hasher.update(&incarnation.0.to_le_bytes());
         }
+        hasher.update(&era.to_le_bytes());
         let digest = hasher.finish().0;
         u32::from_le_bytes([digest[0], digest[1], digest[2], digest[3]])
     }

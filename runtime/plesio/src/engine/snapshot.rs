@@ -74,6 +74,21 @@ impl Engine {
         }
     }
 
+    /// The session with `peer` is another one: what was under way in the old one is asked for, or sent, again.
+    pub(super) fn resume_snapshots(&mut self, now: Instant, peer: NodeKey) {
+        if self.fetching.as_ref().is_some_and(|fetching| fetching.from == peer && !fetching.received) {
+            self.fetch(now, peer);
+        }
+        if self
+            .serving
+            .current
+            .as_ref()
+            .is_some_and(|current| current.to == peer && current.message.is_some())
+        {
+            self.serving.current = None;
+        }
+    }
+
     pub(super) fn send_snapshot(&mut self, now: Instant, len_bytes: u32) {
         let region = self.config.regions.snapshot_out;
         let Some(current) = &mut self.serving.current else { return };

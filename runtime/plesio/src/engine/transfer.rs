@@ -2,8 +2,8 @@
 
 use super::{Engine, Work};
 use plesio_collective::{Action, HANDLE_SNAPSHOT};
-use plesio_proto::Event;
-use plesio_wire::data::MessageId;
+use plesio_proto::{Event, Refused};
+use plesio_wire::data::{Header, MessageId};
 use plesio_wire::{Instant, NodeKey, SlotSeq};
 use std::collections::BTreeMap;
 
@@ -30,6 +30,13 @@ impl Transfers {
         self.slots.remove(&seq).map(|transfer| transfer.index)
     }
 
+    /// Everything is sent anew, and not all that was under way will be heard of.
+    pub(super) fn handle_view(&mut self) {
+        for transfer in self.slots.values_mut() {
+            transfer.undelivered = 0;
+        }
+    }
+
     pub(super) fn unsettled(&self) -> Vec<SlotSeq> {
         self.slots.keys().copied().collect()
     }
@@ -50,6 +57,15 @@ impl Transfers {
 }
 
 impl Engine {
+    /// Checked DATA that had no place.
+    pub fn handle_unplaced(&mut self, now: Instant, peer: NodeKey, header: &Header) {
+        if let Some(link) = self.links.connection_mut(peer)
+            && link.handle_unplaced(now, header) == Refused::Unposted
+        {
+            self.exchange.handle_offered(peer, header.message);
+        }
+    }
+
     pub(super) fn handle_action(&mut self, now: Instant, action: Action) {
         match action {
             Action::Send { to, message, span } => {

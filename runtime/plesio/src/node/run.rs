@@ -174,6 +174,7 @@ impl Runner {
             period_ns: config.period_ns,
             regions: seat.plan.regions,
             chunk_bytes: config.chunk_bytes,
+            window_bytes: (io.receive_buffer_bytes() as u64 / 2).clamp(WINDOW_BYTES_MIN, WINDOW_BYTES_MAX),
             seed: config.incarnation.0,
         };
         let engine = Engine::new(engine_config, entrance, now)
@@ -520,6 +521,8 @@ impl Runner {
     }
 }
 
+const WINDOW_BYTES_MIN: u64 = 2 * 65_408;
+const WINDOW_BYTES_MAX: u64 = 4 << 20;
 const TRAINS_PER_TURN: usize = 64;
 const WAIT_NS_MAX: u64 = 100_000_000;
 const STATUS_NS: u64 = 50_000_000;
