@@ -316,7 +316,8 @@ impl Exchange {
             && message.sequence == open.context.0 as u16
             && !open.shards.contains(owner)
             && self.my_index() != Some(usize::from(owner));
-        let known = self.members.get(usize::from(owner)) == Some(&from) || open.writers.contains(&(owner, from));
+        let known =
+            self.members.get(usize::from(owner)) == Some(&from) || open.writers.contains(&(owner, from));
         if !wanted || known || !self.members.contains(&from) {
             return;
         }
@@ -503,7 +504,12 @@ impl Exchange {
         let span = self.result_span(open, owner);
         if from != self.me && span.len_bytes > 0 {
             let sequence = Some(open.context.0 as u16);
-            self.actions.push_back(Action::Post { from, handle: HANDLE_RESULT + owner as u16, sequence, span });
+            self.actions.push_back(Action::Post {
+                from,
+                handle: HANDLE_RESULT + owner as u16,
+                sequence,
+                span,
+            });
         }
     }
 

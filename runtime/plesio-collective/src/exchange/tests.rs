@@ -225,8 +225,10 @@ fn a_result_has_one_writer_at_a_time() {
     let node = &mut mesh.nodes[1];
     node.handle_open(LogIndex(4), &manifest(&[]));
     let opened = actions(node);
-    let posts = |from| opened.iter().filter(|action| matches!(action, Action::Post { from: f, .. } if *f == from));
-    assert_eq!((posts(keys[0]).count(), posts(keys[2]).count()), (1, 1));
+    let posts = |key: NodeKey| {
+        opened.iter().filter(|action| matches!(action, Action::Post { from, .. } if *from == key)).count()
+    };
+    assert_eq!((posts(keys[0]), posts(keys[2])), (1, 1));
     // Owner 2 has died; node 0 has its result and serves it.
     let (handle, message) = (HANDLE_RESULT + 2, MessageId { handle: HANDLE_RESULT + 2, sequence: 4 });
     for wrong in [
