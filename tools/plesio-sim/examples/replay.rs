@@ -10,7 +10,8 @@ fn main() {
     let from: u64 = from.parse().expect("a seed is a number");
     let to = if to.is_empty() { from + 1 } else { to.parse().expect("a seed is a number") };
     let nodes = arguments.next().map_or(8, |text| text.parse().expect("a number of nodes"));
-    let faults: FaultSet = arguments.next().map_or(FaultSet::ALL, |text| text.parse().expect("names of faults"));
+    let faults: FaultSet =
+        arguments.next().map_or(FaultSet::ALL, |text| text.parse().expect("names of faults"));
     let simulated_s = arguments.next().map_or(20, |text| text.parse().expect("seconds"));
     let story = arguments.next().is_some();
     let config = SimConfig { nodes, seeds: from..to, faults, simulated_s, story, ..SimConfig::default() };

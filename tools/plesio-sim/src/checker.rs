@@ -196,11 +196,15 @@ impl Checker {
                     self.seal(*version);
                 }
                 let own = self.slots.iter().filter(|(_, slot)| {
-                    slot.process == process && slot.standing == Standing::Final(*version) && slot.fate.is_none()
+                    slot.process == process
+                        && slot.standing == Standing::Final(*version)
+                        && slot.fate.is_none()
                 });
                 self.due.extend(own.map(|(id, _)| (process, *id)));
             }
-            Event::Reopen { context, version, manifest, .. } => self.reopened(host, *context, *version, manifest),
+            Event::Reopen { context, version, manifest, .. } => {
+                self.reopened(host, *context, *version, manifest)
+            }
             Event::Diverged { version, peer, ours, theirs } => self.fail(format!(
                 "I4: n{host} holds {ours} for version {}, {:016x} says {theirs}",
                 version.0, peer.0
@@ -218,12 +222,16 @@ impl Checker {
         slot.fate = Some(fate);
         let what = match (fate, standing) {
             _ if before.is_some() => "settled twice",
-            (SlotFate::Commit, Standing::Final(_)) | (SlotFate::Fold, Standing::Announced | Standing::Dropped) => return,
+            (SlotFate::Commit, Standing::Final(_))
+            | (SlotFate::Fold, Standing::Announced | Standing::Dropped) => return,
             (SlotFate::Commit, _) => "released before its version is final (R22)",
             (SlotFate::Fold, _) => "folded though it is listed (R23)",
             (SlotFate::Lose, _) => "lost by a process that kept its memory (I2, A4)",
         };
-        self.fail(format!("n{host}: slot {} is {what}; it stands {standing:?}, fate before {before:?}", id.seq.0));
+        self.fail(format!(
+            "n{host}: slot {} is {what}; it stands {standing:?}, fate before {before:?}",
+            id.seq.0
+        ));
     }
 
     /// A process has nothing more to say for now: what it learnt to be final must be released.
@@ -244,10 +252,12 @@ impl Checker {
     /// The master state of a process after it applied or installed `version`.
     pub(crate) fn handle_applied(&mut self, host: u8, process: u32, version: Version, state: &[i64]) {
         let Some(exact) = self.finals.get(version.0 as usize) else {
-            return self.fail(format!("R13: n{host} applies version {} and nobody learnt its SEAL", version.0));
+            return self
+                .fail(format!("R13: n{host} applies version {} and nobody learnt its SEAL", version.0));
         };
         let pairs = exact.state.iter().zip(state).enumerate();
-        let differs = pairs.filter(|(_, (exact, real))| exact != real).map(|(at, (exact, real))| (at, *exact, *real));
+        let differs =
+            pairs.filter(|(_, (exact, real))| exact != real).map(|(at, (exact, real))| (at, *exact, *real));
         if let Some((element, exact, real)) = differs.clone().next() {
             let count = differs.count();
             return self.fail(format!(
@@ -258,7 +268,11 @@ impl Checker {
         }
         let last = self.applied.insert(process, version);
         if last.is_some_and(|last| last > version) {
-            self.fail(format!("R13: n{host} goes back from version {} to {}", last.map_or(0, |last| last.0), version.0));
+            self.fail(format!(
+                "R13: n{host} goes back from version {} to {}",
+                last.map_or(0, |last| last.0),
+                version.0
+            ));
         }
     }
 
@@ -267,8 +281,7 @@ impl Checker {
         match self.log.get(index.0 as usize) {
             Some((known, _)) if *known == digest => false,
             Some((_, first)) => {
-                let what =
-                    format!("I5: n{host} learns another value at index {} than n{first} did", index.0);
+                let what = format!("I5: n{host} learns another value at index {} than n{first} did", index.0);
                 self.fail(what);
                 false
             }
@@ -321,9 +334,10 @@ impl Checker {
         let one = u64::from(WEIGHT_ONE);
         if mode == 0 {
             let (share, left) = (one / members as u64, one % members as u64);
-            let wrong = manifest.entries.iter().find(|entry| {
-                u64::from(entry.weight) != share + u64::from(u64::from(entry.member) < left)
-            });
+            let wrong = manifest
+                .entries
+                .iter()
+                .find(|entry| u64::from(entry.weight) != share + u64::from(u64::from(entry.member) < left));
             if let Some(entry) = wrong {
                 self.fail(format!(
                     "I3: {at}: member {} of {members} weighs {}, its share is {share}",
@@ -341,7 +355,8 @@ impl Checker {
     /// I6 and A2 for one entry.
     fn list(&mut self, at: &str, id: SlotId, version: Version, told: (u16, u32)) {
         let Some(slot) = self.slots.get_mut(&id) else {
-            return self.fail(format!("P2: {at} lists slot {} of {:016x}, never announced", id.seq.0, id.key.0));
+            return self
+                .fail(format!("P2: {at} lists slot {} of {:016x}, never announced", id.seq.0, id.key.0));
         };
         let host = slot.host;
         let name = format!("{at} lists slot {} of n{host}", id.seq.0);
@@ -398,7 +413,9 @@ impl Checker {
             let before = old.index_of(seat.key).map(|index| old.members[usize::from(index)]);
             match before {
                 Some(before) if before == *seat => {}
-                Some(_) => self.fail(format!("R19: {at} changes the life of {:016x} in one step", seat.key.0)),
+                Some(_) => {
+                    self.fail(format!("R19: {at} changes the life of {:016x} in one step", seat.key.0))
+                }
                 None if seat.admitted != index => {
                     self.fail(format!("R19: {at} admits {:016x} at index {}", seat.key.0, seat.admitted.0));
                 }
@@ -435,7 +452,10 @@ impl Checker {
             (SlotId { key: seat.key, life: seat.incarnation, seq: SlotSeq(entry.slot_seq) }, entry.weight)
         });
         if !told.eq(open.entries.iter().copied()) {
-            self.fail(format!("R16: n{host} goes on with other entries of version {} than the log leaves", version.0));
+            self.fail(format!(
+                "R16: n{host} goes on with other entries of version {} than the log leaves",
+                version.0
+            ));
         }
     }
 }

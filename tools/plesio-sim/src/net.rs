@@ -70,7 +70,12 @@ impl Net {
     pub(crate) fn new(seed: u64, hosts: usize) -> Self {
         let mut random = Random::new(seed, "net");
         // One machine's loopback, a room, a building, two cities.
-        let (low, high) = random.pick(&[(20_000, 60_000), (100_000, 400_000), (1_000_000, 4_000_000), (4_000_000, 20_000_000)]);
+        let (low, high) = random.pick(&[
+            (20_000, 60_000),
+            (100_000, 400_000),
+            (1_000_000, 4_000_000),
+            (4_000_000, 20_000_000),
+        ]);
         let mut links = vec![Link::default(); hosts * hosts];
         for a in 0..hosts {
             for b in 0..a {
@@ -97,13 +102,7 @@ impl Net {
     }
 
     /// Puts a datagram made of `parts` on its way.
-    pub(crate) fn send(
-        &mut self,
-        queue: &mut Queue,
-        now_ns: u64,
-        way: (u8, u8, Plane),
-        parts: [&[u8]; 2],
-    ) {
+    pub(crate) fn send(&mut self, queue: &mut Queue, now_ns: u64, way: (u8, u8, Plane), parts: [&[u8]; 2]) {
         let (from, to, plane) = way;
         let at = usize::from(from) * self.hosts + usize::from(to);
         let link = self.links[at].now;

@@ -77,7 +77,8 @@ impl Process {
         let (producer, consumer) = ring(&arena, &plan.ring, SlotSeq(1)).map_err(|error| say(&error))?;
         let scale = Scale::new(birth.scale_exponent).map_err(|error| say(&error))?;
         let store = Store::new(arena, plan, Reference, scale).map_err(|error| say(&error))?;
-        let books = Books::new(birth.engine.incarnation.0, regions.elements as usize, usize::from(regions.depth));
+        let books =
+            Books::new(birth.engine.incarnation.0, regions.elements as usize, usize::from(regions.depth));
         let config = MachineConfig { mesh: birth.engine.mesh, key, seed };
         let started = matches!(birth.entrance, Entrance::Genesis(..));
         Ok(Self {
@@ -179,7 +180,8 @@ impl Process {
                 Err(error) => return Err(format!("ring: a cut slot cannot be announced: {error}")),
             };
             let info = announced.info;
-            let parcel = self.worker.books.parcel(info.index).ok_or("ring: a slot was cut that nobody filled")?;
+            let parcel =
+                self.worker.books.parcel(info.index).ok_or("ring: a slot was cut that nobody filled")?;
             let real = self.store.arena().share(announced.span).map_err(|error| error.to_string())?;
             if !real.as_i32().iter().map(|q| i64::from(*q)).eq(parcel.content.iter().copied()) {
                 return Err(format!("I2: slot {} does not hold what was put into it", info.seq.0));
@@ -199,8 +201,10 @@ impl Process {
             self.announced.insert(info.seq, life);
             let digest = self.store.digest_of(announced.span).map_err(|error| error.to_string())?;
             scene.trace.tell(scene.now_ns, scene.host, || {
-                format!("cuts slot {} of {} steps on version {} for frame {}", info.seq.0, info.n_steps,
-                    info.base_version.0, info.target_frame.0)
+                format!(
+                    "cuts slot {} of {} steps on version {} for frame {}",
+                    info.seq.0, info.n_steps, info.base_version.0, info.target_frame.0
+                )
             });
             let slot = OwnSlot {
                 seq: info.seq,
@@ -250,15 +254,14 @@ impl Process {
     fn drain(&mut self, scene: &mut Scene<'_>) {
         for turn in 0.. {
             let mut quiet = true;
-            while let Some(event) = self.engine.poll_event() {
-                quiet = false;
-                self.note(scene, &event);
-            }
+            quiet &= !self.take_events(scene);
             while let Some(work) = self.engine.poll_work() {
                 quiet = false;
                 if let Err(what) = self.work(scene, work) {
                     scene.checker.fail(format!("n{}: {what}", scene.host));
                 }
+                // What this led to is known before the next thing is done.
+                self.take_events(scene);
             }
             while let Some(out) = self.engine.poll_out() {
                 quiet = false;
@@ -280,6 +283,16 @@ impl Process {
         }
         self.publish(scene);
         scene.checker.handle_turned(self.number);
+    }
+
+    /// True when there were events.
+    fn take_events(&mut self, scene: &mut Scene<'_>) -> bool {
+        let mut any = false;
+        while let Some(event) = self.engine.poll_event() {
+            any = true;
+            self.note(scene, &event);
+        }
+        any
     }
 
     fn note(&mut self, scene: &mut Scene<'_>, event: &Event) {
@@ -325,7 +338,8 @@ impl Process {
             Work::Apply { version, results } => {
                 #[cfg(test)]
                 if self.bends {
-                    let first = results.iter().find(|span| span.len_bytes > 0).expect("somebody owns something");
+                    let first =
+                        results.iter().find(|span| span.len_bytes > 0).expect("somebody owns something");
                     let first = first.part(0, 8).expect("an owner has an element");
                     self.store.arena().write(first, &[1; 8]).map_err(|error| say(&error))?;
                 }

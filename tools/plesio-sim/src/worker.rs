@@ -94,7 +94,10 @@ impl Worker {
             self.producer
                 .reclaim(info.index, |_, _, content| {
                     let pairs = content.iter().zip(&expected.content);
-                    differs = pairs.enumerate().find(|(_, (real, due))| i64::from(**real) != **due).map(|(at, _)| at);
+                    differs = pairs
+                        .enumerate()
+                        .find(|(_, (real, due))| i64::from(**real) != **due)
+                        .map(|(at, _)| at);
                 })
                 .map_err(|error| format!("ring: a returned slot cannot be reclaimed: {error}"))?;
             if let Some(element) = differs {

@@ -58,7 +58,8 @@ impl World {
             chunk_bytes: random.pick(&[64, 256, 1_408, 1_408]),
             scale_exponent: 24,
         };
-        let mut hosts: Vec<Host> = (0..plan.hosts).map(|number| Host::new(seed, number, &mut random)).collect();
+        let mut hosts: Vec<Host> =
+            (0..plan.hosts).map(|number| Host::new(seed, number, &mut random)).collect();
         let first: Vec<(RosterEntry, Incarnation)> =
             hosts[..usize::from(config.nodes)].iter().map(|host| (host.entry, life(seed, host, 0))).collect();
         let (roster, view) = genesis(&first, mesh.period_ns, mesh.scale_exponent, elements)
@@ -290,6 +291,7 @@ impl World {
                 period_ns: self.mesh.period_ns,
                 regions: self.mesh.store.regions,
                 chunk_bytes: self.mesh.chunk_bytes,
+                window_bytes: 1 << 20,
                 seed: incarnation.0,
             },
             entrance,
@@ -320,7 +322,8 @@ impl World {
         let lives = |view: &View, and: &dyn Fn(&Host) -> bool| {
             let mut set = MemberSet::EMPTY;
             for (number, host) in self.hosts.iter().enumerate() {
-                let seat = view.index_of(host.key()).map(|at| (at, view.members[usize::from(at)].incarnation));
+                let seat =
+                    view.index_of(host.key()).map(|at| (at, view.members[usize::from(at)].incarnation));
                 if let Some((at, incarnation)) = seat
                     && without != Some(number as u8)
                     && host.incarnation() == Some(incarnation)
@@ -383,7 +386,12 @@ impl World {
             self.trace.record(self.now_ns, number, 30 + fault.kind as u8, &at.to_le_bytes());
             self.trace.tell(self.now_ns, number, || {
                 let until = fault.end_ns as f64 / 1e9;
-                format!("FAULT {} level {} {:?} until {until:.3}", fault.kind.name(), fault.level, fault.scope)
+                format!(
+                    "FAULT {} level {} {:?} until {until:.3}",
+                    fault.kind.name(),
+                    fault.level,
+                    fault.scope
+                )
             });
             self.impair();
         }
@@ -451,8 +459,14 @@ impl World {
     }
 
     fn impair(&mut self) {
-        let active: Vec<_> =
-            self.plan.faults.iter().zip(&self.active).filter(|(_, active)| **active).map(|(fault, _)| *fault).collect();
+        let active: Vec<_> = self
+            .plan
+            .faults
+            .iter()
+            .zip(&self.active)
+            .filter(|(_, active)| **active)
+            .map(|(fault, _)| *fault)
+            .collect();
         self.net.impair(|from, to| {
             let mut link = Impairment::default();
             for fault in &active {
@@ -497,11 +511,15 @@ impl World {
                 let what = format!("liveness: n{number} lives and is not in view {} at the end", view.number);
                 self.checker.fail(what);
             } else if held < due {
-                let what = format!("liveness: n{number} holds version {}, {} is final for a second", held.0, due.0);
+                let what =
+                    format!("liveness: n{number} holds version {}, {} is final for a second", held.0, due.0);
                 self.checker.fail(what);
             } else if let Some((seq, announced_ns)) = stuck {
                 let at = announced_ns as f64 / 1e9;
-                let what = format!("I7: slot {} of n{number}, announced at {at:.3} s, is neither final nor folded", seq.0);
+                let what = format!(
+                    "I7: slot {} of n{number}, announced at {at:.3} s, is neither final nor folded",
+                    seq.0
+                );
                 self.checker.fail(what);
             }
         }
