@@ -114,6 +114,8 @@ struct Open {
 pub struct Exchange {
     regions: Regions,
     me: NodeKey,
+    /// This life has a seat among the members; an earlier life's seat is not its own.
+    seated: bool,
     members: Vec<NodeKey>,
     observers: Vec<NodeKey>,
     own: Vec<OwnSlot>,
@@ -139,6 +141,7 @@ impl Exchange {
         Self {
             regions,
             me,
+            seated: false,
             members: Vec::new(),
             observers: Vec::new(),
             own: Vec::new(),
@@ -155,7 +158,7 @@ impl Exchange {
 
     /// A view is in force: ranges change, so what was held is void and own slots go to their new owners. Sessions
     /// between members must be new ones: a chunk of the old ranges must not land in a window of the new.
-    pub fn handle_view(&mut self, members: &[NodeKey]) {
+    pub fn handle_view(&mut self, members: &[NodeKey], seated: bool) {
         for slot in self.own.clone() {
             self.abort_slot(slot);
         }
@@ -166,6 +169,7 @@ impl Exchange {
         }
         self.close();
         self.members = members.to_vec();
+        self.seated = seated;
         self.observers.retain(|observer| !members.contains(observer));
         self.held.clear();
         self.unresolved.clear();
@@ -356,7 +360,7 @@ impl Exchange {
     }
 
     fn my_index(&self) -> Option<usize> {
-        self.members.iter().position(|key| *key == self.me)
+        self.members.iter().position(|key| *key == self.me && self.seated)
     }
 
     fn close(&mut self) {

@@ -11,12 +11,15 @@
 //! ```
 
 mod agreement;
+mod founding;
 mod join;
 mod links;
 mod snapshot;
 mod transfer;
 
-use crate::engine::join::Joining;
+pub use founding::{genesis, node_id};
+
+use crate::engine::join::{Gaps, Joining};
 use crate::engine::links::Links;
 use crate::engine::snapshot::{Fetching, Serving};
 use plesio_collective::{Exchange, Regions, Sum};
@@ -28,7 +31,7 @@ use plesio_wire::data::Header;
 use plesio_wire::sideband::{Message, RosterEntry};
 use plesio_wire::value::View;
 use plesio_wire::{
-    Digest, Frame, Incarnation, Instant, LogIndex, MemberSet, NodeId, NodeKey, SlotSeq, Span, Version,
+    Digest, Frame, Incarnation, Instant, LogIndex, MemberSet, NodeKey, SlotSeq, Span, Version,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -163,6 +166,7 @@ pub struct Engine {
     clock: MeshClock,
     roster: BTreeMap<NodeKey, RosterEntry>,
     joining: Option<Joining>,
+    gaps: Gaps,
     fetching: Option<Fetching>,
     serving: Serving,
     transfers: transfer::Transfers,
@@ -212,6 +216,7 @@ impl Engine {
             clock: MeshClock::default(),
             roster: BTreeMap::new(),
             joining,
+            gaps: Gaps::default(),
             fetching: None,
             serving: Serving::default(),
             transfers: transfer::Transfers::default(),
@@ -255,7 +260,10 @@ impl Engine {
     ) {
         match message {
             Message::Join(join) => self.handle_join(now, address, join),
-            Message::Roster(roster) => self.learn_roster(&roster.entries),
+            Message::Roster(roster) => {
+                self.learn_roster(&roster.entries);
+                self.fill_gaps(now);
+            }
             Message::Nack(nack) => self.handle_nack(address, nack),
             Message::Decided { index, value } if self.joining.is_some() && !self.consensus.is_started() => {
                 self.handle_sponsor(now, *index, value);
@@ -412,13 +420,12 @@ impl Engine {
     /// When to call [`Self::handle_timeout`] next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let joining = self.joining.as_ref().map(Joining::poll_timeout);
         let frame = self.consensus.close_local(self.frame);
         [
             self.consensus.poll_timeout(),
             self.corrector.poll_timeout(),
             self.links.poll_timeout(),
-            joining,
+            self.join_timeout(),
             self.snapshot_timeout(),
             frame,
         ]
@@ -540,58 +547,6 @@ impl Engine {
 fn consensus_config(config: &EngineConfig) -> ConsensusConfig {
     let base = ConsensusConfig::new(config.entry.id.key(), config.incarnation);
     ConsensusConfig { ring_depth: config.regions.depth, seed: config.seed, ..base }
-}
-
-/// The view that an operator's roster makes: log index 0.
-///
-/// # Errors
-/// The reason, when ids repeat or there are none or too many.
-pub fn genesis(
-    entries: &[(RosterEntry, Incarnation)],
-    period_ns: u64,
-    scale_exponent: i8,
-    elements: u64,
-) -> Result<(Vec<RosterEntry>, View), &'static str> {
-    let mut sorted = entries.to_vec();
-    sorted.sort_by_key(|(entry, _)| entry.id.key());
-    if sorted.is_empty() || sorted.len() > plesio_wire::MEMBERS_MAX {
-        return Err("a roster names 1 to 32 nodes");
-    }
-    if sorted.windows(2).any(|pair| pair[0].0.id.key() == pair[1].0.id.key()) {
-        return Err("two nodes of the roster have the same first eight bytes of id; draw one anew");
-    }
-    let roster: Vec<RosterEntry> = sorted.iter().map(|(entry, _)| *entry).collect();
-    let mut view = View {
-        period_us: u32::try_from(period_ns / 1_000)
-            .map_err(|_| "the frame period is longer than 71 minutes")?,
-        scale_exponent,
-        elements,
-        roster: plesio_consensus::roster_digest(&roster),
-        ..View::default()
-    };
-    for (entry, incarnation) in &sorted {
-        let seat = plesio_wire::value::Seat {
-            key: entry.id.key(),
-            incarnation: *incarnation,
-            admitted: LogIndex(0),
-        };
-        view.members.push(seat).map_err(|_| "a roster names 1 to 32 nodes")?;
-    }
-    Ok((roster, view))
-}
-
-/// A node id from its seed material, for tests and the demo.
-#[must_use]
-pub fn node_id(material: &[u8]) -> NodeId {
-    let (mut low, mut high) =
-        (plesio_wire::digest::Hasher::default(), plesio_wire::digest::Hasher::default());
-    low.update(material);
-    high.update(material);
-    high.update(b"high");
-    let mut id = [0; 32];
-    id[..16].copy_from_slice(&low.finish().0);
-    id[16..].copy_from_slice(&high.finish().0);
-    NodeId(id)
 }
 
 /// Roster entries remembered: members of a few views and everybody who asked to join.

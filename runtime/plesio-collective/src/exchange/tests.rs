@@ -109,8 +109,8 @@ impl Mesh {
 
     fn view(&mut self, members: &[usize]) {
         let keys: Vec<NodeKey> = members.iter().map(|member| self.keys[*member]).collect();
-        for node in &mut self.nodes {
-            node.handle_view(&keys);
+        for (node, key) in self.nodes.iter_mut().zip(&self.keys) {
+            node.handle_view(&keys, keys.contains(key));
         }
     }
 

@@ -48,7 +48,7 @@ impl Engine {
     /// A view is in force: everybody in it gets a connection, everybody else loses it.
     pub(super) fn enter_view(&mut self, now: Instant, view: &View) {
         let members: Vec<NodeKey> = view.members.iter().map(|seat| seat.key).collect();
-        let seated = view.index_of(self.key).is_some();
+        let seated = self.seat(view).is_some();
         let era = if seated { view.number.wrapping_add(1) } else { 0 };
         for seat in view.members.iter() {
             self.connect(now, seat.key, seat.incarnation, era);
@@ -59,16 +59,22 @@ impl Engine {
                 self.work.push_back(Work::Disconnect { peer });
             }
         }
-        let addresses =
-            members.iter().filter_map(|key| Some((*key, self.address_of(*key)?.sideband.0))).collect();
-        self.out.push_back(Out::View(*view, addresses));
+        self.tell_view(view);
+        self.note_gaps(now, view);
         self.transfers.handle_view();
-        self.exchange.handle_view(&members);
+        self.exchange.handle_view(&members, seated);
         self.corrector.handle_view(now, seated, u64::from(view.period_us) * 1_000);
         if seated {
             self.joining = None;
         }
         self.follow_observers(now);
+    }
+
+    /// Tells the sideband who is in the view and where, as far as that is known.
+    pub(super) fn tell_view(&mut self, view: &View) {
+        let keys = view.members.iter().map(|seat| seat.key);
+        let addresses = keys.filter_map(|key| Some((key, self.address_of(key)?.sideband.0))).collect();
+        self.out.push_back(Out::View(*view, addresses));
     }
 
     /// Opens connection and data path to one life of a node whose address is known; true when the connection is new.

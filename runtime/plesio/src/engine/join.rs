@@ -15,8 +15,8 @@ use plesio_consensus::{Consensus, Start};
 use plesio_sideband::To;
 use plesio_wire::digest::Hasher;
 use plesio_wire::sideband::{Join, Message, Nack, Roster, RosterEntry, nack};
-use plesio_wire::value::{Value, View};
-use plesio_wire::{Bounded, Incarnation, Instant, LogIndex, NodeKey};
+use plesio_wire::value::{Seat, Value, View};
+use plesio_wire::{Bounded, Incarnation, Instant, LogIndex, MemberIndex, NodeKey};
 use std::net::SocketAddr;
 
 /// A node that is not in the view and wants to be.
@@ -32,10 +32,13 @@ impl Joining {
     pub(super) fn new(seeds: Vec<SocketAddr>, now: Instant) -> Self {
         Self { seeds, next: now, sponsor: None, attempt: 0 }
     }
+}
 
-    pub(super) fn poll_timeout(&self) -> Instant {
-        self.next
-    }
+/// Members of the view in force whose addresses are not known here: asked for, from one member after the other.
+#[derive(Debug, Default)]
+pub(super) struct Gaps {
+    due: Option<Instant>,
+    attempt: usize,
 }
 
 impl Engine {
@@ -43,6 +46,59 @@ impl Engine {
     #[must_use]
     pub fn incarnation(&self) -> Incarnation {
         self.config.incarnation
+    }
+
+    /// This life's seat in `view`. A seat of an earlier life is somebody else's (R19).
+    pub(super) fn seat(&self, view: &View) -> Option<MemberIndex> {
+        let index = view.index_of(self.key)?;
+        (view.members[usize::from(index)].incarnation == self.config.incarnation).then_some(index)
+    }
+
+    /// When joining or asking for addresses wants to go on.
+    pub(super) fn join_timeout(&self) -> Option<Instant> {
+        self.joining.as_ref().map(|joining| joining.next).into_iter().chain(self.gaps.due).min()
+    }
+
+    /// Notes whether somebody of the view in force cannot be reached for want of an address.
+    pub(super) fn note_gaps(&mut self, now: Instant, view: &View) {
+        let is_known = |seat: &Seat| seat.key == self.key || self.roster.contains_key(&seat.key);
+        self.gaps.due = (!view.members.iter().all(is_known)).then_some(now);
+    }
+
+    /// Addresses came: whoever could not be reached is connected now.
+    pub(super) fn fill_gaps(&mut self, now: Instant) {
+        if self.gaps.due.is_none() {
+            return;
+        }
+        let view = *self.consensus.view();
+        let era = self.seat(&view).map_or(0, |_| view.number.wrapping_add(1));
+        let mut any = false;
+        for seat in view.members.iter() {
+            if self.connect(now, seat.key, seat.incarnation, era) {
+                any = true;
+                self.exchange.handle_peer(seat.key);
+            }
+        }
+        if any {
+            self.tell_view(&view);
+            self.note_gaps(now, &view);
+        }
+    }
+
+    fn ask_for_roster(&mut self, now: Instant) {
+        if self.gaps.due.is_none_or(|due| now < due) {
+            return;
+        }
+        self.gaps.due = Some(now.after(ROSTER_INTERVAL_NS));
+        self.gaps.attempt = self.gaps.attempt.wrapping_add(1);
+        let view = self.consensus.view();
+        let others = view.members.iter().filter(|seat| seat.key != self.key);
+        let known: Vec<SocketAddr> =
+            others.filter_map(|seat| Some(self.address_of(seat.key)?.sideband.0)).collect();
+        if let Some(target) = known.get(self.gaps.attempt % known.len().max(1)) {
+            let ask = Nack { code: nack::ROSTER, arg: u64::from(view.number), ..Nack::default() };
+            self.out.push_back(Out::Send(To::Address(*target), Message::Nack(ask)));
+        }
     }
 
     /// A view without this node is in force though it did not leave. It comes back as a new life: what the old one
@@ -77,6 +133,7 @@ impl Engine {
     }
 
     pub(super) fn handle_join_timeout(&mut self, now: Instant) {
+        self.ask_for_roster(now);
         let Some(joining) = &mut self.joining else { return };
         if now < joining.next {
             return;
@@ -167,9 +224,7 @@ impl Engine {
         for seat in view.members.iter() {
             self.connect(now, seat.key, seat.incarnation, 0);
         }
-        let keys = view.members.iter().map(|seat| seat.key);
-        let addresses = keys.filter_map(|key| Some((key, self.address_of(key)?.sideband.0))).collect();
-        self.out.push_back(Out::View(*view, addresses));
+        self.tell_view(view);
     }
 
     pub(super) fn handle_nack(&mut self, address: SocketAddr, body: &Nack) {
@@ -192,5 +247,6 @@ impl Engine {
 }
 
 const JOIN_INTERVAL_NS: u64 = 100_000_000;
+const ROSTER_INTERVAL_NS: u64 = 50_000_000;
 /// Every so many JOINs another member is asked for the state.
 const FETCH_EVERY: usize = 10;
