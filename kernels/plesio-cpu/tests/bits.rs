@@ -7,6 +7,9 @@ use plesio_cpu::{Cpu, Level};
 use plesio_kernels::lora::Gradients;
 use plesio_kernels::{AdamW, AdamWState, Device, Lora, Mat, MatMut, Reference, Rope, Scale};
 
+/// A call of a norm and its derivative on one device: y, inv_rms, dx, dgain.
+type NormCall<'c> = &'c dyn Fn(&mut [f32], &mut [f32], &mut [f32], &mut [f32]);
+
 /// Lengths around every block the kernels work in.
 const LENGTHS: [usize; 14] = [0, 1, 2, 15, 16, 17, 31, 63, 64, 65, 127, 130, 1023, 1025];
 
@@ -98,7 +101,7 @@ fn the_networks_rows_have_the_references_bits() {
     each_level(|cpu| {
         for (width, rows) in [(1, 3), (17, 5), (64, 2), (130, 3)] {
             let (x, dy, gain) = (values(rows * width, 3), values(rows * width, 4), values(width, 5));
-            let run = |device: &dyn Fn(&mut [f32], &mut [f32], &mut [f32], &mut [f32])| {
+            let run = |device: NormCall<'_>| {
                 let (mut y, mut inv) = (vec![0.0; rows * width], vec![0.0; rows]);
                 let (mut dx, mut dgain) = (values(rows * width, 6), values(width, 7));
                 device(&mut y, &mut inv, &mut dx, &mut dgain);

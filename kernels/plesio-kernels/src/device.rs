@@ -52,6 +52,10 @@ pub trait Device: Copy + Send + Sync + 'static {
     /// See [`crate::network::cross_entropy`].
     fn cross_entropy(&self, logits: &mut [f32], targets: &[u8], scale: f32) -> f64;
 
+    /// See [`crate::lora::shrink`].
+    fn lora_shrink(&self, scale: f32, x: Mat<'_>, factors: &[f32], out: MatMut<'_>);
+    /// See [`crate::lora::outer`].
+    fn lora_outer(&self, scale: f32, coefficients: Mat<'_>, x: Mat<'_>, out: &mut [f32]);
     /// See [`crate::lora::forward`].
     fn lora_forward(
         &self,

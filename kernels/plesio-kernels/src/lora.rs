@@ -1,12 +1,16 @@
 //! Low-rank adaptation of a linear layer: `y += s B (A x)`, its gradients, and folding it into the weights.
 //!
-//! A is rank x d_in, B is d_out x rank, both with contiguous rows. h = A x is kept for the backward pass.
+//! A is rank x d_in with contiguous rows; B is kept transposed, rank x d_out with contiguous rows, so that
+//! everything is one of three products over rows: shrink (dot products with each factor row), expand (sums of
+//! factor rows) and outer (sums of outer products over the batch). Each works on small blocks of rows and
+//! ranks that fit the registers, and each gives the bits of its plain loop.
 
 use crate::arithmetic::Arithmetic;
 use crate::error::{KernelError, check_len};
-use crate::vector::{LANES, axpy, dot, first_non_finite};
+use crate::matrix::{Mat, MatMut};
+use crate::vector::{LANES, QUARTER, first_non_finite, reductions};
 
-/// Largest rank: the kernels keep one transposed block of B on the stack.
+/// Largest rank of an adapter.
 pub const RANK_MAX: usize = 64;
 
 /// One adapter of one layer, checked.
@@ -21,7 +25,7 @@ pub struct Lora<'a> {
 }
 
 impl<'a> Lora<'a> {
-    /// Accepts factors of the stated shape with finite elements and 1 <= rank <= min(d_in, d_out, 64).
+    /// Accepts factors of the stated shape (B transposed) with finite elements and 1 <= rank <= min(d_in, d_out, 64).
     pub fn new(
         a: &'a [f32],
         b: &'a [f32],
@@ -67,6 +71,220 @@ impl<'a> Lora<'a> {
     }
 }
 
+/// Rows that a block of [`shrink`] or [`expand`] takes together.
+const ROWS: usize = 2;
+
+/// `out[t][k] = scale * dot(x[t], factors[k])` in the 64-lane order; factors are rank x width.
+///
+/// # Panics
+/// When the shapes disagree.
+#[inline(always)]
+pub fn shrink<F: Arithmetic>(scale: f32, x: Mat<'_>, factors: &[f32], mut out: MatMut<'_>) {
+    let (width, rank) = (x.cols(), out.cols());
+    assert!(x.col_stride() == 1 && out.rows() == x.rows(), "shrink shapes");
+    assert_eq!(factors.len(), rank * width, "shrink shapes");
+    let (stride, out) = (out.row_stride(), out.data_mut());
+    let mut t = 0;
+    while t + ROWS <= x.rows() {
+        let rows = [row(x, t), row(x, t + 1)];
+        let mut k = 0;
+        while k + 2 <= rank {
+            let pair = [&factors[k * width..(k + 1) * width], &factors[(k + 1) * width..(k + 2) * width]];
+            let dots = dots::<F, 2, 2>(rows, pair);
+            out[t * stride + k] = scale * dots[0][0];
+            out[t * stride + k + 1] = scale * dots[0][1];
+            out[(t + 1) * stride + k] = scale * dots[1][0];
+            out[(t + 1) * stride + k + 1] = scale * dots[1][1];
+            k += 2;
+        }
+        if k < rank {
+            let dots = dots::<F, 2, 1>(rows, [&factors[k * width..(k + 1) * width]]);
+            out[t * stride + k] = scale * dots[0][0];
+            out[(t + 1) * stride + k] = scale * dots[1][0];
+        }
+        t += ROWS;
+    }
+    if t < x.rows() {
+        for k in 0..rank {
+            let dots = dots::<F, 1, 1>([row(x, t)], [&factors[k * width..(k + 1) * width]]);
+            out[t * stride + k] = scale * dots[0][0];
+        }
+    }
+}
+
+/// One row of a matrix with contiguous rows.
+#[inline(always)]
+fn row(x: Mat<'_>, t: usize) -> &[f32] {
+    &x.data()[t * x.row_stride()..t * x.row_stride() + x.cols()]
+}
+
+/// All dot products between T rows and K factors.
+#[inline(always)]
+fn dots<F: Arithmetic, const T: usize, const K: usize>(x: [&[f32]; T], a: [&[f32]; K]) -> [[f32; K]; T] {
+    reductions(x, a, |x, a, sum| F::fused(x, a, sum))
+}
+
+/// `y[t] += sum over k of (scale * coefficients[t][k]) * factors[k]`, k rising; factors are rank x width.
+///
+/// # Panics
+/// When the shapes disagree.
+#[inline(always)]
+pub fn expand<F: Arithmetic>(scale: f32, coefficients: Mat<'_>, factors: &[f32], mut y: MatMut<'_>) {
+    let (width, rank, rows) = (y.cols(), coefficients.cols(), y.rows());
+    assert_eq!(coefficients.rows(), rows, "expand shapes");
+    assert_eq!(factors.len(), rank * width, "expand shapes");
+    let stride = y.row_stride();
+    let y = y.data_mut();
+    let mut t = 0;
+    while t < rows {
+        if t + ROWS <= rows {
+            let (first, second) = y[t * stride..].split_at_mut(stride);
+            let coefficient = |k| [scale * coefficients.at(t, k), scale * coefficients.at(t + 1, k)];
+            add_factors::<F, 2>([&mut first[..width], &mut second[..width]], rank, coefficient, factors);
+            t += ROWS;
+        } else {
+            let coefficient = |k| [scale * coefficients.at(t, k)];
+            add_factors::<F, 1>([&mut y[t * stride..t * stride + width]], rank, coefficient, factors);
+            t += 1;
+        }
+    }
+}
+
+#[inline(always)]
+fn add_factors<F: Arithmetic, const T: usize>(
+    mut y: [&mut [f32]; T],
+    rank: usize,
+    coefficient: impl Fn(usize) -> [f32; T],
+    factors: &[f32],
+) {
+    let width = y[0].len();
+    let mut start = 0;
+    while start + LANES <= width {
+        add_factors_block::<F, T, LANES>(&mut y, rank, &coefficient, factors, start);
+        start += LANES;
+    }
+    while start + QUARTER <= width {
+        add_factors_block::<F, T, QUARTER>(&mut y, rank, &coefficient, factors, start);
+        start += QUARTER;
+    }
+    while start < width {
+        add_factors_block::<F, T, 1>(&mut y, rank, &coefficient, factors, start);
+        start += 1;
+    }
+}
+
+/// T rows and W columns: read once, all ranks added, written once.
+#[inline(always)]
+fn add_factors_block<F: Arithmetic, const T: usize, const W: usize>(
+    y: &mut [&mut [f32]; T],
+    rank: usize,
+    coefficient: &impl Fn(usize) -> [f32; T],
+    factors: &[f32],
+    start: usize,
+) {
+    let width = y[0].len();
+    let mut sums = [[0.0f32; W]; T];
+    for t in 0..T {
+        sums[t] = *y[t][start..].first_chunk().expect("inside the row");
+    }
+    for k in 0..rank {
+        let c = coefficient(k);
+        let factor: &[f32; W] = factors[k * width + start..].first_chunk().expect("inside the row");
+        for t in 0..T {
+            for lane in 0..W {
+                sums[t][lane] = F::fused(c[t], factor[lane], sums[t][lane]);
+            }
+        }
+    }
+    for t in 0..T {
+        *y[t][start..].first_chunk_mut().expect("inside the row") = sums[t];
+    }
+}
+
+/// Rows of a batch whose columns stay in the first-level cache while every rank visits them.
+const OUTER_ROWS: usize = 64;
+
+/// `out[k] += sum over t of (scale * coefficients[t][k]) * x[t]`, t rising; out is rank x width.
+///
+/// # Panics
+/// When the shapes disagree.
+#[inline(always)]
+pub fn outer<F: Arithmetic>(scale: f32, coefficients: Mat<'_>, x: Mat<'_>, out: &mut [f32]) {
+    let (width, rank, rows) = (x.cols(), coefficients.cols(), x.rows());
+    assert!(x.col_stride() == 1 && coefficients.col_stride() == 1, "outer strides");
+    assert!(coefficients.rows() == rows && out.len() == rank * width, "outer shapes");
+    for first in (0..rows).step_by(OUTER_ROWS) {
+        let batch = (first, rows.min(first + OUTER_ROWS));
+        let mut start = 0;
+        while start + LANES <= width {
+            add_outer_ranks::<F, LANES>(scale, coefficients, x, batch, start, out);
+            start += LANES;
+        }
+        while start + QUARTER <= width {
+            add_outer_ranks::<F, QUARTER>(scale, coefficients, x, batch, start, out);
+            start += QUARTER;
+        }
+        while start < width {
+            add_outer_ranks::<F, 1>(scale, coefficients, x, batch, start, out);
+            start += 1;
+        }
+    }
+}
+
+/// [`outer`] on some rows and W columns, all ranks.
+#[inline(always)]
+fn add_outer_ranks<F: Arithmetic, const W: usize>(
+    scale: f32,
+    coefficients: Mat<'_>,
+    x: Mat<'_>,
+    batch: (usize, usize),
+    start: usize,
+    out: &mut [f32],
+) {
+    let rank = coefficients.cols();
+    let mut k = 0;
+    while k + 4 <= rank {
+        add_outer::<F, W, 4>(scale, coefficients, x, batch, (start, k), out);
+        k += 4;
+    }
+    while k < rank {
+        add_outer::<F, W, 1>(scale, coefficients, x, batch, (start, k), out);
+        k += 1;
+    }
+}
+
+/// [`outer`] on some rows, W columns and K ranks: the sums stay in registers over all rows.
+#[inline(always)]
+fn add_outer<F: Arithmetic, const W: usize, const K: usize>(
+    scale: f32,
+    coefficients: Mat<'_>,
+    x: Mat<'_>,
+    (first, end): (usize, usize),
+    (start, rank): (usize, usize),
+    out: &mut [f32],
+) {
+    let width = x.cols();
+    let mut sums = [[0.0f32; W]; K];
+    for k in 0..K {
+        sums[k] = *out[(rank + k) * width + start..].first_chunk().expect("inside the row");
+    }
+    for t in first..end {
+        let row: &[f32; W] = x.data()[t * x.row_stride() + start..].first_chunk().expect("inside the row");
+        let c = coefficients.data()[t * coefficients.row_stride() + rank..].first_chunk::<K>();
+        let c = c.expect("inside the row");
+        for k in 0..K {
+            let c = scale * c[k];
+            for lane in 0..W {
+                sums[k][lane] = F::fused(c, row[lane], sums[k][lane]);
+            }
+        }
+    }
+    for k in 0..K {
+        let row = out[(rank + k) * width + start..].first_chunk_mut().expect("inside the row");
+        *row = sums[k];
+    }
+}
+
 /// `h = A x`, `y += s B h`, for every row of x and y.
 #[inline(always)]
 pub fn forward<F: Arithmetic>(
@@ -75,44 +293,11 @@ pub fn forward<F: Arithmetic>(
     h: &mut [f32],
     y: &mut [f32],
 ) -> Result<(), KernelError> {
-    lora.rows(x, y, h)?;
+    let rows = lora.rows(x, y, h)?;
     let Lora { a, b, rank, d_in, d_out, scale } = lora;
-    for (x, h) in x.chunks_exact(d_in).zip(h.chunks_exact_mut(rank)) {
-        for (h, a) in h.iter_mut().zip(a.chunks_exact(d_in)) {
-            *h = dot::<F>(a, x);
-        }
-    }
-    let mut columns = [[0.0f32; LANES]; RANK_MAX];
-    for start in (0..d_out).step_by(LANES) {
-        let len = LANES.min(d_out - start);
-        let columns = &*transpose_block(b, rank, start, len, scale, &mut columns);
-        for (h, y) in h.chunks_exact(rank).zip(y.chunks_exact_mut(d_out)) {
-            let y = &mut y[start..start + len];
-            for (&h, column) in h.iter().zip(columns) {
-                axpy::<F>(h, &column[..len], y);
-            }
-        }
-    }
+    shrink::<F>(1.0, Mat::dense(x, rows, d_in), a, MatMut::dense(h, rows, rank));
+    expand::<F>(scale, Mat::dense(h, rows, rank), b, MatMut::dense(y, rows, d_out));
     Ok(())
-}
-
-/// Rows `start..start + len` of s B as columns: element k, i is `s * B[start + i][k]`.
-#[inline(always)]
-fn transpose_block<'c>(
-    b: &[f32],
-    rank: usize,
-    start: usize,
-    len: usize,
-    scale: f32,
-    columns: &'c mut [[f32; LANES]; RANK_MAX],
-) -> &'c mut [[f32; LANES]] {
-    let columns = &mut columns[..rank];
-    for (i, row) in b[start * rank..(start + len) * rank].chunks_exact(rank).enumerate() {
-        for (column, &b) in columns.iter_mut().zip(row) {
-            column[i] = scale * b;
-        }
-    }
-    columns
 }
 
 /// Where the backward pass leaves its results; all are added to.
@@ -120,7 +305,7 @@ fn transpose_block<'c>(
 pub struct Gradients<'a> {
     /// dL/dA, rank x d_in.
     pub a: &'a mut [f32],
-    /// dL/dB, d_out x rank.
+    /// dL/dB, transposed as B is: rank x d_out.
     pub b: &'a mut [f32],
     /// dL/dx, when the layer below needs it.
     pub x: Option<&'a mut [f32]>,
@@ -137,36 +322,21 @@ pub fn backward<F: Arithmetic>(
     h: &mut [f32],
     gradients: Gradients<'_>,
 ) -> Result<(), KernelError> {
-    lora.rows(x, g, h)?;
+    let rows = lora.rows(x, g, h)?;
     let Lora { a, b, rank, d_in, d_out, scale } = lora;
-    let Gradients { a: da, b: db, x: mut dx } = gradients;
+    let Gradients { a: da, b: db, x: dx } = gradients;
     check_len("dA", a.len(), da.len())?;
     check_len("dB", b.len(), db.len())?;
     if let Some(dx) = dx.as_deref() {
         check_len("dx", x.len(), dx.len())?;
     }
-    for (index, ((x, g), h)) in
-        x.chunks_exact(d_in).zip(g.chunks_exact(d_out)).zip(h.chunks_exact_mut(rank)).enumerate()
-    {
-        let mut back = [0.0f32; RANK_MAX];
-        let back = &mut back[..rank];
-        for ((&g, b), db) in g.iter().zip(b.chunks_exact(rank)).zip(db.chunks_exact_mut(rank)) {
-            let g = g * scale;
-            for (((back, &b), db), &h) in back.iter_mut().zip(b).zip(db).zip(&*h) {
-                *back = F::fused(g, b, *back);
-                *db = F::fused(g, h, *db);
-            }
-        }
-        for (&back, da) in back.iter().zip(da.chunks_exact_mut(d_in)) {
-            axpy::<F>(back, x, da);
-        }
-        if let Some(dx) = dx.as_deref_mut() {
-            let dx = &mut dx[index * d_in..(index + 1) * d_in];
-            for (&back, a) in back.iter().zip(a.chunks_exact(d_in)) {
-                axpy::<F>(back, a, dx);
-            }
-        }
-        h.copy_from_slice(back);
+    let g = Mat::dense(g, rows, d_out);
+    outer::<F>(scale, Mat::dense(h, rows, rank), g, db);
+    shrink::<F>(scale, g, b, MatMut::dense(h, rows, rank));
+    let back = Mat::dense(h, rows, rank);
+    outer::<F>(1.0, back, Mat::dense(x, rows, d_in), da);
+    if let Some(dx) = dx {
+        expand::<F>(1.0, back, a, MatMut::dense(dx, rows, d_in));
     }
     Ok(())
 }
@@ -182,10 +352,9 @@ pub fn fold_into<F: Arithmetic>(
     check_len("weights", d_in * d_out, weights.len())?;
     check_len("merged", d_in * d_out, merged.len())?;
     merged.copy_from_slice(weights);
-    for (row, b) in merged.chunks_exact_mut(d_in).zip(b.chunks_exact(rank)) {
-        for (&b, a) in b.iter().zip(a.chunks_exact(d_in)) {
-            axpy::<F>(scale * b, a, row);
-        }
-    }
+    expand::<F>(scale, Mat::dense(b, rank, d_out).transposed(), a, MatMut::dense(merged, d_out, d_in));
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -76,6 +76,12 @@ impl Device for Reference {
     fn cross_entropy(&self, logits: &mut [f32], targets: &[u8], scale: f32) -> f64 {
         network::cross_entropy::<Soft>(logits, targets, scale)
     }
+    fn lora_shrink(&self, scale: f32, x: Mat<'_>, factors: &[f32], out: MatMut<'_>) {
+        lora::shrink::<Soft>(scale, x, factors, out)
+    }
+    fn lora_outer(&self, scale: f32, coefficients: Mat<'_>, x: Mat<'_>, out: &mut [f32]) {
+        lora::outer::<Soft>(scale, coefficients, x, out)
+    }
     fn lora_forward(
         &self,
         lora: Lora<'_>,

@@ -1,7 +1,7 @@
 //! Vectors: the 64-lane reduction that fixes the order of every float sum, and the exponential.
 //!
 //! Element e of a sum is accumulated in lane e mod 64, in rising order of e; then lane l takes lane l + 32,
-//! l + 16, ... l + 1. Four 512-bit, eight 256-bit or sixteen 128-bit registers hold the lanes, and any of them
+//! l + 16, ... l + 1. Elements short of a multiple of 16 are filled up with zeros. Four 512-bit, eight 256-bit or sixteen 128-bit registers hold the lanes, and any of them
 //! gives the bits of the plain loop below.
 
 use crate::arithmetic::Arithmetic;
@@ -9,47 +9,135 @@ use crate::arithmetic::Arithmetic;
 /// Lanes of every float reduction.
 pub const LANES: usize = 64;
 
+/// Lanes that the kernels name together: one 512-bit register, two of 256, four of 128.
+pub(crate) const QUARTER: usize = 16;
+
+/// The running sums of one reduction.
+pub(crate) type Lanes = [[f32; QUARTER]; LANES / QUARTER];
+
 /// Folds the lanes of a reduction in the fixed order.
 #[inline(always)]
-pub fn fold(mut lanes: [f32; LANES]) -> f32 {
-    let mut half = LANES / 2;
-    while half > 0 {
-        for lane in 0..half {
-            lanes[lane] += lanes[lane + half];
-        }
-        half /= 2;
+pub(crate) fn fold(lanes: &Lanes) -> f32 {
+    let mut sums = [0.0f32; QUARTER];
+    for lane in 0..QUARTER {
+        // Halves of 32, then of 16.
+        sums[lane] = (lanes[0][lane] + lanes[2][lane]) + (lanes[1][lane] + lanes[3][lane]);
     }
-    lanes[0]
+    for lane in 0..8 {
+        sums[lane] += sums[lane + 8];
+    }
+    for lane in 0..4 {
+        sums[lane] += sums[lane + 4];
+    }
+    (sums[0] + sums[2]) + (sums[1] + sums[3])
 }
 
-/// Sum of `f(e)` over two vectors in the fixed order, `f` fused into its lane.
+/// The last elements of a vector, filled up with zeros to a quarter.
 #[inline(always)]
-fn reduce(x: &[f32], y: &[f32], step: impl Fn(f32, f32, f32) -> f32) -> f32 {
-    assert_eq!(x.len(), y.len(), "vectors of unequal length");
-    let mut lanes = [0.0f32; LANES];
-    let (x_blocks, x_tail) = x.as_chunks::<LANES>();
-    let (y_blocks, y_tail) = y.as_chunks::<LANES>();
-    for (x, y) in x_blocks.iter().zip(y_blocks) {
-        for lane in 0..LANES {
-            lanes[lane] = step(x[lane], y[lane], lanes[lane]);
+pub(crate) fn pad(tail: &[f32]) -> [f32; QUARTER] {
+    let mut quarter = [0.0; QUARTER];
+    for (to, from) in quarter.iter_mut().zip(tail) {
+        *to = *from;
+    }
+    quarter
+}
+
+/// All reductions between T vectors x and K vectors y of one length, `step` folding a pair of elements into a
+/// lane. T and K of 2 keep the sums in sixteen 512-bit registers and read each vector once for two results.
+///
+/// Loops and no adaptors over arrays: those are not inlined into code for a wider instruction set.
+#[inline(always)]
+pub(crate) fn reductions<const T: usize, const K: usize>(
+    x: [&[f32]; T],
+    y: [&[f32]; K],
+    step: impl Fn(f32, f32, f32) -> f32,
+) -> [[f32; K]; T] {
+    let len = x[0].len();
+    assert!(
+        x.iter().all(|x| x.len() == len) && y.iter().all(|y| y.len() == len),
+        "vectors of unequal length"
+    );
+    let mut lanes = [[[[0.0f32; QUARTER]; 4]; K]; T];
+    let mut start = 0;
+    while start + LANES <= len {
+        for quarter in 0..4 {
+            let (x, y) = quarters(x, y, start + quarter * QUARTER);
+            add_quarter(&mut lanes, quarter, x, y, &step);
+        }
+        start += LANES;
+    }
+    for quarter in 0..4 {
+        if start + QUARTER <= len {
+            let (x, y) = quarters(x, y, start);
+            add_quarter(&mut lanes, quarter, x, y, &step);
+            start += QUARTER;
+        } else if start < len {
+            let (mut x_pad, mut y_pad) = ([[0.0; QUARTER]; T], [[0.0; QUARTER]; K]);
+            for t in 0..T {
+                x_pad[t] = pad(&x[t][start..]);
+            }
+            for k in 0..K {
+                y_pad[k] = pad(&y[k][start..]);
+            }
+            add_quarter(&mut lanes, quarter, x_pad.each_ref(), y_pad.each_ref(), &step);
+            start = len;
         }
     }
-    for (lane, (&x, &y)) in x_tail.iter().zip(y_tail).enumerate() {
-        lanes[lane] = step(x, y, lanes[lane]);
+    let mut results = [[0.0; K]; T];
+    for t in 0..T {
+        for k in 0..K {
+            results[t][k] = fold(&lanes[t][k]);
+        }
     }
-    fold(lanes)
+    results
+}
+
+/// One quarter of every pair of vectors into its lanes.
+#[inline(always)]
+fn add_quarter<const T: usize, const K: usize>(
+    lanes: &mut [[Lanes; K]; T],
+    quarter: usize,
+    x: [&[f32; QUARTER]; T],
+    y: [&[f32; QUARTER]; K],
+    step: &impl Fn(f32, f32, f32) -> f32,
+) {
+    for t in 0..T {
+        for k in 0..K {
+            for lane in 0..QUARTER {
+                let sum = &mut lanes[t][k][quarter][lane];
+                *sum = step(x[t][lane], y[k][lane], *sum);
+            }
+        }
+    }
+}
+
+/// The quarters of all vectors at one place.
+#[inline(always)]
+fn quarters<'v, const T: usize, const K: usize>(
+    x: [&'v [f32]; T],
+    y: [&'v [f32]; K],
+    start: usize,
+) -> ([&'v [f32; QUARTER]; T], [&'v [f32; QUARTER]; K]) {
+    let (mut x_quarters, mut y_quarters) = ([&[0.0; QUARTER]; T], [&[0.0; QUARTER]; K]);
+    for t in 0..T {
+        x_quarters[t] = x[t][start..].first_chunk().expect("inside the vector");
+    }
+    for k in 0..K {
+        y_quarters[k] = y[k][start..].first_chunk().expect("inside the vector");
+    }
+    (x_quarters, y_quarters)
 }
 
 /// The dot product.
 #[inline(always)]
 pub fn dot<F: Arithmetic>(x: &[f32], y: &[f32]) -> f32 {
-    reduce(x, y, |x, y, sum| F::fused(x, y, sum))
+    reductions([x], [y], |x, y, sum| F::fused(x, y, sum))[0][0]
 }
 
 /// The sum of all elements.
 #[inline(always)]
 pub fn sum(x: &[f32]) -> f32 {
-    reduce(x, x, |x, _, sum| sum + x)
+    reductions([x], [x], |x, _, sum| sum + x)[0][0]
 }
 
 /// The largest element, NaN passed over; negative infinity for none.

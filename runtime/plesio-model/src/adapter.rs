@@ -1,8 +1,9 @@
 //! The adapter's flat vector: which element belongs to which factor of which layer.
 //!
 //! Order, block by block: A of q, k, v; B of q, k, v; A and B of o; A of gate, up; B of gate, up; A and B of
-//! down. A is rank x d_in, B is d_out x rank, rows contiguous. Neighbouring A's read the same input, so one
-//! product serves them. The order is part of the slot format: members add vectors of this layout.
+//! down. A is rank x d_in; B is kept transposed, rank x d_out; rows are contiguous. Neighbouring A's read the
+//! same input, so one product serves them. The order is part of the slot format: members add vectors of this
+//! layout.
 
 use crate::config::Config;
 use crate::error::ModelError;
@@ -20,10 +21,12 @@ use plesio_kernels::lora::RANK_MAX;
 pub struct TensorSpan {
     /// PEFT's name without prefix: `model.layers.0.self_attn.q_proj.lora_A.weight`.
     pub name: String,
-    /// Rows: the rank for an A, the output width for a B.
+    /// Rows in the vector: the rank.
     pub rows: usize,
-    /// Columns: the input width for an A, the rank for a B.
+    /// Columns in the vector: the input width for an A, the output width for a B.
     pub cols: usize,
+    /// Whether PEFT's tensor is the transpose: true for a B.
+    pub transposed: bool,
     /// First element.
     pub offset: usize,
 }
@@ -140,26 +143,25 @@ struct Builder {
 
 impl Builder {
     fn group(&mut self, layer: usize, d_in: usize, parts: &[(&str, usize)]) -> Group {
-        let rank = self.rank;
         let start = self.end;
         for (name, _) in parts {
-            self.add(format!("model.layers.{layer}.{name}.lora_A.weight"), rank, d_in);
+            self.add(format!("model.layers.{layer}.{name}.lora_A.weight"), d_in, false);
         }
         let a = start..self.end;
         let parts = parts
             .iter()
             .map(|&(name, d_out)| Part {
                 d_out,
-                b: self.add(format!("model.layers.{layer}.{name}.lora_B.weight"), d_out, rank),
+                b: self.add(format!("model.layers.{layer}.{name}.lora_B.weight"), d_out, true),
             })
             .collect();
         Group { d_in, a, parts }
     }
 
-    fn add(&mut self, name: String, rows: usize, cols: usize) -> Range<usize> {
-        let offset = self.end;
+    fn add(&mut self, name: String, cols: usize, transposed: bool) -> Range<usize> {
+        let (offset, rows) = (self.end, self.rank);
         self.end += rows * cols;
-        self.tensors.push(TensorSpan { name, rows, cols, offset });
+        self.tensors.push(TensorSpan { name, rows, cols, transposed, offset });
         offset..self.end
     }
 }

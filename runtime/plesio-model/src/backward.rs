@@ -62,15 +62,14 @@ impl Sink<'_> {
                 let mut column = 0;
                 for (index, part) in group.parts.iter().enumerate() {
                     let g = Mat::new(&g[column..], rows, part.d_out, d_out);
-                    let b = Mat::dense(&params[part.b.clone()], part.d_out, rank);
+                    let h = Mat::new(&h[index * rank..], rows, rank, width);
+                    device.lora_outer(1.0, h, g, &mut gradient[part.b.clone()]);
                     let back = MatMut::new(&mut back[index * rank..], rows, rank, width);
-                    device.matmul(back, g, b, false);
-                    let db = MatMut::dense(&mut gradient[part.b.clone()], part.d_out, rank);
-                    device.matmul(db, g.transposed(), Mat::new(&h[index * rank..], rows, rank, width), true);
+                    let b = Mat::dense(&params[part.b.clone()], rank, part.d_out);
+                    device.matmul(back, g, b.transposed(), false);
                     column += part.d_out;
                 }
-                let da = MatMut::dense(&mut gradient[group.a.clone()], width, d_in);
-                device.matmul(da, Mat::dense(back, rows, width).transposed(), x, true);
+                device.lora_outer(1.0, Mat::dense(back, rows, width), x, &mut gradient[group.a.clone()]);
             }
         }
     }

@@ -48,8 +48,15 @@ pub(crate) fn export(
         .tensors()
         .iter()
         .map(|tensor| {
-            let bytes = params[tensor.range()].iter().flat_map(|param| param.to_le_bytes()).collect();
-            (format!("base_model.model.{}", tensor.name), Vec::from([tensor.rows, tensor.cols]), bytes)
+            let values = &params[tensor.range()];
+            let name = format!("base_model.model.{}", tensor.name);
+            let (rows, cols) = (tensor.rows, tensor.cols);
+            if tensor.transposed {
+                let turned = (0..cols).flat_map(|col| (0..rows).map(move |row| values[row * cols + col]));
+                (name, Vec::from([cols, rows]), turned.flat_map(f32::to_le_bytes).collect())
+            } else {
+                (name, Vec::from([rows, cols]), values.iter().flat_map(|value| value.to_le_bytes()).collect())
+            }
         })
         .collect();
     let safetensors = serialise(

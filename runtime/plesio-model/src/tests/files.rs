@@ -98,22 +98,33 @@ proptest! {
 fn the_adapter_is_exported_under_pefts_names() {
     let base = Arc::new(Base::random(small(), 5).unwrap());
     let config = TrainConfig { rank: 2, batch: 1, context: 12, ..TrainConfig::default() };
-    let trainer = Trainer::new(Reference, base, config).unwrap();
+    let mut trainer = Trainer::new(Reference, base, config).unwrap();
+    for (element, param) in trainer.params_mut().iter_mut().enumerate() {
+        *param += element as f32;
+    }
     let files = trainer.export("plesio-base").unwrap();
     let json: serde_json::Value = serde_json::from_str(&files.config_json).unwrap();
     assert_eq!((json["r"].as_u64(), json["lora_alpha"].as_f64()), (Some(2), Some(16.0)));
     assert_eq!(json["target_modules"].as_array().map(Vec::len), Some(7));
     let file = SafeTensors::deserialize(&files.safetensors).unwrap();
     assert_eq!(file.len(), 2 * 7 * 2);
+    let find = |part: &str| {
+        let tensors = trainer.layout().tensors();
+        let tensor = tensors.iter().find(|t| t.name.contains(&format!("layers.1.self_attn.k_proj.{part}")));
+        trainer.params()[tensor.unwrap().range()].to_vec()
+    };
+    let floats = |tensor: &safetensors::tensor::TensorView<'_>| -> Vec<f32> {
+        tensor.data().chunks(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect()
+    };
     let a = file.tensor("base_model.model.model.layers.1.self_attn.k_proj.lora_A.weight").unwrap();
     assert_eq!(a.shape(), [2, 24]);
+    assert_eq!(floats(&a), find("lora_A"));
     let b = file.tensor("base_model.model.model.layers.1.self_attn.k_proj.lora_B.weight").unwrap();
     assert_eq!(b.shape(), [12, 2]);
-    let span =
-        trainer.layout().tensors().iter().find(|t| t.name.contains("layers.1.self_attn.k_proj.lora_A"));
-    let expected: Vec<u8> =
-        trainer.params()[span.unwrap().range()].iter().flat_map(|param| param.to_le_bytes()).collect();
-    assert_eq!(a.data(), expected);
+    let (b, held) = (floats(&b), find("lora_B"));
+    for (row, pair) in b.chunks(2).enumerate() {
+        assert_eq!(pair, [held[row], held[12 + row]]);
+    }
 }
 
 #[test]
