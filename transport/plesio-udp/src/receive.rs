@@ -111,15 +111,23 @@ impl Receiver {
                 return true;
             }
             engine.receive(&mut self.slots[..active]);
-            for index in (0..active).rev() {
-                let (slot, plan) = (&mut self.slots[index], &mut self.plans[index]);
+            for (slot, plan) in self.slots[..active].iter_mut().zip(&mut self.plans) {
                 let Some(lane) = lanes[slot.lane].as_mut() else { continue };
                 if slot.scattering {
                     slot.scattering = false;
                     trains_left = trains_left.saturating_sub(1);
                     finish(slot, plan, lane, arena, sink, counters);
                 }
-                if !next(slot, plan, lane, sink, trains_left > 0, counters) {
+            }
+            // Only now is no window held by a scatter of ours: a lane that finds one held waits for the next round,
+            // where the train still is, instead of being read aside and moved.
+            let mut scattering = false;
+            for index in (0..active).rev() {
+                let (slot, plan) = (&mut self.slots[index], &mut self.plans[index]);
+                let Some(lane) = lanes[slot.lane].as_mut() else { continue };
+                if next(slot, plan, lane, sink, trains_left > 0, scattering, counters) {
+                    scattering |= slot.scattering;
+                } else {
                     lane.readable = false;
                     active -= 1;
                     self.slots.swap(index, active);
@@ -153,13 +161,15 @@ impl Receiver {
     }
 }
 
-/// Prepares the scatter for what the look has shown. False: the lane is drained.
+/// Prepares the scatter for what the look has shown. False: the lane is drained. `others`: other lanes are about to
+/// scatter, and may hold a window that this one needs.
 fn next(
     slot: &mut Slot,
     plan: &mut Plan,
     lane: &mut Lane,
     sink: &mut dyn DatagramSink,
     wanted: bool,
+    others: bool,
     counters: &mut Counters,
 ) -> bool {
     let total_bytes = match slot.peeked {
@@ -188,8 +198,11 @@ fn next(
     plan.total_bytes = total_bytes;
     plan.segment_bytes =
         control::segment_bytes(slot.peek.control()).unwrap_or(total_bytes).clamp(1, total_bytes.max(1));
-    plan.aim(slot, sink);
-    slot.scattering = true;
+    let free = plan.aim(slot, sink);
+    slot.scattering = free || !others;
+    if !slot.scattering {
+        slot.scatter.clear();
+    }
     true
 }
 
@@ -204,8 +217,8 @@ impl Plan {
         (start, self.segment_bytes.min(self.total_bytes - start))
     }
 
-    /// Predicts every header from the first and sends payload to its place.
-    fn aim(&mut self, slot: &mut Slot, sink: &mut dyn DatagramSink) {
+    /// Predicts every header from the first and sends payload to its place. False: somebody holds a window of it.
+    fn aim(&mut self, slot: &mut Slot, sink: &mut dyn DatagramSink) -> bool {
         slot.scatter.clear();
         self.targets.clear();
         self.scattered = false;
@@ -221,8 +234,9 @@ impl Plan {
         });
         let (Some(peer), Some(first)) = (self.peer, first) else {
             slot.scatter.push_aside(0..TRAIN_BYTES_MAX);
-            return;
+            return true;
         };
+        let mut free = true;
         self.scattered = true;
         for index in 0..self.segments() {
             let (start, len_bytes) = self.segment(index);
@@ -238,12 +252,19 @@ impl Plan {
             let target = sink
                 .place(peer, &header)
                 .filter(|span| span.len_bytes as usize == payload_bytes)
-                .filter(|span| slot.scatter.push_window(*span).is_ok());
+                .filter(|span| match slot.scatter.push_window(*span) {
+                    Ok(()) => true,
+                    Err(error) => {
+                        free &= error != AccessError::Busy;
+                        false
+                    }
+                });
             if target.is_none() && payload_bytes > 0 {
                 slot.scatter.push_aside(start..start + payload_bytes);
             }
             self.targets.push(target.map(|span| (span, header)));
         }
+        free
     }
 
     /// Checks every segment where it lies and fills in the verdicts.
