@@ -3,7 +3,9 @@
 //! Nothing is done here. A value that passed this file is one the commands can use as it is.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use plesio_sim::FaultSet;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use std::path::PathBuf;
 
 /// Fewest and most nodes a demo starts with.
@@ -27,6 +29,8 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// What this machine offers and what limits it
     Doctor(DoctorArgs),
+    /// Meshes on virtual time, with faults, checked after every event
+    Sim(SimArgs),
     /// One node of a demo; started by the demo itself
     #[command(hide = true)]
     DemoNode,
@@ -65,6 +69,48 @@ pub(crate) struct DoctorArgs {
     /// One JSON document on stdout instead of the table
     #[arg(long, env = "PLESIO_JSON")]
     pub(crate) json: bool,
+}
+
+#[derive(Args, Clone, Debug, Serialize)]
+pub(crate) struct SimArgs {
+    /// Nodes each mesh starts with, 1 to 24
+    #[arg(long, env = "PLESIO_NODES", default_value_t = 8, value_name = "N")]
+    pub(crate) nodes: u8,
+
+    /// Seeds to run, one mesh each; B is not among them
+    #[arg(long, env = "PLESIO_SEEDS", default_value = "0..200", value_name = "A..B", value_parser = parse_seeds)]
+    pub(crate) seeds: Range<u64>,
+
+    /// One seed alone
+    #[arg(long, value_name = "N", conflicts_with = "seeds")]
+    pub(crate) seed: Option<u64>,
+
+    /// What may go wrong: all, none, or names with commas between them
+    #[arg(long, env = "PLESIO_FAULTS", default_value = "all", value_name = "LIST")]
+    #[serde(serialize_with = "as_text")]
+    pub(crate) faults: FaultSet,
+
+    /// Virtual time per seed, 10 to 3600
+    #[arg(long, env = "PLESIO_SECONDS", default_value_t = 20, value_name = "S")]
+    pub(crate) seconds: u32,
+
+    /// Tell all that happened before a broken promise
+    #[arg(long)]
+    pub(crate) story: bool,
+
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// `A..B`.
+fn parse_seeds(text: &str) -> Result<Range<u64>, String> {
+    let (from, to) = text.split_once("..").ok_or("write it as A..B, for example 0..200")?;
+    let number = |text: &str| text.parse::<u64>().map_err(|error| format!("{text:?}: {error}"));
+    Ok(number(from)?..number(to)?)
+}
+
+fn as_text<S: serde::Serializer>(value: &impl std::fmt::Display, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(value)
 }
 
 /// How a command speaks; the same for every command that runs for a while.

@@ -29,21 +29,20 @@ use crate::args::DemoArgs;
 use crate::failure::{Exit, Failure};
 use crate::host::{self, Host};
 use crate::paint::Paint;
+use crate::{signals, stdout};
 use document::Parts;
 use evaluate::Losses;
 use launcher::{Ended, Launcher};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::SignalFd;
 use output::Folder;
 use plan::Plan;
 use process::{Fleet, Heard};
 use record::Record;
 use screen::Screen;
 use serde_json::json;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc;
 use std::time::Instant;
 
 pub(crate) use child::run_node;
@@ -53,7 +52,13 @@ pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
     let begin = Instant::now();
     let folder = Folder::create(&args.out)?;
     let (heard_sender, heard) = mpsc::channel();
-    let interrupted = watch_signals(heard_sender.clone())?;
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let (flag, signal) = (Arc::clone(&interrupted), heard_sender.clone());
+    signals::watch(move || {
+        flag.store(true, Ordering::Relaxed);
+        let _ended = signal.send(Heard::Signal);
+    })?;
+    probe(args)?;
     let plan = Plan::draw(args.seed, args.nodes, args.seconds, host::cores());
     let broken = |error| Failure::run("base-model", "cannot load the base model of this build", error);
     let base = data::base().map_err(broken)?;
@@ -61,7 +66,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
     let mut record = Record::new(plan.members.iter().map(|member| (member.name.clone(), member.key().0)));
     let mut screen = Screen::new(&args.output);
     if args.output.json_stream {
-        screen::emit("start", &json!({ "schema": "plesio.demo/1", "config": args }));
+        stdout::emit("start", &json!({ "schema": "plesio.demo/1", "config": args }));
     }
     let fleet = Fleet::new(plan.members.len(), folder.logs(), elements, heard_sender);
     let launcher = Launcher::new(&plan, args.backend, fleet, &heard, &mut record, &mut screen);
@@ -108,24 +113,24 @@ pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
 fn show_result(parts: &Parts<'_>, document: &serde_json::Value) {
     let output = &parts.args.output;
     if output.json_stream {
-        return screen::emit("end", document);
+        return stdout::emit("end", document);
     }
-    let text = if output.json {
-        format!("{document:#}\n")
-    } else {
-        let paint = Paint::new(output.color, std::io::stdout().is_terminal());
-        table::table(
-            parts.plan,
-            parts.record,
-            parts.losses,
-            parts.checks,
-            parts.ended,
-            &parts.args.out,
-            paint,
-        )
-    };
-    let mut out = std::io::stdout().lock();
-    let _gone = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    if output.json {
+        return stdout::document(document);
+    }
+    let paint = Paint::new(output.color, std::io::stdout().is_terminal());
+    let Parts { args, plan, record, losses, checks, ended, .. } = parts;
+    stdout::text(&table::table(plan, record, losses, checks, ended, &args.out, paint));
+}
+
+/// A backend that was asked for and is not there is an answer of its own, before anything starts.
+fn probe(args: &DemoArgs) -> Result<(), Failure> {
+    let requested = child::requested(args.backend);
+    plesio_udp::probe(requested).map(drop).map_err(|cause| {
+        let what = format!("--backend {requested} does not work here");
+        let failure = Failure::run("backend", what, cause).fix("take --backend auto, which falls back");
+        Failure { exit: Exit::Missing, ..failure }
+    })
 }
 
 /// The machine, with the data plane that the nodes found.
@@ -135,30 +140,4 @@ fn host_of(record: &Record) -> Host {
         (node.found.backend.clone(), node.found.backend_reason.clone())
     });
     Host::look(tier, reason)
-}
-
-/// Turns Ctrl-C and its kin into a message and a flag. A second one ends the launcher at once, and its death
-/// the nodes.
-fn watch_signals(heard: Sender<Heard>) -> Result<Arc<AtomicBool>, Failure> {
-    let failure = |cause| Failure::run("signals", "cannot watch for Ctrl-C", cause);
-    let mut mask = SigSet::empty();
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        mask.add(signal);
-    }
-    // Threads begun after this inherit the mask; the nodes begin with a clean one.
-    mask.thread_block().map_err(|errno| failure(errno.into()))?;
-    let signals = SignalFd::new(&mask).map_err(|errno| failure(errno.into()))?;
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&interrupted);
-    let watch = move || {
-        while let Ok(Some(_)) = signals.read_signal() {
-            if flag.swap(true, Ordering::Relaxed) {
-                std::process::exit(Exit::Interrupted as i32);
-            }
-            let _ended = heard.send(Heard::Signal);
-        }
-    };
-    let thread = std::thread::Builder::new().name("signals".into());
-    thread.spawn(watch).map_err(failure)?;
-    Ok(interrupted)
 }

@@ -9,10 +9,11 @@ use crate::args::DoctorArgs;
 use crate::failure::{Exit, Failure};
 use crate::host::{self, Host};
 use crate::paint::Paint;
+use crate::stdout;
 use serde::Serialize;
 use serde_json::json;
 use std::fmt::Write as _;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 
 /// How good a finding is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
@@ -57,19 +58,17 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
     };
     let host = Host::look(tier, reason);
     let findings = findings(&host);
-    let text = if args.json {
+    if args.json {
         let document = json!({
             "schema": "plesio.doctor/1",
             "config": { "json": args.json },
             "host": host,
             "findings": findings,
         });
-        format!("{document:#}\n")
+        stdout::document(&document);
     } else {
-        table(&findings, Paint(std::io::stdout().is_terminal()))
-    };
-    let mut out = std::io::stdout().lock();
-    let _gone = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        stdout::text(&table(&findings, Paint(std::io::stdout().is_terminal())));
+    }
     Ok(Exit::Ok)
 }
 

@@ -14,6 +14,8 @@ pub(crate) enum Exit {
     Failed = 1,
     /// The command line is not one.
     Usage = 2,
+    /// This machine lacks what was asked for.
+    Missing = 5,
     /// Interrupted by Ctrl-C or SIGTERM; what there was has been printed.
     Interrupted = 130,
 }

@@ -7,6 +7,9 @@ mod doctor;
 mod failure;
 mod host;
 mod paint;
+mod signals;
+mod sim;
+mod stdout;
 
 use args::{Cli, Command};
 use clap::Parser;
@@ -17,6 +20,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Demo(args) => demo::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Sim(args) => sim::run(&args),
         Command::DemoNode => demo::run_node(),
     };
     let exit = outcome.unwrap_or_else(|failure| {

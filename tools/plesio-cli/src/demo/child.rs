@@ -26,7 +26,10 @@ use std::time::{Duration, Instant};
 
 mod events;
 
-/// The training thread yields to the node's own threads: their work is short and others wait for it.
+pub(crate) use events::requested;
+
+/// The training thread yields to the node's own threads, whatever they were started with: their work is short
+/// and others wait for it.
 const TRAINING_NICE: i32 = 10;
 /// How long the last contributions may take to be committed.
 const SETTLE_LIMIT: Duration = Duration::from_secs(6);
@@ -117,7 +120,7 @@ impl Child {
             .spawn(move || events::tell(&events, &counted))
             .map_err(|cause| Failure::run("node", "cannot start a thread", cause))?;
         // Only this thread: the node's own were started before and keep their priority.
-        let _refused = rustix::process::setpriority_process(None, TRAINING_NICE);
+        let _refused = rustix::process::nice(TRAINING_NICE);
         let trained = work(&setup, &mut student, &mut worker, &orders, &steps);
         if trained.is_err() {
             control.stop();

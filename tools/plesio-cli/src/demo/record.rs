@@ -51,8 +51,9 @@ pub(crate) struct Seen {
     /// Versions it has applied: when, and the digest.
     pub(crate) versions: BTreeMap<u64, (f64, String)>,
     pub(crate) settled: Option<u64>,
-    /// Version whose state it took over from another member.
+    /// Version whose state it took over whole from another member last, and how often it did.
     pub(crate) installed: Option<u64>,
+    pub(crate) installs: u64,
     pub(crate) last: Option<Final>,
     /// Adapter's movement from its start, as the node handed it over.
     pub(crate) state: Option<Vec<f32>>,
@@ -175,6 +176,11 @@ impl Record {
             Said::Progress(progress) => return push_thinned(&mut node.progress, (t_s, progress)),
             Said::Installed { version } => {
                 node.installed = Some(version);
+                node.installs += 1;
+                // A laggard does it again and again; the count is in the document.
+                if node.installs > 1 {
+                    return;
+                }
                 format!("{name} took over the state of version {version} from the mesh")
             }
             Said::NoQuorum { live, members } => {
@@ -228,13 +234,13 @@ impl Record {
     }
 
     fn handle_view(&mut self, t_s: f64, number: u32, members: Vec<u64>, added: &[u64], removed: &[u64]) {
-        if self.views.iter().any(|(_, seen, _)| *seen == number) {
+        // Whoever enters the mesh tells of old views too.
+        if self.views.iter().any(|(_, seen, _)| *seen >= number) {
             return;
         }
-        // The first view is how the mesh began; nobody came or went.
-        let first = self.views.is_empty() && removed.is_empty() && added.len() == members.len();
         self.views.push((t_s, number, members));
-        if first {
+        // The first view is how the mesh began; nobody came or went.
+        if number == 0 {
             return;
         }
         for key in added {
@@ -272,6 +278,11 @@ impl Record {
         finals.next_back().map_or(0, |(version, _)| *version)
     }
 
+    /// When the story ends: with training, or with the last version after it.
+    pub(crate) fn end_s(&self) -> f64 {
+        self.commits.values().filter_map(|commit| commit.final_s).fold(self.trained_s, f64::max)
+    }
+
     /// Whether every survivor ends with the same version and digest, and nobody ever differed.
     pub(crate) fn digests_equal(&self) -> bool {
         let mut ends =
@@ -287,9 +298,15 @@ impl Record {
         entries.filter(|entry| entry.node == key).map(|entry| u64::from(entry.steps)).sum()
     }
 
+    /// Local steps computed by all members. The last word of one that died may have come too late for a step
+    /// that was committed.
+    pub(crate) fn steps_computed(&self) -> u64 {
+        self.nodes.iter().map(|node| node.steps.max(self.steps_committed(node.key))).sum()
+    }
+
     /// Local steps in committed slots over all local steps computed, whatever became of their members.
     pub(crate) fn useful_ratio(&self) -> Option<f64> {
-        let computed: u64 = self.nodes.iter().map(|node| node.steps).sum();
+        let computed = self.steps_computed();
         let committed: u64 = self.nodes.iter().map(|node| self.steps_committed(node.key)).sum();
         (computed > 0).then(|| committed as f64 / computed as f64)
     }

@@ -129,7 +129,7 @@ fn losses_table(plan: &Plan, record: &Record, losses: &Losses) -> String {
             alone.steps
         );
     }
-    let steps: u64 = record.nodes.iter().map(|node| node.steps).sum();
+    let steps = record.steps_computed();
     let _ = writeln!(rows, "<tr class=\"best\"><td>mesh<td>{steps}<td>{}</tr>", loss_text(losses.mesh));
     format!("<table><tr><th>adapter<th>steps<th>nats/byte</tr>\n{rows}</table>\n")
 }
@@ -140,7 +140,7 @@ fn over_time(record: &Record, y_label: &'static str, series: Vec<Series>) -> Cha
     let mut marks: Vec<(f64, String)> =
         views.map(|(t_s, number, _)| (*t_s, format!("view {number}"))).collect();
     marks.extend(record.killed_s.map(|t_s| (t_s, String::new())));
-    Chart { y_label, height: 260.0, series, marks, x_range: (0.0, record.trained_s), ..Chart::default() }
+    Chart { y_label, height: 260.0, series, marks, x_range: (0.0, record.end_s()), ..Chart::default() }
 }
 
 fn colour(index: usize) -> usize {
@@ -212,7 +212,7 @@ fn bytes_chart(record: &Record) -> Chart {
     let mut data: Vec<(f64, f64)> = Vec::new();
     let mut sideband: Vec<(f64, f64)> = Vec::new();
     // Every node's newest figure at each full second.
-    for second in 0..=record.trained_s.ceil() as usize {
+    for second in 0..=record.end_s() as usize {
         let t_s = second as f64;
         let newest = record.nodes.iter().filter_map(|node| {
             let upto = node.progress.partition_point(|(at, _)| *at <= t_s);
@@ -235,8 +235,8 @@ fn membership(plan: &Plan, record: &Record) -> String {
     const LEFT: f64 = 54.0;
     const WIDTH: f64 = 860.0;
     const ROW: f64 = 22.0;
-    let scale = (WIDTH - LEFT - 14.0) / record.trained_s.max(1e-3);
-    let place = |t_s: f64| LEFT + (t_s.clamp(0.0, record.trained_s.max(0.0))) * scale;
+    let scale = (WIDTH - LEFT - 14.0) / record.end_s().max(1e-3);
+    let place = |t_s: f64| LEFT + (t_s.clamp(0.0, record.end_s().max(0.0))) * scale;
     let height = ROW * record.nodes.len() as f64 + 8.0;
     let mut svg = format!("<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"membership\">\n");
     for (index, node) in record.nodes.iter().enumerate() {
@@ -251,7 +251,7 @@ fn membership(plan: &Plan, record: &Record) -> String {
         );
         let Some((from_s, _)) = node.attached else { continue };
         let crash = record.events.iter().find(|event| event.kind == Kind::Crash && event.node == node.name);
-        let end_s = crash.map_or(record.trained_s, |event| event.t_s);
+        let end_s = crash.map_or(record.end_s(), |event| event.t_s);
         let (from, to) = (place(from_s), place(end_s));
         let _ = writeln!(
             svg,

@@ -9,6 +9,7 @@ use super::plan::Plan;
 use super::record::{Fate, Kind, Record, Seen};
 use crate::args::OutputArgs;
 use crate::paint::Paint;
+use crate::stdout;
 use serde_json::json;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
@@ -95,7 +96,7 @@ impl Screen {
         }
         if self.stream && now_s - self.interval_s >= INTERVAL_S {
             self.interval_s = now_s;
-            emit("interval", &interval(now_s, record));
+            stdout::emit("interval", &interval(now_s, record));
         }
     }
 
@@ -171,13 +172,6 @@ fn kind_name(kind: Kind) -> &'static str {
         Kind::Crash => "crash  ",
         Kind::Exclude => "exclude",
     }
-}
-
-/// One line of the JSON stream.
-pub(crate) fn emit(event: &str, data: &serde_json::Value) {
-    let line = json!({ "event": event, "data": data });
-    let mut out = io::stdout().lock();
-    let _gone = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
 fn interval(now_s: f64, record: &Record) -> serde_json::Value {

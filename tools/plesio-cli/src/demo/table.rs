@@ -79,7 +79,7 @@ fn losses_table(text: &mut String, plan: &Plan, record: &Record, losses: &Losses
         let _ =
             writeln!(text, "{name:<22} {:>7} {:>11} {:>9}", alone.steps, loss(alone.loss), gain(alone.loss));
     }
-    let steps: u64 = record.nodes.iter().map(|node| node.steps).sum();
+    let steps = record.steps_computed();
     let mesh = format!("{:<22} {steps:>7} {:>11} {:>9}", "mesh", loss(losses.mesh), gain(losses.mesh));
     let _ = writeln!(text, "{}", paint.bold(&mesh));
 }

@@ -16,15 +16,20 @@ use std::sync::mpsc::Receiver;
 /// The node's configuration from its setup.
 pub(super) fn config(setup: &Setup, elements: usize) -> Result<NodeConfig, Failure> {
     let mut config = NodeConfig::new(id(&setup.id)?, incarnation()?, setup.mesh, elements);
-    config.backend = match setup.backend {
-        BackendArg::Auto => Requested::Auto,
-        BackendArg::Uring => Requested::Uring,
-        BackendArg::Mio => Requested::Mio,
-    };
+    config.backend = requested(setup.backend);
     config.clock = ClockSeam { offset_ns: setup.clock.offset_ns, rate_ppm: setup.clock.rate_ppm };
     config.period_ns = setup.period_ns;
     config.model = data::base_digest();
     Ok(config)
+}
+
+/// The backend in the words of the data plane.
+pub(crate) fn requested(backend: BackendArg) -> Requested {
+    match backend {
+        BackendArg::Auto => Requested::Auto,
+        BackendArg::Uring => Requested::Uring,
+        BackendArg::Mio => Requested::Mio,
+    }
 }
 
 pub(super) fn found(found: &plesio::Found) -> Found {
