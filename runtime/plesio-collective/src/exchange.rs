@@ -128,6 +128,8 @@ pub struct Exchange {
     /// Contributions that came before any READY said which 65,536 slots they are of.
     unresolved: BTreeMap<(NodeKey, u8), (u16, bool)>,
     open: Option<Open>,
+    /// Nothing is open: the next entry's index, and whose results of it have come before word of it.
+    expected: Option<(LogIndex, MemberSet)>,
     turn: bool,
     /// Summed ranges sent in the newest context; the connections know which have arrived.
     sent: Vec<(NodeKey, MessageId)>,
@@ -150,6 +152,7 @@ impl Exchange {
             newest: BTreeMap::new(),
             unresolved: BTreeMap::new(),
             open: None,
+            expected: None,
             turn: false,
             sent: Vec::new(),
             actions: VecDeque::new(),
@@ -168,6 +171,7 @@ impl Exchange {
             }
         }
         self.close();
+        self.expected = None;
         self.members = members.to_vec();
         self.seated = seated;
         self.observers.retain(|observer| !members.contains(observer));
@@ -212,7 +216,7 @@ impl Exchange {
         }
         if let Some(open) = self.open.clone() {
             if !open.shards.contains(contributor as MemberIndex) {
-                self.post_result(&open, contributor, peer);
+                self.post_result(open.context, contributor, peer);
             }
             if let Some(me) = self.my_index()
                 && open.shards.contains(me as MemberIndex)
@@ -264,6 +268,17 @@ impl Exchange {
         }
     }
 
+    /// Nothing is open and the next entry will stand at `index`. If it is a manifest, its results may be here before
+    /// word of it is: their windows are opened now, so that nothing is sent twice.
+    pub fn handle_expect(&mut self, index: LogIndex) {
+        if self.open.is_none() && self.expected.is_none_or(|(expected, _)| expected != index) {
+            self.expected = Some((index, MemberSet::EMPTY));
+            for owner in 0..self.members.len() {
+                self.post_result(index, owner, self.members[owner]);
+            }
+        }
+    }
+
     /// A manifest is decided, or what is left of one in a new context: sum what this node owns.
     pub fn handle_open(&mut self, context: LogIndex, manifest: &Manifest) {
         self.close();
@@ -281,10 +296,14 @@ impl Exchange {
             summing: false,
             writers: Vec::new(),
         };
+        let early = self.expected.take().filter(|(expected, _)| *expected == context);
         for owner in 0..self.members.len() {
-            self.post_result(&open, owner, self.members[owner]);
+            self.post_result(context, owner, self.members[owner]);
         }
         self.open = Some(open);
+        for owner in early.map_or(MemberSet::EMPTY, |(_, owners)| owners).iter() {
+            self.shard(owner);
+        }
         // A member that owns no element (fewer elements than members) has nothing to wait for.
         for owner in 0..self.members.len() {
             if self.regions.result(self.members.len(), owner).len_bytes == 0 {
@@ -328,7 +347,7 @@ impl Exchange {
         self.withdraw_result(owner);
         let mut open = self.open.take().expect("is open");
         open.writers.push((owner, from));
-        self.post_result(&open, usize::from(owner), from);
+        self.post_result(open.context, usize::from(owner), from);
         self.open = Some(open);
     }
 
@@ -440,7 +459,18 @@ impl Exchange {
 
     fn handle_result(&mut self, from: NodeKey, message: MessageId, len_bytes: u32) {
         let owner = message.handle - HANDLE_RESULT;
-        let Some(open) = &self.open else { return };
+        let span = self.regions.result(self.members.len(), usize::from(owner));
+        let Some(open) = &self.open else {
+            let at = self.members.get(usize::from(owner));
+            if let Some((index, early)) = &mut self.expected
+                && message.sequence == index.0 as u16
+                && at == Some(&from)
+                && len_bytes == span.len_bytes
+            {
+                early.insert(owner);
+            }
+            return;
+        };
         if usize::from(owner) >= self.members.len()
             || message.sequence != open.context.0 as u16
             || open.shards.contains(owner)
@@ -504,16 +534,11 @@ impl Exchange {
         }
     }
 
-    fn post_result(&mut self, open: &Open, owner: usize, from: NodeKey) {
-        let span = self.result_span(open, owner);
+    fn post_result(&mut self, context: LogIndex, owner: usize, from: NodeKey) {
+        let span = self.regions.result(self.members.len(), owner);
         if from != self.me && span.len_bytes > 0 {
-            let sequence = Some(open.context.0 as u16);
-            self.actions.push_back(Action::Post {
-                from,
-                handle: HANDLE_RESULT + owner as u16,
-                sequence,
-                span,
-            });
+            let (handle, sequence) = (HANDLE_RESULT + owner as u16, Some(context.0 as u16));
+            self.actions.push_back(Action::Post { from, handle, sequence, span });
         }
     }
 

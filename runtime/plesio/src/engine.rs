@@ -351,7 +351,7 @@ impl Engine {
     /// Where the payload of a DATA datagram belongs.
     #[must_use]
     pub fn place(&self, peer: NodeKey, header: &Header) -> Option<Span> {
-        self.links.connection(peer)?.place(header)
+        self.links.addressed(peer, header.receiver)?.place(header)
     }
 
     /// A checked datagram: DATA whose payload lies at its place, or control with its body. Events of the
@@ -366,7 +366,8 @@ impl Engine {
         header: &Header,
         body: &[u8],
     ) -> Result<(), Refused> {
-        self.links.connection_mut(peer).map_or(Ok(()), |link| link.handle_datagram(now, header, body))
+        let link = self.links.addressed_mut(peer, header.receiver);
+        link.map_or(Ok(()), |link| link.handle_datagram(now, header, body))
     }
 
     /// The sockets are drained: act on what is complete.
@@ -508,6 +509,9 @@ impl Engine {
                     plesio_consensus::To::One(key) => To::Node(key),
                 };
                 self.out.push_back(Out::Send(to, message));
+            }
+            if self.consensus.open().is_none() {
+                self.exchange.handle_expect(self.consensus.index());
             }
             while let Some(action) = self.exchange.poll_action() {
                 quiet = false;

@@ -328,3 +328,23 @@ fn an_observer_follows() {
     mesh.run();
     assert!(mesh.nodes[2].results().is_some());
 }
+
+#[test]
+fn results_that_come_before_the_manifest_are_kept() {
+    let mut mesh = Mesh::new(2);
+    mesh.view(&[0, 1]);
+    for node in 0..2 {
+        mesh.ready(node, 1);
+        mesh.nodes[node].handle_cut(0, SlotSeq(1));
+    }
+    mesh.run();
+    mesh.nodes[1].handle_expect(LogIndex(3));
+    mesh.nodes[1].handle_expect(LogIndex(4));
+    mesh.run();
+    mesh.nodes[0].handle_open(LogIndex(4), &manifest(&[(0, 1), (1, 1)]));
+    mesh.run();
+    assert!(mesh.early.is_empty(), "taken at once");
+    mesh.nodes[1].handle_open(LogIndex(4), &manifest(&[(0, 1), (1, 1)]));
+    mesh.run();
+    assert!(mesh.nodes[1].results().is_some());
+}

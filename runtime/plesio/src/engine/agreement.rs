@@ -1,6 +1,5 @@
 //! What the agreement decided, carried to the other machines.
 
-use super::links::Opened;
 use super::{Engine, Out, SlotFate, Work};
 use plesio_consensus::Event;
 use plesio_wire::value::View;
@@ -49,13 +48,14 @@ impl Engine {
     pub(super) fn enter_view(&mut self, now: Instant, view: &View) {
         let members: Vec<NodeKey> = view.members.iter().map(|seat| seat.key).collect();
         let seated = self.seat(view).is_some();
-        let era = if seated { view.number.wrapping_add(1) } else { 0 };
         for seat in view.members.iter() {
-            self.connect(now, seat.key, seat.incarnation, era);
+            self.connect(now, seat.key, seat.incarnation);
+            self.links.open_view(now, seat.key, seated.then_some(view.number));
         }
         let observers: Vec<NodeKey> = self.consensus.observers().collect();
         for peer in self.links.peers() {
-            if !members.contains(&peer) && !observers.contains(&peer) && self.links.close(peer) {
+            let stays = members.contains(&peer) || observers.contains(&peer);
+            if !stays && self.links.is_over(now, peer) && self.links.close(peer) {
                 self.work.push_back(Work::Disconnect { peer });
             }
         }
@@ -78,19 +78,16 @@ impl Engine {
     }
 
     /// Opens connection and data path to one life of a node whose address is known; true when the connection is new.
-    pub(super) fn connect(&mut self, now: Instant, peer: NodeKey, life: Incarnation, era: u32) -> bool {
+    pub(super) fn connect(&mut self, now: Instant, peer: NodeKey, life: Incarnation) -> bool {
         let Some(address) = self.address_of(peer).map(|entry| entry.data.0) else {
             return false;
         };
-        let opened = self.links.open(now, peer, life, era);
-        if opened == Opened::First {
-            self.work.push_back(Work::Disconnect { peer });
-            self.work.push_back(Work::Connect { peer, address });
+        if !self.links.open(now, peer, life) {
+            return false;
         }
-        if opened == Opened::Renewed {
-            self.resume_snapshots(now, peer);
-        }
-        opened != Opened::Same
+        self.work.push_back(Work::Disconnect { peer });
+        self.work.push_back(Work::Connect { peer, address });
+        true
     }
 
     pub(super) fn settle(&mut self, seq: SlotSeq, fate: SlotFate) {

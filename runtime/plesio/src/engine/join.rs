@@ -71,11 +71,12 @@ impl Engine {
             return;
         }
         let view = *self.consensus.view();
-        let era = self.seat(&view).map_or(0, |_| view.number.wrapping_add(1));
+        let number = self.seat(&view).map(|_| view.number);
         let mut any = false;
         for seat in view.members.iter() {
-            if self.connect(now, seat.key, seat.incarnation, era) {
+            if self.connect(now, seat.key, seat.incarnation) {
                 any = true;
+                self.links.open_view(now, seat.key, number);
                 self.exchange.handle_peer(seat.key);
             }
         }
@@ -195,7 +196,7 @@ impl Engine {
             self.out.push_back(Out::Send(To::Address(address), Message::Decided { index, value }));
         }
         if self.consensus.observers().any(|observer| observer == key)
-            && self.connect(now, key, join.incarnation, 0)
+            && self.connect(now, key, join.incarnation)
         {
             self.out.push_back(Out::Observer(key, join.incarnation, Some(address)));
             self.follow_observers(now);
@@ -222,7 +223,7 @@ impl Engine {
         joining.next = now;
         joining.attempt = 0;
         for seat in view.members.iter() {
-            self.connect(now, seat.key, seat.incarnation, 0);
+            self.connect(now, seat.key, seat.incarnation);
         }
         self.tell_view(view);
     }

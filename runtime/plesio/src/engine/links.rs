@@ -1,7 +1,8 @@
-//! One connection per peer, served in turn.
+//! The sessions with every peer, served in turn.
 //!
-//! A session between two members lasts one view: afterwards ranges differ, and a slot that is sent again under its own
-//! number must not be taken for the one received before. With an observer it lasts as long as both lives do.
+//! Two members exchange contributions and results in a session that lasts one view: afterwards ranges differ, and a
+//! slot that is sent again under its own number must not be taken for the one received before. Beside it stands one
+//! that lasts as long as both lives do, because who needs a snapshot is in another view than who has it.
 
 use plesio_proto::{Config, Connection, Event, Transmit};
 use plesio_wire::digest::Hasher;
@@ -14,19 +15,18 @@ type Life = (NodeKey, Incarnation);
 #[derive(Debug)]
 struct Link {
     incarnation: Incarnation,
-    era: u32,
-    connection: Connection,
+    /// Snapshots, and everything with an observer: lasts as long as both lives do.
+    standing: Session,
+    /// Contributions and results between two members of one view.
+    view: Option<(u32, Session)>,
+    /// Since when the peer is neither member nor observer.
+    gone: Option<Instant>,
 }
 
-/// What opening a connection came to.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Opened {
-    /// It is there already.
-    Same,
-    /// Another session with the same life of the peer.
-    Renewed,
-    /// The first one with this life of the peer.
-    First,
+#[derive(Debug)]
+struct Session {
+    local: u32,
+    connection: Connection,
 }
 
 #[derive(Debug)]
@@ -59,50 +59,105 @@ impl Links {
         self.me.1 = incarnation;
     }
 
-    /// Makes sure there is a connection to this life of `peer` in this era: the number of the view in which both have
-    /// a seat plus one, or zero.
-    pub(super) fn open(&mut self, now: Instant, peer: NodeKey, incarnation: Incarnation, era: u32) -> Opened {
-        let known = self.links.get(&peer).filter(|link| link.incarnation == incarnation);
-        if peer == self.me.0 || known.is_some_and(|link| link.era == era) {
-            return Opened::Same;
+    /// Makes sure there is a connection to this life of `peer`; true when it is new.
+    pub(super) fn open(&mut self, now: Instant, peer: NodeKey, incarnation: Incarnation) -> bool {
+        if peer == self.me.0 {
+            return false;
         }
-        let opened = if known.is_some() { Opened::Renewed } else { Opened::First };
+        if let Some(link) = self.links.get_mut(&peer).filter(|link| link.incarnation == incarnation) {
+            link.gone = None;
+            return false;
+        }
+        self.close(peer);
+        let standing = self.session(now, (peer, incarnation), 0);
+        self.links.insert(peer, Link { incarnation, standing, view: None, gone: None });
+        true
+    }
+
+    /// Begins the session of a view in which both have a seat, or ends the one there is; true when it is new.
+    pub(super) fn open_view(&mut self, now: Instant, peer: NodeKey, view: Option<u32>) -> bool {
+        let Some(link) = self.links.get(&peer) else { return false };
+        if link.view.as_ref().map(|(number, _)| *number) == view {
+            return false;
+        }
+        let life = (peer, link.incarnation);
+        let session = view.map(|number| (number, self.session(now, life, number.wrapping_add(1))));
+        let link = self.links.get_mut(&peer).expect("was found above");
+        let ended = std::mem::replace(&mut link.view, session);
+        self.retransmitted_bytes +=
+            ended.map_or(0, |(_, session)| session.connection.stats().retransmitted_bytes);
+        view.is_some()
+    }
+
+    fn session(&self, now: Instant, peer: Life, era: u32) -> Session {
+        let local = self.receiver(self.me, peer, era);
         let config = Config {
-            local: self.receiver(self.me, (peer, incarnation), era),
-            remote: self.receiver((peer, incarnation), self.me, era),
+            local,
+            remote: self.receiver(peer, self.me, era),
             chunk_bytes: self.chunk_bytes,
             window_bytes: self.window_bytes,
             receive_budget_bytes: self.window_bytes,
             ..Config::default()
         };
         let connection = Connection::new(&config, now).expect("the chunk size is one of the named constants");
-        self.close(peer);
-        self.links.insert(peer, Link { incarnation, era, connection });
-        opened
+        Session { local, connection }
     }
 
     /// Drops the connection; true when there was one.
     pub(super) fn close(&mut self, peer: NodeKey) -> bool {
-        let Some(link) = self.links.remove(&peer) else { return false };
-        self.retransmitted_bytes += link.connection.stats().retransmitted_bytes;
+        let Some(mut link) = self.links.remove(&peer) else { return false };
+        self.retransmitted_bytes +=
+            link.sessions().map(|session| session.connection.stats().retransmitted_bytes).sum::<u64>();
         true
+    }
+
+    /// The peer is no member and no observer any more, but may still need the state to learn that: true when it had
+    /// its time and is to be closed.
+    pub(super) fn is_over(&mut self, now: Instant, peer: NodeKey) -> bool {
+        let Some(link) = self.links.get_mut(&peer) else { return true };
+        let since = *link.gone.get_or_insert(now);
+        self.open_view(now, peer, None);
+        now.since(since) >= FORMER_NS || self.links.len() > LINKS_MAX
     }
 
     pub(super) fn peers(&self) -> Vec<NodeKey> {
         self.links.keys().copied().collect()
     }
 
-    pub(super) fn connection(&self, peer: NodeKey) -> Option<&Connection> {
-        self.links.get(&peer).map(|link| &link.connection)
+    /// The session that a datagram of `peer` is for.
+    pub(super) fn addressed(&self, peer: NodeKey, receiver: u32) -> Option<&Connection> {
+        let link = self.links.get(&peer)?;
+        let view = link.view.as_ref().filter(|(_, session)| session.local == receiver);
+        Some(view.map_or(&link.standing.connection, |(_, session)| &session.connection))
     }
 
-    pub(super) fn connection_mut(&mut self, peer: NodeKey) -> Option<&mut Connection> {
-        self.links.get_mut(&peer).map(|link| &mut link.connection)
+    /// The same, to take the datagram.
+    pub(super) fn addressed_mut(&mut self, peer: NodeKey, receiver: u32) -> Option<&mut Connection> {
+        let link = self.links.get_mut(&peer)?;
+        let view = link.view.as_mut().filter(|(_, session)| session.local == receiver);
+        Some(view.map_or(&mut link.standing.connection, |(_, session)| &mut session.connection))
+    }
+
+    /// The session for contributions and results.
+    pub(super) fn exchange_mut(&mut self, peer: NodeKey) -> Option<&mut Connection> {
+        let link = self.links.get_mut(&peer)?;
+        let view = link.view.as_mut();
+        Some(view.map_or(&mut link.standing.connection, |(_, session)| &mut session.connection))
+    }
+
+    /// The session for snapshots.
+    pub(super) fn standing_mut(&mut self, peer: NodeKey) -> Option<&mut Connection> {
+        self.links.get_mut(&peer).map(|link| &mut link.standing.connection)
+    }
+
+    /// All sessions with a peer.
+    pub(super) fn sessions_mut(&mut self, peer: NodeKey) -> impl Iterator<Item = &mut Connection> {
+        self.links.get_mut(&peer).into_iter().flat_map(Link::sessions).map(|session| &mut session.connection)
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {
-        for link in self.links.values_mut() {
-            link.connection.handle_timeout(now);
+        for session in self.links.values_mut().flat_map(Link::sessions) {
+            session.connection.handle_timeout(now);
         }
     }
 
@@ -111,13 +166,15 @@ impl Links {
         let last = self.last;
         let after = (std::ops::Bound::Excluded(last), std::ops::Bound::Unbounded);
         for (peer, link) in self.links.range_mut(after) {
-            if let Some(transmit) = link.connection.poll_transmit(now) {
+            if let Some(transmit) = link.sessions().find_map(|session| session.connection.poll_transmit(now))
+            {
                 self.last = *peer;
                 return Some((*peer, transmit));
             }
         }
         for (peer, link) in self.links.range_mut(..=last) {
-            if let Some(transmit) = link.connection.poll_transmit(now) {
+            if let Some(transmit) = link.sessions().find_map(|session| session.connection.poll_transmit(now))
+            {
                 self.last = *peer;
                 return Some((*peer, transmit));
             }
@@ -126,17 +183,19 @@ impl Links {
     }
 
     pub(super) fn poll_event(&mut self) -> Option<(NodeKey, Event)> {
-        self.links
-            .iter_mut()
-            .find_map(|(peer, link)| link.connection.poll_event().map(|event| (*peer, event)))
+        self.links.iter_mut().find_map(|(peer, link)| {
+            link.sessions().find_map(|session| session.connection.poll_event()).map(|event| (*peer, event))
+        })
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.links.values().filter_map(|link| link.connection.poll_timeout()).min()
+        let sessions = self.links.values().flat_map(Link::views);
+        sessions.filter_map(|session| session.connection.poll_timeout()).min()
     }
 
     pub(super) fn retransmitted_bytes(&self) -> u64 {
-        let live: u64 = self.links.values().map(|link| link.connection.stats().retransmitted_bytes).sum();
+        let sessions = self.links.values().flat_map(Link::views);
+        let live: u64 = sessions.map(|session| session.connection.stats().retransmitted_bytes).sum();
         live + self.retransmitted_bytes
     }
 
@@ -152,3 +211,19 @@ impl Links {
         u32::from_le_bytes([digest[0], digest[1], digest[2], digest[3]])
     }
 }
+
+impl Link {
+    /// The view's session before the standing one.
+    fn sessions(&mut self) -> impl Iterator<Item = &mut Session> {
+        self.view.iter_mut().map(|(_, session)| session).chain([&mut self.standing])
+    }
+
+    fn views(&self) -> impl Iterator<Item = &Session> {
+        self.view.iter().map(|(_, session)| session).chain([&self.standing])
+    }
+}
+
+/// How long one that was removed can still fetch the state from here.
+const FORMER_NS: u64 = 60_000_000_000;
+/// Beyond so many peers those that were removed are let go at once.
+const LINKS_MAX: usize = 48;

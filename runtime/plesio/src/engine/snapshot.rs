@@ -42,12 +42,12 @@ impl Engine {
         }
         if let Some(old) = self.fetching.take()
             && old.from != from
-            && let Some(link) = self.links.connection_mut(old.from)
+            && let Some(link) = self.links.standing_mut(old.from)
         {
             link.handle_withdraw(HANDLE_SNAPSHOT);
         }
         let whole = self.snapshot_region();
-        let Some(link) = self.links.connection_mut(from) else { return };
+        let Some(link) = self.links.standing_mut(from) else { return };
         let _ = link.handle_post(HANDLE_SNAPSHOT, None, whole);
         self.fetching = Some(Fetching { from, resend: now.after(REQUEST_INTERVAL_NS), received: false });
         self.request_snapshot(from);
@@ -74,21 +74,6 @@ impl Engine {
         }
     }
 
-    /// The session with `peer` is another one: what was under way in the old one is asked for, or sent, again.
-    pub(super) fn resume_snapshots(&mut self, now: Instant, peer: NodeKey) {
-        if self.fetching.as_ref().is_some_and(|fetching| fetching.from == peer && !fetching.received) {
-            self.fetch(now, peer);
-        }
-        if self
-            .serving
-            .current
-            .as_ref()
-            .is_some_and(|current| current.to == peer && current.message.is_some())
-        {
-            self.serving.current = None;
-        }
-    }
-
     pub(super) fn send_snapshot(&mut self, now: Instant, len_bytes: u32) {
         let region = self.config.regions.snapshot_out;
         let Some(current) = &mut self.serving.current else { return };
@@ -97,7 +82,7 @@ impl Engine {
         let span = Span { region, offset_bytes: 0, len_bytes };
         let sent = self
             .links
-            .connection_mut(current.to)
+            .standing_mut(current.to)
             .is_some_and(|link| link.handle_send(now, message, span).is_ok());
         if sent {
             current.message = Some(message);
@@ -145,7 +130,7 @@ impl Engine {
             }
             // Nothing usable came: the agreement asks again, elsewhere; a joiner by its own timer.
             _ => {
-                if let Some(link) = self.links.connection_mut(fetching.from) {
+                if let Some(link) = self.links.standing_mut(fetching.from) {
                     link.handle_withdraw(HANDLE_SNAPSHOT);
                 }
             }
@@ -165,7 +150,7 @@ impl Engine {
             && now >= current.give_up
         {
             if let (Some(message), to) = (current.message, current.to)
-                && let Some(link) = self.links.connection_mut(to)
+                && let Some(link) = self.links.standing_mut(to)
             {
                 link.handle_abort(message);
             }
@@ -188,7 +173,7 @@ impl Engine {
         }
         let Some(cut) = self.consensus.snapshot() else { return };
         let Some(to) = self.serving.queue.pop_front() else { return };
-        if self.links.connection(to).is_none() {
+        if self.links.standing_mut(to).is_none() {
             return;
         }
         self.work.push_back(Work::Capture { cut: cut.encode() });

@@ -59,7 +59,7 @@ impl Transfers {
 impl Engine {
     /// Checked DATA that had no place.
     pub fn handle_unplaced(&mut self, now: Instant, peer: NodeKey, header: &Header) {
-        if let Some(link) = self.links.connection_mut(peer)
+        if let Some(link) = self.links.addressed_mut(peer, header.receiver)
             && link.handle_unplaced(now, header) == Refused::Unposted
         {
             self.exchange.handle_offered(peer, header.message);
@@ -69,7 +69,7 @@ impl Engine {
     pub(super) fn handle_action(&mut self, now: Instant, action: Action) {
         match action {
             Action::Send { to, message, span } => {
-                if let Some(link) = self.links.connection_mut(to)
+                if let Some(link) = self.links.exchange_mut(to)
                     && link.handle_send(now, message, span).is_ok()
                     && let Some(transfer) = self.transfers.by_message(message)
                 {
@@ -77,18 +77,18 @@ impl Engine {
                 }
             }
             Action::Abort { to, message } => {
-                if let Some(link) = self.links.connection_mut(to) {
+                for link in self.links.sessions_mut(to) {
                     link.handle_abort(message);
                 }
             }
             Action::Post { from, handle, sequence, span } => {
-                if let Some(link) = self.links.connection_mut(from) {
+                if let Some(link) = self.links.exchange_mut(from) {
                     // Refused only for a sequence that was completed before: nothing more is expected then.
                     let _ = link.handle_post(handle, sequence, span);
                 }
             }
             Action::Withdraw { from, handle } => {
-                if let Some(link) = self.links.connection_mut(from) {
+                for link in self.links.sessions_mut(from) {
                     link.handle_withdraw(handle);
                 }
             }
