@@ -62,7 +62,7 @@ pub struct Consensus {
     pub(crate) log: LogState,
     pub(crate) round: Round,
     members: Members,
-    offers: Offers,
+    pub(crate) offers: Offers,
     own: OwnSlots,
     /// The newest decided entries, ascending.
     pub(crate) tail: VecDeque<(LogIndex, Value)>,

@@ -247,3 +247,62 @@ impl Round {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use plesio_wire::value::View;
+
+    fn at(frame: u64, term: u32) -> Ballot {
+        Ballot { frame: Frame(frame), term }
+    }
+
+    fn value(number: u32) -> Value {
+        Value::View(View { number, ..View::default() })
+    }
+
+    #[test]
+    fn r5_the_highest_accepted_ballot_wins_whatever_the_order_of_the_answers() {
+        for order in [[1u32, 2, 0], [2, 1, 0], [0, 2, 1], [1, 0, 2]] {
+            let mut round = Round::new(at(1, 0));
+            assert!(round.begin(Instant(0), at(3, 0)));
+            assert!(!round.count_last(4, 5, at(2, 9), Some((at(2, 0), value(9))), MemberSet::EMPTY));
+            for (from, term) in order.into_iter().enumerate() {
+                let accepted = (term > 0).then(|| (at(1, term), value(term)));
+                let ready = round.count_last(from as u16, 5, at(3, 0), accepted, MemberSet::EMPTY);
+                assert_eq!(ready, from == 2, "three of five, or two and the lowest");
+            }
+            let attempt = round.attempt.as_ref().unwrap();
+            assert_eq!(attempt.lasts.best, Some((at(1, 2), value(2))));
+        }
+    }
+
+    #[test]
+    fn r7_votes_for_seal_count_in_one_ballot_only() {
+        let mut round = Round::new(at(1, 0));
+        assert!(!round.count_seal(1, 4, at(1, 0)));
+        assert!(!round.count_seal(2, 4, at(1, 1)) && !round.count_seal(3, 4, at(2, 0)));
+        assert!(!round.count_seal(2, 4, at(1, 0)) && round.count_seal(3, 4, at(1, 0)));
+        // A flood of ballots costs the lowest ones, not memory.
+        for frame in 5..500 {
+            assert!(!round.count_seal(3, 4, at(frame, 0)));
+        }
+        assert!(round.seals.len() <= SEAL_BALLOTS_MAX);
+    }
+
+    #[test]
+    fn r2_a_ballot_is_used_once() {
+        let mut round = Round::new(at(1, 0));
+        assert!(round.begin(Instant(0), at(1, 0)) && !round.begin(Instant(0), at(1, 0)));
+        round.promise(at(2, 0));
+        assert!(round.attempt.is_none(), "an attempt below the promise is over");
+        assert!(!round.begin(Instant(0), at(1, 3)) && round.begin(Instant(0), at(2, 3)));
+        assert!(!round.accept(at(2, 0), &value(1)) && round.accept(at(2, 3), &value(1)));
+        assert!(!round.accept(at(2, 3), &value(2)) && round.accept(at(4, 0), &value(2)));
+        assert_eq!(round.promised, at(4, 0));
+        // (4, 1) would be the next; its owner of three is member (4 + 1) mod 3.
+        assert_eq!(round.next_ballot(Frame(0), 2, 3, false, |_| true), Some((at(4, 1), 0)));
+        assert_eq!(round.next_ballot(Frame(5), 1, 3, false, |_| true), Some((at(5, 2), 2)));
+        assert_eq!(round.next_ballot(Frame(5), 1, 3, false, |owner| owner == 2), Some((at(5, 2), 1)));
+    }
+}

@@ -47,12 +47,8 @@ impl Consensus {
             self.tick_ready(now);
             self.tick_leave(now);
             self.tick_seal(now);
-            if self.is_unsettled {
-                self.alarm(now, now);
-            } else {
-                self.tick_attempt(now);
-                self.tick_pace(now);
-            }
+            self.tick_attempt(now);
+            self.tick_pace(now);
             self.tick_departure(now);
             self.tick_poll(now);
             self.tick_fetch(now);

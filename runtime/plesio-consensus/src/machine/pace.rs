@@ -50,6 +50,10 @@ impl Pace {
 impl Consensus {
     pub(super) fn tick_pace(&mut self, now: Instant) {
         let Some(me) = self.my_index() else { return };
+        if self.is_unsettled {
+            self.alarm(now, now);
+            return;
+        }
         if self.round.attempt.is_some() || !self.has_quorum() {
             return;
         }
@@ -63,7 +67,9 @@ impl Consensus {
             let frame = self.pace.closed.unwrap_or_default();
             self.fire(now, me, from, frame, now >= from);
         }
-        if self.round.attempt.is_none() && self.log.open.is_none() && !self.pace.close_done {
+        if self.is_unsettled {
+            self.alarm(now, now);
+        } else if self.round.attempt.is_none() && self.log.open.is_none() && !self.pace.close_done {
             self.pace_close(now, me);
         }
     }

@@ -296,6 +296,10 @@ impl Consensus {
 
     /// Keeps the own attempt going: says things again, and gives up when it has lasted too long.
     pub(super) fn tick_attempt(&mut self, now: Instant) {
+        if self.is_unsettled {
+            self.alarm(now, now);
+            return;
+        }
         let Some(attempt) = &self.round.attempt else { return };
         let (ballot, since, sent) = (attempt.ballot, attempt.since, attempt.sent);
         let awaits_seal = self.log.open.is_some() && attempt.is_ready && attempt.proposal.is_none();

@@ -191,6 +191,57 @@ fn torment(seed: u64, seconds: u64) -> u64 {
     cluster.checker.sealed
 }
 
+/// Nobody dies, but members believe it of each other at random, over slow and lossy links: ballots of VIEWs,
+/// MANIFESTs and SEALs cut into each other all the time.
+fn quarrel(seed: u64) -> (u64, u64) {
+    let members = 3 + seed % 3;
+    let mut cluster = Cluster::new(members, seed + 10_000, CALM);
+    let mut draw = |bound| cluster.rng.below(bound);
+    let (loss, duplicate) = (draw(30), draw(30));
+    cluster.links = Links { loss, duplicate, delay_ms: 5 + draw(150), data_ms: 5 + draw(150) };
+    let rage = 10 + cluster.rng.below(60);
+    while cluster.now < 10_000 * MS {
+        let pause_ms = 10 + cluster.rng.below(200);
+        cluster.run_until(cluster.now + pause_ms * MS);
+        cluster.check_mass();
+        let keys: Vec<NodeKey> = cluster.live.keys().copied().collect();
+        for key in &keys {
+            let victim = keys[cluster.rng.below(members) as usize];
+            let angry = cluster.rng.chance(rage);
+            let process = cluster.live.get_mut(key).unwrap();
+            process.blamed.clear();
+            if angry && victim != *key {
+                process.blamed.insert(victim);
+            }
+        }
+    }
+    for process in cluster.live.values_mut() {
+        process.blamed.clear();
+    }
+    cluster.links = CALM;
+    cluster.await_health(seed, 15_000 * MS);
+    cluster.check_mass();
+    (cluster.checker.views, cluster.checker.dropped)
+}
+
+#[test]
+fn members_that_quarrel_still_agree() {
+    let seeds: u64 = std::env::var("PLESIO_CONSENSUS_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(60);
+    let first: u64 = std::env::var("PLESIO_CONSENSUS_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
+    let (mut views, mut dropped) = (0, 0);
+    for seed in first..first + seeds {
+        match std::panic::catch_unwind(|| quarrel(seed)) {
+            Ok(counts) => (views, dropped) = (views + counts.0, dropped + counts.1),
+            Err(cause) => {
+                std::eprintln!("PLESIO_CONSENSUS_SEED={seed} PLESIO_CONSENSUS_SEEDS=1 repeats it");
+                std::panic::resume_unwind(cause);
+            }
+        }
+    }
+    std::eprintln!("{views} views, {dropped} entries dropped");
+    assert!(views > seeds && dropped > 0, "{views} views and {dropped} dropped entries are no quarrel");
+}
+
 #[test]
 fn seeds_of_faults_break_no_promise() {
     let seeds: u64 = std::env::var("PLESIO_CONSENSUS_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(60);

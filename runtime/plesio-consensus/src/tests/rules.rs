@@ -260,7 +260,7 @@ fn r10_r11_r12_seal_is_accepted_only_while_complete_and_in_any_ballot() {
     let manifest = solo.manifest(1, &[entry(1, 0)]);
     solo.decide(Value::Manifest(manifest));
     solo.machine.handle_shard(solo.now, LogIndex(0), 0);
-    solo.machine.handle_shard(solo.now, LogIndex(2), 1);
+    solo.machine.handle_shard(solo.now, LogIndex(2), 2);
     solo.shards(&[0, 1, 40]);
     assert_eq!(solo.machine.open().unwrap().shards, MemberSet(0b011), "only shards of this context");
     assert!(solo.seals().is_empty());

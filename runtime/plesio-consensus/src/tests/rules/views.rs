@@ -4,9 +4,9 @@ use super::solo::{Solo, ballot, entry};
 use crate::ledger::{Admission, Fate, Ledger};
 use crate::log::Rule;
 use crate::{Event, FoldReason, SnapshotCut, To};
-use plesio_wire::sideband::{Join, Last, Leave, Message, Query, Ready};
+use plesio_wire::sideband::{Have, HaveEntry, Join, Last, Leave, Message, Query, Ready};
 use plesio_wire::value::{Seat, Value};
-use plesio_wire::{Bounded, Incarnation, LogIndex, MemberSet, NodeId, NodeKey, SlotSeq, Version};
+use plesio_wire::{Bounded, Frame, Incarnation, LogIndex, MemberSet, NodeId, NodeKey, SlotSeq, Version};
 use std::vec::Vec;
 
 fn joiner(key: u64, incarnation: u64, hold: u64) -> Join {
@@ -195,6 +195,13 @@ fn r19_a_new_life_removes_the_old_seat_first_and_a_late_datagram_does_not() {
         &Message::Ready(Ready { n_steps: 1, ..Ready::default() }),
     );
     assert_eq!(solo.machine.counters().other_view_total, 1);
+    let held = HaveEntry { member: 0, slot_seq: 0, sumsq: 1, ..HaveEntry::default() };
+    let have = Message::Have(Have { frame: Frame(1), entries: Bounded::from_slice(&[held]) });
+    solo.machine.handle_message(solo.now, NodeKey(10), 7, &have);
+    assert_eq!(solo.machine.counters().other_view_total, 2);
+    assert_eq!(solo.machine.offers.owners_of(0, SlotSeq(0)), MemberSet::EMPTY);
+    solo.hear(10, have);
+    assert_eq!(solo.machine.offers.owners_of(0, SlotSeq(0)), MemberSet(0b001));
     // In the same view a seat's life cannot be exchanged.
     let mut view = solo.without(99, 1);
     view.members[0].incarnation = Incarnation(4);
@@ -277,6 +284,20 @@ fn r24_a_snapshot_settles_own_slots_by_its_ledger() {
     solo.drain();
     assert!(solo.events.contains(&Event::Fold { seq: SlotSeq(1), reason: FoldReason::AdmissionEnded }));
     assert!(matches!(solo.events.last(), Some(Event::Excluded { .. })));
+    // Dropped with its contributor: the mass goes back, it is not final.
+    let mut solo = Solo::new(10);
+    solo.cut(0, 0);
+    let mut other = Solo::new(11);
+    let manifest = other.manifest(1, &[entry(0, 0), entry(1, 0)]);
+    other.decide(Value::Manifest(manifest));
+    let view = other.without(10, 1);
+    other.decide(Value::View(view));
+    other.shards(&[0, 1]);
+    other.apply(1);
+    solo.forget();
+    solo.machine.handle_snapshot(solo.now, &other.machine.snapshot().unwrap()).unwrap();
+    solo.drain();
+    assert!(solo.events.contains(&Event::Fold { seq: SlotSeq(0), reason: FoldReason::Dropped }));
     // An admission that the ledger has forgotten: lost, never folded.
     let mut solo = Solo::new(10);
     solo.cut(0, 0);
