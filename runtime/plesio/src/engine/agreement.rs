@@ -85,6 +85,7 @@ impl Engine {
         if !self.links.open(now, peer, life) {
             return false;
         }
+        self.stop_serving(now, peer);
         self.work.push_back(Work::Disconnect { peer });
         self.work.push_back(Work::Connect { peer, address });
         true

@@ -42,15 +42,17 @@ impl Engine {
         }
         if let Some(old) = self.fetching.take()
             && old.from != from
-            && let Some(link) = self.links.standing_mut(old.from)
         {
-            link.handle_withdraw(HANDLE_SNAPSHOT);
+            if let Some(link) = self.links.standing_mut(old.from) {
+                link.handle_withdraw(HANDLE_SNAPSHOT);
+            }
+            self.say_snapshot(old.from, CANCEL);
         }
         let whole = self.snapshot_region();
         let Some(link) = self.links.standing_mut(from) else { return };
         let _ = link.handle_post(HANDLE_SNAPSHOT, None, whole);
         self.fetching = Some(Fetching { from, resend: now.after(REQUEST_INTERVAL_NS), received: false });
-        self.request_snapshot(from);
+        self.say_snapshot(from, REQUEST);
         self.corrector.handle_resync(now, false);
     }
 
@@ -63,13 +65,26 @@ impl Engine {
         snapshot: &Snapshot,
     ) {
         let Some(from) = from else { return };
-        if snapshot.op != REQUEST {
+        if snapshot.op == CANCEL {
+            self.stop_serving(now, from);
+        } else if snapshot.op != REQUEST {
             self.consensus.handle_message(now, from, view, &Message::Snapshot(*snapshot));
         } else if self.serving.queue.len() < QUEUE_MAX
             && !self.serving.queue.contains(&from)
             && self.serving.current.as_ref().is_none_or(|current| current.to != from)
         {
             self.serving.queue.push_back(from);
+            self.serve_next(now);
+        }
+    }
+
+    /// Nobody waits for that snapshot any more, or its session is gone: the next one in line has its turn.
+    pub(super) fn stop_serving(&mut self, now: Instant, to: NodeKey) {
+        self.serving.queue.retain(|waits| *waits != to);
+        if let Some(current) = self.serving.current.take_if(|current| current.to == to) {
+            if let (Some(message), Some(link)) = (current.message, self.links.standing_mut(to)) {
+                link.handle_abort(message);
+            }
             self.serve_next(now);
         }
     }
@@ -144,7 +159,7 @@ impl Engine {
         {
             fetching.resend = now.after(REQUEST_INTERVAL_NS);
             let from = fetching.from;
-            self.request_snapshot(from);
+            self.say_snapshot(from, REQUEST);
         }
         if let Some(current) = &self.serving.current
             && now >= current.give_up
@@ -172,18 +187,22 @@ impl Engine {
             return;
         }
         let Some(cut) = self.consensus.snapshot() else { return };
-        let Some(to) = self.serving.queue.pop_front() else { return };
-        if self.links.standing_mut(to).is_none() {
-            return;
-        }
+        // Who has no session any more has gone or come back as another life, and will ask again.
+        let to = loop {
+            let Some(to) = self.serving.queue.pop_front() else { return };
+            if self.links.standing_mut(to).is_some() {
+                break to;
+            }
+        };
         self.work.push_back(Work::Capture { cut: cut.encode() });
         let give_up = now.after(SERVE_NS_MAX);
         self.serving.current = Some(Current { to, cut, give_up, message: None });
     }
 
-    fn request_snapshot(&mut self, from: NodeKey) {
+    /// Asks a member for its state, or says that it is not wanted any more.
+    fn say_snapshot(&mut self, to: NodeKey, op: u8) {
         let request = Snapshot {
-            op: REQUEST,
+            op,
             pad: Pad,
             view: self.consensus.view().number,
             index: LogIndex(0),
@@ -192,7 +211,7 @@ impl Engine {
             digest: Digest::default(),
             message: 0,
         };
-        self.out.push_back(Out::Send(To::Node(from), Message::Snapshot(request)));
+        self.out.push_back(Out::Send(To::Node(to), Message::Snapshot(request)));
     }
 
     fn snapshot_region(&self) -> Span {
@@ -203,6 +222,7 @@ impl Engine {
 
 const REQUEST: u8 = 0;
 const OFFER: u8 = 1;
+const CANCEL: u8 = 2;
 const QUEUE_MAX: usize = 8;
 const REQUEST_INTERVAL_NS: u64 = 300_000_000;
 const SERVE_NS_MAX: u64 = 5_000_000_000;
