@@ -8,11 +8,14 @@
 //! [`encode`] and [`decode`] are the only way in and out. Datagrams never exceed [`DATAGRAM_BYTES_MAX`].
 
 mod body;
+mod message;
 
 pub use body::{
-    Accept, Address, Beat, Commit, Epoch, Have, HaveEntry, Join, Last, Leave, Message, Nack, Probe,
-    ProbeReply, Propose, Query, Ready, Roster, RosterEntry, Shard, ShortBeat, Snapshot, nack, state,
+    Accept, Address, Beat, Commit, Epoch, Have, HaveEntry, Join, Last, Leave, Nack, Probe, ProbeReply,
+    Propose, Query, Ready, Roster, RosterEntry, Shard, ShortBeat, Snapshot, nack, state,
 };
+
+pub use message::Message;
 
 use crate::codec::{DecodeError, Reader, Writer};
 
