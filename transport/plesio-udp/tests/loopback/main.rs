@@ -1,193 +1,15 @@
 //! The data port over real loopback sockets, the same stories for every backend.
 
-use std::collections::BTreeMap;
+mod node;
+
+use node::{Node, WINDOWS, for_each_backend, header, raw};
+
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use plesio_memory::{Arena, ArenaPlan};
-use plesio_udp::{
-    DatagramIo, DatagramSink, OpenError, Peer, Requested, SendError, SocketConfig, Tier, open, probe,
-    refuse_off_host,
-};
+use plesio_udp::{OpenError, Peer, Requested, SendError, SocketConfig, Tier, open, probe, refuse_off_host};
 use plesio_wire::Span;
-use plesio_wire::data::{Flags, Header, Kind, MessageId};
-
-/// Bytes of each window and each source region.
-const REGION_BYTES: usize = 3 << 20;
-const WINDOWS: u16 = 4;
-
-/// Runs a story under each backend that works here; a refused io_uring is said, not hidden.
-fn for_each_backend(story: impl Fn(Requested)) {
-    for requested in [Requested::Uring, Requested::Mio] {
-        match probe(requested) {
-            Ok(_) => story(requested),
-            Err(reason) => println!("skipped {requested}: {reason}"),
-        }
-    }
-}
-
-/// A node's half of the story: its port, its memory, and what has come.
-struct Node {
-    io: Box<dyn DatagramIo>,
-    arena: Arena,
-    sink: Windows,
-}
-
-/// Windows 0..4, filled by messages of the same handle; chunk size is the window's.
-#[derive(Default)]
-struct Windows {
-    chunk_bytes: u32,
-    received: BTreeMap<(Peer, MessageId, u32), u32>,
-    control: Vec<(Peer, Kind, Vec<u8>)>,
-    strangers: Vec<(SocketAddr, usize)>,
-    unplaced: usize,
-}
-
-impl DatagramSink for Windows {
-    fn place(&mut self, peer: Peer, header: &Header) -> Option<Span> {
-        let known = self.received.contains_key(&(peer, header.message, header.chunk));
-        let offset_bytes = header.chunk.checked_mul(self.chunk_bytes)?;
-        let end = offset_bytes.checked_add(u32::from(header.payload_bytes))?;
-        let inside = header.message.handle < WINDOWS && end as usize <= REGION_BYTES;
-        (!known && inside).then_some(Span {
-            region: header.message.handle,
-            offset_bytes,
-            len_bytes: u32::from(header.payload_bytes),
-        })
-    }
-
-    fn handle_chunk(&mut self, peer: Peer, header: &Header, span: Span) {
-        assert_eq!(span.offset_bytes, header.chunk * self.chunk_bytes);
-        let before = self.received.insert((peer, header.message, header.chunk), span.len_bytes);
-        assert_eq!(before, None, "a chunk is delivered once");
-    }
-
-    fn handle_unplaced(&mut self, _peer: Peer, _header: &Header) {
-        self.unplaced += 1;
-    }
-
-    fn handle_control(&mut self, peer: Peer, header: &Header, payload: &[u8]) {
-        self.control.push((peer, header.kind, payload.to_vec()));
-    }
-
-    fn handle_stranger(&mut self, from: SocketAddr, datagram: &[u8]) {
-        self.strangers.push((from, datagram.len()));
-    }
-}
-
-impl Node {
-    fn new(requested: Requested, chunk_bytes: u32) -> Self {
-        Self::with(requested, chunk_bytes, true)
-    }
-
-    fn with(requested: Requested, chunk_bytes: u32, offload: bool) -> Self {
-        let mut plan = ArenaPlan::new("udp-test", 64 << 20);
-        for _ in 0..2 * WINDOWS {
-            plan.push(REGION_BYTES);
-        }
-        let arena = Arena::heap(&plan).unwrap();
-        let mut config = SocketConfig::new("127.0.0.1:0".parse().unwrap());
-        config.offload = offload;
-        let opened = open(requested, &config, arena.clone()).unwrap();
-        let sink = Windows { chunk_bytes, ..Windows::default() };
-        Self { io: opened.io, arena, sink }
-    }
-
-    fn meet(&mut self, other: &Self) -> Peer {
-        self.io.add_peer(other.io.local_address()).unwrap()
-    }
-
-    /// Fills a source region (WINDOWS and up) with bytes that no other region has.
-    fn write_source(&self, region: u16, salt: u64) -> Vec<u8> {
-        let mut state = salt.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        let bytes: Vec<u8> = (0..REGION_BYTES)
-            .map(|_| {
-                state ^= state << 13;
-                state ^= state >> 7;
-                state ^= state << 17;
-                state as u8
-            })
-            .collect();
-        self.arena.write(self.arena.whole(region).unwrap(), &bytes).unwrap();
-        bytes
-    }
-
-    fn chunks(&self, region: u16, handle: u16, len_bytes: usize) -> Vec<(Header, Span)> {
-        let mut rest = Span { region, offset_bytes: 0, len_bytes: len_bytes as u32 };
-        let parts = std::iter::from_fn(|| rest.split_segment(self.sink.chunk_bytes));
-        let message = MessageId { handle, sequence: 1 };
-        parts.enumerate().map(|(chunk, span)| (header(Kind::Data, message, chunk as u32), span)).collect()
-    }
-
-    fn send_all(&mut self, peer: Peer, chunks: &[(Header, Span)]) {
-        let mut sent = 0;
-        while sent < chunks.len() {
-            match self.io.send_train(peer, &chunks[sent..]) {
-                Ok(some) => sent += some.chunks,
-                Err(SendError::WouldBlock) => {
-                    self.io.wait(Some(Duration::from_secs(1))).unwrap();
-                }
-                Err(error) => panic!("{error}"),
-            }
-        }
-    }
-
-    /// Receives until `done` or five seconds have passed; says which.
-    fn receive_until(&mut self, done: impl Fn(&Windows) -> bool) -> bool {
-        let deadline = Instant::now() + Duration::from_secs(5);
-        while !done(&self.sink) {
-            if Instant::now() > deadline {
-                return false;
-            }
-            if self.io.wait(Some(Duration::from_millis(50))).unwrap().readable {
-                while self.io.receive(&mut self.sink, 16).unwrap() {}
-            }
-        }
-        true
-    }
-
-    fn window(&self, region: u16, len_bytes: usize) -> Vec<u8> {
-        let mut bytes = vec![0; len_bytes];
-        self.arena.read(Span { region, offset_bytes: 0, len_bytes: len_bytes as u32 }, &mut bytes).unwrap();
-        bytes
-    }
-
-    /// Everything that was taken from the kernel is accounted for.
-    fn check_ledger(&self) {
-        let counters = self.io.counters();
-        let delivered = (self.sink.received.len() + self.sink.control.len()) as u64;
-        let dropped = counters.dropped_malformed
-            + counters.dropped_checksum
-            + counters.dropped_unplaced
-            + counters.dropped_busy
-            + counters.dropped_stranger;
-        assert_eq!(counters.datagrams_received, delivered + dropped, "{counters:?}");
-    }
-}
-
-fn header(kind: Kind, message: MessageId, chunk: u32) -> Header {
-    Header {
-        kind,
-        flags: Flags::default(),
-        payload_bytes: 0,
-        receiver: 7,
-        packet: u64::from(chunk),
-        message,
-        chunk,
-        clock_us: 1,
-        crc32: 0,
-    }
-}
-
-/// A datagram as another program would make it.
-fn raw(kind: Kind, handle: u16, chunk: u32, payload: &[u8]) -> Vec<u8> {
-    let mut header = header(kind, MessageId { handle, sequence: 1 }, chunk);
-    header.payload_bytes = payload.len() as u16;
-    header.protect(payload);
-    let mut bytes = header.to_bytes().to_vec();
-    bytes.extend_from_slice(payload);
-    bytes
-}
+use plesio_wire::data::{Header, Kind, MessageId};
 
 #[test]
 fn messages_of_every_size_arrive_byte_for_byte_without_a_copy() {
@@ -261,6 +83,32 @@ fn interleaved_peers_do_not_mix() {
                 .filter(|(from, message, _)| from == peer && usize::from(message.handle) == handle);
             assert_eq!(of_peer.count(), routes[handle].1.len());
         }
+        assert_eq!(receiver.io.counters().copied_bytes_received, 0);
+        receiver.check_ledger();
+    });
+}
+
+/// Two trains of one round wanted the same region: the second was read aside and moved (2 % of the demo's bytes).
+#[test]
+fn two_peers_fill_one_window_without_a_copy() {
+    for_each_backend(|requested| {
+        let mut receiver = Node::new(requested, 65_408);
+        let mut senders: Vec<Node> = (0..2).map(|_| Node::new(requested, 65_408)).collect();
+        let len_bytes = 32 * 65_408;
+        let bytes = senders[0].write_source(WINDOWS, 1);
+        assert_eq!(senders[1].write_source(WINDOWS, 1), bytes);
+        let mut routes = Vec::new();
+        for sender in &mut senders {
+            receiver.meet(sender);
+            routes.push((sender.meet(&receiver), sender.chunks(WINDOWS, 0, len_bytes)));
+        }
+        for start in (0..16).step_by(4) {
+            for (half, (sender, (peer, chunks))) in senders.iter_mut().zip(&routes).enumerate() {
+                sender.send_all(*peer, &chunks[16 * half + start..16 * half + start + 4]);
+            }
+            assert!(receiver.receive_until(|sink| sink.received.len() == 2 * (start + 4)));
+        }
+        assert!(receiver.window(0, len_bytes) == bytes[..len_bytes]);
         assert_eq!(receiver.io.counters().copied_bytes_received, 0);
         receiver.check_ledger();
     });
