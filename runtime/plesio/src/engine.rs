@@ -381,7 +381,7 @@ impl Engine {
         self.turn(now);
     }
 
-    /// The shell could not reach a peer's data address.
+    /// Moves time: everything that is due.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.consensus.handle_timeout(now);
         self.corrector.handle_timeout(now);
