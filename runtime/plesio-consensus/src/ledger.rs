@@ -149,6 +149,12 @@ impl Ledger {
         self.records.get(&admission).is_none_or(|record| record.ended.is_some())
     }
 
+    /// Whether the node is, or not long ago was, a member.
+    pub(crate) fn knows(&self, key: NodeKey) -> bool {
+        let lowest = Admission { key, incarnation: Incarnation(0), admitted: LogIndex(0) };
+        self.records.range(lowest..).next().is_some_and(|(admission, _)| admission.key == key)
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = alloc::vec![0; 2 + self.records.len() * RECORD_BYTES];
         let mut writer = Writer::new(&mut bytes);

@@ -136,6 +136,10 @@ impl Members {
         self.joiners.keys().copied()
     }
 
+    pub(crate) fn is_observer(&self, key: NodeKey) -> bool {
+        self.joiners.contains_key(&key)
+    }
+
     /// HOLD of a member: both fields only rise.
     pub(crate) fn insert_hold(&mut self, view: &View, key: NodeKey, version: Version, index: LogIndex) {
         if view.index_of(key).is_some() {

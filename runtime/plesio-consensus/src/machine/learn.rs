@@ -191,9 +191,7 @@ impl Consensus {
         if let Some(ours) = ours.filter(|ours| *ours != theirs) {
             self.events.push_back(Event::Diverged { version, peer, ours, theirs });
         }
-        if self.log.view.index_of(peer).is_some() {
-            self.digests_told.insert(peer, (version, theirs));
-        }
+        self.digests_told.insert(peer, (version, theirs));
     }
 
     /// Installs a fetched cut, or only its G when the log has been learnt entry by entry (R24).

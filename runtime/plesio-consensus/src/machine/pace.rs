@@ -137,6 +137,10 @@ impl Consensus {
         let first = self.log.frame_first();
         let frame = if closed >= first {
             closed
+        } else if self.pace.opened < closed {
+            // A VIEW took this frame's ballots before its close; the slots need not wait for one more frame. The
+            // log is a frame ahead then, and the next close makes up for it.
+            first
         } else if first.0 > closed.0 + 1 && closed.0 % 4 != 0 {
             // The log ran ahead of this clock by frames: the closes go on, and every fourth is left out so that
             // the lead shrinks.

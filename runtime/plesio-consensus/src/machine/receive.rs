@@ -21,6 +21,12 @@ impl Consensus {
             return;
         }
         let member = self.log.view.index_of(from);
+        // A stranger gets silence. Who is no member itself may be told by members it does not know yet.
+        let is_known = self.log.ledger.knows(from) || self.members.is_observer(from) || !self.is_member();
+        if !is_known {
+            self.counters.foreign_total += 1;
+            return;
+        }
         match message {
             Message::Query(query) => {
                 let ballot = Ballot { frame: query.frame, term: query.term };
@@ -28,7 +34,6 @@ impl Consensus {
             }
             Message::Decided { index, value } => self.on_decided(now, from, *index, value),
             Message::Snapshot(offer) => self.note_offer(now, from, offer),
-            Message::Shard(shard) => self.compare_digest(from, shard.version, shard.digest),
             message => match member {
                 Some(member) => self.on_member_message(now, from, member, view, message),
                 None => self.counters.foreign_total += 1,
@@ -58,6 +63,7 @@ impl Consensus {
             Message::Accept(accept) => self.on_accept(now, from, member, accept),
             Message::Seal(accept) => self.on_seal(now, from, member, accept),
             Message::Commit(commit) => self.on_commit(now, from, commit.index, commit.digest),
+            Message::Shard(shard) => self.compare_digest(from, shard.version, shard.digest),
             Message::Last(last) => self.on_last(now, from, member, last),
             Message::Leave(leave) => {
                 let frame = self.pace.closed.unwrap_or_default();
