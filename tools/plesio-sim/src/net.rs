@@ -67,15 +67,10 @@ pub(crate) struct Net {
 }
 
 impl Net {
-    pub(crate) fn new(seed: u64, hosts: usize) -> Self {
+    /// `path_ns`: shortest and longest way between two hosts.
+    pub(crate) fn new(seed: u64, hosts: usize, path_ns: (u64, u64)) -> Self {
         let mut random = Random::new(seed, "net");
-        // One machine's loopback, a room, a building, two cities.
-        let (low, high) = random.pick(&[
-            (20_000, 60_000),
-            (100_000, 400_000),
-            (1_000_000, 4_000_000),
-            (4_000_000, 20_000_000),
-        ]);
+        let (low, high) = path_ns;
         let mut links = vec![Link::default(); hosts * hosts];
         for a in 0..hosts {
             for b in 0..a {
@@ -144,10 +139,6 @@ impl Net {
         Packet { from, to, plane, damaged, bytes: std::mem::take(&mut arrived.bytes) }
     }
 
-    pub(crate) fn receiver(&self, packet: u32) -> u8 {
-        self.packets[packet as usize].to
-    }
-
     /// The place and the bytes of a datagram are free again.
     pub(crate) fn put(&mut self, packet: u32, bytes: Vec<u8>) {
         self.packets[packet as usize].bytes = bytes;
@@ -210,7 +201,7 @@ mod tests {
     use super::*;
 
     fn arrivals(impairment: Impairment, count: u32) -> (Vec<(u64, Vec<u8>, bool)>, Tally) {
-        let (mut net, mut queue) = (Net::new(3, 2), Queue::default());
+        let (mut net, mut queue) = (Net::new(3, 2, (20_000, 60_000)), Queue::default());
         net.impair(|_, _| impairment);
         for number in 0..count {
             let bytes = number.to_le_bytes();

@@ -38,7 +38,6 @@ pub(crate) struct Birth {
     /// Number of the process in the whole run.
     pub(crate) process: u32,
     pub(crate) scale_exponent: i8,
-    pub(crate) step_ns: u64,
     /// The kernel stamps datagrams.
     pub(crate) stamps: bool,
 }
@@ -86,7 +85,7 @@ impl Process {
             machine: Machine::new(now, config),
             store,
             consumer,
-            worker: Worker::new(producer, books, birth.step_ns),
+            worker: Worker::new(producer, books),
             number: birth.process,
             key,
             stamps: birth.stamps,

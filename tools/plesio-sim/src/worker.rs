@@ -11,7 +11,6 @@ pub(crate) struct Worker {
     producer: Producer,
     cutter: Cutter,
     pub(crate) books: Books,
-    step_ns: u64,
     target: Option<Frame>,
     n_steps: u32,
     /// Version the filling slot's work started from, and the one the worker has moved to.
@@ -24,12 +23,11 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(producer: Producer, books: Books, step_ns: u64) -> Self {
+    pub(crate) fn new(producer: Producer, books: Books) -> Self {
         Self {
             producer,
             cutter: Cutter::new(),
             books,
-            step_ns,
             target: None,
             n_steps: 0,
             base: Version(0),
@@ -38,11 +36,6 @@ impl Worker {
             #[cfg(test)]
             spills: false,
         }
-    }
-
-    /// Length of a step when nothing slows the host down.
-    pub(crate) fn step_ns(&self) -> u64 {
-        self.step_ns
     }
 
     /// A step has ended; true when a slot was cut or added to.

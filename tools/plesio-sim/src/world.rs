@@ -52,9 +52,10 @@ impl World {
         let plan = Plan::draw(seed, config.nodes, config.faults, simulated_ns);
         let mut random = Random::new(seed, "world");
         let elements = random.between(64, 96);
+        let (path_ns, period_ns) = random.pick(&PLACES);
         let mesh = Mesh {
             store: StorePlan::new(elements, random.pick(&[2, 4, 4, 4, 8])),
-            period_ns: random.pick(&[200_000_000, 250_000_000, 250_000_000, 500_000_000]),
+            period_ns,
             chunk_bytes: random.pick(&[64, 256, 1_408, 1_408]),
             scale_exponent: 24,
         };
@@ -68,7 +69,7 @@ impl World {
             seed,
             now_ns: 0,
             queue: Queue::default(),
-            net: Net::new(seed, hosts.len()),
+            net: Net::new(seed, hosts.len(), path_ns),
             checker: Checker::new(view, elements as usize, TAU),
             trace: Trace::new(config.story),
             active: vec![false; plan.faults.len()],
@@ -297,7 +298,6 @@ impl World {
             entrance,
             process: self.processes,
             scale_exponent: self.mesh.scale_exponent,
-            step_ns: host.step_ns,
             stamps: host.stamps,
         };
         self.processes += 1;
@@ -541,5 +541,15 @@ const IDLE_NS: u64 = 20_000_000;
 const SPINS_MAX: u32 = 1_000;
 /// The agreement's default bound of staleness.
 const TAU: u64 = 4;
+/// Ways between hosts and frame periods that suit them: a clock over a long way is too coarse for short frames.
+/// Loopback, a room, a building, two cities.
+const PLACES: [((u64, u64), u64); 6] = [
+    ((20_000, 60_000), 200_000_000),
+    ((20_000, 60_000), 250_000_000),
+    ((100_000, 400_000), 250_000_000),
+    ((100_000, 400_000), 500_000_000),
+    ((1_000_000, 4_000_000), 250_000_000),
+    ((4_000_000, 20_000_000), 500_000_000),
+];
 /// Stands for no host in particular.
 const ALL: u8 = u8::MAX;
