@@ -76,7 +76,9 @@ pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
     let mut losses = Losses::default();
     if ended == Ended::Whole {
         screen.say("the mesh is done; now every member trains alone, for comparison");
-        losses = evaluate::losses(&base, &plan, &record, host::cores(), &interrupted)?;
+        let progress = |done, all| screen.progress("steps alone", done, all);
+        losses = evaluate::losses(&base, &plan, &record, host::cores(), &interrupted, progress)?;
+        screen.end();
         if interrupted.load(Ordering::Relaxed) {
             ended = Ended::Interrupted;
         }

@@ -10,14 +10,17 @@ use super::train::{self, Student};
 use crate::failure::Failure;
 use plesio_cpu::Cpu;
 use plesio_model::{Base, ModelError, PeftFiles, Trainer};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::ScopedJoinHandle;
+use std::time::Duration;
 
 /// Held-out bytes judged per member; fewer when there are many members.
-const JUDGED_BYTES_MAX: usize = 8 << 10;
-const JUDGED_BYTES_TOTAL: usize = 48 << 10;
+const JUDGED_BYTES_MAX: usize = 4 << 10;
+const JUDGED_BYTES_TOTAL: usize = 24 << 10;
 /// A run alone keeps one loss in so many for its curve.
 const CURVE_EVERY: u64 = 4;
+const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
 /// Mean held-out losses in nats per byte. A loss that could not be had is absent.
 #[derive(Clone, Debug, Default)]
@@ -38,22 +41,31 @@ pub(crate) struct Alone {
     pub(crate) curve: Vec<(u64, f32)>,
 }
 
+/// Whether to end early, and how far the threads have come.
+struct Course<'a> {
+    stop: &'a AtomicBool,
+    steps: AtomicU64,
+}
+
 enum Job {
     Base,
     Mesh(Vec<f32>),
     Alone { index: usize, name: String, steps: u64 },
 }
 
-/// Judges base, mesh and every survivor alone on `threads` threads; stops early when `stop` is set.
+/// Judges base, mesh and every survivor alone on `threads` threads; stops early when `stop` is set. `progress`
+/// hears of the steps done, and of how many, a few times per second.
 pub(crate) fn losses(
     base: &Arc<Base>,
     plan: &Plan,
     record: &Record,
     threads: usize,
     stop: &AtomicBool,
+    mut progress: impl FnMut(u64, u64),
 ) -> Result<Losses, Failure> {
     let mut jobs = vec![Job::Base];
     jobs.extend(mesh_state(record).map(|state| Job::Mesh(state.to_vec())));
+    let course = Course { stop, steps: AtomicU64::new(0) };
     let survivors = record.nodes.iter().enumerate().filter(|(_, node)| node.last.is_some());
     jobs.extend(survivors.map(|(index, node)| Job::Alone {
         index,
@@ -62,6 +74,7 @@ pub(crate) fn losses(
     }));
     // The longest first: threads pop from the end, so that none is left alone with a long one.
     jobs.sort_by_key(|job| if let Job::Alone { steps, .. } = job { *steps } else { 0 });
+    let steps_all = jobs.iter().map(|job| if let Job::Alone { steps, .. } = job { *steps } else { 0 }).sum();
     let queue = Mutex::new(jobs);
     let found = Mutex::new((Losses::default(), Vec::new()));
     let judged = judged_text(plan);
@@ -70,15 +83,19 @@ pub(crate) fn losses(
             .map(|_| {
                 scope.spawn(|| {
                     while let Some(job) = lock(&queue).pop() {
-                        if stop.load(Ordering::Relaxed) {
+                        if course.stop.load(Ordering::Relaxed) {
                             break;
                         }
-                        do_job(base, plan, &judged, job, stop, &found)?;
+                        do_job(base, plan, &judged, job, &course, &found)?;
                     }
                     Ok(())
                 })
             })
             .collect();
+        while !workers.iter().all(ScopedJoinHandle::is_finished) {
+            std::thread::sleep(PROGRESS_EVERY);
+            progress(course.steps.load(Ordering::Relaxed), steps_all);
+        }
         workers.into_iter().try_for_each(|worker| match worker.join() {
             Ok(outcome) => outcome,
             Err(panic) => std::panic::resume_unwind(panic),
@@ -110,7 +127,7 @@ fn do_job(
     plan: &Plan,
     judged: &[Vec<u8>],
     job: Job,
-    stop: &AtomicBool,
+    course: &Course<'_>,
     found: &Found,
 ) -> Result<(), ModelError> {
     match job {
@@ -126,8 +143,9 @@ fn do_job(
             let mut student = Student::new(base, plan.adapter_seed, plan.members[index].work)?;
             let mut alone = Alone { name, steps, loss: None, curve: Vec::new() };
             let mut done = 0;
-            while done < steps && !stop.load(Ordering::Relaxed) {
+            while done < steps && !course.stop.load(Ordering::Relaxed) {
                 done += 1;
+                course.steps.fetch_add(1, Ordering::Relaxed);
                 let loss = student.step()?;
                 if done % CURVE_EVERY == 1 {
                     alone.curve.push((done, loss));

@@ -181,8 +181,12 @@ impl<'a> Launcher<'a> {
         self.kill_tried = true;
         let victim = self.plan.victim;
         let name = self.plan.members[victim].name.clone();
-        if self.record.nodes[victim].fate != Fate::Alive {
-            self.record.note(now_s, format!("{name} was to be killed and is already gone"));
+        // Somebody may have killed others by hand: what remains must still be a quorum.
+        let lowest = self.record.survivors().min_by_key(|node| node.key).map(|node| node.key);
+        let node = &self.record.nodes[victim];
+        if node.fate != Fate::Alive || Some(node.key) == lowest {
+            let why = if node.fate == Fate::Alive { "the lowest id now" } else { "already gone" };
+            self.record.note(now_s, format!("{name} is spared: it is {why}"));
             return;
         }
         self.fleet.kill(victim);

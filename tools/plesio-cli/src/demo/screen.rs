@@ -100,6 +100,20 @@ impl Screen {
         }
     }
 
+    /// One bar for all that is left to do.
+    pub(crate) fn progress(&mut self, what: &str, done: u64, all: u64) {
+        if self.bars {
+            let mut out = self.erased();
+            let _ = writeln!(
+                out,
+                "{}",
+                self.paint.dim(&format!("     {} {done} of {all} {what}", cells(done, all)))
+            );
+            self.drawn = 1;
+            put(&out);
+        }
+    }
+
     /// Takes the bars away; what follows is the command's result.
     pub(crate) fn end(&mut self) {
         let out = self.erased();
@@ -136,8 +150,7 @@ impl Screen {
 
 /// One node in one line: how much it has trained, how well, and how its clock and phase stand.
 fn bar(node: &Seen, shard: &str, most: u64) -> String {
-    let cells = (node.steps as f64 / most as f64 * BAR_CELLS as f64).round() as usize;
-    let bar: String = (0..BAR_CELLS).map(|cell| if cell < cells { '█' } else { '·' }).collect();
+    let bar = cells(node.steps, most);
     let mut line = format!("{:>4} {shard:<10} {bar} {:>5} steps", node.name, node.steps);
     match node.fate {
         Fate::Killed | Fate::Crashed => line.push_str("  gone"),
@@ -160,6 +173,11 @@ fn bar(node: &Seen, shard: &str, most: u64) -> String {
         }
     }
     line
+}
+
+fn cells(done: u64, all: u64) -> String {
+    let full = (done as f64 / all.max(1) as f64 * BAR_CELLS as f64).round() as usize;
+    (0..BAR_CELLS).map(|cell| if cell < full { '█' } else { '·' }).collect()
 }
 
 /// Names of the phase corrector's states.

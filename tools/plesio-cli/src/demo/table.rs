@@ -7,6 +7,7 @@ use super::launcher::Ended;
 use super::plan::Plan;
 use super::record::Record;
 use crate::paint::Paint;
+use serde_json::Value;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -36,8 +37,9 @@ pub(crate) fn table(
         let _ = writeln!(text, "\n{}", paint.bold("checks"));
         for check in checks {
             let verdict = if check.pass { paint.green("pass") } else { paint.red("FAIL") };
-            let measured: String = check.measured.to_string().chars().take(VALUE_CHARS_MAX).collect();
-            let _ = writeln!(text, "  {verdict}  {:<24} {measured}  expected {}", check.name, check.expected);
+            let measured = short(&check.measured);
+            let _ =
+                writeln!(text, "  {verdict}  {:<24} {measured:<12} expected {}", check.name, check.expected);
         }
     }
     let out = out.display();
@@ -52,6 +54,26 @@ pub(crate) fn table(
     let _ = writeln!(text, "  plesio demo --backend mio          the same without io_uring");
     let _ = writeln!(text, "  plesio doctor                      what this machine offers");
     text
+}
+
+/// A measured value for a person: few digits, and lists by their items.
+fn short(value: &Value) -> String {
+    let text = match value {
+        Value::Number(number) => match number.as_f64() {
+            Some(float) if !number.is_f64() || float.abs() >= 1000.0 => format!("{float:.0}"),
+            Some(float) => format!("{float:.4}"),
+            None => number.to_string(),
+        },
+        Value::String(text) => text.clone(),
+        Value::Array(items) if items.is_empty() => "none".into(),
+        Value::Array(items) => items.iter().map(short).collect::<Vec<_>>().join("; "),
+        Value::Null => "unknown".into(),
+        other => other.to_string(),
+    };
+    if text.chars().count() <= VALUE_CHARS_MAX {
+        return text;
+    }
+    text.chars().take(VALUE_CHARS_MAX - 1).chain(['…']).collect()
 }
 
 fn losses_table(text: &mut String, plan: &Plan, record: &Record, losses: &Losses, paint: Paint) {
@@ -88,6 +110,19 @@ fn losses_table(text: &mut String, plan: &Plan, record: &Record, losses: &Losses
 mod tests {
     use super::*;
     use crate::demo::{checks, example};
+    use serde_json::json;
+
+    #[test]
+    fn values_are_said_shortly() {
+        let said = |value| short(&value);
+        assert_eq!(said(json!(4.993_120_3)), "4.9931");
+        assert_eq!(said(json!(457_605.7)), "457606");
+        assert_eq!(said(json!(10)), "10");
+        assert_eq!(said(json!(null)), "unknown");
+        assert_eq!(said(json!([])), "none");
+        assert_eq!(said(json!(["a", "b"])), "a; b");
+        assert_eq!(said(json!("é".repeat(500))).chars().count(), VALUE_CHARS_MAX);
+    }
 
     #[test]
     fn the_table_compares_base_alone_and_mesh() {
