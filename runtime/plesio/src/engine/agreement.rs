@@ -72,9 +72,16 @@ impl Engine {
 
     /// Tells the sideband who is in the view and where, as far as that is known.
     pub(super) fn tell_view(&mut self, view: &View) {
-        let keys = view.members.iter().map(|seat| seat.key);
+        let keys = view.members.iter().map(|seat| seat.key).filter(|key| *key != self.key);
         let addresses = keys.filter_map(|key| Some((key, self.address_of(key)?.sideband.0))).collect();
-        self.out.push_back(Out::View(*view, addresses));
+        let mut view = *view;
+        // A seat of an earlier life is not ours (R19), and the sideband knows us by key alone: there it belongs to
+        // somebody who never speaks.
+        let me = view.index_of(self.key).filter(|_| self.seat(&view).is_none());
+        if let Some(me) = me {
+            view.members[usize::from(me)].key.0 ^= 1;
+        }
+        self.out.push_back(Out::View(view, addresses));
     }
 
     /// Opens connection and data path to one life of a node whose address is known; true when the connection is new.
