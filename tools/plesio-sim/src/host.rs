@@ -5,6 +5,7 @@ use crate::net::Packet;
 use crate::process::{Process, data_address, sideband_address};
 use crate::random::Random;
 use plesio_wire::sideband::{Address, RosterEntry};
+use plesio_wire::value::View;
 use plesio_wire::{Incarnation, Instant, NodeKey};
 
 /// See the module.
@@ -25,7 +26,8 @@ pub(crate) struct Host {
     pub(crate) timer_ns: Option<u64>,
     pub(crate) step_began: Instant,
     pub(crate) step_waits: bool,
-    pub(crate) leaving: bool,
+    /// Since when the node wants to leave, and whether it has said so.
+    pub(crate) leaving: Option<(u64, bool)>,
     /// Timers in a row that did not move time.
     pub(crate) spins: u32,
 }
@@ -55,7 +57,7 @@ impl Host {
             timer_ns: None,
             step_began: Instant(0),
             step_waits: false,
-            leaving: false,
+            leaving: None,
             spins: 0,
         }
     }
@@ -67,6 +69,12 @@ impl Host {
     /// The life that its process has just now.
     pub(crate) fn incarnation(&self) -> Option<Incarnation> {
         self.process.as_ref().map(|process| process.engine.incarnation())
+    }
+
+    /// Whether this life of it has a seat in `view`.
+    pub(crate) fn lives_in(&self, view: &View) -> bool {
+        let seat = view.index_of(self.key()).map(|at| view.members[usize::from(at)].incarnation);
+        seat.is_some() && seat == self.incarnation()
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
@@ -81,7 +89,7 @@ impl Host {
         self.inbox.clear();
         self.timer_ns = None;
         self.step_waits = false;
-        self.leaving = false;
+        self.leaving = None;
         self.spins = 0;
     }
 }

@@ -161,12 +161,16 @@ impl Process {
         self.drain(scene);
     }
 
-    /// The operator wants this node to go.
-    pub(crate) fn handle_leave(&mut self, scene: &mut Scene<'_>) {
+    /// The operator wants this node to go: the worker cuts what it has and stops.
+    pub(crate) fn handle_stop(&mut self, scene: &mut Scene<'_>) {
         if let Err(what) = self.worker.stop() {
             scene.checker.fail(format!("n{}: {what}", scene.host));
         }
         self.handle_look(scene);
+    }
+
+    /// Nothing of the worker's is on its way any more, or that takes too long: the node goes.
+    pub(crate) fn handle_leave(&mut self, scene: &mut Scene<'_>) {
         self.engine.handle_leave(scene.local);
         self.drain(scene);
     }
@@ -397,6 +401,11 @@ impl Process {
         let now = scene.local;
         match event {
             SidebandEvent::Message { from, from_addr, view, message, .. } => {
+                scene.trace.tell(scene.now_ns, scene.host, || {
+                    let host = host_of(from_addr).unwrap_or(u8::MAX);
+                    let known = if from.is_some() { "" } else { ", unknown," };
+                    format!("  <- n{host}{known} of view {view}: {}", crate::words::message(&message))
+                });
                 self.engine.handle_message(now, from, from_addr, view, &message);
             }
             SidebandEvent::Hold { from, version, index, .. } => {

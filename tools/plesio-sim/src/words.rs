@@ -1,6 +1,7 @@
 //! What machines say, in few words, for a story.
 
 use plesio_consensus::Event;
+use plesio_wire::sideband::Message;
 use plesio_wire::value::Manifest;
 
 /// One line for an event.
@@ -29,6 +30,23 @@ pub(crate) fn event(event: &Event) -> String {
                 keys(removed)
             )
         }
+        other => format!("{other:?}"),
+    }
+}
+
+/// A few words for a message.
+pub(crate) fn message(message: &Message) -> String {
+    match message {
+        Message::Propose(body) => format!("PROPOSE {} in {:?}", body.index.0, body.ballot),
+        Message::Epoch(body) => {
+            format!("EPOCH {} in {:?}, view {}", body.index.0, body.ballot, body.view.number)
+        }
+        Message::Decided { index, .. } => format!("DECIDED {}", index.0),
+        Message::Last(body) => {
+            format!("LAST {} in {:?}, shards {:?}", body.index.0, body.ballot, body.shards)
+        }
+        Message::Join(body) => format!("JOIN hold {} index {}", body.hold, body.index.0),
+        Message::Roster(body) => format!("ROSTER of view {}, {} entries", body.view, body.entries.len()),
         other => format!("{other:?}"),
     }
 }

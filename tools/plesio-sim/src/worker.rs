@@ -48,7 +48,9 @@ impl Worker {
     ) -> Result<bool, String> {
         self.reclaim(applied)?;
         if self.stopped {
-            return Ok(false);
+            // What was folded meanwhile goes out again.
+            let target = aim.next_target(now, self.target.unwrap_or_default());
+            return if self.n_steps > 0 && aim.clock.usable { self.cut(target) } else { Ok(false) };
         }
         self.n_steps += 1;
         self.books.handle_step();
@@ -71,6 +73,12 @@ impl Worker {
             Some(target) if self.n_steps > 0 => self.cut(target),
             _ => Ok(false),
         }
+    }
+
+    /// All that was ever produced is committed.
+    pub(crate) fn is_settled(&self) -> bool {
+        let occupancy = self.producer.occupancy();
+        self.n_steps == 0 && occupancy.free + 1 == occupancy.depth
     }
 
     /// Slots that came back, and a state that moved on.

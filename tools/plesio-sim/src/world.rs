@@ -271,6 +271,25 @@ impl World {
             }
         }
         self.queue.push(self.now_ns + next_ns, Due::Step { host: number, life });
+        self.go_on_leaving(number);
+    }
+
+    /// A node that wants to leave does so once all its mass is committed, or after a while.
+    fn go_on_leaving(&mut self, number: u8) {
+        let host = &mut self.hosts[usize::from(number)];
+        let Some((since, false)) = host.leaving else { return };
+        let settled = host.process.as_ref().is_some_and(|process| process.worker.is_settled());
+        if settled || self.now_ns - since > LEAVE_NS {
+            host.leaving = Some((since, true));
+            self.with(number, Process::handle_leave);
+        }
+    }
+
+    /// Whether somebody who wants to stay is left when one more goes.
+    fn stays_without(&self, number: u8) -> bool {
+        let others = self.hosts.iter().enumerate().filter(|(other, _)| *other != usize::from(number));
+        let view = self.checker.newest_view();
+        others.filter(|(_, host)| host.leaving.is_none() && host.lives_in(view)).count() >= 2
     }
 
     /// How slow a host is, per cent.
@@ -371,10 +390,11 @@ impl World {
                 !runs
             }
             Fault::Leave => {
-                let allowed = runs && !host.leaving && !host.is_stopped() && self.has_quorum(Some(number));
+                let free = runs && host.leaving.is_none() && !host.is_stopped();
+                let allowed = free && self.stays_without(number) && self.has_quorum(Some(number));
                 if allowed {
-                    self.hosts[usize::from(number)].leaving = true;
-                    self.with(number, Process::handle_leave);
+                    self.hosts[usize::from(number)].leaving = Some((self.now_ns, false));
+                    self.with(number, Process::handle_stop);
                 }
                 allowed
             }
@@ -479,7 +499,9 @@ impl World {
     /// Liveness (A6): three seconds after the last fault there is a new version, where a quorum lives.
     fn check_recovery(&mut self) {
         let before = self.checker.final_before(self.plan.quiet_ns);
-        if self.hopeful && self.has_quorum(None) && self.checker.newest_final() == before {
+        let works =
+            self.hosts.iter().any(|host| host.leaving.is_none() && host.lives_in(self.checker.newest_view()));
+        if self.hopeful && works && self.has_quorum(None) && self.checker.newest_final() == before {
             let at = self.checker.final_at(before).unwrap_or(0) as f64 / 1e9;
             self.checker.fail(format!(
                 "liveness: no version since {} became final at {at:.3} s, though the faults are over for 3 s and a \
@@ -491,7 +513,9 @@ impl World {
 
     /// What must hold when everything had its time.
     fn check_end(&mut self) {
-        if !self.hopeful || !self.has_quorum(None) {
+        let stays =
+            self.hosts.iter().any(|host| host.leaving.is_none() && host.lives_in(self.checker.newest_view()));
+        if !self.hopeful || !stays || !self.has_quorum(None) {
             return;
         }
         let second_ago = self.now_ns.saturating_sub(SECOND_NS);
@@ -500,11 +524,10 @@ impl World {
         for number in 0..self.hosts.len() {
             let host = &self.hosts[number];
             let Some(process) = &host.process else { continue };
-            let seat = view.index_of(host.key()).map(|at| view.members[usize::from(at)]);
-            let seated = seat.is_some_and(|seat| Some(seat.incarnation) == host.incarnation());
+            let seated = host.lives_in(&view);
             let held = process.engine.consensus().version_held();
             let stuck = self.checker.stuck(process.number(), self.now_ns - STUCK_NS);
-            if host.leaving {
+            if host.leaving.is_some() {
                 let what = format!("liveness: n{number} wants to leave and still is here");
                 self.checker.fail(what);
             } else if !seated {
@@ -538,6 +561,8 @@ const RECOVERY_NS: u64 = 3 * SECOND_NS;
 const STUCK_NS: u64 = 4 * SECOND_NS;
 /// How often a worker without a state looks for one.
 const IDLE_NS: u64 = 20_000_000;
+/// How long a leaving node waits for its last contributions.
+const LEAVE_NS: u64 = 2 * SECOND_NS;
 const SPINS_MAX: u32 = 1_000;
 /// The agreement's default bound of staleness.
 const TAU: u64 = 4;
