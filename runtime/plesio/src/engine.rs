@@ -63,7 +63,7 @@ pub struct EngineConfig {
 #[derive(Clone, Debug)]
 pub enum Entrance {
     /// The operator gave every node the same roster: view 0.
-    Genesis(Vec<RosterEntry>, View),
+    Genesis(Vec<RosterEntry>, Box<View>),
     /// Some members' sideband addresses are known.
     Join(Vec<SocketAddr>),
 }
@@ -191,7 +191,7 @@ impl Engine {
     pub fn new(config: EngineConfig, entrance: Entrance, now: Instant) -> Result<Self, ConfigError> {
         let key = config.entry.id.key();
         let (start, joining) = match &entrance {
-            Entrance::Genesis(_, view) => (Start::Genesis(*view), None),
+            Entrance::Genesis(_, view) => (Start::Genesis(**view), None),
             Entrance::Join(seeds) => (Start::Observer, Some(Joining::new(seeds.clone(), now))),
         };
         let corrector_config = CorrectorConfig {
@@ -535,6 +535,14 @@ impl Engine {
     }
 
     fn learn_roster(&mut self, entries: &[RosterEntry]) {
+        if self.roster.len() + entries.len() > ROSTER_MAX {
+            // Addresses of those who only asked make room; who is here or is being let in keeps its own.
+            let view = *self.consensus.view();
+            let observers: Vec<NodeKey> = self.consensus.observers().collect();
+            let me = self.key;
+            self.roster
+                .retain(|key, _| *key == me || view.index_of(*key).is_some() || observers.contains(key));
+        }
         for entry in entries {
             if self.roster.len() < ROSTER_MAX || self.roster.contains_key(&entry.id.key()) {
                 self.roster.insert(entry.id.key(), *entry);

@@ -256,8 +256,8 @@ impl Node {
 
         let mut found = Found {
             kernels: device.level().to_string(),
-            arena_bytes: report.mapped_bytes as u64,
-            locked_bytes: report.locked_bytes as u64,
+            arena_bytes: report.mapped_bytes,
+            locked_bytes: report.locked_bytes,
             ..Found::default()
         };
         found.notes.extend(report.lines);
@@ -300,7 +300,7 @@ impl Node {
             opened.waker.clone(),
             config.elements,
         );
-        let control = Control { orders: orders.clone(), waker: opened.waker, mailbox: mailbox };
+        let control = Control { orders: orders.clone(), waker: opened.waker, mailbox };
         Ok(Self { config, found, hello, worker, control, orders, events, thread })
     }
 
@@ -332,7 +332,7 @@ impl Node {
         let exponent = self.config.scale.exponent();
         let (entries, view) = genesis(&entries, self.config.period_ns, exponent, self.config.elements as u64)
             .map_err(|rule| NodeError::Config(rule.into()))?;
-        self.enter(Entrance::Genesis(entries, view))
+        self.enter(Entrance::Genesis(entries, Box::new(view)))
     }
 
     /// Joins a running mesh through the sideband addresses of some of its members.
@@ -370,7 +370,7 @@ fn check(config: &NodeConfig) -> Result<(), NodeError> {
         return refuse(format!("ring_depth is {}; it must be 2, 4, 8 or 16", config.ring_depth));
     }
     let chunk = config.chunk_bytes;
-    if chunk % 64 != 0 || !(plesio_wire::data::CHUNK_BYTES_MIN..=65_408).contains(&chunk) {
+    if !chunk.is_multiple_of(64) || !(plesio_wire::data::CHUNK_BYTES_MIN..=65_408).contains(&chunk) {
         return refuse(format!("chunk_bytes is {chunk}; it must be a multiple of 64, 64 to 65408"));
     }
     Ok(())

@@ -181,15 +181,13 @@ impl Checker {
     /// A machine of `host` says something.
     pub(crate) fn handle_event(&mut self, host: u8, process: u32, event: &Event) {
         match event {
-            Event::Open { context, version, manifest } => {
-                if self.learn(host, *context, Value::Manifest(*manifest).digest()) {
-                    self.open(*context, *version, manifest);
-                }
+            Event::Open { context, version, manifest }
+                if self.learn(host, *context, Value::Manifest(*manifest).digest()) =>
+            {
+                self.open(*context, *version, manifest);
             }
-            Event::View { index, view, .. } => {
-                if self.learn(host, *index, Value::View(*view).digest()) {
-                    self.enter(*index, *view);
-                }
+            Event::View { index, view, .. } if self.learn(host, *index, Value::View(*view).digest()) => {
+                self.enter(*index, *view);
             }
             Event::Sealed { index, version, .. } => {
                 if self.learn(host, *index, Digest::of(&version.0.to_le_bytes())) {

@@ -88,7 +88,7 @@ impl World {
         world.queue.push(world.plan.quiet_ns, Due::Quiet);
         world.queue.push(world.plan.quiet_ns + RECOVERY_NS, Due::Recovered);
         for host in 0..config.nodes {
-            world.spawn(host, Entrance::Genesis(roster.clone(), view));
+            world.spawn(host, Entrance::Genesis(roster.clone(), Box::new(view)));
         }
         world
     }
@@ -378,7 +378,7 @@ impl World {
                 runs
             }
             Fault::Clock => {
-                let rate_ppb = fault.level as i64 * 5_000 * if at % 2 == 0 { 1 } else { -1 };
+                let rate_ppb = fault.level as i64 * 5_000 * if at.is_multiple_of(2) { 1 } else { -1 };
                 host.clock.change_rate(self.now_ns, rate_ppb);
                 self.rearm(number);
                 true

@@ -13,14 +13,12 @@ impl Engine {
                 self.exchange.handle_open(*context, manifest);
             }
             Event::Serve { to, shards, .. } => self.exchange.handle_serve(*to, *shards),
-            Event::Sealed { version, complete, .. } => {
-                // Sealed before all shards are here: they may still come until the next manifest.
-                if *complete {
-                    if let Some(results) = self.exchange.results() {
-                        self.work.push_back(Work::Apply { version: *version, results });
-                    }
-                    self.exchange.handle_sealed();
+            // Sealed before all shards are here: they may still come until the next manifest.
+            Event::Sealed { version, complete: true, .. } => {
+                if let Some(results) = self.exchange.results() {
+                    self.work.push_back(Work::Apply { version: *version, results });
                 }
+                self.exchange.handle_sealed();
             }
             Event::Fetch { from, .. } => self.fetch(now, *from),
             Event::Release { seq } => self.settle(*seq, SlotFate::Commit),

@@ -187,17 +187,20 @@ impl Engine {
         if !self.consensus.is_member() {
             return;
         }
-        self.learn_roster(&[entry]);
         self.consensus.handle_joiner(now, join);
+        let heard = self.consensus.observers().any(|observer| observer == key);
+        let seated = |seat: &Seat| (seat.key, seat.incarnation) == (key, join.incarnation);
+        // Whoever may ask may name nodes without end: remembered is who is being let in, or was and does not know.
+        if heard || self.consensus.view().members.iter().any(seated) {
+            self.learn_roster(&[entry]);
+        }
         if join.hold == 0 {
             self.send_roster(address);
             let value = Value::View(*self.consensus.view());
             let index = self.consensus.view_index();
             self.out.push_back(Out::Send(To::Address(address), Message::Decided { index, value }));
         }
-        if self.consensus.observers().any(|observer| observer == key)
-            && self.connect(now, key, join.incarnation)
-        {
+        if heard && self.connect(now, key, join.incarnation) {
             self.out.push_back(Out::Observer(key, join.incarnation, Some(address)));
             self.follow_observers(now);
         }

@@ -112,6 +112,9 @@ struct Runner {
     report_due: Instant,
     status: Status,
     finishing: bool,
+    unreachable: u8,
+    /// Control datagrams that a connection refused.
+    refused: u64,
 }
 
 /// Data-path indices of nodes, both ways.
@@ -124,6 +127,7 @@ struct Peers {
 struct Sink<'a> {
     engine: &'a mut Engine,
     peers: &'a Peers,
+    refused: &'a mut u64,
     now: Instant,
 }
 
@@ -147,7 +151,8 @@ impl DatagramSink for Sink<'_> {
 
     fn handle_control(&mut self, peer: Peer, header: &Header, payload: &[u8]) {
         if let Some(key) = self.peers.by_peer.get(&peer) {
-            let _ = self.engine.handle_datagram(self.now, *key, header, payload);
+            let taken = self.engine.handle_datagram(self.now, *key, header, payload);
+            *self.refused += u64::from(taken.is_err());
         }
     }
 }
@@ -202,6 +207,8 @@ impl Runner {
             report_due: now,
             status: Status::default(),
             finishing: false,
+            unreachable: 0,
+            refused: 0,
         })
     }
 
@@ -295,7 +302,7 @@ impl Runner {
 
     fn receive(&mut self) -> Result<bool, NodeError> {
         let now = self.clock.now();
-        let mut sink = Sink { engine: &mut self.engine, peers: &self.peers, now };
+        let mut sink = Sink { engine: &mut self.engine, peers: &self.peers, refused: &mut self.refused, now };
         let more =
             self.io.receive(&mut sink, TRAINS_PER_TURN).map_err(|error| NodeError::Io(error.to_string()))?;
         self.engine.handle_received(self.clock.now());
@@ -339,9 +346,15 @@ impl Runner {
     fn work(&mut self, work: Work) -> Result<(), NodeError> {
         match work {
             Work::Connect { peer, address } => {
-                let index = self.io.add_peer(address)?;
-                self.peers.by_key.insert(peer, index);
-                self.peers.by_peer.insert(index, peer);
+                // The address is another's word. One that cannot be sent to costs that peer its link, not this node
+                // its life.
+                match self.io.add_peer(address) {
+                    Ok(index) => {
+                        self.peers.by_key.insert(peer, index);
+                        self.peers.by_peer.insert(index, peer);
+                    }
+                    Err(error) => self.note_unreachable(peer, &error.to_string()),
+                }
             }
             Work::Disconnect { peer } => {
                 if let Some(index) = self.peers.by_key.remove(&peer) {
@@ -499,7 +512,7 @@ impl Runner {
                 copied_sent_bytes: data.copied_bytes_sent,
                 copied_received_bytes: data.copied_bytes_received,
                 retransmitted_bytes: self.engine.retransmitted_bytes(),
-                data_dropped: data.dropped(),
+                data_dropped: data.dropped() + self.refused,
                 sideband_sent_bytes: sideband.bytes_sent,
                 sideband_dropped: sideband.drops.total(),
             },
@@ -515,6 +528,14 @@ impl Runner {
         Ok(())
     }
 
+    /// Said a few times and no more: whoever may ask to join may name addresses without end.
+    fn note_unreachable(&mut self, peer: NodeKey, cause: &str) {
+        if self.unreachable < UNREACHABLE_NOTES_MAX {
+            self.unreachable += 1;
+            self.say(What::Note(format!("no data link to node {:016x}: {cause}", peer.0)));
+        }
+    }
+
     fn say(&self, what: What) {
         // A program that no longer listens is one that is ending.
         let _ = self.events.send(NodeEvent { raw_ns: monotonic_raw_ns(), what });
@@ -527,3 +548,4 @@ const TRAINS_PER_TURN: usize = 64;
 const WAIT_NS_MAX: u64 = 100_000_000;
 const STATUS_NS: u64 = 50_000_000;
 const REPORT_NS: u64 = 250_000_000;
+const UNREACHABLE_NOTES_MAX: u8 = 8;
