@@ -304,6 +304,12 @@ impl Exchange {
         for owner in early.map_or(MemberSet::EMPTY, |(_, owners)| owners).iter() {
             self.shard(owner);
         }
+        // The manifest tells slot numbers as READY does, to one who was cut off when they were announced.
+        for entry in manifest.entries.iter() {
+            if let Some(&contributor) = self.members.get(usize::from(entry.member)) {
+                self.handle_ready(contributor, SlotSeq(entry.slot_seq));
+            }
+        }
         // A member that owns no element (fewer elements than members) has nothing to wait for.
         for owner in 0..self.members.len() {
             if self.regions.result(self.members.len(), owner).len_bytes == 0 {

@@ -171,6 +171,19 @@ fn data_before_ready_waits_and_long_lived_numbers_are_extended_right() {
 }
 
 #[test]
+fn a_manifest_tells_numbers_to_one_who_missed_ready() {
+    let mut mesh = Mesh::new(2);
+    mesh.view(&[0, 1]);
+    mesh.nodes[0].handle_cut(1, SlotSeq(70_000));
+    mesh.run();
+    assert!(mesh.seen[1].held.is_empty());
+    mesh.nodes[1].handle_open(LogIndex(3), &manifest(&[(0, 70_000)]));
+    mesh.run();
+    assert_eq!(mesh.seen[1].held, [(mesh.keys[0], SlotSeq(70_000))]);
+    assert_eq!(mesh.seen[1].sums.len(), 1);
+}
+
+#[test]
 fn what_is_held_never_lies_in_an_open_window() {
     // Payload is placed before its checksum is known: a header with a flipped bit may name any open window.
     let mut mesh = Mesh::new(2);
