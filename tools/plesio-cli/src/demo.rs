@@ -102,8 +102,8 @@ pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
     if let Some(files) = evaluate::export(&base, &plan, &record)? {
         folder.write_adapter(&files)?;
     }
-    folder.write("report.html", report::page(&parts).as_bytes())?;
-    folder.write("run.json", format!("{document:#}\n").as_bytes())?;
+    folder.write(output::REPORT, report::page(&parts).as_bytes())?;
+    folder.write(output::DOCUMENT, format!("{document:#}\n").as_bytes())?;
     show_result(&parts, &document);
     Ok(match ended {
         Ended::Interrupted => Exit::Interrupted,

@@ -249,3 +249,52 @@ fn without_a_quorum_the_demo_says_so_and_ends() {
     assert!(document["ended_cause"].as_str().is_some_and(|cause| cause.contains("quorum")), "{document:#}");
     assert!(begin.elapsed() < Duration::from_secs(25), "{:?}", begin.elapsed());
 }
+
+#[test]
+fn a_demo_keeps_its_promises() {
+    let _alone = alone();
+    let out = folder("promises");
+    fs::create_dir_all(out.join("adapter")).expect("the folder is writable");
+    fs::write(out.join("adapter/adapter_config.json"), b"from an earlier run").expect("writable");
+    let line = ["demo", "--nodes", "3", "--seconds", "12", "--json", "--out", out.to_str().expect("text")];
+    let output = output(&line);
+    let document: Value = serde_json::from_slice(&output.stdout).expect("one document on stdout");
+    let checks = document["checks"].as_array().expect("checks");
+    let failed: Vec<&Value> = checks.iter().filter(|check| check["pass"] != true).collect();
+    assert!(failed.is_empty(), "{failed:#?}");
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(document["digests_equal"], true);
+    assert_eq!(document["processes"], 4);
+    let kinds: Vec<&str> = document["events"]
+        .as_array()
+        .expect("events")
+        .iter()
+        .filter_map(|event| event["cause"].as_str().and(event["kind"].as_str()))
+        .collect();
+    assert!(kinds.contains(&"crash") && kinds.contains(&"join"), "{kinds:?}");
+    let written = fs::read(out.join("run.json")).expect("run.json");
+    assert_eq!(serde_json::from_slice::<Value>(&written).expect("JSON"), document);
+    assert!(fs::read_to_string(out.join("report.html")).expect("report.html").contains("</html>"));
+    let config = fs::read(out.join("adapter/adapter_config.json")).expect("the adapter's configuration");
+    let config: Value = serde_json::from_slice(&config).expect("JSON");
+    assert_eq!(config["peft_type"], "LORA");
+    assert!(out.join("adapter/adapter_model.safetensors").exists());
+}
+
+#[test]
+fn a_simulation_is_the_same_twice() {
+    let line = ["sim", "--nodes", "3", "--seeds", "0..3", "--seconds", "10", "--json"];
+    let [first, second] = [output(&line), output(&line)].map(|output| {
+        let document: Value = serde_json::from_slice(&output.stdout).expect("one document on stdout");
+        let broken = document["violations"].as_array().is_some_and(|violations| !violations.is_empty());
+        assert_eq!(output.status.code(), Some(i32::from(broken)));
+        document
+    });
+    assert_eq!(first["schema"], "plesio.sim/1");
+    assert_eq!(first["seeds"], 3);
+    assert!(first["events"].as_u64() > Some(0));
+    assert_eq!(first["trace_hash"], second["trace_hash"]);
+    let output = output(&["sim", "--faults", "los"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("loss"));
+}

@@ -6,6 +6,13 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// All files of a demo, but for its logs.
+const FILES: [&str; 4] = [REPORT, DOCUMENT, ADAPTER_CONFIG, ADAPTER];
+pub(crate) const REPORT: &str = "report.html";
+pub(crate) const DOCUMENT: &str = "run.json";
+const ADAPTER_CONFIG: &str = "adapter/adapter_config.json";
+const ADAPTER: &str = "adapter/adapter_model.safetensors";
+
 pub(crate) struct Folder {
     path: PathBuf,
 }
@@ -22,6 +29,13 @@ impl Folder {
         let trial = path.join(".plesio-trial");
         fs::write(&trial, b"").map_err(failure)?;
         fs::remove_file(&trial).map_err(failure)?;
+        // What an earlier run left must not pass for this one's.
+        for name in FILES {
+            match fs::remove_file(path.join(name)) {
+                Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(failure(cause)),
+                _ => {}
+            }
+        }
         Ok(folder)
     }
 
@@ -31,7 +45,7 @@ impl Folder {
     }
 
     pub(crate) fn report(&self) -> PathBuf {
-        self.path.join("report.html")
+        self.path.join(REPORT)
     }
 
     /// Writes one file, whole or not at all.
@@ -50,7 +64,7 @@ impl Folder {
             Failure::run("write", format!("cannot make {}", path.display()), cause)
                 .fix("move away what stands in its place")
         })?;
-        self.write("adapter/adapter_config.json", files.config_json.as_bytes())?;
-        self.write("adapter/adapter_model.safetensors", &files.safetensors)
+        self.write(ADAPTER_CONFIG, files.config_json.as_bytes())?;
+        self.write(ADAPTER, &files.safetensors)
     }
 }
