@@ -63,6 +63,8 @@ pub(crate) struct Seen {
 /// What a version was made of.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Commit {
+    /// When the first member knew the manifest.
+    pub(crate) decided_s: Option<f64>,
     /// When the first member held it; none while it is open.
     pub(crate) final_s: Option<f64>,
     pub(crate) frame: u64,
@@ -136,8 +138,8 @@ impl Record {
             Said::Manifest { version, frame, entries } => {
                 let commit = self.commits.entry(version).or_default();
                 // A manifest that was given up is followed by one of a later frame.
-                if frame >= commit.frame {
-                    (commit.frame, commit.entries) = (frame, entries);
+                if commit.decided_s.is_none() || frame > commit.frame {
+                    *commit = Commit { decided_s: Some(t_s), final_s: commit.final_s, frame, entries };
                 }
             }
             Said::View { number, members, added, removed } => {
@@ -311,7 +313,7 @@ impl Record {
         (computed > 0).then(|| committed as f64 / computed as f64)
     }
 
-    /// From the kill to the first version after it that all survivors have applied.
+    /// From the kill to the first version decided after it that all survivors have applied.
     pub(crate) fn recovery_s(&self) -> Option<f64> {
         let killed_s = self.killed_s?;
         let founders: Vec<&Seen> = self
@@ -320,7 +322,7 @@ impl Record {
             .collect();
         self.commits
             .iter()
-            .filter(|(_, commit)| commit.final_s.is_some_and(|final_s| final_s > killed_s))
+            .filter(|(_, commit)| commit.decided_s.is_some_and(|decided_s| decided_s > killed_s))
             .filter_map(|(version, _)| {
                 founders
                     .iter()

@@ -50,8 +50,14 @@ fn the_dead_nodes_steps_count_too() {
 
 #[test]
 fn recovery_ends_when_the_last_survivor_has_applied() {
-    let recovery_s = a_run().recovery_s().expect("they went on");
+    let mut record = a_run();
+    let recovery_s = record.recovery_s().expect("they went on");
     assert!((recovery_s - 1.5).abs() < 1e-9, "{recovery_s}");
+    // A version that was decided before the kill and applied after it proves nothing.
+    record.handle_said(3.9, 0, Said::Manifest { version: 9, frame: 9, entries: vec![] });
+    tell(&mut record, 4.1, 0, 9, "dd", &[]);
+    tell(&mut record, 4.1, 1, 9, "dd", &[]);
+    assert_eq!(record.recovery_s(), Some(recovery_s));
 }
 
 #[test]
