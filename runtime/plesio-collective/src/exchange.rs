@@ -10,6 +10,8 @@
 //!  received(sum j) -> Shard{j}  ...  all shards -> the agreement is told by Shard, one by one
 //! ```
 
+mod results;
+
 use crate::regions::Regions;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
@@ -205,6 +207,12 @@ impl Exchange {
         }
     }
 
+    /// Who they are.
+    #[must_use]
+    pub fn observers(&self) -> &[NodeKey] {
+        &self.observers
+    }
+
     /// A connection to `peer` is new: everything it may need from this node is sent again, its windows opened.
     pub fn handle_peer(&mut self, peer: NodeKey) {
         let Some(contributor) = self.members.iter().position(|key| *key == peer) else { return };
@@ -336,35 +344,6 @@ impl Exchange {
         }
     }
 
-    /// A checked datagram of `from` had no place: if it serves another owner's result (R17), its window is opened and
-    /// the one before closed, once per server. Two writers of one window could spoil what the other has placed.
-    pub fn handle_offered(&mut self, from: NodeKey, message: MessageId) {
-        let Some(owner) = message.handle.checked_sub(HANDLE_RESULT) else { return };
-        let Some(open) = &self.open else { return };
-        let wanted = usize::from(owner) < self.members.len()
-            && message.sequence == open.context.0 as u16
-            && !open.shards.contains(owner)
-            && self.my_index() != Some(usize::from(owner));
-        let known =
-            self.members.get(usize::from(owner)) == Some(&from) || open.writers.contains(&(owner, from));
-        if !wanted || known || !self.members.contains(&from) {
-            return;
-        }
-        self.withdraw_result(owner);
-        let mut open = self.open.take().expect("is open");
-        open.writers.push((owner, from));
-        self.post_result(open.context, usize::from(owner), from);
-        self.open = Some(open);
-    }
-
-    /// Sends shards of the open context to one that lacks them (R17).
-    pub fn handle_serve(&mut self, to: NodeKey, shards: MemberSet) {
-        let Some(open) = self.open.clone() else { return };
-        for owner in shards.and(open.shards).iter() {
-            self.send_result(to, &open, owner);
-        }
-    }
-
     /// The open version is final or abandoned: its results are no longer accepted.
     pub fn handle_sealed(&mut self) {
         self.close();
@@ -394,16 +373,6 @@ impl Exchange {
         }
         if let Some(open) = self.open.take() {
             self.turn = open.turn;
-        }
-    }
-
-    /// Closes the window of an owner's result, whoever was to write it, unless it is complete.
-    fn withdraw_result(&mut self, owner: MemberIndex) {
-        let Some(open) = self.open.as_ref().filter(|open| !open.shards.contains(owner)) else { return };
-        let newest = open.writers.iter().rev().find(|(of, _)| *of == owner).map(|(_, writer)| *writer);
-        let writer = newest.or_else(|| self.members.get(usize::from(owner)).copied());
-        if let Some(from) = writer.filter(|writer| *writer != self.me) {
-            self.actions.push_back(Action::Withdraw { from, handle: HANDLE_RESULT + owner });
         }
     }
 
@@ -463,42 +432,6 @@ impl Exchange {
         }
     }
 
-    fn handle_result(&mut self, from: NodeKey, message: MessageId, len_bytes: u32) {
-        let owner = message.handle - HANDLE_RESULT;
-        let span = self.regions.result(self.members.len(), usize::from(owner));
-        let Some(open) = &self.open else {
-            let at = self.members.get(usize::from(owner));
-            if let Some((index, early)) = &mut self.expected
-                && message.sequence == index.0 as u16
-                && at == Some(&from)
-                && len_bytes == span.len_bytes
-            {
-                early.insert(owner);
-            }
-            return;
-        };
-        if usize::from(owner) >= self.members.len()
-            || message.sequence != open.context.0 as u16
-            || open.shards.contains(owner)
-        {
-            return;
-        }
-        let newest = open.writers.iter().rev().find(|(of, _)| *of == owner).map(|(_, writer)| *writer);
-        let writer = newest.unwrap_or(self.members[usize::from(owner)]);
-        if from == writer && len_bytes == self.result_span(open, usize::from(owner)).len_bytes {
-            self.shard(owner);
-        }
-    }
-
-    fn shard(&mut self, owner: MemberIndex) {
-        let Some(open) = &mut self.open else { return };
-        if open.shards.contains(owner) {
-            return;
-        }
-        open.shards.insert(owner);
-        self.actions.push_back(Action::Shard { context: open.context, owner });
-    }
-
     fn sum_if_ready(&mut self) {
         let Some(me) = self.my_index() else { return };
         let n = self.members.len();
@@ -529,33 +462,6 @@ impl Exchange {
         let sum = Sum { context: open.context, inputs, weights, out: self.regions.sum(n, me, open.turn) };
         self.actions.push_back(Action::Sum(sum));
         self.open.as_mut().expect("is open").summing = true;
-    }
-
-    fn result_span(&self, open: &Open, owner: usize) -> Span {
-        let n = self.members.len();
-        if self.my_index() == Some(owner) {
-            self.regions.sum(n, owner, open.turn)
-        } else {
-            self.regions.result(n, owner)
-        }
-    }
-
-    fn post_result(&mut self, context: LogIndex, owner: usize, from: NodeKey) {
-        let span = self.regions.result(self.members.len(), owner);
-        if from != self.me && span.len_bytes > 0 {
-            let (handle, sequence) = (HANDLE_RESULT + owner as u16, Some(context.0 as u16));
-            self.actions.push_back(Action::Post { from, handle, sequence, span });
-        }
-    }
-
-    fn send_result(&mut self, to: NodeKey, open: &Open, owner: MemberIndex) {
-        let span = self.result_span(open, usize::from(owner));
-        if to == self.me || span.len_bytes == 0 {
-            return;
-        }
-        let message = MessageId { handle: HANDLE_RESULT + owner, sequence: open.context.0 as u16 };
-        self.sent.push((to, message));
-        self.actions.push_back(Action::Send { to, message, span });
     }
 
     fn send_slot(&mut self, slot: OwnSlot) {

@@ -167,6 +167,8 @@ pub struct Engine {
     roster: BTreeMap<NodeKey, RosterEntry>,
     joining: Option<Joining>,
     gaps: Gaps,
+    /// Snapshots asked for since the last one came.
+    fetches: u32,
     fetching: Option<Fetching>,
     serving: Serving,
     transfers: transfer::Transfers,
@@ -217,6 +219,7 @@ impl Engine {
             roster: BTreeMap::new(),
             joining,
             gaps: Gaps::default(),
+            fetches: 0,
             fetching: None,
             serving: Serving::default(),
             transfers: transfer::Transfers::default(),
@@ -265,8 +268,11 @@ impl Engine {
                 self.fill_gaps(now);
             }
             Message::Nack(nack) => self.handle_nack(address, nack),
-            Message::Decided { index, value } if self.joining.is_some() && !self.consensus.is_started() => {
+            Message::Decided { index, value } if self.asks_for_view() => {
                 self.handle_sponsor(now, *index, value);
+                if let Some(from) = from {
+                    self.consensus.handle_message(now, from, view, message);
+                }
             }
             Message::Snapshot(snapshot) => self.handle_snapshot_message(now, from, view, snapshot),
             Message::Ready(ready) => {

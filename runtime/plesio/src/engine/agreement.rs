@@ -20,7 +20,10 @@ impl Engine {
                 }
                 self.exchange.handle_sealed();
             }
-            Event::Fetch { from, .. } => self.fetch(now, *from),
+            Event::Fetch { from, .. } => {
+                self.note_fetch(now);
+                self.fetch(now, *from);
+            }
             Event::Release { seq } => self.settle(*seq, SlotFate::Commit),
             Event::Fold { seq, .. } => {
                 self.folds += 1;

@@ -26,11 +26,13 @@ pub(super) struct Joining {
     next: Instant,
     sponsor: Option<View>,
     attempt: usize,
+    /// There is a state, but so old that nobody it names can help: the lives of today are asked for, as a stranger does.
+    lost: bool,
 }
 
 impl Joining {
     pub(super) fn new(seeds: Vec<SocketAddr>, now: Instant) -> Self {
-        Self { seeds, next: now, sponsor: None, attempt: 0 }
+        Self { seeds, next: now, sponsor: None, attempt: 0, lost: false }
     }
 }
 
@@ -52,6 +54,29 @@ impl Engine {
     pub(super) fn seat(&self, view: &View) -> Option<MemberIndex> {
         let index = view.index_of(self.key)?;
         (view.members[usize::from(index)].incarnation == self.config.incarnation).then_some(index)
+    }
+
+    /// Whether a view told by somebody is news that only a stranger needs.
+    pub(super) fn asks_for_view(&self) -> bool {
+        self.joining.as_ref().is_some_and(|joining| joining.lost || !self.consensus.is_started())
+    }
+
+    /// The state was asked for again and again and did not come.
+    pub(super) fn note_fetch(&mut self, now: Instant) {
+        self.fetches += 1;
+        if self.fetches >= FETCHES_LOST && self.consensus.is_started() {
+            self.joining.get_or_insert_with(|| Joining::new(Vec::new(), now)).lost = true;
+        }
+    }
+
+    /// The state came.
+    pub(super) fn note_fetched(&mut self) {
+        self.fetches = 0;
+        let seated = self.seat(self.consensus.view()).is_some();
+        self.joining.take_if(|joining| {
+            let over = std::mem::take(&mut joining.lost);
+            over && seated
+        });
     }
 
     /// When joining or asking for addresses wants to go on.
@@ -144,14 +169,15 @@ impl Engine {
         let attempt = joining.attempt;
         let mut view = joining.sponsor;
         let mut targets = joining.seeds.clone();
-        if self.consensus.is_started() {
+        let lost = joining.lost;
+        if self.consensus.is_started() && (!lost || view.is_none()) {
             view = Some(*self.consensus.view());
         }
         if let Some(view) = &view {
             let known = view.members.iter().filter(|seat| seat.key != self.key);
             targets = known.filter_map(|seat| Some(self.address_of(seat.key)?.sideband.0)).collect();
         }
-        let held = self.consensus.is_started().then(|| self.consensus.version_held().0 + 1);
+        let held = (self.consensus.is_started() && !lost).then(|| self.consensus.version_held().0 + 1);
         let join = Join {
             id: self.config.entry.id,
             incarnation: self.config.incarnation,
@@ -200,7 +226,14 @@ impl Engine {
             let index = self.consensus.view_index();
             self.out.push_back(Out::Send(To::Address(address), Message::Decided { index, value }));
         }
-        if heard && self.connect(now, key, join.incarnation) {
+        if !heard {
+            return;
+        }
+        let fresh = self.connect(now, key, join.incarnation);
+        if fresh || !self.exchange.observers().contains(&key) {
+            // One that was silent for a while was let go of, and a new life has received nothing.
+            let others: Vec<NodeKey> = self.consensus.observers().filter(|other| *other != key).collect();
+            self.exchange.handle_observers(&others);
             self.out.push_back(Out::Observer(key, join.incarnation, Some(address)));
             self.follow_observers(now);
         }
@@ -218,8 +251,10 @@ impl Engine {
         if !view.members.iter().all(|seat| seat.key == self.key || self.roster.contains_key(&seat.key)) {
             return;
         }
+        let is_started = self.consensus.is_started();
+        let own = is_started.then_some(self.consensus.view().number);
         let Some(joining) = &mut self.joining else { return };
-        if joining.sponsor.is_some_and(|known| known.number >= view.number) {
+        if joining.sponsor.map(|known| known.number).max(own).is_some_and(|known| known >= view.number) {
             return;
         }
         joining.sponsor = Some(*view);
@@ -228,7 +263,10 @@ impl Engine {
         for seat in view.members.iter() {
             self.connect(now, seat.key, seat.incarnation);
         }
-        self.tell_view(view);
+        // A lost node stays in the view it knows until the state is there.
+        if !is_started {
+            self.tell_view(view);
+        }
     }
 
     pub(super) fn handle_nack(&mut self, address: SocketAddr, body: &Nack) {
@@ -252,5 +290,7 @@ impl Engine {
 
 const JOIN_INTERVAL_NS: u64 = 100_000_000;
 const ROSTER_INTERVAL_NS: u64 = 50_000_000;
+/// So many snapshots asked for in vain, and the node takes itself for lost.
+const FETCHES_LOST: u32 = 3;
 /// Every so many JOINs another member is asked for the state.
 const FETCH_EVERY: usize = 10;
