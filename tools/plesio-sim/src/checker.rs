@@ -9,7 +9,7 @@ use plesio::engine::SlotFate;
 use plesio_consensus::Event;
 use plesio_wire::value::{Manifest, Value, View, WEIGHT_ONE};
 use plesio_wire::{Digest, Incarnation, LogIndex, NodeKey, SlotSeq, Version};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A contribution, for ever.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -80,6 +80,8 @@ pub(crate) struct Checker {
     /// Version that has the unit, by process and unit.
     units: BTreeMap<(u32, u32), Version>,
     applied: BTreeMap<u32, Version>,
+    /// Lives that a view left out.
+    removed: BTreeSet<(NodeKey, Incarnation)>,
     /// Own slots that a process just learnt to be final, and must have released before it is quiet.
     due: Vec<(u32, SlotId)>,
     violation: Option<(u64, String)>,
@@ -99,6 +101,7 @@ impl Checker {
             slots: BTreeMap::new(),
             units: BTreeMap::new(),
             applied: BTreeMap::new(),
+            removed: BTreeSet::new(),
             due: Vec::new(),
             violation: None,
         }
@@ -146,6 +149,11 @@ impl Checker {
     /// Newest version that was final at `at_ns`.
     pub(crate) fn final_before(&self, at_ns: u64) -> Version {
         Version(self.finals.partition_point(|version| version.at_ns <= at_ns) as u64 - 1)
+    }
+
+    /// Whether a view has left this life out.
+    pub(crate) fn was_removed(&self, key: NodeKey, life: Incarnation) -> bool {
+        self.removed.contains(&(key, life))
     }
 
     /// The oldest slot of a process that was announced before `at_ns` and still is in nobody's past.
@@ -435,6 +443,8 @@ impl Checker {
             }
             open.entries.retain(|(id, _)| stays(id));
         }
+        let gone = old.members.iter().filter(|seat| view.index_of(seat.key).is_none());
+        self.removed.extend(gone.map(|seat| (seat.key, seat.incarnation)));
         self.views.push(view);
     }
 

@@ -76,14 +76,22 @@ pub fn run_with(config: &SimConfig, on_seed: impl Fn(&SeedReport) + Sync) -> Res
     Ok(SimReport::of(config.simulated_s, &reports))
 }
 
-/// One seed on a thread of its own, so that a machine that panics breaks a promise and not the simulator.
 fn run_seed(config: &SimConfig, seed: u64) -> SeedReport {
+    run_caught(config, seed, |world, clock| world.run(config, clock))
+}
+
+/// One seed on a thread of its own, so that a machine that panics breaks a promise and not the simulator.
+fn run_caught(
+    config: &SimConfig,
+    seed: u64,
+    body: impl FnOnce(World, &AtomicU64) -> SeedReport + Send,
+) -> SeedReport {
     let clock = AtomicU64::new(0);
     let outcome = std::thread::scope(|scope| {
         let thread = std::thread::Builder::new()
             .name(format!("seed {seed}"))
             .stack_size(STACK_BYTES)
-            .spawn_scoped(scope, || World::new(config, seed).run(config, &clock));
+            .spawn_scoped(scope, || body(World::new(config, seed), &clock));
         thread.expect("a process may have another thread").join()
     });
     outcome.unwrap_or_else(|panic| SeedReport {
@@ -111,3 +119,6 @@ fn message(panic: &(dyn Any + Send)) -> &str {
 }
 
 const STACK_BYTES: usize = 8 << 20;
+
+#[cfg(test)]
+mod tests;

@@ -51,6 +51,8 @@ pub(crate) struct Process {
     pub(crate) worker: Worker,
     number: u32,
     key: NodeKey,
+    /// The life it began with.
+    pub(crate) born: Incarnation,
     stamps: bool,
     /// Who is reached at a host's data port.
     peers: BTreeMap<u8, NodeKey>,
@@ -63,8 +65,11 @@ pub(crate) struct Process {
     pub(crate) left: bool,
     status_due: Instant,
     buffer: Vec<u8>,
+    /// Planted bugs: a bent sum, a slot listed twice.
     #[cfg(test)]
     pub(crate) bends: bool,
+    #[cfg(test)]
+    pub(crate) repeats: bool,
 }
 
 impl Process {
@@ -80,6 +85,7 @@ impl Process {
             Books::new(birth.engine.incarnation.0, regions.elements as usize, usize::from(regions.depth));
         let config = MachineConfig { mesh: birth.engine.mesh, key, seed };
         let started = matches!(birth.entrance, Entrance::Genesis(..));
+        let born = birth.engine.incarnation;
         Ok(Self {
             engine: Engine::new(birth.engine, birth.entrance, now).map_err(|error| say(&error))?,
             machine: Machine::new(now, config),
@@ -88,6 +94,7 @@ impl Process {
             worker: Worker::new(producer, books),
             number: birth.process,
             key,
+            born,
             stamps: birth.stamps,
             peers: BTreeMap::new(),
             announced: BTreeMap::new(),
@@ -99,6 +106,8 @@ impl Process {
             buffer: Vec::new(),
             #[cfg(test)]
             bends: false,
+            #[cfg(test)]
+            repeats: false,
         })
     }
 
@@ -299,6 +308,8 @@ impl Process {
     }
 
     fn note(&mut self, scene: &mut Scene<'_>, event: &Event) {
+        #[cfg(test)]
+        let event = &if self.repeats { repeat(event) } else { event.clone() };
         scene.checker.handle_event(scene.host, self.number, event);
         let (kind, index) = match event {
             Event::Open { context, .. } => (1, context.0),
@@ -478,6 +489,18 @@ impl Process {
             }
         }
     }
+}
+
+/// Lists the slot before instead of the one that was meant.
+#[cfg(test)]
+fn repeat(event: &Event) -> Event {
+    let mut event = event.clone();
+    if let Event::Open { manifest, .. } = &mut event
+        && let Some(entry) = manifest.entries.first_mut()
+    {
+        entry.slot_seq = entry.slot_seq.saturating_sub(1).max(1);
+    }
+    event
 }
 
 /// Where a host's sideband socket is.

@@ -530,7 +530,8 @@ impl World {
             if host.leaving.is_some() {
                 let what = format!("liveness: n{number} wants to leave and still is here");
                 self.checker.fail(what);
-            } else if !seated {
+            } else if !seated && !self.checker.was_removed(host.key(), process.born) {
+                // (One that was excluded while it lived may have to follow without a seat for a while.)
                 let what = format!("liveness: n{number} lives and is not in view {} at the end", view.number);
                 self.checker.fail(what);
             } else if held < due {
