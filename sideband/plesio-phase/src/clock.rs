@@ -4,10 +4,12 @@
 //! others intersect their neighbours' intervals and slew. Replies carry the replier's mesh time, so a member
 //! without a mesh clock stays silent, and lock spreads outward from the reference.
 
+mod founding;
 mod peer;
 #[cfg(test)]
 mod tests;
 
+use founding::{Founding, holds_clock};
 pub use peer::BadExchange;
 use peer::{Peer, local};
 
@@ -90,6 +92,7 @@ pub struct Clock {
     newest: i64,
     next_update: Instant,
     reference: Option<NodeKey>,
+    founding: Founding,
     replies: VecDeque<(NodeKey, ProbeReply)>,
     events: VecDeque<ClockEvent>,
     counters: ClockCounters,
@@ -120,13 +123,15 @@ impl Clock {
             newest: i64::MIN,
             next_update: now,
             reference: None,
+            founding: Founding::new(now),
             replies: VecDeque::with_capacity(REPLIES_MAX),
             events: VecDeque::with_capacity(EVENTS_MAX),
             counters: ClockCounters::default(),
         }
     }
 
-    /// The members are these, sorted by key. In view number 0 index 0 starts the mesh clock if it has none.
+    /// The members are these, sorted by key. In view number 0 index 0 starts the mesh clock if it has none; later
+    /// the lowest member that is there founds it anew when nobody holds one.
     pub fn handle_view(
         &mut self,
         now: Instant,
@@ -139,7 +144,10 @@ impl Clock {
             self.started = now; // nobody to ask before
         }
         let me = members.iter().position(|member| member.0 == self.key).map(|index| index as MemberIndex);
-        self.entry |= self.me.is_none() && me.is_some();
+        if self.me.is_none() && me.is_some() {
+            self.entry = true;
+            self.founding.restart();
+        }
         self.me = me;
         self.genesis = number == 0;
         self.period_ns = period_ns.max(1);
@@ -147,12 +155,15 @@ impl Clock {
         for &(key, incarnation) in members.iter().filter(|member| member.0 != self.key) {
             let known = kept.iter().position(|peer| (peer.key, peer.incarnation) == (key, incarnation));
             let peer = known.map(|at| kept.swap_remove(at));
+            if peer.is_none() {
+                self.founding.restart();
+            }
             self.peers.push(peer.unwrap_or_else(|| Peer::new(now, key, incarnation)));
         }
         self.elect(now);
         self.choose_neighbours(now);
         if self.genesis && self.me == Some(0) && !self.has_line {
-            self.start_mesh(now);
+            self.found(now);
         }
     }
 
@@ -249,8 +260,8 @@ impl Clock {
         let reference = self.reference == Some(self.key);
         if self.has_line && (reference || self.peers.is_empty()) {
             self.lead(now);
-        } else if self.must_start(now) {
-            self.start_mesh(now);
+        } else if self.must_found(now) {
+            self.found(now);
         } else {
             self.follow(now);
         }
@@ -337,10 +348,12 @@ impl Clock {
     }
 
     fn elect(&mut self, now: Instant) {
-        let holds_clock = |held: u8| (state::LOCKED..=state::HOLDOVER).contains(&held);
         let other = (0..self.peers.len())
             .find(|at| !self.peers[*at].suspected && holds_clock(self.peers[*at].state))
             .map(|at| (self.index_of(at), self.peers[at].key));
+        if other.is_some() {
+            self.founding.restart();
+        }
         let own = self.me.filter(|_| self.line.usable);
         let reference = match (other, own) {
             (Some((index, _)), Some(me)) if me < index && holds_clock(self.own_state) => Some(self.key),
@@ -350,6 +363,8 @@ impl Clock {
         };
         if reference != self.reference {
             self.reference = reference;
+            // Nobody relies on a line that was never locked: it may step onto what another reference founded.
+            self.entry |= !self.line.usable;
             self.event(ClockEvent::Reference(reference));
             if reference == Some(self.key) {
                 self.lead(now);
@@ -385,26 +400,6 @@ impl Clock {
             }
             peer.interval_ns = chosen;
         }
-    }
-
-    /// At genesis, when index 0 and all below us stay silent, the next one starts the mesh clock.
-    fn must_start(&self, now: Instant) -> bool {
-        let Some(me) = self.me else { return false };
-        self.genesis
-            && !self.has_line
-            && self.reference.is_none()
-            && now.since(self.started) > START_WAIT_NS
-            && self.peers.iter().all(|peer| peer.window.is_empty())
-            && (0..usize::from(me)).all(|at| self.peers.get(at).is_some_and(|peer| peer.suspected))
-    }
-
-    /// Mesh time 0 is now.
-    fn start_mesh(&mut self, now: Instant) {
-        self.line = MeshClock { base_local: now, base_mesh: MeshTime(0), ..MeshClock::default() };
-        self.has_line = true;
-        self.entry = false;
-        self.lead(now);
-        self.elect(now);
     }
 
     /// As the reference: our own M goes on at the rate it had.
@@ -571,7 +566,6 @@ const INTERVAL_FAST_NS: u64 = 125_000_000;
 const INTERVAL_NS: u64 = 500_000_000;
 const INTERVAL_FAR_NS: u64 = 2_000_000_000;
 const HOLDOVER_NS: u64 = 2_000_000_000;
-const START_WAIT_NS: u64 = 2_000_000_000;
 /// A source that has not answered for a window's length is none.
 const SILENCE_NS_MAX: i64 = 16_000_000_000;
 const REFERENCE_EPS_NS: u32 = 1_000;

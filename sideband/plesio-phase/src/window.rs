@@ -67,10 +67,6 @@ impl Window {
         self.border = i64::MIN;
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.samples.is_empty()
-    }
-
     pub(crate) fn push(&mut self, sample: Sample) {
         while self.samples.len() >= SAMPLES_MAX
             || self.samples.front().is_some_and(|old| sample.at.saturating_sub(old.at) > SPAN_NS_MAX)

@@ -24,7 +24,7 @@ use plesio_wire::sideband::{
     Beat, DATAGRAM_BYTES_MAX, Header, INDEX_NONE, Message, Nack, ShortBeat, encode, nack,
 };
 use plesio_wire::value::View;
-use plesio_wire::{Incarnation, Instant, MemberSet, NodeKey};
+use plesio_wire::{Incarnation, Instant, MemberSet, MeshTime, NodeKey};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
@@ -110,6 +110,9 @@ impl Machine {
         self.outbox.retain(|outgoing| !matches!(outgoing.to, To::Member(_)));
         self.membership.handle_view(now, view.number, &seats.seats);
         let period_ns = u64::from(view.period_us) * 1_000;
+        // The view was decided in its origin frame or later: the mesh clock has been there.
+        let floor_ns = i64::try_from(view.origin.0.saturating_mul(period_ns)).unwrap_or(i64::MAX);
+        self.clock.handle_floor(MeshTime(floor_ns));
         self.clock.handle_view(now, view.number, &seats.seats, period_ns);
         self.tell_liveness(now);
         self.drain(now);
@@ -176,6 +179,9 @@ impl Machine {
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.membership.handle_timeout(now);
+        // What silence means for the clock must reach it first: it may found a new one now.
+        self.drain(now);
+        self.clock.handle_quorum(now, self.membership.has_quorum());
         self.clock.handle_timeout(now);
         self.drain(now);
     }
@@ -393,6 +399,7 @@ impl Machine {
         let (suspects, dead) = (self.membership.suspects(), self.membership.dead());
         self.clock.handle_suspects(now, suspects);
         let quorum = self.membership.has_quorum();
+        self.clock.handle_quorum(now, quorum);
         self.event(Event::Liveness { view: self.view, suspects, dead, quorum });
     }
 

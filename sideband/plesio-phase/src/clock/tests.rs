@@ -1,5 +1,7 @@
 //! Seeded simulations: clocks with skew and offset, joined by links with jitter, asymmetry and loss.
 
+mod founding;
+
 use super::*;
 use std::collections::BinaryHeap;
 use std::vec;
@@ -203,9 +205,13 @@ impl World {
             }
             let eps_ns = full.then(|| self.hosts[from].clock.estimate().eps_ns);
             let state = self.hosts[from].state;
+            let mesh = MeshTime(self.mesh(from));
             for to in (0..self.hosts.len()).filter(|to| *to != from) {
                 let now = self.hosts[to].local(self.now);
                 self.hosts[to].clock.handle_state(now, NodeKey(from as u64), state, eps_ns);
+                if let Some(eps_ns) = eps_ns {
+                    self.hosts[to].clock.handle_mesh_time(now, mesh, eps_ns);
+                }
             }
         }
     }

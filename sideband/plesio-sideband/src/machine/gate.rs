@@ -3,7 +3,7 @@
 use super::{Event, Machine};
 use crate::directory::Role;
 use plesio_wire::sideband::{Beat, Header, Message, ShortBeat, decode};
-use plesio_wire::{DecodeError, Instant, LogIndex, NodeKey, Version};
+use plesio_wire::{DecodeError, Instant, LogIndex, MeshTime, NodeKey, Version};
 use std::net::SocketAddr;
 
 /// Bit of SHORT_BEAT's flags.
@@ -102,6 +102,7 @@ impl Machine {
         let sound = self.beat_is_sound(now, at, beat);
         let node = &self.directory.nodes[at];
         let (key, is_member) = (node.key, matches!(node.role, Role::Member(_)));
+        let is_observer = matches!(node.role, Role::Observer);
         if is_member {
             self.membership.handle_beat(now, key, view, beat.suspect);
         }
@@ -111,6 +112,10 @@ impl Machine {
         }
         if is_member {
             self.clock.handle_state(now, key, beat.state, Some(beat.eps_ns));
+        }
+        if !is_observer {
+            // One who was removed lately still knows what time it is.
+            self.clock.handle_mesh_time(now, MeshTime(beat.mesh_time), beat.eps_ns);
         }
         let index = Some(LogIndex(beat.index));
         self.event(Event::Hold { from: key, view, version: Version(beat.version), index });

@@ -178,6 +178,61 @@ fn three_machines_agree_on_mesh_time_and_on_who_has_died() {
 }
 
 #[test]
+fn a_reference_that_dies_before_anybody_has_locked_leaves_a_mesh_that_founds_its_clock_anew() {
+    let mut net = Net::new(3, 0);
+    net.run(300 * MS);
+    assert!(!net.machines[1].mesh_clock().usable && !net.machines[2].mesh_clock().usable);
+    net.stopped[0] = true;
+    net.run(2_500 * MS);
+    let line = net.machines[1].mesh_clock();
+    assert!(line.usable && !net.machines[2].mesh_clock().usable);
+    let behind_ns = 2_500 * MS as i64 - line.at(net.at(1)).0;
+    assert!((0..2 * MS as i64).contains(&behind_ns), "it goes on where the first one was: {behind_ns} ns");
+    // What the members then do: a view without the dead, decided at frame 40.
+    let new = View { origin: plesio_wire::Frame(40), ..view(1, 1..3) };
+    for node in 1..3 {
+        let now = net.at(node);
+        net.machines[node].handle_view(now, &new, &addresses(&new));
+    }
+    net.run(8 * SECOND);
+    let (first, second) = (net.machines[1].mesh_clock(), net.machines[2].mesh_clock());
+    assert_eq!((first.state, second.state), (ClockState::Locked, ClockState::Locked));
+    let apart_ns = second.at(net.at(2)).0 - first.at(net.at(1)).0;
+    assert!(apart_ns.unsigned_abs() <= u64::from(second.eps_ns), "{apart_ns} ns");
+    let reference = |node| {
+        net.events.iter().rev().find_map(|(_, at, event)| match event {
+            Event::Reference { key } if *at == node => Some(*key),
+            _ => None,
+        })
+    };
+    assert_eq!((reference(1), reference(2)), (Some(Some(NodeKey(1))), Some(Some(NodeKey(1)))));
+}
+
+#[test]
+fn the_clock_that_is_founded_starts_where_the_log_has_been() {
+    let mut net = Net::new(3, 0);
+    let late = View { origin: plesio_wire::Frame(40), ..view(1, 0..3) };
+    net.stopped[0] = true;
+    for node in 1..3 {
+        let now = net.at(node);
+        net.machines[node].handle_view(now, &late, &addresses(&late));
+    }
+    net.run(5 * SECOND);
+    let line = net.machines[1].mesh_clock();
+    assert!(line.usable && line.base_mesh >= MeshTime(10 * SECOND as i64), "{line:?}");
+}
+
+#[test]
+fn one_of_three_founds_no_clock() {
+    let mut net = Net::new(3, 0);
+    net.run(300 * MS);
+    net.stopped[0] = true;
+    net.stopped[2] = true;
+    net.run(20 * SECOND);
+    assert!(!net.machines[1].has_quorum() && !net.machines[1].mesh_clock().usable);
+}
+
+#[test]
 fn messages_reach_whom_they_are_for_once() {
     let mut net = Net::new(4, 0);
     net.duplicate = true;
