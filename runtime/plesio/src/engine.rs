@@ -169,6 +169,8 @@ pub struct Engine {
     gaps: Gaps,
     /// Snapshots asked for since the last one came.
     fetches: u32,
+    /// Since when there is no quorum, until that is given up.
+    alone: Option<Instant>,
     fetching: Option<Fetching>,
     serving: Serving,
     transfers: transfer::Transfers,
@@ -220,6 +222,7 @@ impl Engine {
             joining,
             gaps: Gaps::default(),
             fetches: 0,
+            alone: None,
             fetching: None,
             serving: Serving::default(),
             transfers: transfer::Transfers::default(),

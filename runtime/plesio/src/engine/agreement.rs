@@ -39,8 +39,14 @@ impl Engine {
                 self.corrector.handle_slot(now, f64::from(self.margin), u64::from(*staleness));
             }
             Event::Excluded { .. } => self.excluded = true,
-            Event::NoQuorum { .. } => self.corrector.handle_quorum(now, false),
-            Event::Quorum => self.corrector.handle_quorum(now, true),
+            Event::NoQuorum { .. } => {
+                self.alone = Some(now);
+                self.corrector.handle_quorum(now, false);
+            }
+            Event::Quorum => {
+                self.find_way();
+                self.corrector.handle_quorum(now, true);
+            }
             _ => {}
         }
     }

@@ -64,14 +64,14 @@ impl Engine {
     /// The state was asked for again and again and did not come.
     pub(super) fn note_fetch(&mut self, now: Instant) {
         self.fetches += 1;
-        if self.fetches >= FETCHES_LOST && self.consensus.is_started() {
-            self.joining.get_or_insert_with(|| Joining::new(Vec::new(), now)).lost = true;
+        if self.fetches >= FETCHES_LOST {
+            self.lose_way(now);
         }
     }
 
-    /// The state came.
-    pub(super) fn note_fetched(&mut self) {
-        self.fetches = 0;
+    /// The state came, or the others are there again: this node knows where it is.
+    pub(super) fn find_way(&mut self) {
+        (self.fetches, self.alone) = (0, None);
         let seated = self.seat(self.consensus.view()).is_some();
         self.joining.take_if(|joining| {
             let over = std::mem::take(&mut joining.lost);
@@ -79,9 +79,17 @@ impl Engine {
         });
     }
 
+    fn lose_way(&mut self, now: Instant) {
+        self.alone = None;
+        if self.consensus.is_started() {
+            self.joining.get_or_insert_with(|| Joining::new(Vec::new(), now)).lost = true;
+        }
+    }
+
     /// When joining or asking for addresses wants to go on.
     pub(super) fn join_timeout(&self) -> Option<Instant> {
-        self.joining.as_ref().map(|joining| joining.next).into_iter().chain(self.gaps.due).min()
+        let alone = self.alone.map(|since| since.after(ALONE_NS));
+        self.joining.as_ref().map(|joining| joining.next).into_iter().chain(self.gaps.due).chain(alone).min()
     }
 
     /// Notes whether somebody of the view in force cannot be reached for want of an address.
@@ -154,12 +162,16 @@ impl Engine {
         self.exchange = Exchange::new(self.key, self.config.regions);
         self.links.begin_life(self.config.incarnation);
         (self.fetching, self.serving) = (None, Serving::default());
+        (self.fetches, self.alone) = (0, None);
         self.joining = Some(Joining::new(seeds, now));
         self.out.push_back(Out::Reentry);
     }
 
     pub(super) fn handle_join_timeout(&mut self, now: Instant) {
         self.ask_for_roster(now);
+        if self.alone.is_some_and(|since| now >= since.after(ALONE_NS)) {
+            self.lose_way(now);
+        }
         let Some(joining) = &mut self.joining else { return };
         if now < joining.next {
             return;
@@ -190,9 +202,10 @@ impl Engine {
         for target in targets {
             self.out.push_back(Out::Send(To::Address(target), Message::Join(join)));
         }
-        // Without a state yet: ask one member after the other for it, a new one every second.
+        // Without a state of use: ask one member after the other for it, a new one every second.
+        let started = self.consensus.is_started();
         if let Some(view) = view
-            && !self.consensus.is_started()
+            && (!started || (lost && view.number > self.consensus.view().number))
             && attempt % FETCH_EVERY == 1
         {
             let members: Vec<NodeKey> =
@@ -290,6 +303,8 @@ impl Engine {
 
 const JOIN_INTERVAL_NS: u64 = 100_000_000;
 const ROSTER_INTERVAL_NS: u64 = 50_000_000;
+/// Without a quorum for so long a node takes itself for lost: the others may have gone on without it.
+const ALONE_NS: u64 = 2_000_000_000;
 /// So many snapshots asked for in vain, and the node takes itself for lost.
 const FETCHES_LOST: u32 = 3;
 /// Every so many JOINs another member is asked for the state.
