@@ -489,8 +489,10 @@ impl Runner {
         }
         if now >= self.report_due {
             self.report_due = now.after(REPORT_NS);
+            // Read side by side: onlookers compare mesh times of several nodes at equal raw times.
+            let (raw_ns, now) = (monotonic_raw_ns(), self.clock.now());
             let progress = self.progress(now);
-            self.say(What::Progress(progress));
+            self.say_at(raw_ns, What::Progress(progress));
         }
     }
 
@@ -537,8 +539,12 @@ impl Runner {
     }
 
     fn say(&self, what: What) {
+        self.say_at(monotonic_raw_ns(), what);
+    }
+
+    fn say_at(&self, raw_ns: i64, what: What) {
         // A program that no longer listens is one that is ending.
-        let _ = self.events.send(NodeEvent { raw_ns: monotonic_raw_ns(), what });
+        let _ = self.events.send(NodeEvent { raw_ns, what });
     }
 }
 
