@@ -16,7 +16,8 @@ fn train_step(criterion: &mut Criterion) {
         let Some(cpu) = Cpu::with_level(level) else { continue };
         let config = TrainConfig::default();
         group.throughput(Throughput::Elements((config.batch * config.context) as u64));
-        let mut trainer = Trainer::new(cpu, Arc::clone(&base), config).expect("the default settings are valid");
+        let mut trainer =
+            Trainer::new(cpu, Arc::clone(&base), config).expect("the default settings are valid");
         let mut tokens = vec![0; trainer.batch_bytes()];
         Sampler::new(1).fill(&text, 128, &mut tokens).expect("the text is long enough");
         group.bench_function(cpu.name(), |bencher| {

@@ -167,16 +167,6 @@ fn check_sum(weights: &[u32], slots: &[&[i32]], len: usize) -> Result<(), Kernel
     if sum > i32::MAX as u64 { Err(KernelError::Weights { sum }) } else { Ok(()) }
 }
 
-/// `sum = base + w * q` over a block, `base` absent for the first contribution.
-#[inline(always)]
-fn add_weighted(weight: u32, slot: &[i32], sum: &mut [i64]) {
-    // Both factors are sign-extended 32-bit values: one widening multiply each.
-    let weight = weight as i32;
-    for (sum, &slot) in sum.iter_mut().zip(slot) {
-        *sum += i64::from(weight) * i64::from(slot);
-    }
-}
-
 /// `sum[e] = w_0 q_0[e] + w_1 q_1[e] + ...`, exactly.
 #[inline(always)]
 pub fn slot_sum(weights: &[u32], slots: &[&[i32]], sum: &mut [i64]) -> Result<(), KernelError> {
@@ -188,13 +178,33 @@ pub fn slot_sum(weights: &[u32], slots: &[&[i32]], sum: &mut [i64]) -> Result<()
     Ok(())
 }
 
+/// Sums kept in registers while every slot adds to them.
+const SUMS: usize = 32;
+
 #[inline(always)]
 fn sum_block(weights: &[u32], slots: &[&[i32]], start: usize, block: &mut [i64]) {
-    block.fill(0);
-    let end = start + block.len();
-    for (&weight, slot) in weights.iter().zip(slots) {
-        add_weighted(weight, &slot[start..end], block);
+    let (chunks, tail) = block.as_chunks_mut::<SUMS>();
+    let tail_start = start + chunks.len() * SUMS;
+    for (index, chunk) in chunks.iter_mut().enumerate() {
+        *chunk = sum_chunk(weights, slots, start + index * SUMS);
     }
+    for (index, sum) in tail.iter_mut().enumerate() {
+        [*sum] = sum_chunk(weights, slots, tail_start + index);
+    }
+}
+
+#[inline(always)]
+fn sum_chunk<const W: usize>(weights: &[u32], slots: &[&[i32]], start: usize) -> [i64; W] {
+    let mut sums = [0i64; W];
+    for (&weight, slot) in weights.iter().zip(slots) {
+        let chunk: &[i32; W] = slot[start..].first_chunk().expect("the lengths were checked");
+        // Both factors are sign-extended 32-bit values: one widening multiply each.
+        let weight = weight as i32;
+        for e in 0..W {
+            sums[e] += i64::from(weight) * i64::from(chunk[e]);
+        }
+    }
+    sums
 }
 
 /// `master += sum`, saturating; returns whether any element saturated.
