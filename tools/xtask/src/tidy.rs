@@ -29,6 +29,7 @@ const UNSAFE_FILES: &[&str] = &[
     "runtime/plesio-memory/src/arena.rs",
     "runtime/plesio-memory/src/backing.rs",
     "runtime/plesio-memory/src/ring/header.rs",
+    "tests/limits.rs",
     "transport/plesio-proto/tests/allocation.rs",
     "transport/plesio-udp/src/message.rs",
     "transport/plesio-udp/src/option.rs",
