@@ -243,10 +243,14 @@ impl Exchange {
         }
     }
 
-    /// An own slot is released or folded: nothing of it may be sent any more.
+    /// An own slot is released or folded: nothing of it may be sent or read any more.
     pub fn handle_done(&mut self, seq: SlotSeq) {
         if let Some(at) = self.own.iter().position(|slot| slot.seq == seq) {
             let slot = self.own.remove(at);
+            let me = self.me;
+            self.actions.retain(
+                |action| !matches!(action, Action::Held { contributor, seq: of, .. } if (*contributor, *of) == (me, seq)),
+            );
             self.abort_slot(slot);
         }
     }

@@ -293,6 +293,21 @@ fn a_released_slot_is_sent_no_more() {
 }
 
 #[test]
+fn a_slot_that_is_done_is_not_read_again() {
+    // A view and the end of a slot can come in one breath: the ring has the slot's memory back by then.
+    let mut mesh = Mesh::new(2);
+    mesh.view(&[0, 1]);
+    mesh.nodes[0].handle_cut(0, SlotSeq(1));
+    mesh.nodes[0].handle_cut(1, SlotSeq(2));
+    mesh.run();
+    mesh.seen[0].held.clear();
+    mesh.view(&[0, 1]);
+    mesh.nodes[0].handle_done(SlotSeq(1));
+    mesh.run();
+    assert_eq!(mesh.seen[0].held, [(mesh.keys[0], SlotSeq(2))]);
+}
+
+#[test]
 fn wrong_lengths_and_unknown_handles_change_nothing() {
     let mut mesh = Mesh::new(2);
     mesh.view(&[0, 1]);
