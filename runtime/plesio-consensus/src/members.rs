@@ -17,6 +17,9 @@ const JOINER_SILENCE_NS_MAX: u64 = 1_000_000_000;
 /// that is over must not remove the one that lives.
 const REPLACED_JOINS_MIN: u32 = 3;
 const REPLACED_NS_MIN: u64 = 200_000_000;
+/// A member put out for holding a version up comes back after this long at first, doubling to the other.
+const BARRED_NS_MIN: u64 = 10_000_000_000;
+const BARRED_NS_MAX: u64 = 300_000_000_000;
 const ROSTER_MAX: usize = 2 * MEMBERS_MAX;
 
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +43,12 @@ pub(crate) struct Hold {
     pub(crate) index: LogIndex,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Bar {
+    until: Instant,
+    times: u32,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Members {
     suspects: Vec<NodeKey>,
@@ -52,6 +61,7 @@ pub(crate) struct Members {
     graced: BTreeMap<NodeKey, Instant>,
     holds: BTreeMap<NodeKey, Hold>,
     joiners: BTreeMap<NodeKey, Joiner>,
+    barred: BTreeMap<NodeKey, Bar>,
     leavers: BTreeMap<NodeKey, Leaver>,
     roster: BTreeMap<NodeKey, RosterEntry>,
 }
@@ -69,6 +79,21 @@ impl Members {
     pub(crate) fn set_verdict(&mut self, suspects: &[NodeKey], dead: &[NodeKey]) {
         let bounded = |keys: &[NodeKey]| keys.iter().copied().take(ROSTER_MAX).collect();
         (self.suspects, self.dead) = (bounded(suspects), bounded(dead));
+    }
+
+    /// The context that they held up is over.
+    pub(crate) fn clear_stalled(&mut self) {
+        self.stalled.clear();
+    }
+
+    /// `key` held a version up and is out: it stays an observer for a while, longer each time.
+    pub(crate) fn bar(&mut self, now: Instant, key: NodeKey) {
+        self.barred.retain(|_, bar| now.since(bar.until) < BARRED_NS_MAX);
+        if self.barred.len() < ROSTER_MAX || self.barred.contains_key(&key) {
+            let bar = self.barred.entry(key).or_insert(Bar { until: now, times: 0 });
+            let length_ns = BARRED_NS_MAX.min(BARRED_NS_MIN << bar.times.min(8));
+            *bar = Bar { until: now.after(length_ns), times: bar.times.saturating_add(1) };
+        }
     }
 
     pub(crate) fn set_stalled(&mut self, view: &View, stalled: MemberSet) {
@@ -209,6 +234,7 @@ impl Members {
         self.joiners
             .iter()
             .filter(|(key, joiner)| log.view.index_of(**key).is_none() && caught_up(&joiner.join))
+            .filter(|(key, _)| self.barred.get(key).is_none_or(|bar| now >= bar.until))
             .map(|(key, joiner)| Seat {
                 key: *key,
                 incarnation: joiner.join.incarnation,

@@ -20,12 +20,20 @@ const SEAL_BALLOTS_MAX: usize = 8;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Lasts {
     pub(crate) from: MemberSet,
-    /// The value of the highest accepted ballot.
-    pub(crate) best: Option<(Ballot, Value)>,
+    /// What each had accepted, if anything; one per member.
+    accepted: Vec<(MemberIndex, Ballot, Value)>,
     /// Result shards that somebody holds in this context.
     pub(crate) shown: MemberSet,
     /// Members that hold all shards.
     pub(crate) full: MemberSet,
+}
+
+impl Lasts {
+    /// R5: the value of the highest accepted ballot among the LASTs of `from`.
+    pub(crate) fn best(&self, from: MemberSet) -> Option<Value> {
+        let heard = self.accepted.iter().filter(|(member, ..)| from.contains(*member));
+        heard.max_by_key(|(_, ballot, _)| *ballot).map(|(_, _, value)| *value)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -149,11 +157,10 @@ impl Round {
         if shards == MemberSet::first(members) {
             lasts.full.insert(from);
         }
-        if let Some((at, value)) = accepted
-            && attempt.proposal.is_none()
-            && lasts.best.as_ref().is_none_or(|(best, _)| at > *best)
-        {
-            lasts.best = Some((at, value));
+        if let Some((at, value)) = accepted {
+            // Asked again, a member may have accepted more by now.
+            lasts.accepted.retain(|(member, ..)| *member != from);
+            lasts.accepted.push((from, at, value));
         }
         attempt.is_ready |= is_quorum(members, lasts.from);
         attempt.is_ready
@@ -273,7 +280,8 @@ mod tests {
                 assert_eq!(ready, from == 2, "three of five, or two and the lowest");
             }
             let attempt = round.attempt.as_ref().unwrap();
-            assert_eq!(attempt.lasts.best, Some((at(1, 2), value(2))));
+            assert_eq!(attempt.lasts.best(MemberSet::first(5)), Some(value(2)));
+            assert_eq!(attempt.lasts.best(MemberSet::EMPTY), None);
         }
     }
 

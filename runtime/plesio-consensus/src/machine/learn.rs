@@ -3,7 +3,7 @@
 use super::{Consensus, DIGESTS_MAX, TAIL_MAX};
 use crate::event::{Event, Kind, To};
 use crate::log::{Learnt, LogState, ViewChange};
-use crate::machine::open::{Late, OpenTrack};
+use crate::machine::open::{Late, OpenTrack, STALLED_AFTER};
 use crate::round::Round;
 use crate::snapshot::{Installed, SnapshotCut, SnapshotError};
 use plesio_wire::sideband::{Message, Shard};
@@ -20,6 +20,7 @@ impl Consensus {
         let index = self.log.index;
         let me = self.my_index();
         let admission = self.my_admission();
+        self.bar_stalled(now, &value);
         let is_complete = self.is_complete();
         let sealers = self.round.sealers();
         // Whatever comes next lays its result over the last one: late shards have no place any more.
@@ -48,6 +49,20 @@ impl Consensus {
             Learnt::View(change) => self.learn_view(now, index, &change, me, admission),
         }
         self.note_learnt();
+    }
+
+    /// Whoever is put out of a context that has lasted so long, and is not dead, held its data back.
+    fn bar_stalled(&mut self, now: Instant, value: &Value) {
+        let is_old = now.since(self.track.since) >= STALLED_AFTER * self.t_open_ns();
+        if let (Value::View(view), true, true) = (value, self.log.open.is_some(), is_old) {
+            let heard = self.heard();
+            for member in heard.iter() {
+                if let Some(key) = self.key_of(member).filter(|key| view.index_of(*key).is_none()) {
+                    self.members.bar(now, key);
+                }
+            }
+        }
+        self.members.clear_stalled();
     }
 
     fn learn_manifest(&mut self, me: Option<MemberIndex>) {

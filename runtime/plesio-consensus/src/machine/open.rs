@@ -3,7 +3,10 @@
 use super::Consensus;
 use crate::event::{Event, To};
 use plesio_wire::sideband::{Accept, Last, Message};
-use plesio_wire::{Ballot, Instant, LogIndex, MEMBERS_MAX, MemberIndex, MemberSet, Version};
+use plesio_wire::{Ballot, Instant, LogIndex, MEMBERS_MAX, MemberIndex, MemberSet, SlotSeq, Version};
+
+/// T_opens of one context after which whoever holds its data back is put out.
+pub(super) const STALLED_AFTER: u64 = 3;
 
 /// One context: from a MANIFEST, or a VIEW over an open version, to the next entry.
 #[derive(Debug)]
@@ -171,18 +174,25 @@ impl Consensus {
         }
     }
 
-    /// Whose data keeps the version open, once that has lasted three T_open: an owner whose shard nobody holds
+    /// Whose data keeps the version open, once that has lasted three T_open: an owner whose shard nobody else holds
     /// though it has all slots, or a contributor whose slot most owners lack (R14).
-    pub(super) fn find_stalled(&self, now: Instant, shown: MemberSet) -> MemberSet {
+    pub(super) fn find_stalled(&self, now: Instant) -> MemberSet {
         let mut stalled = MemberSet::EMPTY;
         let Some(open) = self.log.open.as_ref() else { return stalled };
-        if now.since(self.track.since) < 3 * self.t_open_ns() {
+        if now.since(self.track.since) < STALLED_AFTER * self.t_open_ns() {
             return stalled;
         }
         let members = self.log.members();
-        for owner in MemberSet::first(members).without(shown).iter() {
+        let mut spread = MemberSet::EMPTY;
+        for member in 0..members as MemberIndex {
+            let is_me = self.my_index() == Some(member);
+            let mut held = if is_me { self.track.shards } else { self.track.told[usize::from(member)] };
+            held.remove(member);
+            spread = spread.or(held);
+        }
+        for owner in MemberSet::first(members).without(spread).iter() {
             let lacking = open.manifest.entries.iter().find(|entry| {
-                let owners = self.offers.owners_of(entry.member, plesio_wire::SlotSeq(entry.slot_seq));
+                let owners = self.offers.owners_of(entry.member, SlotSeq(entry.slot_seq));
                 entry.member != owner && !owners.contains(owner) && 2 * owners.len() < members
             });
             stalled.insert(lacking.map_or(owner, |entry| entry.member));

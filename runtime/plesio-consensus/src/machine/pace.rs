@@ -5,6 +5,7 @@
 //! T_prop of silence, and any sign of a higher ballot starts the wait anew; so duels end.
 
 use super::Consensus;
+use super::open::STALLED_AFTER;
 use plesio_wire::{Ballot, Frame, Instant, MemberIndex, MemberSet};
 
 #[derive(Debug)]
@@ -128,7 +129,8 @@ impl Consensus {
         }
         // Something is missing for too long: ask who holds what.
         let asked = self.track.since.max(self.track.diagnosed);
-        Some(asked.after(self.t_open_ns()))
+        let stalled = self.track.since.after(STALLED_AFTER * self.t_open_ns());
+        Some(asked.after(self.t_open_ns()).min(stalled))
     }
 
     /// R0: the owner of (k, 0) at T_k; the owner of (k, 1) after T_prop of silence, if it sees something to list.

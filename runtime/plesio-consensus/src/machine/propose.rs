@@ -3,6 +3,7 @@
 use super::Consensus;
 use crate::event::{Event, Kind, To};
 use crate::offers::guard_norms;
+use crate::quorum::is_quorum;
 use crate::timing::MeshClock;
 use crate::weights::weights;
 use alloc::vec::Vec;
@@ -90,13 +91,16 @@ impl Consensus {
     }
 
     fn choose(&mut self, now: Instant) -> Choice {
+        if self.log.open.is_some() && self.members.gone(now, &self.log.view, self.config.me).is_empty() {
+            let stalled = self.find_stalled(now);
+            self.members.set_stalled(&self.log.view, stalled);
+        }
         let Some(attempt) = &self.round.attempt else { return Choice::Nothing };
         let (ballot, since) = (attempt.ballot, attempt.since);
-        if let Some((_, value)) = attempt.lasts.best {
-            return match value {
-                Value::Seal(_) => Choice::Seal,
-                value => Choice::Propose(value),
-            };
+        match attempt.lasts.best(self.trusted_lasts(now)) {
+            Some(Value::Seal(_)) => return Choice::Seal,
+            Some(value) => return Choice::Propose(value),
+            None => {}
         }
         // A fresh value is better chosen on the word of all who can be heard.
         let patience = since.after(self.t_prop_ns() / 2);
@@ -111,17 +115,27 @@ impl Consensus {
         }
     }
 
+    /// The LASTs that bind the choice: those of any quorum will do (R5). One that holds shards back keeps the others
+    /// from completing; when its word is all that speaks for SEAL, a quorum without it decides.
+    fn trusted_lasts(&self, now: Instant) -> MemberSet {
+        let Some(attempt) = &self.round.attempt else { return MemberSet::EMPTY };
+        let from = attempt.lasts.from;
+        let others = from.without(self.members.gone(now, &self.log.view, self.config.me));
+        let enough = self.log.open.is_some() && !self.is_served(now) && is_quorum(self.log.members(), others);
+        if enough { others } else { from }
+    }
+
+    /// R17: whether holders may still be serving each other; T_open after all shards were shown they have failed.
+    fn is_served(&self, now: Instant) -> bool {
+        self.track.shown_since.is_none_or(|since| now.since(since) < self.t_open_ns())
+    }
+
     fn choose_open(&mut self, now: Instant, origin: Frame) -> Choice {
         let all = MemberSet::first(self.log.members());
         let Some(attempt) = &self.round.attempt else { return Choice::Nothing };
         let shown = attempt.lasts.shown.or(self.track.shards);
-        let is_served = self.track.shown_since.is_none_or(|since| now.since(since) < self.t_open_ns());
-        if shown == all && is_served {
+        if shown == all && self.is_served(now) {
             return Choice::Seal;
-        }
-        if self.members.gone(now, &self.log.view, self.config.me).is_empty() {
-            let stalled = self.find_stalled(now, shown);
-            self.members.set_stalled(&self.log.view, stalled);
         }
         match self.removal(now, origin) {
             Some(view) => Choice::Propose(Value::View(view)),

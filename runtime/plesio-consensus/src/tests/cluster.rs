@@ -74,6 +74,8 @@ pub(super) struct Process {
     wake_at: u64,
     step_ms: u64,
     lead_ms: u64,
+    /// It beats and votes, but its data never leaves it.
+    pub(super) is_mute: bool,
 }
 
 pub(super) struct Cluster {
@@ -136,6 +138,7 @@ impl Cluster {
             wake_at: 0,
             step_ms: 20 + self.rng.below(200),
             lead_ms: 30 + self.rng.below(60),
+            is_mute: false,
         };
         self.live.insert(key, process);
         for what in [What::Tick, What::Step, What::Cut, What::Wake] {
@@ -188,6 +191,10 @@ impl Cluster {
 
     /// The data plane repairs losses itself: only late, never lost, while both ends live.
     fn data(&mut self, from: NodeKey, to: NodeKey, what: What) {
+        let is_payload = matches!(what, What::Slot { .. } | What::Shard { .. });
+        if is_payload && self.live.get(&from).is_some_and(|process| process.is_mute) {
+            return;
+        }
         let delay_ns = MS / 2 + self.rng.below(self.links.data_ms * MS);
         if self.is_cut(from, to) {
             self.push(self.now + 3_000 * MS, to, what);

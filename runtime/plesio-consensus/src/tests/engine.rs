@@ -232,11 +232,12 @@ impl Engine {
         }
         while let Some((to, message)) = self.machine.poll_transmit() {
             if let Message::Seal(accept) = &message {
-                // A7: whoever accepts SEAL could serve the version at that moment.
-                let can_serve = self.held == checker.version()
-                    || self.machine.index() > accept.index
-                    || self.machine.is_complete();
-                assert!(can_serve, "A7: SEAL accepted without possession");
+                // A7: whoever accepts SEAL holds every shard of that context.
+                let context = LogIndex(accept.index.0 - 1);
+                let holds_all =
+                    self.members().iter().all(|owner| self.early_shards.contains(&(context, owner)));
+                let is_newest = self.open.is_none_or(|(open, ..)| open <= context);
+                assert!(holds_all || !is_newest, "A7: SEAL accepted without possession");
             }
             self.out.push(Out::Sideband(to, self.machine.view().number, Box::new(message)));
         }

@@ -196,6 +196,28 @@ fn torment(seed: u64, seconds: u64) -> u64 {
     cluster.checker.sealed
 }
 
+#[test]
+fn a_member_that_sends_no_data_is_put_out() {
+    for seed in 0..5 {
+        let mut cluster = Cluster::new(4, seed, CALM);
+        cluster.run_until(3_100 * MS);
+        let mute = NodeKey(10 + seed % 4);
+        cluster.live.get_mut(&mute).unwrap().is_mute = true;
+        let before = cluster.checker.version();
+        // Three T_open of patience; then it is out, and comes back no sooner than after ten seconds.
+        let mut was_out = false;
+        for _ in 0..200 {
+            cluster.run_until(cluster.now + 100 * MS);
+            was_out |= cluster.checker.view().index_of(mute).is_none();
+        }
+        assert!(was_out, "seed {seed}: {mute:?} holds everybody up");
+        assert!(cluster.checker.version().0 > before.0 + 20);
+        cluster.live.get_mut(&mute).unwrap().is_mute = false;
+        cluster.await_health(seed, 60_000 * MS);
+        cluster.check_mass();
+    }
+}
+
 /// Nobody dies, but members believe it of each other at random, over slow and lossy links: ballots of VIEWs,
 /// MANIFESTs and SEALs cut into each other all the time.
 fn quarrel(seed: u64) -> (u64, u64) {
