@@ -239,7 +239,9 @@ impl Engine {
             let index = self.consensus.view_index();
             self.out.push_back(Out::Send(To::Address(address), Message::Decided { index, value }));
         }
-        if !heard {
+        // While another life of it has a seat, this may be an old word of one before that (R19): its links stay.
+        let taken = |seat: &Seat| seat.key == key && seat.incarnation != join.incarnation;
+        if !heard || self.consensus.view().members.iter().any(taken) {
             return;
         }
         let fresh = self.connect(now, key, join.incarnation);
