@@ -36,6 +36,7 @@ fn stamps_lie_between_the_calls_around_them() {
         receive(&mut far, &mut into);
     }
     while near.poll_tx_stamp().is_some() {}
+    let mut stamped = 0;
     for round in 0..50_u32 {
         let text = format!("probe {round}");
         let before_ns = clock::realtime_ns();
@@ -53,10 +54,16 @@ fn stamps_lie_between_the_calls_around_them() {
             assert!(Instant::now() < deadline, "no transmit stamp");
             near.wait(Some(Duration::from_millis(10))).unwrap();
         };
-        let received_ns = received.stamp_realtime_ns.expect("stamping is on");
         assert_eq!(stamped_id, id);
-        assert!(before_ns <= sent_ns && sent_ns <= received_ns && received_ns <= after_ns);
+        assert!(before_ns <= sent_ns && sent_ns <= after_ns);
+        // Receive stamping is one switch for the whole kernel, thrown from a work queue: while other sockets close, a
+        // datagram may go without.
+        if let Some(received_ns) = received.stamp_realtime_ns {
+            stamped += 1;
+            assert!(sent_ns <= received_ns && received_ns <= after_ns);
+        }
     }
+    assert!(stamped >= 25, "{stamped} of 50 datagrams carried a receive stamp");
 }
 
 #[test]
