@@ -219,6 +219,9 @@ impl Runner {
             }
             self.take_sideband();
             self.take_cuts()?;
+            // Before anything more is received: work that reads a window may be waiting, and the machines have already
+            // opened that window for what comes next.
+            self.drain()?;
             let more = self.receive()?;
             let now = self.clock.now();
             if self.engine.poll_timeout().is_some_and(|due| due <= now) {
