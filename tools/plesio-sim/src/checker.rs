@@ -9,7 +9,7 @@ use plesio::engine::SlotFate;
 use plesio_consensus::Event;
 use plesio_wire::value::{Manifest, Value, View, WEIGHT_ONE};
 use plesio_wire::{Digest, Incarnation, LogIndex, NodeKey, SlotSeq, Version};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// A contribution, for ever.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -80,8 +80,9 @@ pub(crate) struct Checker {
     /// Version that has the unit, by process and unit.
     units: BTreeMap<(u32, u32), Version>,
     applied: BTreeMap<u32, Version>,
-    /// Lives that a view left out.
-    removed: BTreeSet<(NodeKey, Incarnation)>,
+    /// When the newest view was first learnt, and the lives that it left out, until somebody asks.
+    view_ns: u64,
+    removed: Vec<(NodeKey, Incarnation)>,
     /// Own slots that a process just learnt to be final, and must have released before it is quiet.
     due: Vec<(u32, SlotId)>,
     violation: Option<(u64, String)>,
@@ -101,7 +102,8 @@ impl Checker {
             slots: BTreeMap::new(),
             units: BTreeMap::new(),
             applied: BTreeMap::new(),
-            removed: BTreeSet::new(),
+            view_ns: 0,
+            removed: Vec::new(),
             due: Vec::new(),
             violation: None,
         }
@@ -151,9 +153,14 @@ impl Checker {
         Version(self.finals.partition_point(|version| version.at_ns <= at_ns) as u64 - 1)
     }
 
-    /// Whether a view has left this life out.
-    pub(crate) fn was_removed(&self, key: NodeKey, life: Incarnation) -> bool {
-        self.removed.contains(&(key, life))
+    /// How long the newest view has been known.
+    pub(crate) fn view_age_ns(&self) -> u64 {
+        self.now_ns - self.view_ns
+    }
+
+    /// Lives that views have left out since the last call.
+    pub(crate) fn take_removed(&mut self) -> Vec<(NodeKey, Incarnation)> {
+        std::mem::take(&mut self.removed)
     }
 
     /// The oldest slot of a process that was announced before `at_ns` and still is in nobody's past.
@@ -446,6 +453,7 @@ impl Checker {
         let gone = old.members.iter().filter(|seat| view.index_of(seat.key).is_none());
         self.removed.extend(gone.map(|seat| (seat.key, seat.incarnation)));
         self.views.push(view);
+        self.view_ns = self.now_ns;
     }
 
     /// R16: what a node goes on with must be what the log leaves of the manifest.

@@ -28,6 +28,10 @@ pub(crate) struct Host {
     pub(crate) step_waits: bool,
     /// Since when the node wants to leave, and whether it has said so.
     pub(crate) leaving: Option<(u64, bool)>,
+    /// The life that its process began with.
+    pub(crate) born: Option<Incarnation>,
+    /// A view left a living process of this host out: it may have to follow without a seat for a while.
+    pub(crate) excluded: bool,
     /// Timers in a row that did not move time.
     pub(crate) spins: u32,
 }
@@ -58,6 +62,8 @@ impl Host {
             step_began: Instant(0),
             step_waits: false,
             leaving: None,
+            born: None,
+            excluded: false,
             spins: 0,
         }
     }
@@ -83,7 +89,7 @@ impl Host {
 
     /// The process is gone, and all it knew.
     pub(crate) fn end_process(&mut self) {
-        self.process = None;
+        (self.process, self.born) = (None, None);
         self.life += 1;
         self.pauses.clear();
         self.inbox.clear();

@@ -51,8 +51,6 @@ pub(crate) struct Process {
     pub(crate) worker: Worker,
     number: u32,
     key: NodeKey,
-    /// The life it began with.
-    pub(crate) born: Incarnation,
     stamps: bool,
     /// Who is reached at a host's data port.
     peers: BTreeMap<u8, NodeKey>,
@@ -85,7 +83,6 @@ impl Process {
             Books::new(birth.engine.incarnation.0, regions.elements as usize, usize::from(regions.depth));
         let config = MachineConfig { mesh: birth.engine.mesh, key, seed };
         let started = matches!(birth.entrance, Entrance::Genesis(..));
-        let born = birth.engine.incarnation;
         Ok(Self {
             engine: Engine::new(birth.engine, birth.entrance, now).map_err(|error| say(&error))?,
             machine: Machine::new(now, config),
@@ -94,7 +91,6 @@ impl Process {
             worker: Worker::new(producer, books),
             number: birth.process,
             key,
-            born,
             stamps: birth.stamps,
             peers: BTreeMap::new(),
             announced: BTreeMap::new(),

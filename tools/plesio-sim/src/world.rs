@@ -104,6 +104,7 @@ impl World {
             self.checker.handle_time(at_ns);
             self.trace.count();
             self.handle(due);
+            self.note_excluded();
         }
         if self.checker.violation().is_none() {
             self.now_ns = self.plan.end_ns;
@@ -131,6 +132,14 @@ impl World {
             trace_hash,
             violation,
             story,
+        }
+    }
+
+    fn note_excluded(&mut self) {
+        for (key, life) in self.checker.take_removed() {
+            for host in self.hosts.iter_mut().filter(|host| host.key() == key) {
+                host.excluded |= host.incarnation() == Some(life) || host.born == Some(life);
+            }
         }
     }
 
@@ -321,7 +330,7 @@ impl World {
         };
         self.processes += 1;
         match Process::new(birth, &self.mesh.store, host.clock.at(self.now_ns)) {
-            Ok(process) => host.process = Some(process),
+            Ok(process) => (host.process, host.born) = (Some(process), Some(incarnation)),
             Err(what) => return self.checker.fail(format!("n{number}: {what}")),
         }
         host.step_began = host.clock.at(self.now_ns);
@@ -511,6 +520,13 @@ impl World {
         }
     }
 
+    /// Whether a member of `view` other than `host` has a process.
+    fn knows_somebody(&self, host: &Host, view: &View) -> bool {
+        self.hosts.iter().any(|other| {
+            other.key() != host.key() && other.process.is_some() && view.index_of(other.key()).is_some()
+        })
+    }
+
     /// What must hold when everything had its time.
     fn check_end(&mut self) {
         let stays =
@@ -526,12 +542,15 @@ impl World {
             let Some(process) = &host.process else { continue };
             let seated = host.lives_in(&view);
             let held = process.engine.consensus().version_held();
+            // Everybody it ever knew has gone, and who came since does not know it: nobody can find it.
+            if !seated && process.started && !self.knows_somebody(host, process.engine.consensus().view()) {
+                continue;
+            }
             let stuck = self.checker.stuck(process.number(), self.now_ns - STUCK_NS);
-            if host.leaving.is_some() {
+            if host.leaving.is_some() && self.checker.view_age_ns() > RECOVERY_NS {
                 let what = format!("liveness: n{number} wants to leave and still is here");
                 self.checker.fail(what);
-            } else if !seated && !self.checker.was_removed(host.key(), process.born) {
-                // (One that was excluded while it lived may have to follow without a seat for a while.)
+            } else if !seated && !host.excluded {
                 let what = format!("liveness: n{number} lives and is not in view {} at the end", view.number);
                 self.checker.fail(what);
             } else if held < due {
