@@ -44,7 +44,7 @@ impl Engine {
                 self.corrector.handle_quorum(now, false);
             }
             Event::Quorum => {
-                self.find_way();
+                self.find_way(now);
                 self.corrector.handle_quorum(now, true);
             }
             _ => {}

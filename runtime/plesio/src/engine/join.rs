@@ -70,8 +70,9 @@ impl Engine {
     }
 
     /// The state came, or the others are there again: this node knows where it is.
-    pub(super) fn find_way(&mut self) {
-        (self.fetches, self.alone) = (0, None);
+    pub(super) fn find_way(&mut self, now: Instant) {
+        self.fetches = 0;
+        self.alone = (self.consensus.is_member() && !self.consensus.has_quorum()).then_some(now);
         let seated = self.seat(self.consensus.view()).is_some();
         self.joining.take_if(|joining| {
             let over = std::mem::take(&mut joining.lost);

@@ -142,7 +142,7 @@ impl Engine {
                 self.work.push_back(Work::Install { version: cut.version });
                 self.corrector.handle_master(now, true);
                 self.corrector.handle_resync(now, true);
-                self.find_way();
+                self.find_way(now);
             }
             // Nothing usable came: the agreement asks again, elsewhere; a joiner by its own timer.
             _ => {
