@@ -15,6 +15,8 @@ pub(crate) struct Host {
     pub(crate) rate_ppb: i64,
     pub(crate) step_ns: u64,
     pub(crate) stamps: bool,
+    /// Longest time until a thread runs that has something to do.
+    pub(crate) nap_ns: u64,
     pub(crate) process: Option<Process>,
     /// Counts processes, so that what was arranged for an earlier one is recognised.
     pub(crate) life: u32,
@@ -54,6 +56,7 @@ impl Host {
             // From a board to a server: twelve to one.
             step_ns: random.between(10_000_000, 120_000_000),
             stamps: random.chance(850_000),
+            nap_ns: random.pick(&[0, 0, 100_000, 3_000_000]),
             process: None,
             life: 0,
             pauses: Vec::new(),

@@ -4,7 +4,8 @@
 use crate::books::Books;
 use crate::checker::{Announcement, Checker, SlotId};
 use crate::net::{Net, Packet, Plane};
-use crate::queue::Queue;
+use crate::queue::{Due, Queue};
+use crate::random::Random;
 use crate::trace::Trace;
 use crate::worker::Worker;
 use plesio::engine::{Engine, EngineConfig, Entrance, Out, SlotFate, Work};
@@ -40,6 +41,8 @@ pub(crate) struct Birth {
     pub(crate) scale_exponent: i8,
     /// The kernel stamps datagrams.
     pub(crate) stamps: bool,
+    /// Longest time until the node's thread runs, nanoseconds.
+    pub(crate) nap_ns: u64,
 }
 
 /// See the module.
@@ -63,11 +66,22 @@ pub(crate) struct Process {
     pub(crate) left: bool,
     status_due: Instant,
     buffer: Vec<u8>,
-    /// Planted bugs: a bent sum, a slot listed twice.
+    /// Longest time until the node's thread runs when there is something to do; 0: it always runs at once.
+    nap_ns: u64,
+    random: Random,
+    /// A turn of the node's thread is arranged.
+    turns: bool,
+    /// The worker has cut since the last turn.
+    looks: bool,
+    /// What the data socket keeps until the next turn.
+    data: Vec<Packet>,
+    /// Planted bugs: a bent sum, a slot listed twice, datagrams received while work waits.
     #[cfg(test)]
     pub(crate) bends: bool,
     #[cfg(test)]
     pub(crate) repeats: bool,
+    #[cfg(test)]
+    pub(crate) hurries: bool,
 }
 
 impl Process {
@@ -100,10 +114,17 @@ impl Process {
             left: false,
             status_due: now,
             buffer: Vec::new(),
+            nap_ns: birth.nap_ns,
+            random: Random::new(seed, "naps"),
+            turns: false,
+            looks: false,
+            data: Vec::new(),
             #[cfg(test)]
             bends: false,
             #[cfg(test)]
             repeats: false,
+            #[cfg(test)]
+            hurries: false,
         })
     }
 
@@ -113,8 +134,10 @@ impl Process {
 
     /// When this process wants to be called, on its own clock.
     pub(crate) fn poll_timeout(&self) -> Instant {
-        let machine = self.machine.poll_timeout().min(self.status_due);
-        self.engine.poll_timeout().map_or(machine, |engine| engine.min(machine))
+        let machine = self.machine.poll_timeout();
+        // A node thread that is about to turn looks at its own timers then.
+        let engine = self.engine.poll_timeout().filter(|_| !self.turns);
+        engine.map_or(machine, |engine| engine.min(machine)).min(self.status_due)
     }
 
     /// Time has passed.
@@ -123,18 +146,17 @@ impl Process {
         if self.machine.poll_timeout() <= now {
             self.machine.handle_timeout(now);
         }
-        if self.engine.poll_timeout().is_some_and(|due| due <= now) {
-            self.engine.handle_timeout(now);
-        }
         if self.status_due <= now {
             self.status_due = now.after(STATUS_NS);
             self.machine.handle_status(now, self.engine.status(now));
         }
-        self.drain(scene);
+        self.transmit_sideband(scene);
+        self.wake(scene);
     }
 
-    /// A datagram; `stamp` is when the kernel saw it.
-    pub(crate) fn handle_packet(&mut self, scene: &mut Scene<'_>, packet: &Packet, stamp: Instant) {
+    /// A datagram; `stamp` is when the kernel saw it. The sideband's thread takes its own at once, the node's thread
+    /// when it turns.
+    pub(crate) fn handle_packet(&mut self, scene: &mut Scene<'_>, packet: Packet, stamp: Instant) {
         match packet.plane {
             Plane::Sideband => {
                 if packet.damaged && plesio_wire::sideband::decode(&packet.bytes).is_ok() {
@@ -143,10 +165,11 @@ impl Process {
                 let from = sideband_address(packet.from);
                 let stamp = self.stamps.then_some(stamp);
                 self.machine.handle_datagram(scene.local, from, &packet.bytes, stamp);
+                self.transmit_sideband(scene);
             }
-            Plane::Data => self.handle_data(scene, packet),
+            Plane::Data => self.data.push(packet),
         }
-        self.drain(scene);
+        self.wake(scene);
     }
 
     /// The worker's step is over; true when the node should look at the ring.
@@ -158,12 +181,10 @@ impl Process {
         })
     }
 
-    /// Announces what the worker has cut.
+    /// The worker has cut: the node looks at the ring.
     pub(crate) fn handle_look(&mut self, scene: &mut Scene<'_>) {
-        if let Err(what) = self.announce(scene) {
-            scene.checker.fail(format!("n{}: {what}", scene.host));
-        }
-        self.drain(scene);
+        self.looks = true;
+        self.wake(scene);
     }
 
     /// The operator wants this node to go: the worker cuts what it has and stops.
@@ -177,7 +198,63 @@ impl Process {
     /// Nothing of the worker's is on its way any more, or that takes too long: the node goes.
     pub(crate) fn handle_leave(&mut self, scene: &mut Scene<'_>) {
         self.engine.handle_leave(scene.local);
-        self.drain(scene);
+        self.wake(scene);
+    }
+
+    /// There is something to do: at once, or when the scheduler lets the node's thread run.
+    fn wake(&mut self, scene: &mut Scene<'_>) {
+        if self.nap_ns == 0 {
+            self.handle_turn(scene);
+        } else if !self.turns {
+            self.turns = true;
+            let at_ns = scene.now_ns + self.random.below(self.nap_ns);
+            scene.queue.push(at_ns, Due::Turn { host: scene.host, process: self.number });
+        }
+    }
+
+    /// One round of the node's thread, in its order: whatever has come since the last one is there together.
+    pub(crate) fn handle_turn(&mut self, scene: &mut Scene<'_>) {
+        self.turns = false;
+        for round in 0.. {
+            let mut heard = round == 0;
+            while let Some(event) = self.machine.poll_event() {
+                heard = true;
+                self.take_sideband(scene, event);
+            }
+            if !heard {
+                break;
+            }
+            if std::mem::take(&mut self.looks)
+                && let Err(what) = self.announce(scene)
+            {
+                scene.checker.fail(format!("n{}: {what}", scene.host));
+            }
+            self.drain_before_receiving(scene);
+            for packet in std::mem::take(&mut self.data) {
+                self.handle_data(scene, &packet);
+            }
+            self.engine.handle_received(scene.local);
+            if self.engine.poll_timeout().is_some_and(|due| due <= scene.local) {
+                self.engine.handle_timeout(scene.local);
+            }
+            self.drain(scene);
+            if round > TURNS_MAX {
+                scene.checker.fail(format!("n{}: the machines talk to each other without end", scene.host));
+                break;
+            }
+        }
+        scene.checker.handle_turned(self.number);
+    }
+
+    /// Work may read windows that the machines have already opened for what comes next.
+    fn drain_before_receiving(&mut self, scene: &mut Scene<'_>) {
+        #[cfg(test)]
+        if self.hurries {
+            return;
+        }
+        if !self.data.is_empty() {
+            self.drain(scene);
+        }
     }
 
     fn announce(&mut self, scene: &mut Scene<'_>) -> Result<(), String> {
@@ -255,7 +332,6 @@ impl Process {
         } else {
             self.engine.handle_unplaced(scene.local, peer, &header);
         }
-        self.engine.handle_received(scene.local);
     }
 
     /// Carries everything the machines have to say, until none has more.
@@ -276,10 +352,6 @@ impl Process {
                 self.hand_out(scene, out);
             }
             self.transmit_sideband(scene);
-            while let Some(event) = self.machine.poll_event() {
-                quiet = false;
-                self.take_sideband(scene, event);
-            }
             self.transmit_data(scene);
             if quiet {
                 break;
@@ -290,7 +362,6 @@ impl Process {
             }
         }
         self.publish(scene);
-        scene.checker.handle_turned(self.number);
     }
 
     /// True when there were events.

@@ -15,6 +15,8 @@ pub(crate) enum Due {
     Step { host: u8, life: u32 },
     /// The node thread looks at its ring.
     Look { host: u8, life: u32 },
+    /// The node thread runs; `process` tells it from that of another process of the host.
+    Turn { host: u8, process: u32 },
     /// A fault begins.
     Begin { fault: u16 },
     /// A fault ends.

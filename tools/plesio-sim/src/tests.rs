@@ -83,6 +83,13 @@ fn a_slot_committed_twice_is_found() {
 }
 
 #[test]
+fn datagrams_received_before_the_work_that_waits_are_found() {
+    let found = (0..20).map(|seed| planted("loss,delay", seed, |process| process.hurries = true));
+    let found: Vec<String> = found.filter(|what| !what.is_empty()).collect();
+    assert!(found.iter().any(|what| what.starts_with("I4: ")), "{found:?}");
+}
+
+#[test]
 fn a_panic_is_a_violation_with_its_seed() {
     let report = run_caught(&config(4, "none", 10), 9, |_, _| panic!("planted"));
     let violation = report.violation.unwrap();

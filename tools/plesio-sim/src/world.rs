@@ -180,6 +180,13 @@ impl World {
                     self.with(host, Process::handle_look);
                 }
             }
+            Due::Turn { host, process } => {
+                self.trace.record(self.now_ns, host, 24, &[]);
+                let turns = &self.hosts[usize::from(host)];
+                if !turns.is_stopped() && turns.process.as_ref().is_some_and(|now| now.number() == process) {
+                    self.with(host, Process::handle_turn);
+                }
+            }
             Due::Begin { fault } => self.begin(fault),
             Due::End { fault } => self.end(fault),
             Due::Quiet => {
@@ -251,9 +258,9 @@ impl World {
             return;
         }
         if !host.is_stopped() {
-            self.with(to, |process, scene| process.handle_packet(scene, &packet, stamp));
+            self.with(to, |process, scene| process.handle_packet(scene, packet, stamp));
         }
-        self.net.put(id, packet.bytes);
+        self.net.put(id, Vec::new());
     }
 
     fn handle_step(&mut self, number: u8, life: u32) {
@@ -327,6 +334,7 @@ impl World {
             process: self.processes,
             scale_exponent: self.mesh.scale_exponent,
             stamps: host.stamps,
+            nap_ns: host.nap_ns,
         };
         self.processes += 1;
         match Process::new(birth, &self.mesh.store, host.clock.at(self.now_ns)) {
@@ -473,10 +481,11 @@ impl World {
         if timers_first {
             self.with(number, Process::handle_timeout);
         }
-        for (packet, stamp) in &inbox {
-            self.with(number, |process, scene| process.handle_packet(scene, packet, *stamp));
+        for (packet, stamp) in inbox {
+            self.with(number, |process, scene| process.handle_packet(scene, packet, stamp));
         }
         self.with(number, Process::handle_timeout);
+        self.with(number, Process::handle_turn);
     }
 
     /// A new process asks to be let in.
