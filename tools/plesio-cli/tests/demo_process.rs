@@ -221,7 +221,7 @@ fn an_interrupted_demo_says_what_there_was() {
 #[test]
 fn any_node_may_be_killed_by_hand_the_first_included() {
     let _alone = alone();
-    let mut demo = Running::start("by-hand", 4, 40);
+    let mut demo = Running::start("by-hand", 4, 14);
     demo.until(|data| data["versions_committed"].as_u64() >= Some(2));
     let first = children(demo.launcher.id()).into_iter().min().expect("four nodes");
     send(first, Signal::SIGKILL);
@@ -231,6 +231,13 @@ fn any_node_may_be_killed_by_hand_the_first_included() {
     let (then, begin) = (crash["versions_committed"].as_u64().expect("a count"), Instant::now());
     demo.until(|data| data["versions_committed"].as_u64() >= Some(then + 2));
     assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
+    let (document, _) = demo.end();
+    let passed = |name: &str| {
+        let checks = document["checks"].as_array().expect("checks");
+        checks.iter().any(|check| check["name"] == name && check["pass"] == true)
+    };
+    assert_eq!(document["ended"], "whole");
+    assert!(passed("digests_equal") && passed("orderly_end"), "{:#}", document["checks"]);
 }
 
 #[test]

@@ -146,7 +146,7 @@ fn ended_well(record: &Record) -> Check {
         .collect();
     Check {
         name: "orderly_end",
-        expected: "every member stopped when told to, or was killed by the demo".into(),
+        expected: "every member stopped when told to, or was killed with SIGKILL".into(),
         pass: odd.is_empty(),
         measured: json!(odd),
     }

@@ -330,7 +330,7 @@ impl<'a> Launcher<'a> {
     }
 
     fn handle_gone(&mut self, now_s: f64, index: usize) {
-        let ending = process::ending(self.fleet.reap(index));
+        let status = self.fleet.reap(index);
         let node = &mut self.record.nodes[index];
         if node.fate != Fate::Alive {
             return;
@@ -340,8 +340,14 @@ impl<'a> Launcher<'a> {
             self.record.event(now_s, index, Kind::Leave, "the run is over");
             return;
         }
+        if process::was_killed(status) {
+            node.fate = Fate::Killed;
+            let cause = "killed with SIGKILL, not by the demo: by hand, or by the kernel for want of memory";
+            self.record.event(now_s, index, Kind::Crash, cause);
+            return;
+        }
         node.fate = Fate::Crashed;
-        let name = node.name.clone();
+        let (name, ending) = (node.name.clone(), process::ending(status));
         let log = self.fleet.log_tail(&name);
         let cause = match log.lines().last() {
             Some(last) => format!("{ending}, not by the demo; its log ends: {last}"),

@@ -145,11 +145,15 @@ impl Drop for Fleet {
     }
 }
 
+/// Whether SIGKILL ended a process.
+pub(crate) fn was_killed(status: Option<ExitStatus>) -> bool {
+    status.and_then(|status| status.signal()) == Some(nix::libc::SIGKILL)
+}
+
 /// In words, how a process ended.
 pub(crate) fn ending(status: Option<ExitStatus>) -> String {
     match status.map(|status| (status.code(), status.signal())) {
         Some((Some(code), _)) => format!("exit status {code}"),
-        Some((None, Some(9))) => "killed with SIGKILL".into(),
         Some((None, Some(signal))) => format!("ended by signal {signal}"),
         _ => "ended".into(),
     }

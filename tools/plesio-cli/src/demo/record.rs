@@ -22,9 +22,9 @@ pub(crate) enum Fate {
     #[default]
     Absent,
     Alive,
-    /// Killed by the demo.
+    /// Killed with SIGKILL, by the demo or by somebody else: a death that the mesh must survive.
     Killed,
-    /// Gone without being told to.
+    /// Gone by its own fault: it was neither told to stop nor killed.
     Crashed,
     /// Told to stop, and stopped.
     Stopped,
