@@ -3,7 +3,7 @@
 //! Knows nothing of what is done to them; a scenario looks at what they said.
 
 use plesio::engine::node_id;
-use plesio::{Control, Final, Hello, Node, NodeConfig, NodeEvent, Running, What};
+use plesio::{Control, Final, Hello, Node, NodeConfig, NodeEvent, NodeThread, Running, What};
 use plesio_udp::Requested;
 use plesio_wire::{Digest, Incarnation, NodeKey};
 use std::collections::BTreeMap;
@@ -32,6 +32,7 @@ pub struct Member {
     settled: Arc<AtomicBool>,
     trainer: JoinHandle<Vec<f32>>,
     listener: JoinHandle<()>,
+    thread: NodeThread,
 }
 
 /// Who the node `index` is, and what it is told.
@@ -68,7 +69,7 @@ pub fn join(index: u64, backend: Requested, seed: SocketAddr) -> Member {
 /// A trainer that moves every parameter by `amount` per step.
 #[must_use]
 pub fn employ(running: Running, hello: Hello, amount: f32) -> Member {
-    let Running { mut worker, events, control, .. } = running;
+    let Running { mut worker, events, control, thread } = running;
     let seen = Arc::new(Mutex::new(Vec::new()));
     let (settle, settled) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let log = Arc::clone(&seen);
@@ -94,7 +95,7 @@ pub fn employ(running: Running, hello: Hello, amount: f32) -> Member {
             }
         }
     });
-    Member { control, hello, seen, settle, settled, trainer, listener }
+    Member { control, hello, seen, settle, settled, trainer, listener, thread }
 }
 
 impl Member {
@@ -146,17 +147,19 @@ impl Member {
         self.has(|what| matches!(what, What::Final(_) | What::Failed(_)))
     }
 
-    /// Its final report, once its threads have ended.
-    fn finish(self) -> Final {
+    /// Its final report and its parameters, once its threads have ended.
+    fn finish(self) -> (Final, Vec<f32>) {
         self.control.finish();
         wait("the final report", || self.is_over());
-        self.trainer.join().expect("the trainer does not panic");
+        let params = self.trainer.join().expect("the trainer does not panic");
         self.listener.join().expect("the listener does not panic");
+        self.thread.join();
         let report = lock(&self.seen).iter().rev().find_map(|event| match &event.what {
             What::Final(report) => Some((**report).clone()),
             _ => None,
         });
-        report.unwrap_or_else(|| panic!("no final report; last: {:?}", lock(&self.seen).last()))
+        let report = report.unwrap_or_else(|| panic!("no final report; last: {:?}", lock(&self.seen).last()));
+        (report, params)
     }
 }
 
@@ -189,8 +192,10 @@ pub fn settle_and_end(members: Vec<Member>) -> Vec<Final> {
             assert_eq!(other.get(version).unwrap_or(digest), digest, "version {version}");
         }
     }
-    let ends: Vec<Final> = members.into_iter().map(Member::finish).collect();
-    for end in &ends {
+    let (ends, params): (Vec<Final>, Vec<Vec<f32>>) = members.into_iter().map(Member::finish).unzip();
+    for (end, params) in ends.iter().zip(&params) {
+        // I1 with nothing uncommitted: x is float(G), and the rounding residue of a few slots.
+        assert!(params.iter().zip(&end.state).all(|(x, g)| (x - g).abs() < 1e-3));
         assert_eq!((end.digest, &end.state), (ends[0].digest, &ends[0].state));
         assert!(end.state.iter().all(|value| value.is_finite()));
         assert!(end.progress.steps_committed > 0);

@@ -186,15 +186,19 @@ pub struct Running {
     pub events: Receiver<NodeEvent>,
     /// For whoever ends it.
     pub control: Control,
-    thread: JoinHandle<()>,
+    /// For whoever waits for its end.
+    pub thread: NodeThread,
 }
 
-impl Running {
-    /// Waits for the node's thread, after [`Control::finish`] or [`Control::stop`]. Take what is needed from
-    /// `events` before.
+/// The node's own thread.
+pub struct NodeThread(JoinHandle<()>);
+
+impl NodeThread {
+    /// Waits until the node has ended and its sockets and memory are free, after [`Control::finish`] or
+    /// [`Control::stop`].
     pub fn join(self) {
         // A panic of the node's thread was reported by its own hook; there is nothing left to end.
-        let _ = self.thread.join();
+        let _ = self.0.join();
     }
 }
 
@@ -352,7 +356,8 @@ impl Node {
     fn enter(self, entrance: Entrance) -> Result<Running, NodeError> {
         self.orders.send(Order::Enter(entrance)).map_err(|_| NodeError::Gone)?;
         self.control.waker.wake();
-        Ok(Running { worker: self.worker, events: self.events, control: self.control, thread: self.thread })
+        let thread = NodeThread(self.thread);
+        Ok(Running { worker: self.worker, events: self.events, control: self.control, thread })
     }
 }
 

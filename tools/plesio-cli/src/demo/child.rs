@@ -112,7 +112,7 @@ impl Child {
     /// Trains until told otherwise; the node's last word goes out before this returns.
     fn run(self) -> Result<Exit, Failure> {
         let Self { setup, mut student, running, orders } = self;
-        let Running { mut worker, events, control, .. } = running;
+        let Running { mut worker, events, control, thread: node } = running;
         let thread = std::thread::Builder::new().name("events".into());
         let steps = Arc::new(std::sync::atomic::AtomicU64::new(0));
         let counted = Arc::clone(&steps);
@@ -126,6 +126,7 @@ impl Child {
             control.stop();
         }
         let healthy = teller.join().unwrap_or(false);
+        node.join();
         trained?;
         Ok(if healthy { Exit::Ok } else { Exit::Failed })
     }

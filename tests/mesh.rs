@@ -1,0 +1,47 @@
+//! Whole nodes in one process: one alone, three on each backend, and a mesh in which one dies and one joins.
+
+use plesio::What;
+use plesio_tests::mesh::{begin, join, settle_and_end, wait};
+use plesio_udp::Requested;
+
+#[test]
+fn one_node_commits_alone() {
+    let members = begin(1, Requested::Auto);
+    wait("versions", || members[0].version() >= 5);
+    settle_and_end(members);
+}
+
+#[test]
+fn three_nodes_commit_the_same_bits() {
+    for backend in [Requested::Auto, Requested::Mio] {
+        let members = begin(3, backend);
+        wait("versions", || members.iter().all(|member| member.version() >= 8));
+        let ends = settle_and_end(members);
+        assert!(ends.iter().all(|end| end.progress.counters.copied_sent_bytes == 0));
+    }
+}
+
+#[test]
+fn a_node_dies_and_another_joins() {
+    let mut members = begin(3, Requested::Auto);
+    wait("versions", || members.iter().all(|member| member.version() >= 4));
+    let dead = members.pop().expect("there are three");
+    dead.control.stop();
+    let before = members[0].version();
+    wait("versions without it", || members.iter().all(|member| member.version() >= before + 4));
+    let removed = |what: &What| matches!(what, What::View { removed, .. } if removed.len() == 1);
+    assert!(members[0].has(removed));
+
+    let joiner = join(9, Requested::Auto, members[1].hello.sideband);
+    let key = joiner.hello.id.key();
+    members.push(joiner);
+    wait("the view with it", || {
+        members[0].has(|what| matches!(what, What::View { added, .. } if added.contains(&key)))
+    });
+    wait("its contribution", || {
+        members[0].has(|what| {
+            matches!(what, What::Manifest { entries, .. } if entries.iter().any(|entry| entry.0 == key))
+        })
+    });
+    settle_and_end(members);
+}
