@@ -12,6 +12,8 @@ const GAP_NS_MAX: i64 = 1_500_000_000;
 
 /// Phase corrector's state 0: no clock or no state yet.
 const ACQUIRE: u8 = 0;
+/// Error bound of a node without a clock.
+const NO_CLOCK_EPS_NS: u64 = u32::MAX as u64;
 /// States in which a node's clock may be the reference.
 const REFERENCE: [u8; 4] = [1, 2, 3, 4];
 
@@ -28,7 +30,9 @@ pub(crate) fn clock_errors_ns(record: &Record) -> Vec<f64> {
     by_key.sort_by_key(|node| node.key);
     let mut errors = Vec::new();
     for (index, node) in by_key.iter().enumerate() {
-        for (_, sample) in node.progress.iter().filter(|(_, sample)| sample.state != ACQUIRE) {
+        for (_, sample) in
+            node.progress.iter().filter(|(_, sample)| sample.state != ACQUIRE && has_clock(sample))
+        {
             // The reference is the lowest member with a good clock; it is exact by definition.
             let reference = by_key[..index].iter().find_map(|lower| mesh_time_at(lower, sample.raw_ns));
             errors.extend(reference.map(|mesh_ns| (sample.mesh_ns as f64 - mesh_ns).abs()));
@@ -60,7 +64,12 @@ fn mesh_time_at(node: &Seen, raw_ns: i64) -> Option<f64> {
 }
 
 fn good(sample: &Progress) -> bool {
-    REFERENCE.contains(&sample.state)
+    REFERENCE.contains(&sample.state) && has_clock(sample)
+}
+
+/// A node that begins its next life may have no clock in any state; it says so, and what it then calls mesh time is none.
+fn has_clock(sample: &Progress) -> bool {
+    sample.eps_ns < NO_CLOCK_EPS_NS
 }
 
 /// What a node has moved: its last word, or the last progress of one that is gone.
@@ -117,6 +126,20 @@ mod tests {
         // Not before it has acquired the clock, and not after the reference's last sample.
         assert_eq!(errors.len(), 35);
         assert!((quantile(&mut errors, 0.99).expect("samples") - 38.0).abs() < 1.0, "{errors:?}");
+    }
+
+    #[test]
+    fn what_a_node_without_a_clock_calls_mesh_time_is_none() {
+        let detached = |raw_ns, eps_ns| {
+            Said::Progress(Progress { raw_ns, mesh_ns: 1 << 60, eps_ns, state: 6, ..Progress::default() })
+        };
+        let mut record = Record::new([("n0".into(), 1), ("n1".into(), 2)]);
+        record.handle_said(0.0, 0, sample(0, 0, 1));
+        record.handle_said(0.2, 0, sample(200_000_000, 0, 1));
+        record.handle_said(0.1, 1, detached(100_000_000, NO_CLOCK_EPS_NS));
+        assert!(clock_errors_ns(&record).is_empty());
+        record.handle_said(0.1, 1, detached(150_000_000, 1_000));
+        assert_eq!(clock_errors_ns(&record).len(), 1);
     }
 
     #[test]
