@@ -219,6 +219,16 @@ impl Consensus {
         self.advance(now);
     }
 
+    /// The result shards of a version said to be complete are not there after all: its G is fetched, as by any node
+    /// that learnt SEAL without them (R13).
+    pub fn handle_unapplied(&mut self, now: Instant, version: Version) {
+        if self.applying == Some(version) {
+            self.applying = None;
+            self.fetch_after_seal(now, false);
+            self.advance(now);
+        }
+    }
+
     /// The present verdict of the failure detector, whole each time: for suspects nobody waits, the dead are
     /// excluded at once.
     pub fn handle_suspects(&mut self, now: Instant, suspects: &[NodeKey], dead: &[NodeKey]) {

@@ -303,6 +303,23 @@ fn r13_an_incomplete_member_waits_for_late_shards_then_fetches() {
 }
 
 #[test]
+fn r13_a_version_that_cannot_be_applied_after_all_is_fetched() {
+    let mut solo = Solo::new(10);
+    let manifest = solo.manifest(1, &[entry(1, 0)]);
+    solo.decide(Value::Manifest(manifest));
+    solo.shards(&[0, 1, 2]);
+    solo.seal_vote(11, ballot(1, 0));
+    assert!(solo.events.contains(&Event::Sealed { index: LogIndex(2), version: Version(1), complete: true }));
+    solo.machine.handle_unapplied(solo.now, Version(7));
+    solo.until(1_000);
+    let fetch = |event: &Event| matches!(event, Event::Fetch { version: Version(1), .. });
+    assert!(!solo.events.iter().any(fetch), "it is being applied");
+    solo.machine.handle_unapplied(solo.now, Version(1));
+    solo.until(1_100);
+    assert!(solo.events.iter().any(fetch), "nobody waits for what is not there");
+}
+
+#[test]
 fn r14_frames_that_pass_while_a_version_is_open_are_void() {
     let mut solo = Solo::new(11);
     let manifest = solo.manifest(1, &[entry(1, 0)]);

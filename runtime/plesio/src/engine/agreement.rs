@@ -15,8 +15,9 @@ impl Engine {
             Event::Serve { to, shards, .. } => self.exchange.handle_serve(*to, *shards),
             // Sealed before all shards are here: they may still come until the next manifest.
             Event::Sealed { version, complete: true, .. } => {
-                if let Some(results) = self.exchange.results() {
-                    self.work.push_back(Work::Apply { version: *version, results });
+                match self.exchange.results() {
+                    Some(results) => self.work.push_back(Work::Apply { version: *version, results }),
+                    None => self.consensus.handle_unapplied(now, *version),
                 }
                 self.exchange.handle_sealed();
             }
