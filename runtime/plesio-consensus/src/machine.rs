@@ -61,7 +61,7 @@ pub struct Consensus {
     is_started: bool,
     pub(crate) log: LogState,
     pub(crate) round: Round,
-    members: Members,
+    pub(crate) members: Members,
     pub(crate) offers: Offers,
     own: OwnSlots,
     /// The newest decided entries, ascending.
@@ -248,7 +248,7 @@ impl Consensus {
     /// Addresses of members: proposed views carry their digest.
     pub fn handle_roster(&mut self, entries: &[RosterEntry]) {
         for entry in entries {
-            self.members.insert_roster(entry);
+            self.members.insert_roster(&self.log.view, entry);
         }
     }
 

@@ -20,6 +20,11 @@ const REPLACED_NS_MIN: u64 = 200_000_000;
 /// A member put out for holding a version up comes back after this long at first, doubling to the other.
 const BARRED_NS_MIN: u64 = 10_000_000_000;
 const BARRED_NS_MAX: u64 = 300_000_000_000;
+/// A joiner that has asked this often is no stray datagram: it keeps its place while it makes progress.
+const STEADY_JOINS_MIN: u32 = 3;
+/// What a joiner has to get that far, and to get further.
+const STEADY_NS_MAX: u64 = 250_000_000;
+const PROGRESS_NS_MAX: u64 = 10_000_000_000;
 const ROSTER_MAX: usize = 2 * MEMBERS_MAX;
 
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +33,20 @@ struct Joiner {
     first: Instant,
     heard: Instant,
     count: u32,
+    /// When it came, or when its HOLD last rose.
+    progress: Instant,
+}
+
+impl Joiner {
+    /// Whether it has asked for its place often enough to keep it.
+    const fn is_steady(&self) -> bool {
+        self.count >= STEADY_JOINS_MIN
+    }
+
+    const fn entry(&self) -> RosterEntry {
+        let Join { id, sideband, data, .. } = self.join;
+        RosterEntry { id, sideband, data, weight: 1_000 }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -115,6 +134,9 @@ impl Members {
     }
 
     /// Every JOIN heard. Returns whether the sender is registered as an observer.
+    ///
+    /// JOINs are not authenticated, so none changes what is known of a seated life, one address is one joiner, and
+    /// when there is no place left those who only claim to be there make room.
     pub(crate) fn insert_joiner(
         &mut self,
         now: Instant,
@@ -128,26 +150,74 @@ impl Members {
         if seat.is_some_and(|seat| seat.incarnation == join.incarnation) {
             return false; // Admitted already; it has not learnt that yet.
         }
-        if !self.joiners.contains_key(&key) && self.joiners.len() >= usize::from(observers_max) {
+        let same = |known: &Joiner| {
+            (known.join.incarnation, known.join.sideband) == (join.incarnation, join.sideband)
+        };
+        let known = self.joiners.get(&key).copied();
+        // Whoever takes the name of one that is asking already waits until that one is silent.
+        if known.as_ref().is_some_and(|known| !same(known) && known.is_steady()) {
             return false;
         }
-        let known = self.joiners.get(&key).filter(|known| known.join.incarnation == join.incarnation);
-        let (first, count) = known.map_or((now, 0), |known| (known.first, known.count));
-        let joiner = Joiner { join: *join, first, heard: now, count: count.saturating_add(1) };
-        self.joiners.insert(key, joiner);
+        if known.is_none() && !self.make_room(now, join, observers_max) {
+            return false;
+        }
+        let known = known.filter(same);
+        let (first, count, progress) =
+            known.map_or((now, 0, now), |known| (known.first, known.count, known.progress));
+        let has_more = known.is_some_and(|known| join.hold > known.join.hold);
+        let progress = if has_more { now } else { progress };
+        let count = count.saturating_add(1);
+        self.joiners.insert(key, Joiner { join: *join, first, heard: now, count, progress });
+        // Two processes cannot have one address, so the seat's is gone. From elsewhere this may be anybody: then the
+        // seat is lost by silence alone.
+        let at_home = self.roster.get(&key).is_none_or(|entry| entry.sideband == join.sideband);
         if let Some(seat) = seat
-            && joiner.count >= REPLACED_JOINS_MIN
+            && at_home
+            && count >= REPLACED_JOINS_MIN
             && now.since(first) >= REPLACED_NS_MIN
         {
             self.replaced.insert(key, seat.incarnation);
         }
-        let entry = RosterEntry { id: join.id, sideband: join.sideband, data: join.data, weight: 1_000 };
-        self.insert_roster(&entry);
         true
     }
 
-    pub(crate) fn insert_roster(&mut self, entry: &RosterEntry) {
+    /// Whether there is a place for a new joiner. One address has one place; else of those who have not shown that
+    /// they are there, or get no further, the oldest makes room, first where most come from one host.
+    fn make_room(&mut self, now: Instant, join: &Join, observers_max: u8) -> bool {
+        let twin = self.joiners.iter().find(|(_, joiner)| joiner.join.sideband == join.sideband);
+        if let Some((key, joiner)) = twin {
+            let (key, free) = (*key, !joiner.is_steady());
+            if free {
+                self.joiners.remove(&key);
+            }
+            return free;
+        }
+        if self.joiners.len() < usize::from(observers_max) {
+            return true;
+        }
+        let host = |join: &Join| join.sideband.0.ip();
+        let crowd = |ip| self.joiners.values().filter(|other| host(&other.join) == ip).count();
+        let mine = crowd(host(join));
+        let may_go = |joiner: &Joiner| {
+            let is_idle = now.since(joiner.progress) >= PROGRESS_NS_MAX;
+            let is_stray = !joiner.is_steady() && now.since(joiner.first) >= STEADY_NS_MAX;
+            let is_crowd = joiner.join.hold == 0 && crowd(host(&joiner.join)) > mine + 1;
+            is_idle || is_stray || is_crowd
+        };
+        let oldest = self.joiners.iter().filter(|(_, joiner)| may_go(joiner));
+        let oldest =
+            oldest.max_by_key(|(_, joiner)| (crowd(host(&joiner.join)), core::cmp::Reverse(joiner.progress)));
+        let Some(key) = oldest.map(|(key, _)| *key) else { return false };
+        self.joiners.remove(&key);
+        true
+    }
+
+    /// Where a node is, by the word of somebody who may know; of seated lives by that of a roster alone.
+    pub(crate) fn insert_roster(&mut self, view: &View, entry: &RosterEntry) {
         let key = entry.id.key();
+        if self.roster.len() >= ROSTER_MAX && !self.roster.contains_key(&key) {
+            self.roster.retain(|key, _| view.index_of(*key).is_some());
+        }
         if self.roster.len() < ROSTER_MAX || self.roster.contains_key(&key) {
             self.roster.insert(key, *entry);
         }
@@ -217,12 +287,12 @@ impl Members {
             if seated(key, joiner.join.incarnation) {
                 let hold = self.holds.entry(*key).or_default();
                 hold.version = hold.version.max(Version(joiner.join.hold.saturating_sub(1)));
+                self.roster.insert(*key, joiner.entry());
             }
         }
         self.joiners.retain(|key, joiner| !seated(key, joiner.join.incarnation));
-        let (roster, joiners) = (&mut self.roster, &self.joiners);
-        if roster.len() > MEMBERS_MAX {
-            roster.retain(|key, _| view.index_of(*key).is_some() || joiners.contains_key(key));
+        if self.roster.len() > MEMBERS_MAX {
+            self.roster.retain(|key, _| view.index_of(*key).is_some());
         }
     }
 
@@ -276,8 +346,12 @@ impl Members {
     }
 
     fn roster_of(&self, seats: &[Seat]) -> Digest {
-        let entries: Option<Vec<RosterEntry>> =
-            seats.iter().map(|seat| self.roster.get(&seat.key).copied()).collect();
+        let entry_of = |seat: &Seat| {
+            let joiner = self.joiners.get(&seat.key);
+            let joiner = joiner.filter(|joiner| joiner.join.incarnation == seat.incarnation);
+            joiner.map(Joiner::entry).or_else(|| self.roster.get(&seat.key).copied())
+        };
+        let entries: Option<Vec<RosterEntry>> = seats.iter().map(entry_of).collect();
         // Zeros where this node never heard an address: the digest guides joiners, it decides nothing.
         entries.map_or(Digest::default(), |entries| roster_digest(&entries))
     }

@@ -14,6 +14,7 @@ mod agreement;
 mod founding;
 mod join;
 mod links;
+mod roster;
 mod snapshot;
 mod transfer;
 
@@ -164,7 +165,12 @@ pub struct Engine {
     links: Links,
     corrector: Corrector,
     clock: MeshClock,
+    /// Where the lives are that the view in force names, and those of earlier views.
     roster: BTreeMap<NodeKey, RosterEntry>,
+    /// The newest view whose lives `roster` tells of.
+    placed: View,
+    /// Where lives say they are that ask to be let in: kept aside until a view names them.
+    asking: BTreeMap<NodeKey, (Incarnation, RosterEntry)>,
     joining: Option<Joining>,
     gaps: Gaps,
     /// Snapshots asked for since the last one came.
@@ -219,6 +225,8 @@ impl Engine {
             corrector,
             clock: MeshClock::default(),
             roster: BTreeMap::new(),
+            placed: View::default(),
+            asking: BTreeMap::new(),
             joining,
             gaps: Gaps::default(),
             fetches: 0,
@@ -267,12 +275,16 @@ impl Engine {
         match message {
             Message::Join(join) => self.handle_join(now, address, join),
             Message::Roster(roster) => {
-                self.learn_roster(&roster.entries);
-                self.fill_gaps(now);
+                if self.is_asked(from, address) && self.is_current(roster.view) {
+                    self.learn_roster(&roster.entries);
+                    self.fill_gaps(now);
+                }
             }
             Message::Nack(nack) => self.handle_nack(address, nack),
             Message::Decided { index, value } if self.asks_for_view() => {
-                self.handle_sponsor(now, *index, value);
+                if self.is_asked(from, address) {
+                    self.handle_sponsor(now, *index, value);
+                }
                 if let Some(from) = from {
                     self.consensus.handle_message(now, from, view, message);
                 }
@@ -542,27 +554,6 @@ impl Engine {
             self.events.drain(..self.events.len() - EVENTS_MAX);
         }
     }
-
-    fn learn_roster(&mut self, entries: &[RosterEntry]) {
-        if self.roster.len() + entries.len() > ROSTER_MAX {
-            // Addresses of those who only asked make room; who is here or is being let in keeps its own.
-            let view = *self.consensus.view();
-            let observers: Vec<NodeKey> = self.consensus.observers().collect();
-            let me = self.key;
-            self.roster
-                .retain(|key, _| *key == me || view.index_of(*key).is_some() || observers.contains(key));
-        }
-        for entry in entries {
-            if self.roster.len() < ROSTER_MAX || self.roster.contains_key(&entry.id.key()) {
-                self.roster.insert(entry.id.key(), *entry);
-            }
-        }
-        self.consensus.handle_roster(entries);
-    }
-
-    fn address_of(&self, key: NodeKey) -> Option<&RosterEntry> {
-        self.roster.get(&key)
-    }
 }
 
 fn consensus_config(config: &EngineConfig) -> ConsensusConfig {
@@ -570,6 +561,4 @@ fn consensus_config(config: &EngineConfig) -> ConsensusConfig {
     ConsensusConfig { ring_depth: config.regions.depth, seed: config.seed, ..base }
 }
 
-/// Roster entries remembered: members of a few views and everybody who asked to join.
-const ROSTER_MAX: usize = 128;
 const EVENTS_MAX: usize = 4_096;

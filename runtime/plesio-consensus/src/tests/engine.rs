@@ -3,11 +3,12 @@
 use super::checker::{Checker, Place, mass};
 use crate::ledger::Admission;
 use crate::{Config, Consensus, Event, OwnSlot, SnapshotCut, Start, To};
-use plesio_wire::sideband::{Join, Message};
+use plesio_wire::sideband::{Address, Join, Message};
 use plesio_wire::value::{Manifest, View};
 use plesio_wire::{Digest, Incarnation, Instant, LogIndex, MemberSet, NodeId, NodeKey, SlotSeq, Version};
 use std::boxed::Box;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::vec::Vec;
 
 /// What an engine wants the world to carry.
@@ -346,7 +347,8 @@ impl Engine {
         id[..8].copy_from_slice(&self.key.0.to_le_bytes());
         let hold = if self.machine.is_started() { self.held.0 + 1 } else { 0 };
         let index = self.machine.index();
-        Join { id: NodeId(id), incarnation: self.incarnation, hold, index, ..Join::default() }
+        let sideband = Address(SocketAddr::from(([10, 0, 0, self.key.0 as u8], 47_701)));
+        Join { id: NodeId(id), incarnation: self.incarnation, sideband, hold, index, ..Join::default() }
     }
 
     /// A4: every unit this process made is final, held in one slot, in the filling, or counted as lost.

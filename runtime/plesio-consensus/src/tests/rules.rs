@@ -1,5 +1,6 @@
 //! One member, fed by hand: each rule of the agreement by its name. R0 to R14 here, views and slots beside.
 
+mod joiners;
 mod solo;
 mod views;
 

@@ -56,6 +56,7 @@ impl Engine {
     pub(super) fn enter_view(&mut self, now: Instant, view: &View) {
         let members: Vec<NodeKey> = view.members.iter().map(|seat| seat.key).collect();
         let seated = self.seat(view).is_some();
+        self.seat_roster(view);
         for seat in view.members.iter() {
             self.connect(now, seat.key, seat.incarnation);
             self.links.open_view(now, seat.key, seated.then_some(view.number));
@@ -94,7 +95,7 @@ impl Engine {
 
     /// Opens connection and data path to one life of a node whose address is known; true when the connection is new.
     pub(super) fn connect(&mut self, now: Instant, peer: NodeKey, life: Incarnation) -> bool {
-        let Some(address) = self.address_of(peer).map(|entry| entry.data.0) else {
+        let Some(address) = self.entry_of(peer, life).map(|entry| entry.data.0) else {
             return false;
         };
         if !self.links.open(now, peer, life) {

@@ -22,12 +22,12 @@ use std::net::SocketAddr;
 /// A node that is not in the view and wants to be.
 #[derive(Debug)]
 pub(super) struct Joining {
-    seeds: Vec<SocketAddr>,
+    pub(super) seeds: Vec<SocketAddr>,
     next: Instant,
     sponsor: Option<View>,
     attempt: usize,
     /// There is a state, but so old that nobody it names can help: the lives of today are asked for, as a stranger does.
-    lost: bool,
+    pub(super) lost: bool,
 }
 
 impl Joining {
@@ -164,6 +164,7 @@ impl Engine {
         self.links.begin_life(self.config.incarnation);
         (self.fetching, self.serving) = (None, Serving::default());
         (self.fetches, self.alone) = (0, None);
+        self.placed = View::default();
         self.joining = Some(Joining::new(seeds, now));
         self.out.push_back(Out::Reentry);
     }
@@ -230,8 +231,10 @@ impl Engine {
         self.consensus.handle_joiner(now, join);
         let heard = self.consensus.observers().any(|observer| observer == key);
         let seated = |seat: &Seat| (seat.key, seat.incarnation) == (key, join.incarnation);
-        // Whoever may ask may name nodes without end: remembered is who is being let in, or was and does not know.
-        if heard || self.consensus.view().members.iter().any(seated) {
+        if heard {
+            self.note_asking(join.incarnation, &entry);
+        } else if self.consensus.view().members.iter().any(seated) {
+            // It was let in and does not know it; this node may not know where it is.
             self.learn_roster(&[entry]);
         }
         if join.hold == 0 {
@@ -274,6 +277,7 @@ impl Engine {
             return;
         }
         joining.sponsor = Some(*view);
+        self.placed = *view;
         joining.next = now;
         joining.attempt = 0;
         for seat in view.members.iter() {

@@ -4,15 +4,17 @@ use super::solo::{Solo, ballot, entry};
 use crate::ledger::{Admission, Fate, Ledger};
 use crate::log::Rule;
 use crate::{Event, FoldReason, SnapshotCut, To};
-use plesio_wire::sideband::{Have, HaveEntry, Join, Last, Leave, Message, Query, Ready};
+use plesio_wire::sideband::{Address, Have, HaveEntry, Join, Last, Leave, Message, Query, Ready};
 use plesio_wire::value::{Seat, Value};
 use plesio_wire::{Bounded, Frame, Incarnation, LogIndex, MemberSet, NodeId, NodeKey, SlotSeq, Version};
+use std::net::SocketAddr;
 use std::vec::Vec;
 
-fn joiner(key: u64, incarnation: u64, hold: u64) -> Join {
+pub(super) fn joiner(key: u64, incarnation: u64, hold: u64) -> Join {
     let mut id = [0; 32];
     id[..8].copy_from_slice(&key.to_le_bytes());
-    Join { id: NodeId(id), incarnation: Incarnation(incarnation), hold, ..Join::default() }
+    let sideband = Address(SocketAddr::from(([10, 0, 0, key as u8], 47_701)));
+    Join { id: NodeId(id), incarnation: Incarnation(incarnation), sideband, hold, ..Join::default() }
 }
 
 #[test]

@@ -1,0 +1,92 @@
+//! Strangers' words about addresses, told to one engine.
+
+use super::*;
+use crate::engine::{EngineConfig, Entrance, genesis, node_id};
+use crate::store::StorePlan;
+use plesio_wire::sideband::{Address, Join, Message, Roster};
+use plesio_wire::{Bounded, Digest, Instant, LogIndex, NodeId};
+
+fn address(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+fn entry(id: NodeId, port: u16) -> RosterEntry {
+    RosterEntry { id, sideband: Address(address(port)), data: Address(address(port + 1)), weight: 1_000 }
+}
+
+fn ids() -> Vec<NodeId> {
+    let mut ids: Vec<NodeId> = (0..3u8).map(|number| node_id(&[number])).collect();
+    ids.sort_by_key(NodeId::key);
+    ids
+}
+
+/// Member 0 of three at ports 100, 200 and 300.
+fn engine() -> Engine {
+    let entries: Vec<_> = ids()
+        .into_iter()
+        .zip([100, 200, 300])
+        .map(|(id, port)| (entry(id, port), Incarnation(u64::from(port))))
+        .collect();
+    let (roster, view) = genesis(&entries, 250_000_000, 24, 64).unwrap();
+    let config = EngineConfig {
+        entry: roster[0],
+        incarnation: Incarnation(100),
+        mesh: 1,
+        model: Digest::default(),
+        period_ns: 250_000_000,
+        regions: StorePlan::new(64, 4).regions,
+        chunk_bytes: 1_408,
+        window_bytes: 1 << 20,
+        seed: 1,
+    };
+    Engine::new(config, Entrance::Genesis(roster, Box::new(view)), Instant(0)).unwrap()
+}
+
+fn join(id: NodeId, life: u64, port: u16) -> Join {
+    let entry = entry(id, port);
+    Join { id, incarnation: Incarnation(life), sideband: entry.sideband, data: entry.data, ..Join::default() }
+}
+
+fn hear_joins(engine: &mut Engine, join: &Join) {
+    for at_ms in 1..10 {
+        let message = Message::Join(*join);
+        engine.handle_message(Instant(at_ms * 100_000_000), None, join.sideband.0, 0, &message);
+    }
+}
+
+#[test]
+fn a_join_under_a_members_name_moves_it_only_when_a_view_seats_that_life() {
+    let (mut engine, id) = (engine(), ids()[1]);
+    for life in [200, 201] {
+        hear_joins(&mut engine, &join(id, life, 900));
+        assert_eq!(engine.address_of(id.key()), Some(&entry(id, 200)), "life {life}");
+    }
+    assert_eq!(engine.entry_of(id.key(), Incarnation(201)), Some(&entry(id, 900)));
+    assert_eq!(engine.entry_of(id.key(), Incarnation(200)), Some(&entry(id, 200)));
+    let mut view = *engine.consensus.view();
+    view.number = 1;
+    view.members[1].incarnation = Incarnation(201);
+    view.members[1].admitted = LogIndex(1);
+    // Another one whose new life this node never heard: where it was says nothing.
+    view.members[2].incarnation = Incarnation(301);
+    engine.enter_view(Instant(2_000_000_000), &view);
+    assert_eq!(engine.address_of(id.key()), Some(&entry(id, 900)));
+    assert_eq!(engine.address_of(ids()[2].key()), None);
+    assert!(engine.join_timeout().is_some(), "it is asked for");
+}
+
+#[test]
+fn a_roster_fills_gaps_and_only_from_somebody_who_was_asked() {
+    let (mut engine, ids) = (engine(), ids());
+    let other = node_id(b"other");
+    let told = Roster { view: 0, entries: Bounded::from_slice(&[entry(ids[1], 900), entry(other, 901)]) };
+    let now = Instant(1);
+    engine.handle_message(now, None, address(999), 0, &Message::Roster(told));
+    assert_eq!(engine.address_of(other.key()), None);
+    engine.handle_message(now, Some(ids[2].key()), address(300), 0, &Message::Roster(told));
+    assert_eq!(engine.address_of(other.key()), Some(&entry(other, 901)));
+    assert_eq!(engine.address_of(ids[1].key()), Some(&entry(ids[1], 200)));
+    engine.roster.remove(&ids[1].key());
+    engine.handle_message(now, Some(ids[2].key()), address(300), 0, &Message::Roster(told));
+    assert_eq!(engine.address_of(ids[1].key()), Some(&entry(ids[1], 900)));
+}
