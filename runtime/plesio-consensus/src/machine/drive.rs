@@ -28,7 +28,8 @@ impl Timers {
     }
 
     pub(super) fn have_changed(&mut self, now: Instant) {
-        self.have_due.get_or_insert(now.after(HAVE_BATCH_NS));
+        let due = now.after(HAVE_BATCH_NS);
+        self.have_due = Some(self.have_due.map_or(due, |known| known.min(due)));
     }
 }
 
@@ -120,6 +121,14 @@ impl Consensus {
             }
         }
         match self.timers.have_due {
+            Some(due) if now >= due && self.pace.closed.is_none() => {
+                // Without a clock this owner cannot tell whose close is next, and no close makes it repeat itself:
+                // everybody hears, once a frame.
+                self.timers.have_due = Some(now.after(self.period_ns()));
+                for member in 0..self.log.members() as MemberIndex {
+                    self.send_have(member);
+                }
+            }
             Some(due) if now >= due => {
                 self.timers.have_due = None;
                 let members = self.log.members();
@@ -130,8 +139,10 @@ impl Consensus {
                     self.send_have(second);
                 }
             }
-            Some(due) => self.alarm(now, due),
-            None => {}
+            _ => {}
+        }
+        if let Some(due) = self.timers.have_due {
+            self.alarm(now, due);
         }
     }
 

@@ -58,6 +58,23 @@ fn r0_the_next_owner_takes_over_after_silence_and_asks_first() {
 }
 
 #[test]
+fn r0_an_owner_without_a_clock_tells_everybody_what_it_has_once_a_frame() {
+    let mut solo = Solo::timed(10, Start::Genesis(genesis(3)), false);
+    solo.offer(1, 0);
+    solo.forget();
+    for frame in 0..3 {
+        solo.until(frame * 250 + 10);
+        let told = solo.took(|to, message| match (to, message) {
+            (To::One(key), Message::Have(have)) if have.entries.iter().any(|entry| entry.member == 1) => {
+                Some(*key)
+            }
+            _ => None,
+        });
+        assert_eq!(told, [NodeKey(11), NodeKey(12)], "frame {frame}");
+    }
+}
+
+#[test]
 fn r1_a_member_takes_part_in_its_index_only() {
     let mut solo = Solo::new(10);
     let manifest = solo.manifest(1, &[entry(1, 0)]);

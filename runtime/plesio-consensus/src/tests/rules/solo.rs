@@ -33,10 +33,15 @@ impl Solo {
     }
 
     pub(super) fn with(key: u64, start: Start) -> Self {
+        Self::timed(key, start, true)
+    }
+
+    /// `has_clock`: whether the mesh clock is known here.
+    pub(super) fn timed(key: u64, start: Start, has_clock: bool) -> Self {
         let config = Config::new(NodeKey(key), Incarnation(90 + key));
         let machine = Consensus::new(config, start, Instant(0)).unwrap();
         let mut solo = Self { machine, now: Instant(0), sent: Vec::new(), events: Vec::new() };
-        solo.machine.handle_clock(Instant(0), MeshTime(0), 0, true);
+        solo.machine.handle_clock(Instant(0), MeshTime(0), 0, has_clock);
         solo.machine.handle_applied(Instant(0), Version(0), Digest::of(b"0"));
         solo.drain();
         solo
