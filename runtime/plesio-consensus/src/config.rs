@@ -4,8 +4,8 @@ use core::fmt;
 use plesio_wire::value::View;
 use plesio_wire::{Incarnation, NodeKey};
 
-/// Parameters of one node. Everything but `me`, `incarnation` and `seed` must be the same on all members:
-/// `tau` decides which slots may be listed and when a stale one may be folded.
+/// Parameters of one node. Those in [`Config::common`] must be the same on all members: `tau` decides which slots may
+/// be listed and when a stale one may be folded.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Config {
     /// This node.
@@ -49,6 +49,12 @@ impl Config {
             observers_max: 4,
             fetch_retry_ns: 2_000_000_000,
         }
+    }
+
+    /// What the digest of a mesh's parameters covers: every member must decide by the same.
+    #[must_use]
+    pub const fn common(&self) -> [u64; 4] {
+        [self.tau, self.ring_depth as u64, self.t_dead_ns, self.kappa as u64]
     }
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {

@@ -179,6 +179,13 @@ pub enum Event {
         /// Digest there.
         theirs: Digest,
     },
+    /// Another node was started with other parameters: neither can work in the other's mesh. Said once.
+    Differs {
+        /// Who, where that is known.
+        peer: Option<NodeKey>,
+        /// What differs, in words.
+        what: &'static str,
+    },
     /// No version was opened in this frame.
     Void {
         /// Which.

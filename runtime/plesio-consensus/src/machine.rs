@@ -85,6 +85,7 @@ pub struct Consensus {
     is_leaving: bool,
     departure: Option<Departure>,
     quorum_told: bool,
+    differs_told: bool,
     outbox: VecDeque<(To, Message)>,
     events: VecDeque<Event>,
     /// An entry was learnt and its events still wait: no attempt goes on before they are acted on, so `view` never
@@ -135,6 +136,7 @@ impl Consensus {
             is_leaving: false,
             departure: None,
             quorum_told: true,
+            differs_told: false,
             outbox: VecDeque::new(),
             events: VecDeque::new(),
             is_unsettled: false,

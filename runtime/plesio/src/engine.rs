@@ -18,7 +18,7 @@ mod roster;
 mod snapshot;
 mod transfer;
 
-pub use founding::{genesis, node_id};
+pub use founding::{Common, genesis, node_id};
 
 use crate::engine::join::{Gaps, Joining};
 use crate::engine::links::Links;
@@ -46,8 +46,10 @@ pub struct EngineConfig {
     pub incarnation: Incarnation,
     /// Which mesh.
     pub mesh: u64,
-    /// Digest of model and adapter configuration; nodes that differ do not join.
+    /// Digest of model and adapter configuration.
     pub model: Digest,
+    /// Fixed-point exponent of slots.
+    pub scale_exponent: i8,
     /// Frame period until a view says otherwise, nanoseconds.
     pub period_ns: u64,
     /// Where everything lies.
@@ -58,6 +60,20 @@ pub struct EngineConfig {
     pub window_bytes: u64,
     /// Seed of every random choice.
     pub seed: u64,
+}
+
+impl EngineConfig {
+    /// What must be the same on all nodes; those that differ do not join.
+    #[must_use]
+    pub fn common(&self) -> Common {
+        Common {
+            model: self.model,
+            elements: self.regions.elements,
+            scale_exponent: self.scale_exponent,
+            ring_depth: self.regions.depth,
+            chunk_bytes: self.chunk_bytes,
+        }
+    }
 }
 
 /// How the engine comes into the mesh.
@@ -280,7 +296,7 @@ impl Engine {
                     self.fill_gaps(now);
                 }
             }
-            Message::Nack(nack) => self.handle_nack(address, nack),
+            Message::Nack(nack) => self.handle_nack(from, address, nack),
             Message::Decided { index, value } if self.asks_for_view() => {
                 if self.is_asked(from, address) {
                     self.handle_sponsor(now, *index, value);

@@ -2,7 +2,7 @@
 
 mod run;
 
-use crate::engine::{Entrance, genesis};
+use crate::engine::{Common, Entrance, genesis};
 use crate::event::NodeEvent;
 use crate::mailbox::Mailbox;
 use crate::store::{Store, StoreError, StorePlan};
@@ -333,8 +333,14 @@ impl Node {
             plesio_udp::refuse_off_host(hello.sideband)?;
         }
         let entries: Vec<_> = roster.iter().map(|hello| (hello.entry(), hello.incarnation)).collect();
-        let exponent = self.config.scale.exponent();
-        let (entries, view) = genesis(&entries, self.config.period_ns, exponent, self.config.elements as u64)
+        let common = Common {
+            model: self.config.model,
+            elements: self.config.elements as u64,
+            scale_exponent: self.config.scale.exponent(),
+            ring_depth: self.config.ring_depth,
+            chunk_bytes: self.config.chunk_bytes,
+        };
+        let (entries, view) = genesis(&entries, self.config.period_ns, &common)
             .map_err(|rule| NodeError::Config(rule.into()))?;
         self.enter(Entrance::Genesis(entries, Box::new(view)))
     }

@@ -10,7 +10,7 @@ use crate::queue::{Due, Queue};
 use crate::random::Random;
 use crate::report::{SeedReport, Violation};
 use crate::trace::Trace;
-use plesio::engine::{EngineConfig, Entrance, genesis};
+use plesio::engine::{Common, EngineConfig, Entrance, genesis};
 use plesio::store::StorePlan;
 use plesio_consensus::is_quorum;
 use plesio_wire::sideband::RosterEntry;
@@ -42,8 +42,7 @@ pub(crate) struct World {
 struct Mesh {
     store: StorePlan,
     period_ns: u64,
-    chunk_bytes: u32,
-    scale_exponent: i8,
+    common: Common,
 }
 
 impl World {
@@ -53,17 +52,20 @@ impl World {
         let mut random = Random::new(seed, "world");
         let elements = random.between(64, 96);
         let (path_ns, period_ns) = random.pick(&PLACES);
-        let mesh = Mesh {
-            store: StorePlan::new(elements, random.pick(&[2, 4, 4, 4, 8])),
-            period_ns,
-            chunk_bytes: random.pick(&[64, 256, 1_408, 1_408]),
+        let ring_depth = random.pick(&[2, 4, 4, 4, 8]);
+        let common = Common {
+            model: Digest::of(b"simulated"),
+            elements,
             scale_exponent: 24,
+            ring_depth,
+            chunk_bytes: random.pick(&[64, 256, 1_408, 1_408]),
         };
+        let mesh = Mesh { store: StorePlan::new(elements, ring_depth), period_ns, common };
         let mut hosts: Vec<Host> =
             (0..plan.hosts).map(|number| Host::new(seed, number, &mut random)).collect();
         let first: Vec<(RosterEntry, Incarnation)> =
             hosts[..usize::from(config.nodes)].iter().map(|host| (host.entry, life(seed, host, 0))).collect();
-        let (roster, view) = genesis(&first, mesh.period_ns, mesh.scale_exponent, elements)
+        let (roster, view) = genesis(&first, mesh.period_ns, &mesh.common)
             .expect("ids are digests of different bytes, and there are 1 to 24 nodes");
         let mut world = Self {
             seed,
@@ -323,16 +325,17 @@ impl World {
                 entry: host.entry,
                 incarnation,
                 mesh: self.seed,
-                model: Digest::of(b"simulated"),
+                model: self.mesh.common.model,
+                scale_exponent: self.mesh.common.scale_exponent,
                 period_ns: self.mesh.period_ns,
                 regions: self.mesh.store.regions,
-                chunk_bytes: self.mesh.chunk_bytes,
+                chunk_bytes: self.mesh.common.chunk_bytes,
                 window_bytes: 1 << 20,
                 seed: incarnation.0,
             },
             entrance,
             process: self.processes,
-            scale_exponent: self.mesh.scale_exponent,
+            scale_exponent: self.mesh.common.scale_exponent,
             stamps: host.stamps,
             nap_ns: host.nap_ns,
         };

@@ -227,6 +227,7 @@ impl Consensus {
         let is_carried =
             value.origin() <= ballot.frame && (self.log.open.is_none() || ballot > self.round.first);
         if let Err(rule) = self.log.check(&value, self.config.tau) {
+            self.note_other_view(from, &value);
             self.refuse(member, rule.0);
             return;
         }
@@ -239,6 +240,19 @@ impl Consensus {
         if self.round.accept(ballot, &value) {
             self.pace.activity = Some(now);
             self.send_accept(member, ballot, digest);
+        }
+    }
+
+    /// The same prefix makes the same view; another one began with another first view.
+    fn note_other_view(&mut self, from: NodeKey, value: &Value) {
+        let theirs = match value {
+            Value::Manifest(manifest) => manifest.view,
+            Value::View(view) => view.previous,
+            Value::Seal(_) => return,
+        };
+        if theirs != self.log.view_digest && !core::mem::replace(&mut self.differs_told, true) {
+            let what = "the first view: its roster, the frame period, or what it says that all nodes share";
+            self.events.push_back(crate::Event::Differs { peer: Some(from), what });
         }
     }
 

@@ -353,6 +353,20 @@ fn r14_frames_that_pass_while_a_version_is_open_are_void() {
 }
 
 #[test]
+fn a_member_of_another_first_view_is_named_once() {
+    let mut solo = Solo::new(10);
+    let mut other = *solo.machine.view();
+    other.period_us *= 2;
+    for frame in [1, 2] {
+        let manifest = Manifest { view: other.digest(), ..solo.manifest(frame, &[entry(1, 0)]) };
+        solo.propose(10 + frame, ballot(frame, 0), manifest);
+    }
+    let told = |event: &&Event| matches!(event, Event::Differs { .. });
+    assert_eq!(solo.events.iter().filter(told).count(), 1);
+    assert!(solo.accepts().is_empty());
+}
+
+#[test]
 fn a_wrong_configuration_is_refused_with_name_value_and_range() {
     let config = Config { tau: 1, ..Config::new(NodeKey(1), Incarnation(1)) };
     let error = Consensus::new(config, Start::Observer, Instant(0)).unwrap_err();

@@ -1,8 +1,74 @@
-//! How a mesh begins: the view that an operator's roster makes, and names for nodes.
+//! How a mesh begins: what its nodes must have in common, the view that an operator's roster makes, and names for
+//! nodes.
 
+use plesio_consensus::Config as ConsensusConfig;
+use plesio_wire::digest::Hasher;
 use plesio_wire::sideband::RosterEntry;
 use plesio_wire::value::View;
-use plesio_wire::{Incarnation, LogIndex, NodeId};
+use plesio_wire::{Digest, Incarnation, LogIndex, NodeId, NodeKey};
+
+/// What all nodes of a mesh must be started with, beside the frame period that the view says. Its digest is in the
+/// first view and in every JOIN, so nodes that differ find out before they work on one state.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Common {
+    /// Digest of model and adapter configuration.
+    pub model: Digest,
+    /// Elements of the trained state.
+    pub elements: u64,
+    /// Fixed-point exponent of slots.
+    pub scale_exponent: i8,
+    /// Slots of the elastic ring.
+    pub ring_depth: u8,
+    /// Payload bytes per datagram.
+    pub chunk_bytes: u32,
+}
+
+impl Common {
+    fn consensus(&self) -> ConsensusConfig {
+        let base = ConsensusConfig::new(NodeKey(0), Incarnation(0));
+        ConsensusConfig { ring_depth: self.ring_depth, ..base }
+    }
+
+    /// What nodes compare, the agreement's own parameters included.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        let mut hasher = Hasher::default();
+        hasher.update(b"plesio parameters 1");
+        hasher.update(&self.model.0);
+        hasher.update(&self.elements.to_le_bytes());
+        hasher.update(&self.scale_exponent.to_le_bytes());
+        hasher.update(&u64::from(self.chunk_bytes).to_le_bytes());
+        for value in self.consensus().common() {
+            hasher.update(&value.to_le_bytes());
+        }
+        hasher.finish()
+    }
+
+    /// What fits a refusal: enough to name what differs.
+    pub(super) fn pack(&self) -> u64 {
+        let tau = self.consensus().tau;
+        u64::from(self.chunk_bytes)
+            | u64::from(self.ring_depth) << 32
+            | u64::from(self.scale_exponent as u8) << 40
+            | (tau & 0xFF) << 48
+    }
+
+    /// The name of the first field in which the mesh differs, by its packed parameters.
+    pub(super) fn compare(&self, mesh: u64) -> &'static str {
+        let differs = self.pack() ^ mesh;
+        if differs as u32 != 0 {
+            "chunk_bytes"
+        } else if (differs >> 32) as u8 != 0 {
+            "ring_depth"
+        } else if (differs >> 40) as u8 != 0 {
+            "the scale exponent"
+        } else if (differs >> 48) as u8 != 0 {
+            "tau"
+        } else {
+            "the model, its number of elements, or another default of the agreement"
+        }
+    }
+}
 
 /// The view that an operator's roster makes: log index 0.
 ///
@@ -11,8 +77,7 @@ use plesio_wire::{Incarnation, LogIndex, NodeId};
 pub fn genesis(
     entries: &[(RosterEntry, Incarnation)],
     period_ns: u64,
-    scale_exponent: i8,
-    elements: u64,
+    common: &Common,
 ) -> Result<(Vec<RosterEntry>, View), &'static str> {
     let mut sorted = entries.to_vec();
     sorted.sort_by_key(|(entry, _)| entry.id.key());
@@ -26,8 +91,10 @@ pub fn genesis(
     let mut view = View {
         period_us: u32::try_from(period_ns / 1_000)
             .map_err(|_| "the frame period is longer than 71 minutes")?,
-        scale_exponent,
-        elements,
+        scale_exponent: common.scale_exponent,
+        elements: common.elements,
+        // No view comes before the first: there it says what all nodes share, and every later one is chained to it.
+        previous: common.digest(),
         roster: plesio_consensus::roster_digest(&roster),
         ..View::default()
     };
@@ -45,8 +112,7 @@ pub fn genesis(
 /// A node id from its seed material, for tests and the demo.
 #[must_use]
 pub fn node_id(material: &[u8]) -> NodeId {
-    let (mut low, mut high) =
-        (plesio_wire::digest::Hasher::default(), plesio_wire::digest::Hasher::default());
+    let (mut low, mut high) = (Hasher::default(), Hasher::default());
     low.update(material);
     high.update(material);
     high.update(b"high");
@@ -55,3 +121,6 @@ pub fn node_id(material: &[u8]) -> NodeId {
     id[16..].copy_from_slice(&high.finish().0);
     NodeId(id)
 }
+
+#[cfg(test)]
+mod tests;

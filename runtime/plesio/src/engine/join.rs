@@ -11,7 +11,7 @@
 use super::snapshot::Serving;
 use super::{Engine, Out, SlotFate, Work, consensus_config};
 use plesio_collective::Exchange;
-use plesio_consensus::{Consensus, Start};
+use plesio_consensus::{Consensus, Event, Start};
 use plesio_sideband::To;
 use plesio_wire::digest::Hasher;
 use plesio_wire::sideband::{Join, Message, Nack, Roster, RosterEntry, nack};
@@ -28,11 +28,13 @@ pub(super) struct Joining {
     attempt: usize,
     /// There is a state, but so old that nobody it names can help: the lives of today are asked for, as a stranger does.
     pub(super) lost: bool,
+    /// A member said that this node was started with other parameters.
+    refused: bool,
 }
 
 impl Joining {
     pub(super) fn new(seeds: Vec<SocketAddr>, now: Instant) -> Self {
-        Self { seeds, next: now, sponsor: None, attempt: 0, lost: false }
+        Self { seeds, next: now, sponsor: None, attempt: 0, lost: false, refused: false }
     }
 }
 
@@ -195,7 +197,7 @@ impl Engine {
         let join = Join {
             id: self.config.entry.id,
             incarnation: self.config.incarnation,
-            model: self.config.model,
+            model: self.config.common().digest(),
             sideband: self.config.entry.sideband,
             data: self.config.entry.data,
             hold: held.unwrap_or(0),
@@ -221,13 +223,16 @@ impl Engine {
     /// Somebody asks to be let in.
     pub(super) fn handle_join(&mut self, now: Instant, address: SocketAddr, join: &Join) {
         let key = join.id.key();
-        if key == self.key || join.model != self.config.model || join.sideband.0 != address {
+        if key == self.key || join.sideband.0 != address || !self.consensus.is_member() {
+            return;
+        }
+        let common = self.config.common();
+        if join.model != common.digest() {
+            let refusal = Nack { code: nack::MODEL, ref_type: 11, arg: common.pack(), ..Nack::default() };
+            self.out.push_back(Out::Send(To::Address(address), Message::Nack(refusal)));
             return;
         }
         let entry = RosterEntry { id: join.id, sideband: join.sideband, data: join.data, weight: 1_000 };
-        if !self.consensus.is_member() {
-            return;
-        }
         self.consensus.handle_joiner(now, join);
         let heard = self.consensus.observers().any(|observer| observer == key);
         let seated = |seat: &Seat| (seat.key, seat.incarnation) == (key, join.incarnation);
@@ -289,7 +294,13 @@ impl Engine {
         }
     }
 
-    pub(super) fn handle_nack(&mut self, address: SocketAddr, body: &Nack) {
+    pub(super) fn handle_nack(&mut self, from: Option<NodeKey>, address: SocketAddr, body: &Nack) {
+        if body.code == nack::MODEL && !self.consensus.is_member() && self.is_asked(from, address) {
+            let Some(joining) = self.joining.as_mut().filter(|joining| !joining.refused) else { return };
+            joining.refused = true;
+            let what = self.config.common().compare(body.arg);
+            self.events.push_back(Event::Differs { peer: from, what });
+        }
         if body.code == nack::ROSTER && self.consensus.is_member() {
             self.send_roster(address);
         }

@@ -95,4 +95,4 @@ const ROSTER_MAX: usize = 128;
 const ASKING_MAX: usize = 32;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -176,6 +176,7 @@ impl Runner {
             incarnation: config.incarnation,
             mesh: config.mesh,
             model: config.model,
+            scale_exponent: config.scale.exponent(),
             period_ns: config.period_ns,
             regions: seat.plan.regions,
             chunk_bytes: config.chunk_bytes,
@@ -467,6 +468,12 @@ impl Runner {
             }
             Event::NoQuorum { live, members } => self.say(What::NoQuorum { live, members }),
             Event::Quorum => self.say(What::Quorum),
+            Event::Differs { peer, what } => {
+                let who = peer.map_or_else(|| "a member".into(), |key| format!("node {:016x}", key.0));
+                self.say(What::Note(format!(
+                    "{who} was started with other parameters and the two cannot work together: {what}; start all nodes alike"
+                )));
+            }
             Event::Excluded { .. } => self.say(What::Excluded),
             Event::Left => self.say(What::Left),
             Event::Diverged { version, peer, ours, theirs } => {

@@ -41,6 +41,8 @@ pub mod nack {
     pub const DATA: u16 = 6;
     /// Layout version unknown.
     pub const VERSION: u16 = 7;
+    /// The joiner was started with other parameters than the mesh; `arg` holds those of the mesh.
+    pub const MODEL: u16 = 8;
 }
 
 /// An IP address and port in 18 bytes: IPv6, or IPv4 mapped into it.

@@ -6,45 +6,57 @@ use crate::store::StorePlan;
 use plesio_wire::sideband::{Address, Join, Message, Roster};
 use plesio_wire::{Bounded, Digest, Instant, LogIndex, NodeId};
 
-fn address(port: u16) -> SocketAddr {
+pub(in crate::engine) fn address(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
 
-fn entry(id: NodeId, port: u16) -> RosterEntry {
+pub(in crate::engine) fn entry(id: NodeId, port: u16) -> RosterEntry {
     RosterEntry { id, sideband: Address(address(port)), data: Address(address(port + 1)), weight: 1_000 }
 }
 
-fn ids() -> Vec<NodeId> {
+pub(in crate::engine) fn ids() -> Vec<NodeId> {
     let mut ids: Vec<NodeId> = (0..3u8).map(|number| node_id(&[number])).collect();
     ids.sort_by_key(NodeId::key);
     ids
 }
 
-/// Member 0 of three at ports 100, 200 and 300.
-fn engine() -> Engine {
-    let entries: Vec<_> = ids()
-        .into_iter()
-        .zip([100, 200, 300])
-        .map(|(id, port)| (entry(id, port), Incarnation(u64::from(port))))
-        .collect();
-    let (roster, view) = genesis(&entries, 250_000_000, 24, 64).unwrap();
-    let config = EngineConfig {
-        entry: roster[0],
+/// The configuration of member 0 of three at ports 100, 200 and 300.
+pub(in crate::engine) fn config(ids: &[NodeId]) -> EngineConfig {
+    EngineConfig {
+        entry: entry(ids[0], 100),
         incarnation: Incarnation(100),
         mesh: 1,
         model: Digest::default(),
+        scale_exponent: 24,
         period_ns: 250_000_000,
         regions: StorePlan::new(64, 4).regions,
         chunk_bytes: 1_408,
         window_bytes: 1 << 20,
         seed: 1,
-    };
+    }
+}
+
+pub(in crate::engine) fn engine() -> Engine {
+    let config = config(&ids());
+    let entries: Vec<_> = ids()
+        .into_iter()
+        .zip([100, 200, 300])
+        .map(|(id, port)| (entry(id, port), Incarnation(u64::from(port))))
+        .collect();
+    let (roster, view) = genesis(&entries, config.period_ns, &config.common()).unwrap();
     Engine::new(config, Entrance::Genesis(roster, Box::new(view)), Instant(0)).unwrap()
 }
 
 fn join(id: NodeId, life: u64, port: u16) -> Join {
     let entry = entry(id, port);
-    Join { id, incarnation: Incarnation(life), sideband: entry.sideband, data: entry.data, ..Join::default() }
+    Join {
+        id,
+        incarnation: Incarnation(life),
+        sideband: entry.sideband,
+        data: entry.data,
+        model: config(&ids()).common().digest(),
+        ..Join::default()
+    }
 }
 
 fn hear_joins(engine: &mut Engine, join: &Join) {
