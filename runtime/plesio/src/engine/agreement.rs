@@ -21,6 +21,13 @@ impl Engine {
                 }
                 self.exchange.handle_sealed();
             }
+            Event::Gather { version, first } => {
+                match self.exchange.results() {
+                    Some(results) => self.work.push_back(Work::Gather { results, first: *first }),
+                    None => self.consensus.handle_unapplied(now, *version),
+                }
+                self.exchange.handle_sealed();
+            }
             Event::Fetch { from, .. } => {
                 self.note_fetch(now);
                 self.fetch(now, *from);
@@ -32,12 +39,14 @@ impl Engine {
                 self.settle(*seq, SlotFate::Fold);
             }
             Event::Lost { seq } => self.settle(*seq, SlotFate::Lose),
-            Event::Listed { margin, staleness, .. } => {
+            Event::Listed { seq, margin, staleness, .. } => {
                 self.margin = f32::from(*margin) / 16_384.0;
                 if *margin < 0 {
                     self.slips += 1;
                 }
-                self.corrector.handle_slot(now, f64::from(self.margin), u64::from(*staleness));
+                if !self.transfers.straddles(*seq) {
+                    self.corrector.handle_slot(now, f64::from(self.margin), u64::from(*staleness));
+                }
             }
             Event::Excluded { .. } => self.excluded = true,
             Event::NoQuorum { .. } => {

@@ -8,7 +8,6 @@
 //!   JOIN with HOLD to all        --->   a frame's owner proposes a VIEW that names it
 //! ```
 
-use super::snapshot::Serving;
 use super::{Engine, Out, SlotFate, Work, consensus_config};
 use plesio_collective::Exchange;
 use plesio_consensus::{Consensus, Event, Start};
@@ -164,7 +163,7 @@ impl Engine {
         self.consensus.handle_clock(now, self.clock.at(now), self.clock.rate_ppb, self.clock.usable);
         self.exchange = Exchange::new(self.key, self.config.regions);
         self.links.begin_life(self.config.incarnation);
-        (self.fetching, self.serving) = (None, Serving::default());
+        (self.fetching, self.serving) = (None, self.serving.next_life());
         (self.fetches, self.alone) = (0, None);
         self.placed = View::default();
         self.joining = Some(Joining::new(seeds, now));
@@ -193,7 +192,7 @@ impl Engine {
             let known = view.members.iter().filter(|seat| seat.key != self.key);
             targets = known.filter_map(|seat| Some(self.address_of(seat.key)?.sideband.0)).collect();
         }
-        let held = (self.consensus.is_started() && !lost).then(|| self.consensus.version_held().0 + 1);
+        let held = (self.consensus.has_state() && !lost).then(|| self.consensus.version_held().0 + 1);
         let join = Join {
             id: self.config.entry.id,
             incarnation: self.config.incarnation,

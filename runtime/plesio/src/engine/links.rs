@@ -1,8 +1,8 @@
 //! The sessions with every peer, served in turn.
 //!
 //! Two members exchange contributions and results in a session that lasts one view: afterwards ranges differ, and a
-//! slot that is sent again under its own number must not be taken for the one received before. Beside it stands one
-//! that lasts as long as both lives do, because who needs a snapshot is in another view than who has it.
+//! slot that is sent again under its own number must not be taken for the one received before. Beside it stand two
+//! that last as long as both lives do, because who follows without a seat or needs a snapshot is in another view.
 
 use plesio_proto::{Config, Connection, Event, Transmit};
 use plesio_wire::digest::Hasher;
@@ -15,8 +15,10 @@ type Life = (NodeKey, Incarnation);
 #[derive(Debug)]
 struct Link {
     incarnation: Incarnation,
-    /// Snapshots, and everything with an observer: lasts as long as both lives do.
+    /// Everything with an observer: lasts as long as both lives do.
     standing: Session,
+    /// Snapshots: as long, with little in flight, so that results do not wait behind a state that takes its time.
+    bulk: Session,
     /// Contributions and results between two members of one view.
     view: Option<(u32, Session)>,
     /// Since when the peer is neither member nor observer.
@@ -69,8 +71,9 @@ impl Links {
             return false;
         }
         self.close(peer);
-        let standing = self.session(now, (peer, incarnation), 0);
-        self.links.insert(peer, Link { incarnation, standing, view: None, gone: None });
+        let standing = self.session(now, (peer, incarnation), 0, self.window_bytes);
+        let bulk = self.session(now, (peer, incarnation), BULK_ERA, BULK_WINDOW_BYTES.min(self.window_bytes));
+        self.links.insert(peer, Link { incarnation, standing, bulk, view: None, gone: None });
         true
     }
 
@@ -81,7 +84,8 @@ impl Links {
             return false;
         }
         let life = (peer, link.incarnation);
-        let session = view.map(|number| (number, self.session(now, life, number.wrapping_add(1))));
+        let session =
+            view.map(|number| (number, self.session(now, life, number.wrapping_add(1), self.window_bytes)));
         let link = self.links.get_mut(&peer).expect("was found above");
         let ended = std::mem::replace(&mut link.view, session);
         self.retransmitted_bytes +=
@@ -89,13 +93,13 @@ impl Links {
         view.is_some()
     }
 
-    fn session(&self, now: Instant, peer: Life, era: u32) -> Session {
+    fn session(&self, now: Instant, peer: Life, era: u32, window_bytes: u64) -> Session {
         let local = self.receiver(self.me, peer, era);
         let config = Config {
             local,
             remote: self.receiver(peer, self.me, era),
             chunk_bytes: self.chunk_bytes,
-            window_bytes: self.window_bytes,
+            window_bytes,
             receive_budget_bytes: self.window_bytes,
             ..Config::default()
         };
@@ -127,15 +131,16 @@ impl Links {
     /// The session that a datagram of `peer` is for.
     pub(super) fn addressed(&self, peer: NodeKey, receiver: u32) -> Option<&Connection> {
         let link = self.links.get(&peer)?;
-        let view = link.view.as_ref().filter(|(_, session)| session.local == receiver);
-        Some(view.map_or(&link.standing.connection, |(_, session)| &session.connection))
+        let session = link.views().find(|session| session.local == receiver);
+        Some(&session.unwrap_or(&link.standing).connection)
     }
 
     /// The same, to take the datagram.
     pub(super) fn addressed_mut(&mut self, peer: NodeKey, receiver: u32) -> Option<&mut Connection> {
         let link = self.links.get_mut(&peer)?;
-        let view = link.view.as_mut().filter(|(_, session)| session.local == receiver);
-        Some(view.map_or(&mut link.standing.connection, |(_, session)| &mut session.connection))
+        let at = link.views().position(|session| session.local == receiver);
+        let session = at.and_then(|at| link.sessions().nth(at)).map(|session| &mut session.connection);
+        session
     }
 
     /// The session for contributions and results.
@@ -146,8 +151,16 @@ impl Links {
     }
 
     /// The session for snapshots.
-    pub(super) fn standing_mut(&mut self, peer: NodeKey) -> Option<&mut Connection> {
-        self.links.get_mut(&peer).map(|link| &mut link.standing.connection)
+    pub(super) fn bulk_mut(&mut self, peer: NodeKey) -> Option<&mut Connection> {
+        self.links.get_mut(&peer).map(|link| &mut link.bulk.connection)
+    }
+
+    /// Payload of snapshots that came from a peer, or that it has taken.
+    pub(super) fn bulk_bytes(&self, peer: NodeKey) -> u64 {
+        let Some(link) = self.links.get(&peer) else { return 0 };
+        let stats = link.bulk.connection.stats();
+        let taken = stats.sent_bytes.saturating_sub(stats.retransmitted_bytes + stats.in_flight_bytes);
+        taken + stats.received_bytes
     }
 
     /// All sessions with a peer.
@@ -213,16 +226,20 @@ impl Links {
 }
 
 impl Link {
-    /// The view's session before the standing one.
+    /// The view's session before the standing one, snapshots last.
     fn sessions(&mut self) -> impl Iterator<Item = &mut Session> {
-        self.view.iter_mut().map(|(_, session)| session).chain([&mut self.standing])
+        self.view.iter_mut().map(|(_, session)| session).chain([&mut self.standing, &mut self.bulk])
     }
 
     fn views(&self) -> impl Iterator<Item = &Session> {
-        self.view.iter().map(|(_, session)| session).chain([&self.standing])
+        self.view.iter().map(|(_, session)| session).chain([&self.standing, &self.bulk])
     }
 }
 
+/// What tells the session of snapshots from those of views, which are numbered from 1, and the standing one, 0.
+const BULK_ERA: u32 = u32::MAX;
+/// Payload of a snapshot in flight: on a slow link, what a result waits for.
+const BULK_WINDOW_BYTES: u64 = 32 << 10;
 /// How long one that was removed can still fetch the state from here.
 const FORMER_NS: u64 = 60_000_000_000;
 /// Beyond so many peers those that were removed are let go at once.

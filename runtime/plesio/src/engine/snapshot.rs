@@ -1,7 +1,11 @@
-//! State transfer: view, master state and ledger of one index, as one message (R24).
+//! State transfer: view, master state and ledger of one index (R24).
+//!
+//! The cut goes first, in a message of its own: with it the receiver follows the log while the state is on its way,
+//! and gathers the results of the versions that are sealed meanwhile. So it is up to date when the state is here,
+//! however long that took.
 
 use super::{Engine, Out, Work};
-use plesio_collective::HANDLE_SNAPSHOT;
+use plesio_collective::{HANDLE_CUT, HANDLE_SNAPSHOT};
 use plesio_consensus::{Installed, SnapshotCut};
 use plesio_sideband::To;
 use plesio_wire::codec::Pad;
@@ -15,23 +19,53 @@ use std::collections::VecDeque;
 pub(super) struct Fetching {
     from: NodeKey,
     resend: Instant,
+    /// The cut is here, and the agreement works with it.
+    is_followed: bool,
+    /// The state is here.
+    is_whole: bool,
+    /// Both are being read.
     received: bool,
+    /// Payload seen when something was last found to have come.
+    bytes: u64,
 }
 
 /// Those who asked for this node's state, one at a time.
 #[derive(Debug, Default)]
 pub(super) struct Serving {
-    queue: VecDeque<NodeKey>,
+    /// Who waits, and the number of its request.
+    queue: VecDeque<(NodeKey, u32)>,
     current: Option<Current>,
     sequence: u16,
+    /// Requests made by this node: a repetition has the number of the first.
+    requests: u32,
+}
+
+impl Serving {
+    /// Nobody is served any more; the requests of this node go on being numbered.
+    pub(super) fn next_life(&self) -> Self {
+        Self { requests: self.requests, ..Self::default() }
+    }
 }
 
 #[derive(Debug)]
 struct Current {
     to: NodeKey,
+    request: u32,
     cut: SnapshotCut,
     give_up: Instant,
-    message: Option<MessageId>,
+    sequence: Option<u16>,
+    /// Payload taken when the time to give up was last put off.
+    bytes: u64,
+}
+
+impl Current {
+    /// The messages it is sent as, the cut first.
+    fn messages(&self) -> impl Iterator<Item = MessageId> {
+        let sequence = self.sequence;
+        [HANDLE_CUT, HANDLE_SNAPSHOT]
+            .into_iter()
+            .filter_map(move |handle| sequence.map(|sequence| MessageId { handle, sequence }))
+    }
 }
 
 impl Engine {
@@ -40,20 +74,32 @@ impl Engine {
         if self.fetching.as_ref().is_some_and(|fetching| fetching.received) {
             return; // what was received is being read
         }
-        if let Some(old) = self.fetching.take()
-            && old.from != from
-        {
-            if let Some(link) = self.links.standing_mut(old.from) {
-                link.handle_withdraw(HANDLE_SNAPSHOT);
-            }
-            self.say_snapshot(old.from, CANCEL);
-        }
-        let whole = self.snapshot_region();
-        let Some(link) = self.links.standing_mut(from) else { return };
-        let _ = link.handle_post(HANDLE_SNAPSHOT, None, whole);
-        self.fetching = Some(Fetching { from, resend: now.after(REQUEST_INTERVAL_NS), received: false });
+        self.cancel_fetch();
+        self.serving.requests = self.serving.requests.wrapping_add(1);
+        let (head, state) = self.snapshot_parts();
+        let Some(link) = self.links.bulk_mut(from) else { return };
+        let _ = link.handle_post(HANDLE_CUT, None, head);
+        let _ = link.handle_post(HANDLE_SNAPSHOT, None, state);
+        self.fetching = Some(Fetching {
+            from,
+            resend: now.after(REQUEST_INTERVAL_NS),
+            is_followed: false,
+            is_whole: false,
+            received: false,
+            bytes: self.links.bulk_bytes(from),
+        });
         self.say_snapshot(from, REQUEST);
         self.corrector.handle_resync(now, false);
+    }
+
+    /// What is being fetched is not wanted any more.
+    fn cancel_fetch(&mut self) {
+        let Some(old) = self.fetching.take() else { return };
+        if let Some(link) = self.links.bulk_mut(old.from) {
+            link.handle_withdraw(HANDLE_CUT);
+            link.handle_withdraw(HANDLE_SNAPSHOT);
+        }
+        self.say_snapshot(old.from, CANCEL);
     }
 
     /// SNAPSHOT: a request to serve, or word that a member is too far behind.
@@ -69,22 +115,33 @@ impl Engine {
             self.stop_serving(now, from);
         } else if snapshot.op != REQUEST {
             self.consensus.handle_message(now, from, view, &Message::Snapshot(*snapshot));
-        } else if self.serving.queue.len() < QUEUE_MAX
-            && !self.serving.queue.contains(&from)
-            && self.serving.current.as_ref().is_none_or(|current| current.to != from)
-        {
-            self.serving.queue.push_back(from);
-            self.serve_next(now);
+        } else {
+            self.handle_request(now, from, snapshot.message);
         }
+    }
+
+    /// A request, or the same one again. A new one says that what was asked for before is of no use.
+    fn handle_request(&mut self, now: Instant, from: NodeKey, request: u32) {
+        let current = self.serving.current.as_ref().filter(|current| current.to == from);
+        if current.is_some_and(|current| current.request == request) {
+            return;
+        }
+        if current.is_some() {
+            self.stop_serving(now, from);
+        }
+        if let Some((_, number)) = self.serving.queue.iter_mut().find(|(waits, _)| *waits == from) {
+            *number = request;
+        } else if self.serving.queue.len() < QUEUE_MAX {
+            self.serving.queue.push_back((from, request));
+        }
+        self.serve_next(now);
     }
 
     /// Nobody waits for that snapshot any more, or its session is gone: the next one in line has its turn.
     pub(super) fn stop_serving(&mut self, now: Instant, to: NodeKey) {
-        self.serving.queue.retain(|waits| *waits != to);
+        self.serving.queue.retain(|(waits, _)| *waits != to);
         if let Some(current) = self.serving.current.take_if(|current| current.to == to) {
-            if let (Some(message), Some(link)) = (current.message, self.links.standing_mut(to)) {
-                link.handle_abort(message);
-            }
+            self.abort_serving(&current);
             self.serve_next(now);
         }
     }
@@ -93,14 +150,20 @@ impl Engine {
         let region = self.config.regions.snapshot_out;
         let Some(current) = &mut self.serving.current else { return };
         self.serving.sequence = self.serving.sequence.wrapping_add(1);
-        let message = MessageId { handle: HANDLE_SNAPSHOT, sequence: self.serving.sequence };
-        let span = Span { region, offset_bytes: 0, len_bytes };
-        let sent = self
-            .links
-            .standing_mut(current.to)
-            .is_some_and(|link| link.handle_send(now, message, span).is_ok());
+        let sequence = self.serving.sequence;
+        let (head, state) = (crate::store::SNAPSHOT_HEAD_BYTES as u32, len_bytes);
+        let cut_bytes = (4 + current.cut.encode().len() as u32).min(head);
+        let parts = [
+            (HANDLE_CUT, Span { region, offset_bytes: 0, len_bytes: cut_bytes }),
+            (HANDLE_SNAPSHOT, Span { region, offset_bytes: head, len_bytes: state.saturating_sub(head) }),
+        ];
+        current.sequence = Some(sequence);
+        let sent = self.links.bulk_mut(current.to).is_some_and(|link| {
+            parts
+                .into_iter()
+                .all(|(handle, span)| link.handle_send(now, MessageId { handle, sequence }, span).is_ok())
+        });
         if sent {
-            current.message = Some(message);
             let offer = Snapshot {
                 op: OFFER,
                 pad: Pad,
@@ -109,11 +172,17 @@ impl Engine {
                 version: current.cut.version,
                 len_bytes: u64::from(len_bytes),
                 digest: current.cut.digest,
-                message: u32::from(message.handle) << 16 | u32::from(message.sequence),
+                message: u32::from(HANDLE_SNAPSHOT) << 16 | u32::from(sequence),
             };
             self.out.push_back(Out::Send(To::Node(current.to), Message::Snapshot(offer)));
-        } else {
-            self.serving.current = None;
+        } else if let Some(current) = self.serving.current.take() {
+            self.abort_serving(&current);
+        }
+    }
+
+    fn abort_serving(&mut self, current: &Current) {
+        if let Some(link) = self.links.bulk_mut(current.to) {
+            current.messages().for_each(|message| link.handle_abort(message));
         }
     }
 
@@ -124,32 +193,69 @@ impl Engine {
         }
     }
 
-    pub(super) fn handle_snapshot_received(&mut self, from: NodeKey, span: Span) {
+    pub(super) fn handle_cut_received(&mut self, from: NodeKey, span: Span) {
+        if self.fetching.as_ref().is_some_and(|fetching| fetching.from == from && !fetching.is_followed) {
+            self.work.push_back(Work::InspectCut { span });
+        }
+    }
+
+    /// The cut is read: the agreement follows the log from there, or cannot use what follows.
+    pub(super) fn take_cut(&mut self, now: Instant, cut: Option<&SnapshotCut>) {
+        if self.fetching.as_ref().is_none_or(|fetching| fetching.is_followed) {
+            return;
+        }
+        let elements = self.config.regions.elements;
+        let fits = cut.filter(|cut| cut.view.elements == elements);
+        match fits.map(|cut| self.consensus.handle_cut_ahead(now, cut)) {
+            // The version that was open here, if any, was sealed long ago.
+            Some(Ok(Installed::Cut)) => self.exchange.handle_sealed(),
+            Some(Ok(_)) => {}
+            _ => return self.cancel_fetch(),
+        }
+        self.find_way(now);
+        if let Some(fetching) = &mut self.fetching {
+            fetching.is_followed = true;
+        }
+        self.inspect_if_whole();
+    }
+
+    pub(super) fn handle_snapshot_received(&mut self, from: NodeKey) {
+        if let Some(fetching) = self.fetching.as_mut().filter(|fetching| fetching.from == from) {
+            fetching.is_whole = true;
+            self.inspect_if_whole();
+        }
+    }
+
+    fn inspect_if_whole(&mut self) {
+        let (head, state) = self.snapshot_parts();
         if let Some(fetching) = &mut self.fetching
-            && fetching.from == from
+            && fetching.is_followed
+            && fetching.is_whole
             && !fetching.received
         {
             fetching.received = true;
+            let span = Span { len_bytes: head.len_bytes + state.len_bytes, ..head };
             self.work.push_back(Work::Inspect { span });
         }
     }
 
     pub(super) fn install_snapshot(&mut self, now: Instant, cut: Option<&SnapshotCut>) {
-        let Some(fetching) = self.fetching.take() else { return };
+        if self.fetching.take().is_none() {
+            return;
+        }
         let fits = cut.filter(|cut| cut.view.elements == self.config.regions.elements);
         match fits.map(|cut| (cut, self.consensus.handle_snapshot(now, cut))) {
-            Some((cut, Ok(Installed::Cut | Installed::State))) => {
+            Some((cut, Ok(installed))) => {
                 self.work.push_back(Work::Install { version: cut.version });
+                if let Installed::Gathered(version) = installed {
+                    self.work.push_back(Work::Merge { version });
+                }
                 self.corrector.handle_master(now, true);
                 self.corrector.handle_resync(now, true);
                 self.find_way(now);
             }
             // Nothing usable came: the agreement asks again, elsewhere; a joiner by its own timer.
-            _ => {
-                if let Some(link) = self.links.standing_mut(fetching.from) {
-                    link.handle_withdraw(HANDLE_SNAPSHOT);
-                }
-            }
+            _ => {}
         }
     }
 
@@ -160,17 +266,21 @@ impl Engine {
         {
             fetching.resend = now.after(REQUEST_INTERVAL_NS);
             let from = fetching.from;
+            let bytes = self.links.bulk_bytes(from);
+            let moves = std::mem::replace(&mut fetching.bytes, bytes) != bytes;
+            let follows = fetching.is_followed;
             self.say_snapshot(from, REQUEST);
-        }
-        if let Some(current) = &self.serving.current
-            && now >= current.give_up
-        {
-            if let (Some(message), to) = (current.message, current.to)
-                && let Some(link) = self.links.standing_mut(to)
-            {
-                link.handle_abort(message);
+            if moves && follows {
+                self.consensus.handle_transfer(now);
             }
-            self.serving.current = None;
+        }
+        if let Some(current) = self.serving.current.as_mut().filter(|current| now >= current.give_up) {
+            let bytes = self.links.bulk_bytes(current.to);
+            let moves = std::mem::replace(&mut current.bytes, bytes) != bytes;
+            current.give_up = now.after(SERVE_NS_MAX);
+            if !moves && let Some(current) = self.serving.current.take() {
+                self.abort_serving(&current);
+            }
         }
         self.serve_next(now);
     }
@@ -189,15 +299,16 @@ impl Engine {
         }
         let Some(cut) = self.consensus.snapshot() else { return };
         // Who has no session any more has gone or come back as another life, and will ask again.
-        let to = loop {
-            let Some(to) = self.serving.queue.pop_front() else { return };
-            if self.links.standing_mut(to).is_some() {
-                break to;
+        let (to, request) = loop {
+            let Some((to, request)) = self.serving.queue.pop_front() else { return };
+            if self.links.bulk_mut(to).is_some() {
+                break (to, request);
             }
         };
         self.work.push_back(Work::Capture { cut: cut.encode() });
         let give_up = now.after(SERVE_NS_MAX);
-        self.serving.current = Some(Current { to, cut, give_up, message: None });
+        let bytes = self.links.bulk_bytes(to);
+        self.serving.current = Some(Current { to, request, cut, give_up, sequence: None, bytes });
     }
 
     /// Asks a member for its state, or says that it is not wanted any more.
@@ -210,14 +321,17 @@ impl Engine {
             version: Version(0),
             len_bytes: 0,
             digest: Digest::default(),
-            message: 0,
+            message: self.serving.requests,
         };
         self.out.push_back(Out::Send(To::Node(to), Message::Snapshot(request)));
     }
 
-    fn snapshot_region(&self) -> Span {
-        let len_bytes = crate::store::snapshot_bytes(self.config.regions.elements);
-        Span { region: self.config.regions.snapshot_in, offset_bytes: 0, len_bytes: len_bytes as u32 }
+    /// Where a snapshot is received: its cut, then its state.
+    fn snapshot_parts(&self) -> (Span, Span) {
+        let whole = crate::store::snapshot_bytes(self.config.regions.elements) as u32;
+        let (region, head) = (self.config.regions.snapshot_in, crate::store::SNAPSHOT_HEAD_BYTES as u32);
+        let cut = Span { region, offset_bytes: 0, len_bytes: head };
+        (cut, Span { region, offset_bytes: head, len_bytes: whole - head })
     }
 }
 
@@ -226,4 +340,5 @@ const OFFER: u8 = 1;
 const CANCEL: u8 = 2;
 const QUEUE_MAX: usize = 8;
 const REQUEST_INTERVAL_NS: u64 = 300_000_000;
+/// Without any progress for so long a receiver has gone.
 const SERVE_NS_MAX: u64 = 5_000_000_000;

@@ -1,7 +1,7 @@
 //! What the exchange wants and what the connections report; how long own slots take to leave.
 
 use super::{Engine, Work};
-use plesio_collective::{Action, HANDLE_SNAPSHOT};
+use plesio_collective::{Action, HANDLE_CUT, HANDLE_SNAPSHOT};
 use plesio_proto::{Event, Refused};
 use plesio_wire::data::{Header, MessageId};
 use plesio_wire::{Instant, NodeKey, SlotSeq};
@@ -18,11 +18,13 @@ struct Transfer {
     cut: Instant,
     index: u8,
     undelivered: u32,
+    /// Its owners changed while it was on its way.
+    straddles: bool,
 }
 
 impl Transfers {
     pub(super) fn handle_cut(&mut self, now: Instant, seq: SlotSeq, index: u8) {
-        self.slots.insert(seq, Transfer { cut: now, index, undelivered: 0 });
+        self.slots.insert(seq, Transfer { cut: now, index, undelivered: 0, straddles: false });
     }
 
     /// Forgets a slot and says where in the ring it was.
@@ -34,7 +36,14 @@ impl Transfers {
     pub(super) fn handle_view(&mut self) {
         for transfer in self.slots.values_mut() {
             transfer.undelivered = 0;
+            transfer.straddles = true;
         }
+    }
+
+    /// Whether a slot was on its way when a view came into force: its margin is that of the change, and says nothing
+    /// of how early this node cuts.
+    pub(super) fn straddles(&self, seq: SlotSeq) -> bool {
+        self.slots.get(&seq).is_some_and(|transfer| transfer.straddles)
     }
 
     pub(super) fn unsettled(&self) -> Vec<SlotSeq> {
@@ -103,8 +112,11 @@ impl Engine {
 
     pub(super) fn handle_link(&mut self, now: Instant, peer: NodeKey, event: Event) {
         match event {
-            Event::Received { message, span } if message.handle == HANDLE_SNAPSHOT => {
-                self.handle_snapshot_received(peer, span);
+            Event::Received { message, span } if message.handle == HANDLE_CUT => {
+                self.handle_cut_received(peer, span);
+            }
+            Event::Received { message, .. } if message.handle == HANDLE_SNAPSHOT => {
+                self.handle_snapshot_received(peer);
             }
             Event::Received { message, span } => {
                 self.exchange.handle_received(peer, message, span.len_bytes);
@@ -112,6 +124,7 @@ impl Engine {
             Event::Delivered { message } if message.handle == HANDLE_SNAPSHOT => {
                 self.handle_snapshot_delivered(now, peer);
             }
+            Event::Delivered { message } if message.handle == HANDLE_CUT => {}
             Event::Delivered { message } => {
                 if let Some(transfer) = self.transfers.by_message(message) {
                     transfer.undelivered = transfer.undelivered.saturating_sub(1);
@@ -124,5 +137,22 @@ impl Engine {
             // A peer that says BYE is judged by the sideband, like one that falls silent.
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_under_way_when_a_view_came_tells_nothing_of_the_lead() {
+        let mut transfers = Transfers::default();
+        transfers.handle_cut(Instant(1), SlotSeq(7), 0);
+        assert!(!transfers.straddles(SlotSeq(7)));
+        transfers.handle_view();
+        transfers.handle_cut(Instant(2), SlotSeq(8), 1);
+        assert!(transfers.straddles(SlotSeq(7)) && !transfers.straddles(SlotSeq(8)));
+        assert_eq!(transfers.handle_done(SlotSeq(7)), Some(0));
+        assert!(!transfers.straddles(SlotSeq(7)));
     }
 }
