@@ -2,9 +2,12 @@
 //!
 //! Nothing is done here. A value that passed this file is one the commands can use as it is.
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use plesio_sim::FaultSet;
 use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -15,8 +18,9 @@ pub(crate) const NODES: std::ops::RangeInclusive<u8> = 2..=16;
 #[command(name = "plesio", version, propagate_version = true)]
 #[command(about = "Unlike machines adapt one model together, each on its own clock, with no coordinator.")]
 #[command(
-    after_help = "Exit: 0 ok, 1 a check failed, 2 usage, 130 interrupted. Data goes to stdout, the rest \
-                        to stderr.\nStart with `plesio demo`."
+    after_help = "Exit: 0 ok, 1 a check failed, 2 usage, 5 this machine lacks what was asked for, 130 interrupted.\n\
+                        Data goes to stdout, the rest to stderr. Every flag has its variable, PLESIO_NAME; the flag wins.\n\
+                        Start with `plesio demo`."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -34,6 +38,54 @@ pub(crate) enum Command {
     /// One node of a demo; started by the demo itself
     #[command(hide = true)]
     DemoNode,
+}
+
+impl Cli {
+    /// Reads a command line. Where two exclude each other, what stands on the line beats the environment.
+    ///
+    /// # Errors
+    /// What clap says to the user: a mistake, help or the version.
+    pub(crate) fn read(
+        line: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    ) -> Result<Self, clap::Error> {
+        let found = Self::command().try_get_matches_from(line)?;
+        let mut cli = Self::from_arg_matches(&found)?;
+        let Some((_, found)) = found.subcommand() else { return Ok(cli) };
+        let output = match &mut cli.command {
+            Command::Demo(args) => &mut args.output,
+            Command::Doctor(args) => &mut args.output,
+            Command::Sim(args) => {
+                if yielding(found, ["seed", "seeds"])? == Some("seed") {
+                    args.seed = None;
+                }
+                &mut args.output
+            }
+            Command::DemoNode => return Ok(cli),
+        };
+        match yielding(found, ["json", "json_stream"])? {
+            Some("json") => output.json = false,
+            Some(_) => output.json_stream = false,
+            None => {}
+        }
+        Ok(cli)
+    }
+}
+
+/// Which of two that exclude each other gives way, if both are there: the one that only the environment names,
+/// or the second where it names both.
+fn yielding(found: &ArgMatches, [one, two]: [&'static str; 2]) -> Result<Option<&'static str>, clap::Error> {
+    let source = |id| {
+        // A switch that is off is as good as absent.
+        let off = found.try_get_one::<bool>(id).is_ok_and(|switch| switch != Some(&true));
+        found.value_source(id).filter(|source| !off && *source != ValueSource::DefaultValue)
+    };
+    let (Some(first), Some(second)) = (source(one), source(two)) else { return Ok(None) };
+    if (first, second) == (ValueSource::CommandLine, ValueSource::CommandLine) {
+        let flags = [one, two].map(|id| id.replace('_', "-"));
+        let text = format!("the argument '--{}' cannot be used with '--{}'", flags[0], flags[1]);
+        return Err(Cli::command().error(ErrorKind::ArgumentConflict, text));
+    }
+    Ok(Some(if second == ValueSource::CommandLine { one } else { two }))
 }
 
 #[derive(Args, Clone, Debug, Serialize)]
@@ -64,11 +116,10 @@ pub(crate) struct DemoArgs {
     pub(crate) output: OutputArgs,
 }
 
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Serialize)]
 pub(crate) struct DoctorArgs {
-    /// One JSON document on stdout instead of the table
-    #[arg(long, env = "PLESIO_JSON")]
-    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
 }
 
 #[derive(Args, Clone, Debug, Serialize)]
@@ -81,8 +132,8 @@ pub(crate) struct SimArgs {
     #[arg(long, env = "PLESIO_SEEDS", default_value = "0..200", value_name = "A..B", value_parser = parse_seeds)]
     pub(crate) seeds: Range<u64>,
 
-    /// One seed alone
-    #[arg(long, value_name = "N", conflicts_with = "seeds")]
+    /// One seed alone, instead of --seeds
+    #[arg(long, env = "PLESIO_SEED", value_name = "N", value_parser = clap::value_parser!(u64).range(..u64::MAX))]
     pub(crate) seed: Option<u64>,
 
     /// What may go wrong: all, none, or names with commas between them
@@ -95,7 +146,7 @@ pub(crate) struct SimArgs {
     pub(crate) seconds: u32,
 
     /// Tell all that happened before a broken promise
-    #[arg(long)]
+    #[arg(long, env = "PLESIO_STORY", value_parser = parse_switch)]
     pub(crate) story: bool,
 
     #[command(flatten)]
@@ -106,7 +157,22 @@ pub(crate) struct SimArgs {
 fn parse_seeds(text: &str) -> Result<Range<u64>, String> {
     let (from, to) = text.split_once("..").ok_or("write it as A..B, for example 0..200")?;
     let number = |text: &str| text.parse::<u64>().map_err(|error| format!("{text:?}: {error}"));
-    Ok(number(from)?..number(to)?)
+    let seeds = number(from)?..number(to)?;
+    if seeds.is_empty() {
+        return Err(format!(
+            "no seed lies in it: B is not among them, so write {from}..B with B above {from}"
+        ));
+    }
+    Ok(seeds)
+}
+
+/// A switch as an environment says it; an empty variable is one that is not set.
+fn parse_switch(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Ok(true),
+        "" | "0" | "false" | "no" | "off" => Ok(false),
+        _ => Err("say 1 or 0".into()),
+    }
 }
 
 fn as_text<S: serde::Serializer>(value: &impl std::fmt::Display, to: S) -> Result<S::Ok, S::Error> {
@@ -117,15 +183,15 @@ fn as_text<S: serde::Serializer>(value: &impl std::fmt::Display, to: S) -> Resul
 #[derive(Args, Clone, Debug, Serialize)]
 pub(crate) struct OutputArgs {
     /// One JSON document on stdout at the end, instead of the table
-    #[arg(long, env = "PLESIO_JSON", conflicts_with = "json_stream")]
+    #[arg(long, env = "PLESIO_JSON", value_parser = parse_switch)]
     pub(crate) json: bool,
 
-    /// One {"event","data"} per line on stdout: start, interval, end
-    #[arg(long, env = "PLESIO_JSON_STREAM")]
+    /// One {"event","data"} per line on stdout: start, interval, end; instead of --json
+    #[arg(long, env = "PLESIO_JSON_STREAM", value_parser = parse_switch)]
     pub(crate) json_stream: bool,
 
     /// No progress and no event lines
-    #[arg(long, short, env = "PLESIO_QUIET")]
+    #[arg(long, short, env = "PLESIO_QUIET", value_parser = parse_switch)]
     pub(crate) quiet: bool,
 
     /// Colour in what a person reads
@@ -155,7 +221,6 @@ pub(crate) enum ColorArg {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_sound() {
@@ -168,6 +233,33 @@ mod tests {
             let parsed = Cli::try_parse_from(["plesio", "demo", "--nodes", &nodes.to_string()]);
             assert_eq!(parsed.is_ok(), NODES.contains(&nodes), "--nodes {nodes}");
         }
+    }
+
+    #[test]
+    fn a_switch_of_the_environment_is_said_in_any_way() {
+        for (text, on) in
+            [("1", true), ("TRUE", true), ("yes", true), ("", false), ("0", false), ("off", false)]
+        {
+            assert_eq!(parse_switch(text), Ok(on), "{text:?}");
+        }
+        assert!(parse_switch("banana").is_err());
+    }
+
+    #[test]
+    fn two_flags_that_exclude_each_other_are_refused() {
+        for line in [&["demo", "--json", "--json-stream"][..], &["sim", "--seed", "1", "--seeds", "0..2"]] {
+            let error = Cli::read(["plesio"].iter().chain(line)).expect_err("one of them only");
+            assert_eq!(error.kind(), ErrorKind::ArgumentConflict, "{error}");
+        }
+    }
+
+    #[test]
+    fn seeds_that_are_none_say_so() {
+        for seeds in ["9..3", "9..9"] {
+            let error = Cli::read(["plesio", "sim", "--seeds", seeds]).expect_err("none");
+            assert!(error.to_string().contains("no seed lies in it"), "{error}");
+        }
+        assert!(Cli::read(["plesio", "sim", "--seed", &u64::MAX.to_string()]).is_err());
     }
 
     #[test]

@@ -58,16 +58,20 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
     };
     let host = Host::look(tier, reason);
     let findings = findings(&host);
-    if args.json {
-        let document = json!({
-            "schema": "plesio.doctor/1",
-            "config": { "json": args.json },
-            "host": host,
-            "findings": findings,
-        });
+    let output = &args.output;
+    let document = json!({
+        "schema": "plesio.doctor/1",
+        "config": args,
+        "host": host,
+        "findings": findings,
+    });
+    if output.json_stream {
+        stdout::emit("start", &json!({ "schema": "plesio.doctor/1", "config": args }));
+        stdout::emit("end", &document);
+    } else if output.json {
         stdout::document(&document);
     } else {
-        stdout::text(&table(&findings, Paint(std::io::stdout().is_terminal())));
+        stdout::text(&table(&findings, Paint::new(output.color, std::io::stdout().is_terminal())));
     }
     Ok(Exit::Ok)
 }
@@ -93,7 +97,8 @@ fn findings(host: &Host) -> Vec<Finding> {
 fn cpu(host: &Host) -> Finding {
     let level = plesio_cpu::Cpu::detect().level();
     let name = host.cpu.as_deref().unwrap_or(host.architecture);
-    let found = format!("{name}, {} cores, kernels: {level}", host.cores);
+    let features = host.features.join(" ");
+    let found = format!("{name}, {} cores, kernels: {level} (of {features})", host.cores);
     match level {
         plesio_cpu::Level::Scalar => Finding::new("cpu", Status::Limited, found)
             .advise("no vector unit that the kernels know: training and aggregation run on scalar code"),
@@ -124,8 +129,9 @@ fn memlock(host: &Host) -> Finding {
     if limit.soft_bytes.is_none_or(|bytes| bytes >= LOCKED_BYTES_WANTED) {
         Finding::new("memlock", Status::Good, found)
     } else {
-        Finding::new("memlock", Status::Limited, found)
-            .advise("tensor memory is locked as far as this goes; raise it with `ulimit -l` or LimitMEMLOCK=")
+        Finding::new("memlock", Status::Limited, found).advise(
+            "tensor memory is locked as far as this goes; raise it in limits.conf or with LimitMEMLOCK=",
+        )
     }
 }
 

@@ -12,16 +12,24 @@ mod sim;
 mod stdout;
 
 use args::{Cli, Command};
-use clap::Parser;
+use failure::{Exit, Failure};
 use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
+    let cli = Cli::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
+    let outcome = match cli.command {
         Command::Demo(args) => demo::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Sim(args) => sim::run(&args),
         Command::DemoNode => demo::run_node(),
+    };
+    let outcome = match (outcome, stdout::lost()) {
+        (Ok(Exit::Ok), Some(cause)) => {
+            Err(Failure::run("stdout", "cannot write the result to stdout", cause)
+                .fix("see whether the disk is full (df)"))
+        }
+        (outcome, _) => outcome,
     };
     let exit = outcome.unwrap_or_else(|failure| {
         let _gone = writeln!(std::io::stderr(), "plesio: {failure}");

@@ -1,12 +1,27 @@
-//! Data on stdout: one document, one line of a stream, or one table. A reader that has gone away is no error.
+//! Data on stdout: one document, one line of a stream, or one table. A reader that has gone away is no error; a
+//! result that could not be written, on a full disk for example, is kept as one until the command ends.
 
 use serde_json::{Value, json};
 use std::io::{self, Write};
+use std::sync::OnceLock;
+
+/// Why the first text that was lost could not be written.
+static LOST: OnceLock<String> = OnceLock::new();
 
 /// A whole text.
 pub(crate) fn text(text: &str) {
     let mut out = io::stdout().lock();
-    let _gone = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(cause) if cause.kind() != io::ErrorKind::BrokenPipe => {
+            let _known = LOST.set(cause.to_string());
+        }
+        _ => {}
+    }
+}
+
+/// Why data for stdout was lost, if any was.
+pub(crate) fn lost() -> Option<&'static str> {
+    LOST.get().map(String::as_str)
 }
 
 /// One JSON document.

@@ -162,6 +162,36 @@ fn an_environment_variable_is_a_flag() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("--nodes"));
 }
 
+/// PLESIO_JSON=1 was refused (only "true" was taken), and a flag was refused because of a variable against it.
+#[test]
+fn a_switch_in_the_environment_gives_way_to_a_flag() {
+    let said = |name: &str, value: &str, arguments: &[&str]| {
+        let output = plesio(arguments).env(name, value).output().expect("the program runs");
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    };
+    assert!(said("PLESIO_JSON", "1", &["doctor"]).starts_with("{\n  \"schema\""));
+    assert!(!said("PLESIO_JSON", "0", &["doctor"]).starts_with('{'));
+    assert!(said("PLESIO_JSON_STREAM", "1", &["doctor"]).starts_with("{\"event\":\"start\""));
+    assert!(said("PLESIO_JSON_STREAM", "1", &["doctor", "--json"]).starts_with("{\n  \"schema\""));
+    let seeds =
+        said("PLESIO_SEEDS", "0..9", &["sim", "--nodes", "2", "--seconds", "10", "--seed", "3", "--json"]);
+    assert_eq!(serde_json::from_str::<Value>(&seeds).expect("JSON")["seeds"], 1);
+    let seeds =
+        said("PLESIO_SEED", "3", &["sim", "--nodes", "2", "--seconds", "10", "--seeds", "0..2", "--json"]);
+    assert_eq!(serde_json::from_str::<Value>(&seeds).expect("JSON")["seeds"], 2);
+}
+
+/// A result redirected to a full disk was lost without a word.
+#[test]
+fn a_result_that_cannot_be_written_is_a_failure() {
+    let full = fs::File::create("/dev/full").expect("Linux has it");
+    let output = plesio(&["doctor", "--json"]).stdout(full).output().expect("the program runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("stdout") && said.contains("cause"), "{said}");
+}
+
 #[test]
 fn a_folder_that_cannot_be_written_is_told_before_anything_starts() {
     let file = folder("unwritable").join("a-file");
