@@ -1,9 +1,12 @@
 //! The folder a demo leaves behind. Nothing half-written: every file is written beside and renamed.
+//!
+//! What lies in the folder already may be anything, links and pipes too: a file of ours is always a new one, so that
+//! nothing is written through a link to a place outside, and no open waits for a reader.
 
 use crate::failure::Failure;
 use plesio_model::PeftFiles;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// All files of a demo, but for its logs.
@@ -27,7 +30,7 @@ impl Folder {
         let folder = Self { path: path.to_path_buf() };
         fs::create_dir_all(folder.logs()).map_err(failure)?;
         let trial = path.join(".plesio-trial");
-        fs::write(&trial, b"").map_err(failure)?;
+        create_new(&trial).map_err(failure)?;
         fs::remove_file(&trial).map_err(failure)?;
         // What an earlier run left must not pass for this one's.
         for name in FILES {
@@ -51,7 +54,8 @@ impl Folder {
     /// Writes one file, whole or not at all.
     pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Failure> {
         let (path, beside) = (self.path.join(name), self.path.join(format!("{name}.part")));
-        fs::write(&beside, bytes).and_then(|()| fs::rename(&beside, &path)).map_err(|cause| {
+        let write = || create_new(&beside)?.write_all(bytes).and_then(|()| fs::rename(&beside, &path));
+        write().map_err(|cause| {
             Failure::run("write", format!("cannot write {}", path.display()), cause)
                 .fix("see whether the disk is full (df) and the folder still there")
         })
@@ -66,5 +70,48 @@ impl Folder {
         })?;
         self.write(ADAPTER_CONFIG, files.config_json.as_bytes())?;
         self.write(ADAPTER, &files.safetensors)
+    }
+}
+
+/// A new and empty file at `path`, whatever stood there before, a folder excepted.
+pub(crate) fn create_new(path: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cause),
+        _ => {}
+    }
+    File::create_new(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
+    use std::os::unix::fs::symlink;
+
+    /// Files of ours were opened through links that lay in the folder, which emptied what the links led to; and a
+    /// pipe in the place of a log kept the demo waiting for ever.
+    #[test]
+    fn what_lies_in_the_folder_is_replaced_and_never_followed() {
+        let place = std::env::temp_dir().join(format!("plesio-folder-{}", std::process::id()));
+        fs::create_dir_all(place.join("out/logs")).expect("a folder for temporary files");
+        let precious = place.join("precious");
+        fs::write(&precious, b"precious").expect("our own folder");
+        for name in ["out/.plesio-trial", "out/run.json", "out/run.json.part", "out/logs/n0.log"] {
+            symlink(&precious, place.join(name)).expect("our own folder");
+        }
+        let mode = Mode::from_bits_truncate(0o600);
+        mkfifo(&place.join("out/logs/n1.log"), mode).expect("our own folder");
+
+        let folder = Folder::create(&place.join("out")).expect("links are no reason to refuse");
+        for name in ["n0.log", "n1.log"] {
+            create_new(&folder.logs().join(name)).expect("replaced");
+        }
+        folder.write(DOCUMENT, b"{}").expect("replaced");
+        assert_eq!(fs::read(&precious).expect("still there"), b"precious");
+        let written = place.join("out").join(DOCUMENT);
+        assert!(written.symlink_metadata().expect("written").is_file());
+        assert_eq!(fs::read(written).expect("written"), b"{}");
+        fs::remove_dir_all(&place).expect("our own folder");
     }
 }

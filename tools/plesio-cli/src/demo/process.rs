@@ -5,6 +5,7 @@
 //! does, and is killed and reaped when the [`Fleet`] goes. Nodes stand in process groups of their own, so
 //! that Ctrl-C at a terminal reaches the launcher alone and the end stays orderly.
 
+use super::output;
 use super::protocol::{self, Said, Told};
 use crate::failure::Failure;
 use std::fs::File;
@@ -60,7 +61,7 @@ impl Fleet {
             Failure::run("node-start", format!("cannot start node {name}"), cause)
                 .fix("see whether the limit of processes or memory is reached (ulimit -a)")
         };
-        let log = File::create(self.log_path(&name)).map_err(failure)?;
+        let log = output::create_new(&self.log_path(&name)).map_err(failure)?;
         // The running image, even when the file has been replaced by a newer build.
         let mut child = Command::new("/proc/self/exe")
             .arg0("plesio")
