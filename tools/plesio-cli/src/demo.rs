@@ -121,8 +121,15 @@ fn show_result(parts: &Parts<'_>, document: &serde_json::Value) {
         return stdout::document(document);
     }
     let paint = Paint::new(output.color, std::io::stdout().is_terminal());
-    let Parts { args, plan, record, losses, checks, ended, .. } = parts;
-    stdout::text(&table::table(plan, record, losses, checks, ended, &args.out, paint));
+    stdout::text(&table::table(parts, &program(), paint));
+}
+
+/// What this command was called by, so that the next ones can be called the same way: `cargo run` puts nothing on
+/// the path.
+fn program() -> String {
+    let called = std::env::args_os().next().and_then(|name| name.into_string().ok());
+    let plain = |name: &String| name.chars().all(|c| c.is_alphanumeric() || "/._-".contains(c));
+    called.filter(plain).unwrap_or_else(|| "plesio".into())
 }
 
 /// A backend that was asked for and is not there is an answer of its own, before anything starts.

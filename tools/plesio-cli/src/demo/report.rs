@@ -9,6 +9,7 @@ use super::evaluate::Losses;
 use super::launcher::Ended;
 use super::plan::{PERIOD_NS, Plan};
 use super::record::{Fate, Kind, Record};
+use super::table;
 use chart::{Chart, Series, escape};
 use std::fmt::Write as _;
 
@@ -67,8 +68,13 @@ pub(crate) fn page(parts: &Parts<'_>) -> String {
         "By all nodes together: payload of the data plane; the sideband with all headers.",
         &bytes_chart(record).svg(),
     );
-    section(&mut html, "Events", "", &events(record));
-    section(&mut html, "Checks", "", &checks_table(parts.checks));
+    section(
+        &mut html,
+        "Events",
+        "What happened, with its cause; notes are what the nodes said on the way.",
+        &events(record),
+    );
+    section(&mut html, "Checks", "What a demo promises, and what this one did.", &checks_table(parts.checks));
     section(
         &mut html,
         "Processes",
@@ -274,11 +280,17 @@ fn membership(plan: &Plan, record: &Record) -> String {
 }
 
 fn events(record: &Record) -> String {
-    let mut rows = String::from("<table><tr><th>time<th>node<th>event<th>cause</tr>\n");
+    let mut all: Vec<(f64, &str, String, &str)> = Vec::new();
     for event in &record.events {
         let kind = format!("{:?}", event.kind).to_lowercase();
-        let (node, cause) = (escape(&event.node), escape(&event.cause));
-        let _ = writeln!(rows, "<tr><td>{:.2} s<td>{node}<td>{kind}<td>{cause}</tr>", event.t_s);
+        all.push((event.t_s, event.node.as_str(), kind, event.cause.as_str()));
+    }
+    all.extend(record.notes.iter().map(|(t_s, note)| (*t_s, "", "note".into(), note.as_str())));
+    all.sort_by(|one, other| one.0.total_cmp(&other.0));
+    let mut rows = String::from("<table><tr><th>time<th>node<th>event<th>cause</tr>\n");
+    for (t_s, node, kind, cause) in all {
+        let (node, cause) = (escape(node), escape(cause));
+        let _ = writeln!(rows, "<tr><td>{t_s:.2} s<td>{node}<td>{kind}<td>{cause}</tr>");
     }
     rows.push_str("</table>\n");
     rows
@@ -288,7 +300,7 @@ fn checks_table(checks: &[Check]) -> String {
     let mut rows = String::from("<table><tr><th>check<th>expected<th>measured<th></tr>\n");
     for check in checks {
         let (class, verdict) = if check.pass { ("pass", "pass") } else { ("fail", "FAIL") };
-        let (expected, measured) = (escape(&check.expected), escape(&check.measured.to_string()));
+        let (expected, measured) = (escape(&check.expected), escape(&table::spoken(&check.measured)));
         let _ = writeln!(
             rows,
             "<tr><td>{}<td>{expected}<td class=\"wrap\">{measured}<td class=\"{class}\">{verdict}</tr>",

@@ -1,7 +1,7 @@
 //! The result for a person: losses side by side, what was checked, and where to look next.
 
-use super::checks::Check;
 use super::data;
+use super::document::Parts;
 use super::evaluate::Losses;
 use super::launcher::Ended;
 use super::plan::Plan;
@@ -9,21 +9,15 @@ use super::record::Record;
 use crate::paint::Paint;
 use serde_json::Value;
 use std::fmt::Write as _;
-use std::path::Path;
 
+/// Width of the column of measured values; a wider one has a line of its own.
+const VALUE_CHARS: usize = 12;
 /// Widest value of a check in the table; the whole one is in the document.
 const VALUE_CHARS_MAX: usize = 60;
 
-/// The table; `out` is the folder the files are in.
-pub(crate) fn table(
-    plan: &Plan,
-    record: &Record,
-    losses: &Losses,
-    checks: &[Check],
-    ended: &Ended,
-    out: &Path,
-    paint: Paint,
-) -> String {
+/// The table; `program` is what this command was called by, for the commands to try next.
+pub(crate) fn table(parts: &Parts<'_>, program: &str, paint: Paint) -> String {
+    let Parts { args, plan, record, losses, checks, ended, .. } = parts;
     let mut text = String::new();
     match ended {
         Ended::Whole => {}
@@ -35,30 +29,43 @@ pub(crate) fn table(
     losses_table(&mut text, plan, record, losses, paint);
     if !checks.is_empty() {
         let _ = writeln!(text, "\n{}", paint.bold("checks"));
-        for check in checks {
+        for check in *checks {
             let verdict = if check.pass { paint.green("pass") } else { paint.red("FAIL") };
             let measured = short(&check.measured);
-            let _ =
-                writeln!(text, "  {verdict}  {:<24} {measured:<12} expected {}", check.name, check.expected);
+            let _ = write!(text, "  {verdict}  {:<24} {measured:<VALUE_CHARS$}", check.name);
+            if measured.chars().count() > VALUE_CHARS {
+                let _ = write!(text, "\n{:1$}", "", 33 + VALUE_CHARS);
+            }
+            let _ = writeln!(text, " {}", paint.dim(&format!("expected {}", check.expected)));
         }
     }
-    let out = out.display();
+    let out = args.out.display();
     let _ = writeln!(text, "\n{}", paint.bold("files"));
     let _ = writeln!(text, "  {out}/report.html  the run in pictures, opens offline");
     let _ = writeln!(text, "  {out}/run.json     all figures, plesio.demo/1");
-    if losses.mesh.is_some() {
+    // An interrupted comparison has an adapter without a loss.
+    if record.nodes.iter().any(|node| node.state.is_some()) {
         let _ = writeln!(text, "  {out}/adapter/     the adapter, in PEFT's layout");
     }
     let _ = writeln!(text, "\n{}", paint.bold("next"));
-    let _ = writeln!(text, "  plesio demo --nodes 8 --seed 2     more nodes, another story");
-    let _ = writeln!(text, "  plesio demo --backend mio          the same without io_uring");
-    let _ = writeln!(text, "  plesio doctor                      what this machine offers");
+    let _ = writeln!(text, "  {program} demo --nodes 8 --seed 2     more nodes, another story");
+    let _ = writeln!(text, "  {program} demo --backend mio          the same without io_uring");
+    let _ = writeln!(text, "  {program} doctor                      what this machine offers");
     text
 }
 
-/// A measured value for a person: few digits, and lists by their items.
+/// A measured value for a person, cut to what a line holds.
 fn short(value: &Value) -> String {
-    let text = match value {
+    let text = spoken(value);
+    if text.chars().count() <= VALUE_CHARS_MAX {
+        return text;
+    }
+    text.chars().take(VALUE_CHARS_MAX - 1).chain(['…']).collect()
+}
+
+/// A measured value for a person: few digits, and lists by their items.
+pub(crate) fn spoken(value: &Value) -> String {
+    match value {
         Value::Number(number) => match number.as_f64() {
             Some(float) if !number.is_f64() || float.abs() >= 1000.0 => format!("{float:.0}"),
             Some(float) => format!("{float:.4}"),
@@ -66,14 +73,10 @@ fn short(value: &Value) -> String {
         },
         Value::String(text) => text.clone(),
         Value::Array(items) if items.is_empty() => "none".into(),
-        Value::Array(items) => items.iter().map(short).collect::<Vec<_>>().join("; "),
+        Value::Array(items) => items.iter().map(spoken).collect::<Vec<_>>().join("; "),
         Value::Null => "unknown".into(),
         other => other.to_string(),
-    };
-    if text.chars().count() <= VALUE_CHARS_MAX {
-        return text;
     }
-    text.chars().take(VALUE_CHARS_MAX - 1).chain(['…']).collect()
 }
 
 fn losses_table(text: &mut String, plan: &Plan, record: &Record, losses: &Losses, paint: Paint) {
@@ -109,7 +112,9 @@ fn losses_table(text: &mut String, plan: &Plan, record: &Record, losses: &Losses
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::args::DemoArgs;
     use crate::demo::{checks, example};
+    use crate::host::Host;
     use serde_json::json;
 
     #[test]
@@ -128,16 +133,39 @@ mod tests {
     fn the_table_compares_base_alone_and_mesh() {
         let (plan, record, losses) = example::run();
         let checks = checks::judge(&plan, &record, &losses);
-        let out = Path::new("somewhere");
-        let text = table(&plan, &record, &losses, &checks, &Ended::Whole, out, Paint(false));
-        for line in
-            ["base ", "n0 alone, scripture", "mesh ", "useful_ratio", "somewhere/run.json", "plesio doctor"]
-        {
+        let host = Host::look("mio".into(), "a test".into());
+        let args = DemoArgs { out: "somewhere".into(), ..example::args() };
+        let whole = Parts {
+            args: &args,
+            host: &host,
+            plan: &plan,
+            record: &record,
+            losses: &losses,
+            checks: &checks,
+            ended: &Ended::Whole,
+            wall_s: 1.0,
+            report: None,
+        };
+        let text = table(&whole, "bin/plesio", Paint(false));
+        for line in [
+            "base ",
+            "n0 alone, scripture",
+            "mesh ",
+            "useful_ratio",
+            "somewhere/run.json",
+            "somewhere/adapter/",
+            "bin/plesio doctor",
+        ] {
             assert!(text.contains(line), "{line} is missing in\n{text}");
         }
         assert!(!text.contains('\x1b') && !text.contains("FAIL"), "{text}");
-        let broken = Ended::Broken("no quorum".into());
-        let text = table(&plan, &record, &Losses::default(), &[], &broken, out, Paint(false));
+        let places: Vec<usize> = text.lines().filter_map(|line| line.find(" expected ")).collect();
+        assert_eq!(places, vec![33 + VALUE_CHARS; checks.len()], "{text}");
+        let (ended, unknown) = (Ended::Broken("no quorum".into()), Losses::default());
+        let mut lost = record.clone();
+        lost.nodes.iter_mut().for_each(|node| node.state = None);
+        let broken = Parts { record: &lost, losses: &unknown, checks: &[], ended: &ended, ..whole };
+        let text = table(&broken, "plesio", Paint(false));
         assert!(text.contains("no quorum") && !text.contains("adapter/"), "{text}");
     }
 }
