@@ -31,7 +31,10 @@ impl Consumer {
     /// The oldest slot that is CUT. A hint: until it is announced, the worker may still add to it.
     #[must_use]
     pub fn poll_cut(&self) -> Option<SlotInfo> {
-        self.core.oldest(|state| state == SlotState::Cut)
+        // A scan reads one slot after the other; meanwhile the worker may cut two, the first behind the scan and
+        // the second before it. Whoever sees the second sees the first when it looks again, be it cut or merging.
+        self.core.oldest(|state| state == SlotState::Cut)?;
+        self.core.oldest(|state| matches!(state, SlotState::Cut | SlotState::Merging))
     }
 
     /// CUT to SENDING: freezes the content.
