@@ -9,6 +9,7 @@ use nix::sys::socket::{
 use plesio::engine::node_id;
 use plesio::{Counters, What};
 use plesio_tests::mesh::{MESH, Member, begin, join, settle_and_end, wait};
+use plesio_tests::say_skipped;
 use plesio_udp::Requested;
 use plesio_wire::data::{self, Flags, Kind, MessageId};
 use plesio_wire::sideband::{
@@ -308,7 +309,9 @@ fn under_fire(backend: Requested) {
             let more = flood_as_member(SPOOFED_PER_PORT, &mut forge, &raw, &members[0], &members[1]);
             sent = [sent[0] + more[0], sent[1] + more[1]];
         }
-        Err(error) => println!("skipped: datagrams with a member's address need a raw socket: {error}"),
+        Err(error) => {
+            say_skipped(&format!("datagrams with a member's address need a raw socket: {error}"));
+        }
     }
     let took = begun.elapsed();
     let version = members[1].version();

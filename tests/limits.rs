@@ -4,6 +4,7 @@
 use nix::libc;
 use plesio::{Found, Node, NodeError};
 use plesio_tests::mesh::{config, employ, node_threads, settle_and_end, wait};
+use plesio_tests::say_skipped;
 use plesio_udp::Requested;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -54,7 +55,7 @@ fn a_node_without_locked_memory_works_and_says_so() {
             assert!(text.contains("locked 0 of"), "{text}");
             assert!(text.lines().any(|line| line.starts_with("note:") && line.contains("lock")), "{text}");
         }
-        Err(cause) => println!("skipped: nobody cannot run this program: {cause}"),
+        Err(cause) => say_skipped(&format!("no locked memory: nobody cannot run this program: {cause}")),
     }
 }
 
@@ -74,7 +75,7 @@ fn a_node_under_the_limits_at_hand() {
 fn a_node_without_io_uring_works_on_mio_or_refuses() {
     for errno in [libc::EPERM, libc::ENOSYS] {
         match again(DENIED, &errno.to_string(), "", false) {
-            Ok(text) if text.contains("skipped:") => println!("skipped: no seccomp filters here"),
+            Ok(text) if text.contains("skipped:") => say_skipped("no io_uring: no seccomp filters here"),
             Ok(text) => assert!(text.contains("backend mio"), "{text}"),
             Err(cause) => panic!("this program cannot run itself: {cause}"),
         }

@@ -4,6 +4,7 @@
 
 use plesio_cpu::Cpu;
 use plesio_model::{AdamW, Base, Config, TrainConfig, Trainer};
+use plesio_tests::say_skipped;
 use serde_json::json;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -103,7 +104,8 @@ fn peft_computes_with_the_exported_adapter_what_we_compute() {
         Err(error) => Some(error.to_string()),
     };
     if let Some(cause) = missing {
-        println!("skipped: {} cannot import peft, torch and transformers: {cause}", python.display());
+        let python = python.display();
+        say_skipped(&format!("PEFT's half: {python} cannot import peft, torch and transformers: {cause}"));
         return;
     }
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("peft_load.py");
