@@ -297,13 +297,13 @@ fn events(record: &Record) -> String {
 }
 
 fn checks_table(checks: &[Check]) -> String {
-    let mut rows = String::from("<table><tr><th>check<th>expected<th>measured<th></tr>\n");
+    let mut rows = String::from("<table><tr><th><th>check<th>expected<th>measured</tr>\n");
     for check in checks {
         let (class, verdict) = if check.pass { ("pass", "pass") } else { ("fail", "FAIL") };
         let (expected, measured) = (escape(&check.expected), escape(&table::spoken(&check.measured)));
         let _ = writeln!(
             rows,
-            "<tr><td>{}<td>{expected}<td class=\"wrap\">{measured}<td class=\"{class}\">{verdict}</tr>",
+            "<tr><td class=\"{class}\">{verdict}<td>{}<td class=\"wrap\">{expected}<td class=\"wrap\">{measured}</tr>",
             check.name
         );
     }
