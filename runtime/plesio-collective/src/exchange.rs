@@ -21,8 +21,10 @@ use plesio_wire::{LogIndex, MemberIndex, MemberSet, NodeKey, SlotSeq, Span};
 
 /// Handle of owner j's summed range: this plus j.
 pub const HANDLE_RESULT: u16 = 0x100;
-/// Handle of a snapshot.
+/// Handle of a snapshot's state.
 pub const HANDLE_SNAPSHOT: u16 = 0x200;
+/// Handle of the cut that belongs to it; it goes first.
+pub const HANDLE_CUT: u16 = 0x201;
 /// A sum to be computed: `out[e] = sum of weight * input[e]`, inputs in member order.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Sum {

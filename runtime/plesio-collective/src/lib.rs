@@ -14,6 +14,6 @@ mod exchange;
 mod partition;
 mod regions;
 
-pub use exchange::{Action, Exchange, HANDLE_RESULT, HANDLE_SNAPSHOT, Sum};
+pub use exchange::{Action, Exchange, HANDLE_CUT, HANDLE_RESULT, HANDLE_SNAPSHOT, Sum};
 pub use partition::range;
 pub use regions::Regions;

@@ -106,6 +106,14 @@ pub enum Event {
         /// before the next entry, the same event follows with true; if not, [`Event::Fetch`].
         complete: bool,
     },
+    /// A SEAL is decided, all shards are here, and the state before them is on its way: keep the sum of their results
+    /// until it has come.
+    Gather {
+        /// The version.
+        version: Version,
+        /// It is the first after that state: what was gathered before is void.
+        first: bool,
+    },
     /// Fetch the snapshot of at least this version from that node.
     Fetch {
         /// Source; another one follows when it fails.

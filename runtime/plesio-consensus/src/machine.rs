@@ -23,7 +23,7 @@ use crate::round::Round;
 use crate::snapshot::SnapshotCut;
 use crate::timing::MeshClock;
 use alloc::collections::{BTreeMap, VecDeque};
-use catchup::{Departure, Fetching, Lag};
+use catchup::{Basis, Departure, Fetching, Lag};
 use drive::Timers;
 use open::{Late, OpenTrack};
 use pace::Pace;
@@ -71,6 +71,10 @@ pub struct Consensus {
     /// Final version whose G this node holds (c).
     held: Version,
     held_digest: Digest,
+    /// There is a G at all: not while the first one is still on its way.
+    has_state: bool,
+    /// The state that is on its way, and what was gathered on top of it.
+    basis: Option<Basis>,
     /// Sealed and complete here, but not reported as applied yet.
     applying: Option<Version>,
     seal_index: LogIndex,
@@ -124,6 +128,8 @@ impl Consensus {
             cut: log.clone(),
             held: Version(0),
             held_digest: Digest::default(),
+            has_state: is_started,
+            basis: None,
             applying: None,
             seal_index: LogIndex(0),
             digests: VecDeque::new(),
@@ -217,18 +223,26 @@ impl Consensus {
             self.applying = None;
             self.hold_state(version, digest);
             self.tell_digest(version, digest);
+            self.complete_late();
         }
         self.advance(now);
     }
 
-    /// The result shards of a version said to be complete are not there after all: its G is fetched, as by any node
-    /// that learnt SEAL without them (R13).
+    /// The result shards of a version to be applied or gathered are not there after all: its G is fetched, as by any
+    /// node that learnt SEAL without them (R13).
     pub fn handle_unapplied(&mut self, now: Instant, version: Version) {
         if self.applying == Some(version) {
             self.applying = None;
             self.fetch_after_seal(now, false);
-            self.advance(now);
+        } else if self.basis.is_some_and(|basis| basis.gathered >= version) {
+            self.abandon_basis(now);
         }
+        self.advance(now);
+    }
+
+    /// The state that was asked for is still arriving: nobody else needs to be asked yet.
+    pub fn handle_transfer(&mut self, now: Instant) {
+        self.extend_fetch(now);
     }
 
     /// The present verdict of the failure detector, whole each time: for suspects nobody waits, the dead are
@@ -372,6 +386,12 @@ impl Consensus {
         self.is_member() && is_quorum(self.log.members(), self.heard())
     }
 
+    /// Whether there is a G here: none before the first transfer is complete.
+    #[must_use]
+    pub const fn has_state(&self) -> bool {
+        self.has_state
+    }
+
     /// The frame in progress.
     #[must_use]
     pub fn frame_at(&self, now: Instant) -> Option<Frame> {
@@ -398,7 +418,7 @@ impl Consensus {
     /// G changes only at its SEAL.
     #[must_use]
     pub fn snapshot(&self) -> Option<SnapshotCut> {
-        let fits = self.is_started && self.held == self.cut.version_final && self.applying.is_none();
+        let fits = self.has_state && self.held == self.cut.version_final && self.applying.is_none();
         fits.then(|| SnapshotCut::of(&self.cut, self.held_digest))
     }
 

@@ -39,6 +39,9 @@ pub enum Installed {
     Cut,
     /// Only G was missing.
     State,
+    /// G was missing, and what was gathered up to this version goes on top of it: answer with
+    /// [`Consensus::handle_applied`](crate::Consensus::handle_applied).
+    Gathered(Version),
 }
 
 /// Why a snapshot is thrown away.

@@ -133,6 +133,23 @@ pub enum Work {
         /// The cut's bytes, to precede the master state.
         cut: Vec<u8>,
     },
+    /// Keep the sum of these ranges until the state that they go on top of is here; `first`: of these alone.
+    Gather {
+        /// i64 elements, in order of the owners.
+        results: Vec<Span>,
+        /// What was kept before is void.
+        first: bool,
+    },
+    /// Add what was gathered to the state just installed, then [`Engine::handle_applied`].
+    Merge {
+        /// The version that this makes.
+        version: Version,
+    },
+    /// Read the cut of a snapshot whose state is still coming, then [`Engine::handle_cut_inspected`].
+    InspectCut {
+        /// Received bytes.
+        span: Span,
+    },
     /// Read a received snapshot, then [`Engine::handle_inspected`].
     Inspect {
         /// Received bytes.
@@ -376,6 +393,12 @@ impl Engine {
     /// Answer to [`Work::Capture`].
     pub fn handle_captured(&mut self, now: Instant, len_bytes: u32) {
         self.send_snapshot(now, len_bytes);
+        self.turn(now);
+    }
+
+    /// Answer to [`Work::InspectCut`]: the cut, if the bytes are one.
+    pub fn handle_cut_inspected(&mut self, now: Instant, cut: Option<&SnapshotCut>) {
+        self.take_cut(now, cut);
         self.turn(now);
     }
 

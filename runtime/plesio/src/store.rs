@@ -57,6 +57,7 @@ pub struct StorePlan {
     /// For the elastic ring.
     pub ring: RingPlan,
     master: u16,
+    gathered: u16,
 }
 
 impl StorePlan {
@@ -76,10 +77,11 @@ impl StorePlan {
         let master = arena.push(bytes(Regions::sum_bytes(elements)));
         let snapshot_out = arena.push(bytes(snapshot_bytes(elements)));
         let snapshot_in = arena.push(bytes(snapshot_bytes(elements)));
+        let gathered = arena.push(bytes(Regions::sum_bytes(elements)));
         let slots = ring.first_region + 1;
         arena.budget_bytes = arena.region_bytes.iter().map(|len| len.next_multiple_of(4096)).sum();
         let regions = Regions { elements, depth, slots, windows, sums, results, snapshot_out, snapshot_in };
-        Self { arena, regions, ring, master }
+        Self { arena, regions, ring, master, gathered }
     }
 }
 
@@ -98,6 +100,8 @@ pub struct Store<D: Device> {
     scale: Scale,
     /// The master state, i64 fixed point; leased for good: nobody else ever touches it.
     master: Lease<Filling>,
+    /// Sum of the results of versions after a state that is on its way; leased for good as well.
+    gathered: Lease<Filling>,
 }
 
 impl<D: Device> Store<D> {
@@ -107,7 +111,8 @@ impl<D: Device> Store<D> {
     /// The arena is not the plan's.
     pub fn new(arena: Arena, plan: &StorePlan, device: D, scale: Scale) -> Result<Self, StoreError> {
         let master = arena.lease(plan.master)?;
-        Ok(Self { arena, device, regions: plan.regions, scale, master })
+        let gathered = arena.lease(plan.gathered)?;
+        Ok(Self { arena, device, regions: plan.regions, scale, master, gathered })
     }
 
     /// Digest of a span's bytes as they lie: i32 or i64, little endian.
@@ -154,14 +159,44 @@ impl<D: Device> Store<D> {
     /// # Errors
     /// [`KernelError::Overflow`]: the state is no longer what the others hold, the node must stop.
     pub fn apply(&mut self, results: &[Span]) -> Result<Digest, StoreError> {
-        let guards =
-            results.iter().map(|span| self.arena.share(*span)).collect::<Result<Vec<Shared>, _>>()?;
-        for (owner, shared) in guards.iter().enumerate() {
-            let part = range(self.regions.elements, results.len(), owner);
-            let master = &mut self.master.as_i64_mut()[part.start as usize..part.end as usize];
-            self.device.apply(master, shared.as_i64())?;
-        }
+        Self::add(&self.arena, self.device, &mut self.master, self.regions.elements, results)?;
         Ok(self.digest())
+    }
+
+    /// Keeps the sum of summed ranges until the state that they go on top of is here; `first`: of these alone.
+    ///
+    /// # Errors
+    /// As for [`Store::apply`].
+    pub fn gather(&mut self, results: &[Span], first: bool) -> Result<(), StoreError> {
+        if first {
+            self.gathered.as_i64_mut().fill(0);
+        }
+        Self::add(&self.arena, self.device, &mut self.gathered, self.regions.elements, results)
+    }
+
+    /// Adds what was gathered to the master state; its digest afterwards.
+    ///
+    /// # Errors
+    /// As for [`Store::apply`].
+    pub fn merge(&mut self) -> Result<Digest, StoreError> {
+        self.device.apply(self.master.as_i64_mut(), self.gathered.as_i64())?;
+        Ok(self.digest())
+    }
+
+    fn add(
+        arena: &Arena,
+        device: D,
+        target: &mut Lease<Filling>,
+        elements: u64,
+        results: &[Span],
+    ) -> Result<(), StoreError> {
+        let guards = results.iter().map(|span| arena.share(*span)).collect::<Result<Vec<Shared>, _>>()?;
+        for (owner, shared) in guards.iter().enumerate() {
+            let part = range(elements, results.len(), owner);
+            let target = &mut target.as_i64_mut()[part.start as usize..part.end as usize];
+            device.apply(target, shared.as_i64())?;
+        }
+        Ok(())
     }
 
     /// Writes a snapshot: the cut's bytes and the master state; its length.
@@ -192,10 +227,16 @@ impl<D: Device> Store<D> {
             return Err(StoreError::Snapshot);
         }
         let (head, state) = bytes.split_at(SNAPSHOT_HEAD_BYTES);
-        let len_bytes = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
-        let cut = head[4..].get(..len_bytes).ok_or(StoreError::Snapshot)?;
-        let cut = SnapshotCut::decode(cut).map_err(|_| StoreError::Snapshot)?;
+        let cut = read_cut(head)?;
         if Digest::of(state) == cut.digest { Ok(cut) } else { Err(StoreError::Snapshot) }
+    }
+
+    /// Reads the cut alone, before its state is here.
+    ///
+    /// # Errors
+    /// [`StoreError::Snapshot`] when it is none.
+    pub fn inspect_cut(&self, span: Span) -> Result<SnapshotCut, StoreError> {
+        read_cut(self.arena.share(span)?.as_bytes())
     }
 
     /// The inspected snapshot's state becomes the master state.
@@ -237,8 +278,14 @@ impl<D: Device> Store<D> {
     }
 }
 
+fn read_cut(head: &[u8]) -> Result<SnapshotCut, StoreError> {
+    let (len, cut) = head.split_first_chunk::<4>().ok_or(StoreError::Snapshot)?;
+    let cut = cut.get(..u32::from_le_bytes(*len) as usize).ok_or(StoreError::Snapshot)?;
+    SnapshotCut::decode(cut).map_err(|_| StoreError::Snapshot)
+}
+
 /// Room for the cut before the state; keeps the state aligned.
-const SNAPSHOT_HEAD_BYTES: usize = (SNAPSHOT_CUT_BYTES_MAX + 4).next_multiple_of(4096);
+pub(crate) const SNAPSHOT_HEAD_BYTES: usize = (SNAPSHOT_CUT_BYTES_MAX + 4).next_multiple_of(4096);
 
 #[cfg(target_endian = "big")]
 compile_error!("slots and states travel as they lie in memory, little endian");

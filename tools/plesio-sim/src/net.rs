@@ -44,6 +44,9 @@ struct Link {
     now: Impairment,
     silent_until: u64,
     last_arrival: u64,
+    /// What it carries, bytes per second; 0: whatever comes. And until when it is busy.
+    rate: u64,
+    busy_until: u64,
 }
 
 /// Datagrams by what became of them; `sent` + copies = all others + in flight.
@@ -96,12 +99,21 @@ impl Net {
         }
     }
 
+    /// From here on every link to `host` carries only so many bytes per second, one datagram after the other.
+    #[cfg(test)]
+    pub(crate) fn throttle(&mut self, host: u8, rate: u64) {
+        for from in 0..self.hosts {
+            self.links[from * self.hosts + usize::from(host)].rate = rate;
+        }
+    }
+
     /// Puts a datagram made of `parts` on its way.
     pub(crate) fn send(&mut self, queue: &mut Queue, now_ns: u64, way: (u8, u8, Plane), parts: [&[u8]; 2]) {
         let (from, to, plane) = way;
         let at = usize::from(from) * self.hosts + usize::from(to);
         let link = self.links[at].now;
         self.tally.sent += 1;
+        let now_ns = self.pass(at, now_ns, parts[0].len() + parts[1].len());
         if self.random.chance(link.burst) {
             self.links[at].silent_until = now_ns + self.random.between(link.silence_ns / 8, link.silence_ns);
         }
@@ -158,6 +170,16 @@ impl Net {
         }
         self.packets.push(Packet { from, to, plane, damaged: false, bytes: Vec::with_capacity(256) });
         (self.packets.len() - 1) as u32
+    }
+
+    /// When the last byte of a datagram has left for the link, behind all those before it.
+    fn pass(&mut self, at: usize, now_ns: u64, len_bytes: usize) -> u64 {
+        let link = &mut self.links[at];
+        let takes_ns = (len_bytes as u64 * 1_000_000_000).checked_div(link.rate);
+        takes_ns.map_or(now_ns, |takes_ns| {
+            link.busy_until = link.busy_until.max(now_ns) + takes_ns;
+            link.busy_until
+        })
     }
 
     /// Late datagrams leave the order of their link; all others keep it.

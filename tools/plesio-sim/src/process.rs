@@ -446,6 +446,20 @@ impl Process {
                     self.engine.handle_captured(now, len_bytes);
                 }
             }
+            Work::Gather { results, first } => {
+                self.store.gather(&results, first).map_err(|error| say(&error))?;
+            }
+            Work::Merge { version } => {
+                let digest = self.store.merge().map_err(|error| say(&error))?;
+                self.applied = version;
+                scene.checker.handle_applied(scene.host, self.number, version, self.store.master());
+                scene.trace.tell(scene.now_ns, scene.host, || format!("goes on to version {}", version.0));
+                self.engine.handle_applied(now, version, digest);
+            }
+            Work::InspectCut { span } => {
+                let cut = self.store.inspect_cut(span).ok();
+                self.engine.handle_cut_inspected(now, cut.as_ref());
+            }
             Work::Inspect { span } => {
                 let cut = self.store.inspect(span).ok();
                 self.engine.handle_inspected(now, cut.as_ref());

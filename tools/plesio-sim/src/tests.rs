@@ -89,6 +89,41 @@ fn datagrams_received_before_the_work_that_waits_are_found() {
     assert!(found.iter().any(|what| what.starts_with("I4: ")), "{found:?}");
 }
 
+/// The number that ends a line of a story with these words.
+fn number_after(line: &str, words: &str) -> Option<u64> {
+    line.split_once(words)?.1.trim().parse().ok()
+}
+
+#[test]
+fn a_state_that_takes_many_frames_still_catches_up() {
+    // Every version brings results as large as the state, an eighth on each link to the joiner; the state itself
+    // comes over one of them, in what the results leave free: more than five frames.
+    let config = SimConfig { story: true, ..config(8, "join", 16) };
+    let mut caught_up = 0;
+    for seed in 0..100 {
+        let mut world = World::with_state(&config, seed, Some(60_000));
+        if world.pace() != (250_000_000, 1_408) || world.hosts.len() == 8 {
+            continue;
+        }
+        for host in 8..world.hosts.len() as u8 {
+            world.net.throttle(host, 600_000);
+        }
+        let joiners = world.hosts.len() as u64 - 8;
+        let report = world.run(&config, &AtomicU64::new(0));
+        assert_eq!(report.violation, None, "seed {seed}");
+        assert!(report.views >= joiners, "seed {seed}: {} views", report.views);
+        let versions = |words| report.story.iter().filter_map(move |line| number_after(line, words));
+        let (first, last) = (versions("installs version "), versions("goes on to version "));
+        let gathered: Vec<u64> = first.zip(last).map(|(first, last)| last - first).collect();
+        assert!(gathered.iter().any(|versions| *versions >= 5), "seed {seed}: {gathered:?}");
+        caught_up += gathered.len();
+        if caught_up >= 2 {
+            return;
+        }
+    }
+    panic!("no seed has joiners");
+}
+
 #[test]
 fn a_panic_is_a_violation_with_its_seed() {
     let report = run_caught(&config(4, "none", 10), 9, |_, _| panic!("planted"));

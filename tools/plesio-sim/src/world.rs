@@ -24,7 +24,7 @@ pub(crate) struct World {
     seed: u64,
     now_ns: u64,
     queue: Queue,
-    net: Net,
+    pub(crate) net: Net,
     checker: Checker,
     trace: Trace,
     pub(crate) hosts: Vec<Host>,
@@ -47,10 +47,16 @@ struct Mesh {
 
 impl World {
     pub(crate) fn new(config: &SimConfig, seed: u64) -> Self {
+        Self::with_state(config, seed, None)
+    }
+
+    /// A mesh whose state has so many elements.
+    pub(crate) fn with_state(config: &SimConfig, seed: u64, elements: Option<u64>) -> Self {
         let simulated_ns = u64::from(config.simulated_s) * SECOND_NS;
         let plan = Plan::draw(seed, config.nodes, config.faults, simulated_ns);
         let mut random = Random::new(seed, "world");
-        let elements = random.between(64, 96);
+        let drawn = random.between(64, 96);
+        let elements = elements.unwrap_or(drawn);
         let (path_ns, period_ns) = random.pick(&PLACES);
         let ring_depth = random.pick(&[2, 4, 4, 4, 8]);
         let common = Common {
@@ -93,6 +99,11 @@ impl World {
             world.spawn(host, Entrance::Genesis(roster.clone(), Box::new(view)));
         }
         world
+    }
+
+    #[cfg(test)]
+    pub(crate) fn pace(&self) -> (u64, u32) {
+        (self.mesh.period_ns, self.mesh.common.chunk_bytes)
     }
 
     /// Runs to the end, or to the first broken promise. `clock` shows how far it got.

@@ -52,6 +52,16 @@ pub(super) struct Fetching {
     is_refused: bool,
 }
 
+/// A state on its way, however long that takes. Versions sealed meanwhile are gathered: the sum of their results is
+/// what the state lacks when it is here.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Basis {
+    /// What is on its way.
+    pub(super) version: Version,
+    /// Up to where results were gathered.
+    pub(super) gathered: Version,
+}
+
 /// This node has left: it serves until a quorum of the new view has learnt that (R18).
 #[derive(Debug)]
 pub(super) struct Departure {
@@ -198,10 +208,25 @@ impl Consensus {
         }
     }
 
+    /// A transfer goes on: it has its time again.
+    pub(super) fn extend_fetch(&mut self, now: Instant) {
+        let due = now.after(self.config.fetch_retry_ns);
+        let fetching = self.fetching.get_or_insert(Fetching { due, tried: 1, is_refused: false });
+        (fetching.due, fetching.is_refused) = (due, false);
+        fetching.tried = fetching.tried.max(1);
+    }
+
+    /// What is on its way is of no use any more: results of a version after it did not come.
+    pub(super) fn abandon_basis(&mut self, now: Instant) {
+        if self.basis.take().is_some() {
+            self.fetching = Some(Fetching { due: now, tried: 0, is_refused: false });
+        }
+    }
+
     /// R13: a node that learnt SEAL without being complete fetches G from one that is.
     pub(super) fn tick_fetch(&mut self, now: Instant) {
         let version = self.log.version_final;
-        if self.held >= version || self.applying.is_some() {
+        if (self.has_state && self.held >= version) || self.applying.is_some() {
             if self.lag.index <= self.log.index {
                 self.fetching = None;
             }
@@ -213,6 +238,7 @@ impl Consensus {
             self.alarm(now, due);
             return;
         }
+        self.basis = None;
         fetching.tried += 1;
         fetching.is_refused = false;
         fetching.due = now.after(self.config.fetch_retry_ns);

@@ -3,6 +3,7 @@
 use super::{Consensus, DIGESTS_MAX, TAIL_MAX};
 use crate::event::{Event, Kind, To};
 use crate::log::{Learnt, LogState, ViewChange};
+use crate::machine::catchup::Basis;
 use crate::machine::open::{Late, OpenTrack, STALLED_AFTER};
 use crate::round::Round;
 use crate::snapshot::{Installed, SnapshotCut, SnapshotError};
@@ -26,6 +27,7 @@ impl Consensus {
         // Whatever comes next lays its result over the last one: late shards have no place any more.
         if self.late.take().is_some() {
             self.fetch_by(now);
+            self.abandon_basis(now);
         }
         self.events.push_back(Event::Decided { index, ballot, kind: Kind::of(&value) });
         if counted {
@@ -90,13 +92,16 @@ impl Consensus {
         self.seal_index = index;
         self.cut = self.log.clone();
         let shards = core::mem::replace(&mut self.track, OpenTrack::new(now)).shards;
-        if !complete {
+        self.events.push_back(Event::Sealed { index, version, complete });
+        let all = plesio_wire::MemberSet::first(self.log.members());
+        let settled = complete || (shards == all && self.gather(version));
+        if !settled {
             let context = LogIndex(index.0.saturating_sub(1));
             self.late = Some(Late { context, index, version, shards });
-            self.fetch_after_seal(now, self.held.next() == version);
+            let may_complete = self.basis.is_some() || (self.has_state && self.held.next() == version);
+            self.fetch_after_seal(now, may_complete);
         }
         self.offers.purge(&self.log, self.config.tau);
-        self.events.push_back(Event::Sealed { index, version, complete });
         self.own.release(&mut self.events);
         if complete {
             self.applying = Some(version);
@@ -179,6 +184,8 @@ impl Consensus {
     pub(super) fn hold_state(&mut self, version: Version, digest: Digest) {
         self.held = version;
         self.held_digest = digest;
+        self.has_state = true;
+        self.basis.take_if(|basis| basis.gathered <= version);
         if self.digests.len() == DIGESTS_MAX {
             self.digests.pop_front();
         }
@@ -209,13 +216,46 @@ impl Consensus {
         self.digests_told.insert(peer, (version, theirs));
     }
 
+    /// The cut of a state that is on its way: from here on the log is followed, and the results of the versions after
+    /// that state are gathered. So a transfer may take as long as it takes.
+    ///
+    /// # Errors
+    /// [`SnapshotError`]: give that transfer up; another one is asked for by [`Event::Fetch`].
+    pub fn handle_cut_ahead(&mut self, now: Instant, cut: &SnapshotCut) -> Result<Installed, SnapshotError> {
+        let log = cut.to_state()?;
+        let needed = self.log.version_final;
+        let is_before = cut.version.next() == needed && self.late.is_some();
+        let is_held = self.has_state && self.held >= cut.version;
+        if self.is_started && (self.applying.is_some() || is_held) {
+            return Err(SnapshotError::Old { version: cut.version, needed });
+        }
+        let is_news = !self.is_started || log.index > self.log.index;
+        if is_news {
+            self.install_cut(now, log, None)?;
+        } else if cut.version != needed && !is_before {
+            self.fetch_again(now);
+            self.advance(now);
+            return Err(SnapshotError::Old { version: cut.version, needed });
+        }
+        self.basis = Some(Basis { version: cut.version, gathered: cut.version });
+        // Shards of what the state contains are of no use any more.
+        self.late.take_if(|late| late.version <= cut.version);
+        self.extend_fetch(now);
+        self.complete_late();
+        self.advance(now);
+        Ok(if is_news { Installed::Cut } else { Installed::State })
+    }
+
     /// Installs a fetched cut, or only its G when the log has been learnt entry by entry (R24).
     ///
     /// # Errors
     /// [`SnapshotError`]: throw it away.
     pub fn handle_snapshot(&mut self, now: Instant, cut: &SnapshotCut) -> Result<Installed, SnapshotError> {
         let log = cut.to_state()?;
-        let installed = if self.is_started && log.index <= self.log.index {
+        let basis = self.basis.filter(|basis| basis.version == cut.version && self.applying.is_none());
+        let installed = if let Some(basis) = basis {
+            self.install_basis(now, basis, cut.digest)
+        } else if self.is_started && log.index <= self.log.index {
             if let Err(error) = self.install_state(cut) {
                 self.fetch_again(now);
                 self.advance(now);
@@ -223,11 +263,32 @@ impl Consensus {
             }
             Installed::State
         } else {
-            self.install_cut(now, log, cut.digest)?;
+            self.install_cut(now, log, Some(cut.digest))?;
             Installed::Cut
         };
         self.advance(now);
         Ok(installed)
+    }
+
+    /// The state is here whose cut was taken before; what was gathered since goes on top of it.
+    fn install_basis(&mut self, now: Instant, basis: Basis, digest: Digest) -> Installed {
+        self.basis = None;
+        self.hold_state(basis.version, digest);
+        self.fetching = None;
+        if basis.gathered < self.log.version_final {
+            // The shards of one more version may still come.
+            self.fetch_after_seal(now, true);
+        }
+        if basis.gathered > basis.version {
+            self.applying = Some(basis.gathered);
+            return Installed::Gathered(basis.gathered);
+        }
+        if basis.version == self.log.version_final {
+            self.tell_digest(basis.version, digest);
+        } else {
+            self.complete_late();
+        }
+        Installed::State
     }
 
     /// The learnt prefix holds the ledger of that version, so its G may be used.
@@ -236,7 +297,8 @@ impl Consensus {
         let is_needed = cut.version == needed;
         // One version behind is enough while the shards of the last one are kept.
         let is_before = cut.version.next() == needed && self.late.is_some();
-        if !(is_needed || is_before) || self.held >= cut.version || self.applying.is_some() {
+        let is_held = self.has_state && self.held >= cut.version;
+        if !(is_needed || is_before) || is_held || self.applying.is_some() {
             return Err(SnapshotError::Old { version: cut.version, needed });
         }
         self.hold_state(cut.version, cut.digest);
@@ -249,10 +311,15 @@ impl Consensus {
         Ok(())
     }
 
-    fn install_cut(&mut self, now: Instant, log: LogState, digest: Digest) -> Result<(), SnapshotError> {
+    fn install_cut(
+        &mut self,
+        now: Instant,
+        log: LogState,
+        digest: Option<Digest>,
+    ) -> Result<(), SnapshotError> {
         let behind = log.version_final < self.log.version_final
             || log.view.number < self.log.view.number
-            || log.version_final < self.held;
+            || (self.has_state && log.version_final < self.held);
         if self.is_started && behind {
             return Err(SnapshotError::Inconsistent);
         }
@@ -269,7 +336,10 @@ impl Consensus {
         self.applying = None;
         self.late = None;
         self.fetching = None;
-        self.hold_state(self.log.version_final, digest);
+        self.basis = None;
+        if let Some(digest) = digest {
+            self.hold_state(self.log.version_final, digest);
+        }
         if old_view == self.log.view {
             self.offers.purge(&self.log, self.config.tau);
         } else {

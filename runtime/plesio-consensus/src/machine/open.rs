@@ -64,6 +64,7 @@ impl Consensus {
     /// R11: G of the version before and all shards of the open one, in the current context.
     pub(crate) fn is_complete(&self) -> bool {
         self.log.open.is_some()
+            && self.has_state
             && self.held == self.log.version_final
             && self.track.shards == MemberSet::first(self.log.members())
     }
@@ -79,14 +80,30 @@ impl Consensus {
     pub(super) fn complete_late(&mut self) -> bool {
         let all = MemberSet::first(self.log.members());
         let Some(late) = &self.late else { return false };
-        if late.shards != all || self.held.next() != late.version {
+        let (index, version) = (late.index, late.version);
+        if late.shards != all || self.applying.is_some() {
             return false;
         }
-        let (index, version) = (late.index, late.version);
+        if !self.has_state || self.held.next() != version {
+            let gathered = self.gather(version);
+            self.late.take_if(|_| gathered);
+            return gathered;
+        }
         self.late = None;
         self.fetching = None;
         self.applying = Some(version);
         self.events.push_back(Event::Sealed { index, version, complete: true });
+        true
+    }
+
+    /// All shards of a version just sealed are here, and a state that lacks them and none before is on its way.
+    pub(super) fn gather(&mut self, version: Version) -> bool {
+        let Some(basis) = self.basis.as_mut().filter(|basis| basis.gathered.next() == version) else {
+            return false;
+        };
+        let first = basis.gathered == basis.version;
+        basis.gathered = version;
+        self.events.push_back(Event::Gather { version, first });
         true
     }
 

@@ -2,6 +2,7 @@
 
 mod joiners;
 mod solo;
+mod transfers;
 mod views;
 
 use super::cluster::{MS, genesis};

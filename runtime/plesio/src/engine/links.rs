@@ -139,8 +139,8 @@ impl Links {
     pub(super) fn addressed_mut(&mut self, peer: NodeKey, receiver: u32) -> Option<&mut Connection> {
         let link = self.links.get_mut(&peer)?;
         let at = link.views().position(|session| session.local == receiver);
-        let session = at.and_then(|at| link.sessions().nth(at)).map(|session| &mut session.connection);
-        session
+        let standing = usize::from(link.view.is_some());
+        link.sessions().nth(at.unwrap_or(standing)).map(|session| &mut session.connection)
     }
 
     /// The session for contributions and results.

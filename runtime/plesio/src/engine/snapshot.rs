@@ -123,7 +123,8 @@ impl Engine {
     /// A request, or the same one again. A new one says that what was asked for before is of no use.
     fn handle_request(&mut self, now: Instant, from: NodeKey, request: u32) {
         let current = self.serving.current.as_ref().filter(|current| current.to == from);
-        if current.is_some_and(|current| current.request == request) {
+        // The same, or one that was overtaken: its number is not ahead, around the corner included.
+        if current.is_some_and(|current| request.wrapping_sub(current.request) as i32 <= 0) {
             return;
         }
         if current.is_some() {
@@ -244,18 +245,15 @@ impl Engine {
             return;
         }
         let fits = cut.filter(|cut| cut.view.elements == self.config.regions.elements);
-        match fits.map(|cut| (cut, self.consensus.handle_snapshot(now, cut))) {
-            Some((cut, Ok(installed))) => {
-                self.work.push_back(Work::Install { version: cut.version });
-                if let Installed::Gathered(version) = installed {
-                    self.work.push_back(Work::Merge { version });
-                }
-                self.corrector.handle_master(now, true);
-                self.corrector.handle_resync(now, true);
-                self.find_way(now);
+        // If nothing usable came, the agreement asks again, elsewhere; a joiner by its own timer.
+        if let Some((cut, Ok(installed))) = fits.map(|cut| (cut, self.consensus.handle_snapshot(now, cut))) {
+            self.work.push_back(Work::Install { version: cut.version });
+            if let Installed::Gathered(version) = installed {
+                self.work.push_back(Work::Merge { version });
             }
-            // Nothing usable came: the agreement asks again, elsewhere; a joiner by its own timer.
-            _ => {}
+            self.corrector.handle_master(now, true);
+            self.corrector.handle_resync(now, true);
+            self.find_way(now);
         }
     }
 

@@ -387,6 +387,17 @@ impl Runner {
                     self.engine.handle_captured(self.clock.now(), len_bytes);
                 }
             }
+            Work::Gather { results, first } => self.store.gather(&results, first)?,
+            Work::Merge { version } => {
+                self.digest = self.store.merge()?;
+                self.changed = true;
+                self.engine.handle_applied(self.clock.now(), version, self.digest);
+                self.say(What::Version { version, digest: self.digest });
+            }
+            Work::InspectCut { span } => {
+                let cut = self.store.inspect_cut(span).ok();
+                self.engine.handle_cut_inspected(self.clock.now(), cut.as_ref());
+            }
             Work::Inspect { span } => {
                 let cut = self.store.inspect(span).ok();
                 self.engine.handle_inspected(self.clock.now(), cut.as_ref());

@@ -1,0 +1,126 @@
+//! A state that takes longer than a frame to come: what is sealed meanwhile is gathered on top of it.
+
+use super::solo::{Solo, ballot, entry};
+use crate::{Event, Installed, SnapshotCut, Start};
+use plesio_wire::value::Value;
+use plesio_wire::{Digest, Version};
+use std::vec::Vec;
+
+/// Seals the next version at `solo`, which holds the result shards of `owners` by then.
+fn seal(solo: &mut Solo, owners: &[u16]) {
+    let version = solo.machine.version_final().0 + 1;
+    let manifest = solo.manifest(version, &[entry(1, version as u32)]);
+    solo.decide(Value::Manifest(manifest));
+    solo.shards(owners);
+    for voter in [11, 12] {
+        solo.seal_vote(voter, ballot(version, 0));
+    }
+    assert_eq!(solo.machine.version_final(), Version(version));
+}
+
+/// A member's cut at version 1.
+fn cut() -> SnapshotCut {
+    let mut member = Solo::new(10);
+    seal(&mut member, &[0, 1, 2]);
+    member.apply(1);
+    member.machine.snapshot().unwrap()
+}
+
+fn observer() -> Solo {
+    let mut solo = Solo::with(40, Start::Observer);
+    assert_eq!(solo.machine.handle_cut_ahead(solo.now, &cut()), Ok(Installed::Cut));
+    solo.drain();
+    assert!(solo.machine.is_started() && !solo.machine.has_state() && solo.machine.snapshot().is_none());
+    solo
+}
+
+fn gathered(solo: &mut Solo) -> Vec<(u64, bool)> {
+    let gathered = solo.events.iter().filter_map(|event| match event {
+        Event::Gather { version, first } => Some((version.0, *first)),
+        _ => None,
+    });
+    let gathered = gathered.collect();
+    solo.forget();
+    gathered
+}
+
+fn fetches(solo: &Solo) -> bool {
+    solo.events.iter().any(|event| matches!(event, Event::Fetch { .. }))
+}
+
+#[test]
+fn r13_versions_sealed_while_a_state_comes_are_gathered_on_top_of_it() {
+    let mut solo = observer();
+    for version in 2..9 {
+        seal(&mut solo, &[0, 1, 2]);
+        solo.machine.handle_transfer(solo.now);
+        solo.until(solo.now.0 / 1_000_000 + 250);
+        assert!(!fetches(&solo), "the transfer goes on");
+        assert_eq!(gathered(&mut solo), [(version, version == 2)]);
+    }
+    // One shard comes after its SEAL.
+    seal(&mut solo, &[0, 2]);
+    assert_eq!(gathered(&mut solo), []);
+    let context = plesio_wire::LogIndex(solo.machine.index().0 - 2);
+    solo.machine.handle_shard(solo.now, context, 1);
+    solo.drain();
+    assert_eq!(gathered(&mut solo), [(9, false)]);
+    assert_eq!(solo.machine.handle_snapshot(solo.now, &cut()), Ok(Installed::Gathered(Version(9))));
+    assert_eq!(solo.machine.version_held(), Version(1), "until the sum is made");
+    solo.machine.handle_applied(solo.now, Version(9), Digest::of(b"9"));
+    solo.drain();
+    assert_eq!(solo.machine.version_held(), Version(9));
+    // From here on it is like anybody.
+    seal(&mut solo, &[0, 1, 2]);
+    assert!(solo.events.iter().any(|event| matches!(event, Event::Sealed { complete: true, .. })));
+}
+
+#[test]
+fn r13_a_gap_ends_the_transfer_and_another_one_begins() {
+    let mut solo = observer();
+    seal(&mut solo, &[0, 1, 2]);
+    seal(&mut solo, &[0, 2]);
+    assert!(!fetches(&solo), "the last shard may still come");
+    seal(&mut solo, &[0, 1, 2]);
+    solo.until(100);
+    assert!(fetches(&solo));
+    assert_eq!(gathered(&mut solo), [(2, true)]);
+    assert!(solo.machine.handle_snapshot(solo.now, &cut()).is_err(), "it lacks version 3 for ever");
+    assert!(solo.machine.handle_cut_ahead(solo.now, &cut()).is_err());
+    assert!(!solo.machine.has_state());
+}
+
+#[test]
+fn r13_a_transfer_without_progress_is_asked_for_elsewhere() {
+    let mut solo = observer();
+    solo.until(1_900);
+    assert!(!fetches(&solo));
+    solo.until(2_100);
+    assert!(fetches(&solo));
+}
+
+#[test]
+fn r13_a_member_that_lags_gathers_too() {
+    let mut solo = Solo::new(10);
+    seal(&mut solo, &[0, 1]);
+    seal(&mut solo, &[0, 1, 2]);
+    assert_eq!(solo.machine.version_held(), Version(0));
+    let mut other = Solo::new(10);
+    for version in 1..3 {
+        seal(&mut other, &[0, 1, 2]);
+        other.apply(version);
+    }
+    let cut = other.machine.snapshot().unwrap();
+    assert_eq!(solo.machine.handle_cut_ahead(solo.now, &cut), Ok(Installed::State));
+    solo.forget();
+    seal(&mut solo, &[0, 1, 2]);
+    assert_eq!(gathered(&mut solo), [(3, true)]);
+    assert!(solo.seals().is_empty(), "who does not hold the version before accepts no SEAL (A7)");
+    assert_eq!(solo.machine.handle_snapshot(solo.now, &cut), Ok(Installed::Gathered(Version(3))));
+    // Results that turn out not to be there end a transfer as well.
+    let mut solo = observer();
+    seal(&mut solo, &[0, 1, 2]);
+    solo.machine.handle_unapplied(solo.now, Version(2));
+    solo.until(100);
+    assert!(fetches(&solo));
+}
