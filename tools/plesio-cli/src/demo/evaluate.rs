@@ -5,7 +5,7 @@
 
 use super::data;
 use super::plan::Plan;
-use super::record::Record;
+use super::record::{Record, Seen};
 use super::train::{self, Student};
 use crate::failure::Failure;
 use plesio_cpu::Cpu;
@@ -66,7 +66,8 @@ pub(crate) fn losses(
     let mut jobs = vec![Job::Base];
     jobs.extend(mesh_state(record).map(|state| Job::Mesh(state.to_vec())));
     let course = Course { stop, steps: AtomicU64::new(0) };
-    let survivors = record.nodes.iter().enumerate().filter(|(_, node)| node.last.is_some());
+    let took_part = |node: &Seen| node.last.is_some() && node.attached.is_some();
+    let survivors = record.nodes.iter().enumerate().filter(|(_, node)| took_part(node));
     jobs.extend(survivors.map(|(index, node)| Job::Alone {
         index,
         name: node.name.clone(),

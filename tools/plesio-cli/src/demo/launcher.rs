@@ -26,6 +26,10 @@ const LEVEL_LIMIT_S: f64 = 4.0;
 const STOP_LIMIT_S: f64 = 8.0;
 /// How long the mesh trains on when every node says that there is no quorum.
 const QUORUM_GRACE_S: f64 = 5.0;
+/// Steps per member that show what the mesh is worth: after fewer, chance decides between it and the best of those alone.
+const STEPS_EACH_MIN: u64 = 24;
+/// How many times the time asked for a slow machine may take.
+const EXTENSION: f64 = 2.0;
 /// How often the screen is drawn.
 const TICK: Duration = Duration::from_millis(100);
 /// How long all must have held the same version.
@@ -52,6 +56,7 @@ pub(crate) struct Launcher<'a> {
     kill_tried: bool,
     joiner_started: bool,
     quorum_lost_s: Option<f64>,
+    extended: bool,
 }
 
 impl<'a> Launcher<'a> {
@@ -75,6 +80,7 @@ impl<'a> Launcher<'a> {
             kill_tried: false,
             joiner_started: false,
             quorum_lost_s: None,
+            extended: false,
         }
     }
 
@@ -89,7 +95,9 @@ impl<'a> Launcher<'a> {
         if broken.is_none() {
             self.settle();
         }
-        self.stop();
+        if !self.interrupted {
+            self.stop();
+        }
         Ok(match broken {
             _ if self.interrupted => Ended::Interrupted,
             Some(cause) => Ended::Broken(cause),
@@ -158,7 +166,7 @@ impl<'a> Launcher<'a> {
 
     /// Until the time is over; answers the cause when the mesh cannot go on.
     fn train(&mut self) -> Option<String> {
-        while !self.interrupted && self.now_s() < self.plan.seconds {
+        while !self.interrupted && !self.is_trained() {
             self.hear(TICK);
             let now_s = self.now_s();
             if now_s >= self.plan.kill_s && !self.kill_tried {
@@ -177,16 +185,39 @@ impl<'a> Launcher<'a> {
         None
     }
 
+    /// Whether the time is over. A machine too slow to show anything in it is given as much again, and says so.
+    fn is_trained(&mut self) -> bool {
+        let (now_s, steps_each) = (self.now_s(), self.record.steps_each());
+        if now_s < self.plan.seconds {
+            return false;
+        }
+        if steps_each >= STEPS_EACH_MIN || now_s >= EXTENSION * self.plan.seconds {
+            return true;
+        }
+        if !self.extended {
+            self.extended = true;
+            let limit_s = EXTENSION * self.plan.seconds;
+            self.record.note(
+                now_s,
+                format!(
+                    "{steps_each} steps per member tell little: this machine is slow or busy, so they train on, to \
+                     {STEPS_EACH_MIN} steps or {limit_s:.0} s"
+                ),
+            );
+        }
+        false
+    }
+
     fn kill_victim(&mut self, now_s: f64) {
         self.kill_tried = true;
         let victim = self.plan.victim;
         let name = self.plan.members[victim].name.clone();
         // Somebody may have killed others by hand: what remains must still be a quorum.
-        let lowest = self.record.survivors().min_by_key(|node| node.key).map(|node| node.key);
         let node = &self.record.nodes[victim];
-        if node.fate != Fate::Alive || Some(node.key) == lowest {
-            let why = if node.fate == Fate::Alive { "the lowest id now" } else { "already gone" };
-            self.record.note(now_s, format!("{name} is spared: it is {why}"));
+        if node.fate != Fate::Alive || !self.record.is_quorum_without(node.key) {
+            let why =
+                if node.fate == Fate::Alive { "the others would be no quorum" } else { "it is already gone" };
+            self.record.note(now_s, format!("{name} is spared: {why}"));
             return;
         }
         self.fleet.kill(victim);
@@ -259,6 +290,9 @@ impl<'a> Launcher<'a> {
     fn stop(&mut self) {
         self.tell_alive(&Told::Stop);
         self.wait(STOP_LIMIT_S, |launcher| launcher.record.nodes.iter().all(|node| node.fate != Fate::Alive));
+        if self.interrupted {
+            return; // Nobody was given the time.
+        }
         for index in 0..self.record.nodes.len() {
             if self.record.nodes[index].fate == Fate::Alive {
                 let text = format!("{} did not stop when told to", self.record.nodes[index].name);

@@ -264,9 +264,32 @@ impl Record {
         }
     }
 
-    /// Members that took part until the orderly end.
+    /// Members that took part until the orderly end. A joiner that never got a state is none.
     pub(crate) fn survivors(&self) -> impl Iterator<Item = &Seen> {
-        self.nodes.iter().filter(|node| matches!(node.fate, Fate::Alive | Fate::Stopped))
+        self.nodes
+            .iter()
+            .filter(|node| matches!(node.fate, Fate::Alive | Fate::Stopped) && node.attached.is_some())
+    }
+
+    /// Whether those who live would still weigh more than half of the newest view without `victim`, or half with its
+    /// lowest id.
+    pub(crate) fn is_quorum_without(&self, victim: u64) -> bool {
+        // Nobody tells of the view that the founders begin with.
+        let founders =
+            || self.nodes.iter().filter(|node| node.fate != Fate::Absent).map(|node| node.key).collect();
+        let members: Vec<u64> = self.views.last().map_or_else(founders, |(_, _, members)| members.clone());
+        let stays = |key: &&u64| {
+            **key != victim && self.nodes.iter().any(|node| node.key == **key && node.fate == Fate::Alive)
+        };
+        let (left, lowest) = (members.iter().filter(stays).count(), members.iter().min());
+        2 * left > members.len() || (2 * left == members.len() && lowest.as_ref().is_some_and(stays))
+    }
+
+    /// Local steps that each survivor has taken, on average.
+    pub(crate) fn steps_each(&self) -> u64 {
+        let (nodes, steps) =
+            self.survivors().fold((0, 0), |(nodes, steps), node| (nodes + 1, steps + node.steps));
+        steps / u64::max(nodes, 1)
     }
 
     /// Processes that were opened.
@@ -320,6 +343,9 @@ impl Record {
             .survivors()
             .filter(|node| node.attached.is_some_and(|(attached_s, _)| attached_s < killed_s))
             .collect();
+        if founders.is_empty() {
+            return None;
+        }
         self.commits
             .iter()
             .filter(|(_, commit)| commit.decided_s.is_some_and(|decided_s| decided_s > killed_s))

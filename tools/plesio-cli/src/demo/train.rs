@@ -7,7 +7,7 @@ use plesio_model::{AdamW, AdapterLayout, Base, ModelError, Sampler, TrainConfig,
 use std::sync::Arc;
 
 /// The one setting that is the demo's own.
-const LEARNING_RATE: f32 = 2e-3;
+const LEARNING_RATE: f32 = 3e-3;
 
 /// Hyperparameters of the demo, the same for every member.
 pub(crate) fn config(adapter_seed: u64) -> TrainConfig {

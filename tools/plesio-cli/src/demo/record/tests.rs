@@ -53,6 +53,13 @@ fn recovery_ends_when_the_last_survivor_has_applied() {
     let mut record = a_run();
     let recovery_s = record.recovery_s().expect("they went on");
     assert!((recovery_s - 1.5).abs() < 1e-9, "{recovery_s}");
+    for node in &mut record.nodes[..2] {
+        node.fate = Fate::Killed;
+    }
+    assert_eq!(record.recovery_s(), None, "nobody is left who could have gone on");
+    for node in &mut record.nodes[..2] {
+        node.fate = Fate::Alive;
+    }
     // A version that was decided before the kill and applied after it proves nothing.
     record.handle_said(3.9, 0, Said::Manifest { version: 9, frame: 9, entries: vec![] });
     tell(&mut record, 4.1, 0, 9, "dd", &[]);
@@ -129,4 +136,30 @@ fn a_long_curve_is_thinned_and_not_cut() {
     assert!(losses[0].0 < 3.0);
     assert!(losses.windows(2).all(|pair| pair[0].0 < pair[1].0));
     assert_eq!(record.nodes[0].steps, 3 * SAMPLES_MAX as u64);
+}
+
+#[test]
+fn a_joiner_that_never_got_a_state_is_no_survivor() {
+    let mut record = a_run();
+    record.nodes[1].attached = None;
+    record.handle_said(6.1, 1, last(0, "00", 0));
+    assert_eq!(record.survivors().map(|node| node.key).collect::<Vec<_>>(), [10]);
+    assert!(record.digests_equal());
+    assert_eq!(record.steps_each(), 10);
+}
+
+#[test]
+fn who_may_be_killed_without_the_quorum() {
+    let members = [("n0", 10), ("n1", 20), ("n2", 30), ("n3", 40)];
+    let mut record = Record::new(members.map(|(name, key)| (name.into(), key)));
+    assert!(!record.is_quorum_without(40), "nobody is there yet");
+    record.nodes.iter_mut().for_each(|node| node.fate = Fate::Alive);
+    assert!(record.is_quorum_without(10));
+    record.nodes[3].fate = Fate::Killed;
+    assert!(record.is_quorum_without(30), "half, with the lowest id");
+    assert!(!record.is_quorum_without(10), "half, without it");
+    record.nodes[2].fate = Fate::Killed;
+    assert!(!record.is_quorum_without(20));
+    record.views.push((1.0, 1, vec![10, 20]));
+    assert!(record.is_quorum_without(20));
 }
