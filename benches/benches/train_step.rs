@@ -1,4 +1,5 @@
-//! The demo's LoRA training step on one core: rank 8, 8 x 128 bytes, f32. Criterion reports tokens/s.
+//! The demo's LoRA training step and its loss alone on one core: rank 8, 8 x 128 bytes, f32. Criterion reports
+//! tokens/s.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use plesio_cpu::{Cpu, Level};
@@ -22,6 +23,9 @@ fn train_step(criterion: &mut Criterion) {
         Sampler::new(1).fill(&text, 128, &mut tokens).expect("the text is long enough");
         group.bench_function(cpu.name(), |bencher| {
             bencher.iter(|| black_box(trainer.step(&tokens).expect("finite")));
+        });
+        group.bench_function(format!("{}/loss", cpu.name()), |bencher| {
+            bencher.iter(|| black_box(trainer.loss(&tokens).expect("finite")));
         });
     }
     group.finish();

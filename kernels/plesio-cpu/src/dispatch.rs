@@ -131,6 +131,7 @@ kernels! {
     fn swiglu(gate_up: &[f32], width: usize, out: &mut [f32]) = network::swiglu : <A>;
     fn swiglu_backward(gate_up: &[f32], dout: &[f32], width: usize, dgate_up: &mut [f32]) = network::swiglu_backward : <A>;
     fn cross_entropy(logits: &mut [f32], targets: &[u8], scale: f32) -> f64 = network::cross_entropy : <A>;
+    fn cross_entropy_loss(logits: &mut [f32], targets: &[u8]) -> f64 = network::cross_entropy_loss : <A>;
     fn lora_shrink(scale: f32, x: Mat<'_>, factors: &[f32], out: MatMut<'_>) = lora::shrink : <A>;
     fn lora_outer(scale: f32, coefficients: Mat<'_>, x: Mat<'_>, out: &mut [f32]) = lora::outer : <A>;
     fn lora_forward(lora: Lora<'_>, x: &[f32], h: &mut [f32], y: &mut [f32]) -> Result<(), KernelError> = lora::forward : <A>;

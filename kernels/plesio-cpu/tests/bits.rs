@@ -166,6 +166,8 @@ fn attention_rows_have_the_references_bits() {
         let loss = cpu.cross_entropy(&mut found, &targets, 0.2);
         assert_eq!(loss.to_bits(), Reference.cross_entropy(&mut expected, &targets, 0.2).to_bits());
         same("cross_entropy", cpu, &found, &expected);
+        let mut spent = values(5 * 256, 16);
+        assert_eq!(cpu.cross_entropy_loss(&mut spent, &targets).to_bits(), loss.to_bits());
     });
 }
 

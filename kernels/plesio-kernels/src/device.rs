@@ -51,6 +51,8 @@ pub trait Device: Copy + Send + Sync + 'static {
     fn swiglu_backward(&self, gate_up: &[f32], dout: &[f32], width: usize, dgate_up: &mut [f32]);
     /// See [`crate::network::cross_entropy`].
     fn cross_entropy(&self, logits: &mut [f32], targets: &[u8], scale: f32) -> f64;
+    /// See [`crate::network::cross_entropy_loss`].
+    fn cross_entropy_loss(&self, logits: &mut [f32], targets: &[u8]) -> f64;
 
     /// See [`crate::lora::shrink`].
     fn lora_shrink(&self, scale: f32, x: Mat<'_>, factors: &[f32], out: MatMut<'_>);

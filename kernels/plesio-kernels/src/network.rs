@@ -179,13 +179,8 @@ pub fn cross_entropy<F: Arithmetic>(logits: &mut [f32], targets: &[u8], scale: f
     let mut loss = 0.0f64;
     let (rows, _) = logits.as_chunks_mut::<VOCABULARY>();
     for (row, &target) in rows.iter_mut().zip(targets) {
-        let max = max(row);
-        let aim = row[usize::from(target)];
-        for logit in &mut *row {
-            *logit = exp::<F>(*logit - max);
-        }
-        let total = sum(row);
-        loss += f64::from(libm::logf(total)) + f64::from(max) - f64::from(aim);
+        let (nats, total) = exponentials::<F>(row, target);
+        loss += nats;
         let share = scale / total;
         for logit in &mut *row {
             *logit *= share;
@@ -193,4 +188,24 @@ pub fn cross_entropy<F: Arithmetic>(logits: &mut [f32], targets: &[u8], scale: f
         row[usize::from(target)] -= scale;
     }
     loss
+}
+
+/// The same sum without a gradient; what is left in `logits` has no meaning.
+#[inline(always)]
+pub fn cross_entropy_loss<F: Arithmetic>(logits: &mut [f32], targets: &[u8]) -> f64 {
+    assert_eq!(logits.len(), targets.len() * VOCABULARY, "cross_entropy shapes");
+    let (rows, _) = logits.as_chunks_mut::<VOCABULARY>();
+    rows.iter_mut().zip(targets).map(|(row, &target)| exponentials::<F>(row, target).0).sum()
+}
+
+/// Turns a row of logits into exponentials; the row's loss, and what the exponentials add up to.
+#[inline(always)]
+fn exponentials<F: Arithmetic>(row: &mut [f32; VOCABULARY], target: u8) -> (f64, f32) {
+    let max = max(row);
+    let aim = row[usize::from(target)];
+    for logit in &mut *row {
+        *logit = exp::<F>(*logit - max);
+    }
+    let total = sum(row);
+    (f64::from(libm::logf(total)) + f64::from(max) - f64::from(aim), total)
 }

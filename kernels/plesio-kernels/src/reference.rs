@@ -76,6 +76,9 @@ impl Device for Reference {
     fn cross_entropy(&self, logits: &mut [f32], targets: &[u8], scale: f32) -> f64 {
         network::cross_entropy::<Soft>(logits, targets, scale)
     }
+    fn cross_entropy_loss(&self, logits: &mut [f32], targets: &[u8]) -> f64 {
+        network::cross_entropy_loss::<Soft>(logits, targets)
+    }
     fn lora_shrink(&self, scale: f32, x: Mat<'_>, factors: &[f32], out: MatMut<'_>) {
         lora::shrink::<Soft>(scale, x, factors, out)
     }

@@ -1,4 +1,4 @@
-//! The forward pass: bytes to loss, keeping what the backward pass needs.
+//! The forward pass: bytes to loss, keeping what the backward pass needs when one follows.
 
 use crate::attention;
 use crate::config::Config;
@@ -22,13 +22,21 @@ fn linear<D: Device>(device: D, x: &[f32], w: &[f32], d_in: usize, out: &mut [f3
     device.matmul(MatMut::dense(out, rows, d_out), Mat::dense(x, rows, d_in), w, accumulate);
 }
 
-/// Runs rows of `context + 1` bytes. Returns the summed loss in nats and leaves in the workspace `scale`
-/// times its gradient at the logits.
+/// What a forward pass is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Purpose {
+    /// The loss alone: every block uses the buffers of the first, which then stay within the caches.
+    Loss,
+    /// The backward pass that follows: all is kept, and the logits become this times their gradient.
+    Gradient(f32),
+}
+
+/// Runs rows of `context + 1` bytes. Returns the summed loss in nats.
 pub(crate) fn forward<D: Device>(
     device: D,
     model: Model<'_>,
     tokens: &[u8],
-    scale: f32,
+    purpose: Purpose,
     ws: &mut Workspace,
 ) -> f64 {
     let Model { config, layout, weights } = model;
@@ -44,8 +52,12 @@ pub(crate) fn forward<D: Device>(
         row.copy_from_slice(&embedding[start..start + dim]);
     }
     for (index, layer) in layout.layers.iter().enumerate() {
-        let (saved, above) = ws.saved[index..].split_first_mut().expect("one saved block per layer");
-        let next = above.first_mut().map_or(&mut ws.x, |saved| &mut saved.x);
+        let place = if matches!(purpose, Purpose::Loss) { 0 } else { index };
+        let (saved, above) = ws.saved[place..].split_first_mut().expect("one saved block per layer");
+        let next = match (purpose, above.first_mut()) {
+            (Purpose::Gradient(_), Some(above)) => &mut above.x,
+            _ => &mut ws.x,
+        };
         let x = &saved.x[..n * dim];
 
         let input = &mut saved.attention_in[..n * dim];
@@ -55,7 +67,8 @@ pub(crate) fn forward<D: Device>(
         linear(device, input, &weights[layer.qkv.clone()], dim, qkv, false);
         device.rotate(qkv, qkv_dim, config.heads + config.kv_heads, ws.rope.view(), false);
         let attended = &mut saved.attention_out[..n * dim];
-        attention::forward(device, shape, sequences, qkv, &mut saved.probabilities, attended);
+        let probabilities = &mut saved.probabilities;
+        attention::forward(device, shape, sequences, qkv, probabilities, attended);
         let middle = &mut saved.middle[..n * dim];
         middle.copy_from_slice(x);
         linear(device, attended, &weights[layer.o.clone()], dim, middle, true);
@@ -66,14 +79,20 @@ pub(crate) fn forward<D: Device>(
         linear(device, input, &weights[layer.gate_up.clone()], dim, gate_up, false);
         let activated = &mut saved.activated[..n * ff];
         device.swiglu(gate_up, ff, activated);
-        let next = &mut next[..n * dim];
-        next.copy_from_slice(middle);
-        linear(device, activated, &weights[layer.down.clone()], ff, next, true);
+        let stream = &mut next[..n * dim];
+        stream.copy_from_slice(middle);
+        linear(device, activated, &weights[layer.down.clone()], ff, stream, true);
+        if matches!(purpose, Purpose::Loss) && index + 1 < config.layers {
+            core::mem::swap(&mut saved.x, next);
+        }
     }
     let input = &mut ws.head_in[..n * dim];
     let gain = &weights[layout.norm.clone()];
     device.rms_norm(&ws.x[..n * dim], gain, epsilon, input, &mut ws.inv_rms[..n]);
     let logits = &mut ws.logits[..n * VOCABULARY];
     linear(device, input, &weights[layout.head.clone()], dim, logits, false);
-    device.cross_entropy(logits, &ws.targets[..n], scale)
+    match purpose {
+        Purpose::Loss => device.cross_entropy_loss(logits, &ws.targets[..n]),
+        Purpose::Gradient(scale) => device.cross_entropy(logits, &ws.targets[..n], scale),
+    }
 }

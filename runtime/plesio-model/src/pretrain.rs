@@ -6,7 +6,7 @@
 use crate::backward::{Sink, backward};
 use crate::base::Base;
 use crate::error::ModelError;
-use crate::forward::{Model, forward};
+use crate::forward::{Model, Purpose, forward};
 use crate::workspace::Workspace;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -37,7 +37,7 @@ impl<D: Device> GradientWorker<D> {
         let width = self.workspace.context + 1;
         let mut loss = 0.0;
         for tokens in tokens.chunks(self.workspace.sequences * width) {
-            loss += forward(self.device, model, tokens, scale, &mut self.workspace);
+            loss += forward(self.device, model, tokens, Purpose::Gradient(scale), &mut self.workspace);
             let sink = Sink::Base(&mut self.gradient);
             backward(self.device, model, tokens.len() / width, &mut self.workspace, sink);
         }
@@ -49,7 +49,8 @@ impl<D: Device> GradientWorker<D> {
         self.check(tokens)?;
         let model = Model { config: base.config(), layout: base.layout(), weights: base.weights() };
         let rows = self.workspace.sequences * (self.workspace.context + 1);
-        let losses = tokens.chunks(rows).map(|t| forward(self.device, model, t, 0.0, &mut self.workspace));
+        let workspace = &mut self.workspace;
+        let losses = tokens.chunks(rows).map(|t| forward(self.device, model, t, Purpose::Loss, workspace));
         Ok(losses.sum())
     }
 

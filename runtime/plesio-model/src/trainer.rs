@@ -7,7 +7,7 @@ use crate::adapter::{AdapterLayout, Group};
 use crate::backward::{Sink, backward};
 use crate::base::Base;
 use crate::error::ModelError;
-use crate::forward::{Model, forward};
+use crate::forward::{Model, Purpose, forward};
 use crate::peft::{self, PeftFiles};
 use crate::workspace::Workspace;
 use alloc::sync::Arc;
@@ -186,7 +186,7 @@ impl<D: Device> Trainer<D> {
         for tokens in tokens.chunks(rows) {
             let model =
                 Model { config: self.base.config(), layout: self.base.layout(), weights: &self.weights };
-            loss += forward(self.device, model, tokens, 0.0, &mut self.workspace);
+            loss += forward(self.device, model, tokens, Purpose::Loss, &mut self.workspace);
         }
         Ok(loss / (self.config.batch * self.config.context) as f64)
     }
@@ -209,7 +209,7 @@ impl<D: Device> Trainer<D> {
             }
             let model =
                 Model { config: self.base.config(), layout: self.base.layout(), weights: &self.weights };
-            loss += forward(self.device, model, &tokens, 0.0, &mut self.workspace);
+            loss += forward(self.device, model, &tokens, Purpose::Loss, &mut self.workspace);
         }
         Ok(loss / (windows * context) as f64)
     }
@@ -243,7 +243,8 @@ impl<D: Device> Trainer<D> {
         for tokens in tokens.chunks(self.workspace.sequences * width) {
             let model =
                 Model { config: self.base.config(), layout: self.base.layout(), weights: &self.weights };
-            loss += forward(self.device, model, tokens, 1.0 / count as f32, &mut self.workspace);
+            let purpose = Purpose::Gradient(1.0 / count as f32);
+            loss += forward(self.device, model, tokens, purpose, &mut self.workspace);
             let sink =
                 Sink::Adapter { layout: &self.layout, params: &self.params, gradient: &mut self.gradient };
             backward(self.device, model, tokens.len() / width, &mut self.workspace, sink);
