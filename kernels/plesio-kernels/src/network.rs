@@ -102,9 +102,11 @@ pub fn softmax_causal<F: Arithmetic>(scores: &mut [f32], len: usize, scale: f32)
         let seen = row_index % len + 1;
         // Whole vectors: a scalar remainder would cost more than the rest. What is hidden adds exact zeros.
         let padded = seen.next_multiple_of(STRIDE).min(len);
+        let (row, hidden) = row.split_at_mut(padded);
+        hidden.fill(0.0);
         row[seen..].fill(f32::NEG_INFINITY);
         let shift = -max(row) * scale;
-        let (blocks, tail) = row[..padded].as_chunks_mut::<STRIDE>();
+        let (blocks, tail) = row.as_chunks_mut::<STRIDE>();
         for block in blocks {
             for score in block {
                 *score = exp::<F>(F::fused(*score, scale, shift));
@@ -130,6 +132,8 @@ pub fn softmax_causal_backward<F: Arithmetic>(weights: &[f32], gradient: &mut [f
     {
         let seen = row_index % len + 1;
         gradient[seen..].fill(0.0);
+        let padded = seen.next_multiple_of(STRIDE).min(len);
+        let (weights, gradient) = (&weights[..padded], &mut gradient[..padded]);
         let mean = dot::<F>(weights, gradient);
         for (gradient, &weight) in gradient.iter_mut().zip(weights) {
             // A weight of zero keeps what is hidden at zero.

@@ -144,25 +144,29 @@ pub fn sum(x: &[f32]) -> f32 {
 #[inline(always)]
 pub fn max(x: &[f32]) -> f32 {
     // By lanes, like the sums: a chain of single comparisons cannot be vectorised.
-    let larger = |a: f32, b: f32| if b > a { b } else { a };
-    let mut lanes = [f32::NEG_INFINITY; LANES];
-    let (blocks, tail) = x.as_chunks::<LANES>();
+    let mut lanes = [f32::NEG_INFINITY; QUARTER];
+    let (blocks, tail) = x.as_chunks::<QUARTER>();
     for block in blocks {
-        for lane in 0..LANES {
+        for lane in 0..QUARTER {
             lanes[lane] = larger(lanes[lane], block[lane]);
         }
     }
-    for (lane, &value) in tail.iter().enumerate() {
-        lanes[lane] = larger(lanes[lane], value);
+    for (lane, &value) in lanes.iter_mut().zip(tail) {
+        *lane = larger(*lane, value);
     }
-    let mut half = LANES / 2;
-    while half > 0 {
-        for lane in 0..half {
-            lanes[lane] = larger(lanes[lane], lanes[lane + half]);
-        }
-        half /= 2;
+    for lane in 0..8 {
+        lanes[lane] = larger(lanes[lane], lanes[lane + 8]);
     }
-    lanes[0]
+    for lane in 0..4 {
+        lanes[lane] = larger(lanes[lane], lanes[lane + 4]);
+    }
+    larger(larger(lanes[0], lanes[2]), larger(lanes[1], lanes[3]))
+}
+
+/// The larger of two, the first when the second is NaN.
+#[inline(always)]
+fn larger(a: f32, b: f32) -> f32 {
+    if b > a { b } else { a }
 }
 
 /// `y += alpha * x`.

@@ -2,9 +2,15 @@
 //!
 //! A row holds all query heads, then all key heads, then all value heads; a group of query heads shares one
 //! key and one value head. Queries and keys arrive rotated.
+//!
+//! A position sees only those before it, so the products go by blocks of positions and leave out what no
+//! position of a block can see.
 
 use crate::config::Config;
 use plesio_kernels::{Device, Mat, MatMut};
+
+/// Positions whose products are done together. Smaller blocks leave out more and cost more calls.
+const BLOCK: usize = 64;
 
 /// The shape of one attention pass.
 #[derive(Clone, Copy, Debug)]
@@ -59,13 +65,24 @@ impl Shape {
         })
     }
 
-    /// Columns of one head in the rows of one sequence.
-    fn head<'a>(self, rows: &'a [f32], first: usize, column: usize, width: usize) -> Mat<'a> {
-        Mat::new(&rows[first + column..], self.context, self.head_dim, width)
+    /// Some rows and the columns of one head in one sequence.
+    fn head<'a>(self, all: &'a [f32], first: usize, (start, end): (usize, usize), width: usize) -> Mat<'a> {
+        Mat::new(&all[first + start * width..], end - start, self.head_dim, width)
     }
 
-    fn head_mut<'a>(self, rows: &'a mut [f32], first: usize, column: usize, width: usize) -> MatMut<'a> {
-        MatMut::new(&mut rows[first + column..], self.context, self.head_dim, width)
+    fn head_mut<'a>(
+        self,
+        all: &'a mut [f32],
+        first: usize,
+        (start, end): (usize, usize),
+        width: usize,
+    ) -> MatMut<'a> {
+        MatMut::new(&mut all[first + start * width..], end - start, self.head_dim, width)
+    }
+
+    /// Blocks of positions: the first of each and the one beyond its last.
+    fn blocks(self) -> impl Iterator<Item = (usize, usize)> {
+        (0..self.context).step_by(BLOCK).map(move |first| (first, self.context.min(first + BLOCK)))
     }
 }
 
@@ -79,15 +96,22 @@ pub(crate) fn forward<D: Device>(
     out: &mut [f32],
 ) {
     let Shape { context, heads, head_dim, width, .. } = shape;
+    let square = context * context;
     for place in shape.places(sequences) {
-        let scores = &mut probabilities[place.probabilities..place.probabilities + context * context];
-        let query = shape.head(qkv, place.qkv, place.query, width);
-        let key = shape.head(qkv, place.qkv, place.key, width);
-        let value = shape.head(qkv, place.qkv, place.value, width);
-        device.matmul(MatMut::dense(scores, context, context), query, key.transposed(), false);
+        let scores = &mut probabilities[place.probabilities..place.probabilities + square];
+        for (first, end) in shape.blocks() {
+            let query = shape.head(qkv, place.qkv + place.query, (first, end), width);
+            let key = shape.head(qkv, place.qkv + place.key, (0, end), width);
+            let scores = MatMut::new(&mut scores[first * context..], end - first, end, context);
+            device.matmul(scores, query, key.transposed(), false);
+        }
         device.softmax_causal(scores, context, shape.scale);
-        let out = shape.head_mut(out, place.out, place.query, heads * head_dim);
-        device.matmul(out, Mat::dense(scores, context, context), value, false);
+        for (first, end) in shape.blocks() {
+            let weights = Mat::new(&scores[first * context..], end - first, end, context);
+            let value = shape.head(qkv, place.qkv + place.value, (0, end), width);
+            let out = shape.head_mut(out, place.out + place.query, (first, end), heads * head_dim);
+            device.matmul(out, weights, value, false);
+        }
     }
 }
 
@@ -104,24 +128,32 @@ pub(crate) fn backward<D: Device>(
     dqkv: &mut [f32],
 ) {
     let Shape { context, heads, group, head_dim, width, .. } = shape;
-    let dscores = &mut dscores[..context * context];
+    let square = context * context;
+    let dscores = &mut dscores[..square];
     for (index, place) in shape.places(sequences).enumerate() {
         // The first head of a group writes the shared gradients, the others add.
         let add = !index.is_multiple_of(group);
-        let weights = &probabilities[place.probabilities..place.probabilities + context * context];
-        let query = shape.head(qkv, place.qkv, place.query, width);
-        let key = shape.head(qkv, place.qkv, place.key, width);
-        let value = shape.head(qkv, place.qkv, place.value, width);
-        let dout = shape.head(dout, place.out, place.query, heads * head_dim);
-        device.matmul(MatMut::dense(dscores, context, context), dout, value.transposed(), false);
+        let weights = &probabilities[place.probabilities..place.probabilities + square];
+        let (query, key, value) = (place.qkv + place.query, place.qkv + place.key, place.qkv + place.value);
+        let dout = |rows| shape.head(dout, place.out + place.query, rows, heads * head_dim);
+        for (first, end) in shape.blocks() {
+            let seen = shape.head(qkv, value, (0, end), width).transposed();
+            let dscores = MatMut::new(&mut dscores[first * context..], end - first, end, context);
+            device.matmul(dscores, dout((first, end)), seen, false);
+        }
         device.softmax_causal_backward(weights, dscores, context, shape.scale);
-        let weights = Mat::dense(weights, context, context);
-        let dscores = Mat::dense(dscores, context, context);
-        let dvalue = shape.head_mut(dqkv, place.qkv, place.value, width);
-        device.matmul(dvalue, weights.transposed(), dout, add);
-        let dquery = shape.head_mut(dqkv, place.qkv, place.query, width);
-        device.matmul(dquery, dscores, key, false);
-        let dkey = shape.head_mut(dqkv, place.qkv, place.key, width);
-        device.matmul(dkey, dscores.transposed(), query, add);
+        for (first, end) in shape.blocks() {
+            let rows = Mat::new(&dscores[first * context..], end - first, end, context);
+            let dquery = shape.head_mut(dqkv, query, (first, end), width);
+            device.matmul(dquery, rows, shape.head(qkv, key, (0, end), width), false);
+            // A key is seen by its own block and by those after it.
+            let seers = (first, context);
+            let below = first * context + first;
+            let seen = |scores| Mat::new(scores, context - first, end - first, context).transposed();
+            let dkey = shape.head_mut(dqkv, key, (first, end), width);
+            device.matmul(dkey, seen(&dscores[below..]), shape.head(qkv, query, seers, width), add);
+            let dvalue = shape.head_mut(dqkv, value, (first, end), width);
+            device.matmul(dvalue, seen(&weights[below..]), dout(seers), add);
+        }
     }
 }

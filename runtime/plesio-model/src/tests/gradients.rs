@@ -1,7 +1,7 @@
 //! Gradients of every tensor against central differences.
 
 use super::{small, tokens};
-use crate::{AdamW, Base, BaseTrainer, GradientWorker, TrainConfig, Trainer};
+use crate::{AdamW, Base, BaseTrainer, Config, GradientWorker, TrainConfig, Trainer};
 use plesio_kernels::Reference;
 use std::sync::Arc;
 
@@ -36,9 +36,20 @@ fn check(name: &str, gradient: &[f32], mut loss_at: impl FnMut(&[f32]) -> f64) {
 
 #[test]
 fn every_base_tensor_agrees_with_central_differences() {
-    let base = Base::random(small(), 3).unwrap();
-    let batch = tokens(3, 12);
-    let scale = 1.0 / (3.0 * 12.0);
+    check_base(small(), 3);
+}
+
+/// Attention leaves out whole blocks of positions: two full ones and a rest.
+#[test]
+fn sequences_of_several_blocks_agree_with_central_differences() {
+    check_base(Config { dim: 8, layers: 1, heads: 2, kv_heads: 1, ff: 8, context: 150, ..small() }, 1);
+}
+
+fn check_base(config: Config, rows: usize) {
+    let context = config.context;
+    let base = Base::random(config, 3).unwrap();
+    let batch = tokens(rows, context);
+    let scale = 1.0 / (rows * context) as f32;
     let mut worker = GradientWorker::new(Reference, &base, 2).unwrap();
     worker.accumulate(&base, &batch, scale).unwrap();
     let gradient = worker.gradient().to_vec();
