@@ -1,5 +1,7 @@
 //! One seed: a mesh, its network, its faults and the checker, on virtual time.
 
+mod judge;
+
 use crate::checker::Checker;
 use crate::config::{Fault, SimConfig};
 use crate::host::{Host, INBOX_MAX};
@@ -12,10 +14,8 @@ use crate::report::{SeedReport, Violation};
 use crate::trace::Trace;
 use plesio::engine::{Common, EngineConfig, Entrance, genesis};
 use plesio::store::StorePlan;
-use plesio_consensus::is_quorum;
 use plesio_wire::sideband::RosterEntry;
-use plesio_wire::value::View;
-use plesio_wire::{Digest, Incarnation, MemberSet};
+use plesio_wire::{Digest, Incarnation};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -361,34 +361,6 @@ impl World {
         self.with(number, Process::handle_timeout);
     }
 
-    /// Whether the live lives of the newest view are a quorum, and those of the one before, as long as somebody
-    /// may still live in it; `without` one host.
-    fn has_quorum(&self, without: Option<u8>) -> bool {
-        let index = self.checker.log_len();
-        let learnt = |host: &Host| {
-            let consensus = host.process.as_ref().map(|process| process.engine.consensus());
-            consensus.is_some_and(|consensus| consensus.index().0 >= index)
-        };
-        let lives = |view: &View, and: &dyn Fn(&Host) -> bool| {
-            let mut set = MemberSet::EMPTY;
-            for (number, host) in self.hosts.iter().enumerate() {
-                let seat =
-                    view.index_of(host.key()).map(|at| (at, view.members[usize::from(at)].incarnation));
-                if let Some((at, incarnation)) = seat
-                    && without != Some(number as u8)
-                    && host.incarnation() == Some(incarnation)
-                    && and(host)
-                {
-                    set.insert(at);
-                }
-            }
-            is_quorum(view.members.len(), set)
-        };
-        let newest = self.checker.newest_view();
-        let known = lives(newest, &learnt);
-        lives(newest, &|_| true) && (known || lives(self.checker.previous_view(), &|_| true))
-    }
-
     fn begin(&mut self, at: u16) {
         let fault = self.plan.faults[usize::from(at)];
         let number = fault.host;
@@ -527,69 +499,6 @@ impl World {
             link
         });
     }
-
-    /// Liveness (A6): three seconds after the last fault there is a new version, where a quorum lives.
-    fn check_recovery(&mut self) {
-        let before = self.checker.final_before(self.plan.quiet_ns);
-        let works =
-            self.hosts.iter().any(|host| host.leaving.is_none() && host.lives_in(self.checker.newest_view()));
-        if self.hopeful && works && self.has_quorum(None) && self.checker.newest_final() == before {
-            let at = self.checker.final_at(before).unwrap_or(0) as f64 / 1e9;
-            self.checker.fail(format!(
-                "liveness: no version since {} became final at {at:.3} s, though the faults are over for 3 s and a \
-                 quorum lives",
-                before.0
-            ));
-        }
-    }
-
-    /// Whether a member of `view` other than `host` has a process.
-    fn knows_somebody(&self, host: &Host, view: &View) -> bool {
-        self.hosts.iter().any(|other| {
-            other.key() != host.key() && other.process.is_some() && view.index_of(other.key()).is_some()
-        })
-    }
-
-    /// What must hold when everything had its time.
-    fn check_end(&mut self) {
-        let stays =
-            self.hosts.iter().any(|host| host.leaving.is_none() && host.lives_in(self.checker.newest_view()));
-        if !self.hopeful || !stays || !self.has_quorum(None) {
-            return;
-        }
-        let second_ago = self.now_ns.saturating_sub(SECOND_NS);
-        let due = self.checker.final_before(second_ago);
-        let view = *self.checker.newest_view();
-        for number in 0..self.hosts.len() {
-            let host = &self.hosts[number];
-            let Some(process) = &host.process else { continue };
-            let seated = host.lives_in(&view);
-            let held = process.engine.consensus().version_held();
-            // Everybody it ever knew has gone, and who came since does not know it: nobody can find it.
-            if !seated && process.started && !self.knows_somebody(host, process.engine.consensus().view()) {
-                continue;
-            }
-            let stuck = self.checker.stuck(process.number(), self.now_ns - STUCK_NS);
-            if host.leaving.is_some() && self.checker.view_age_ns() > RECOVERY_NS {
-                let what = format!("liveness: n{number} wants to leave and still is here");
-                self.checker.fail(what);
-            } else if !seated && !host.excluded {
-                let what = format!("liveness: n{number} lives and is not in view {} at the end", view.number);
-                self.checker.fail(what);
-            } else if held < due {
-                let what =
-                    format!("liveness: n{number} holds version {}, {} is final for a second", held.0, due.0);
-                self.checker.fail(what);
-            } else if let Some((seq, announced_ns)) = stuck {
-                let at = announced_ns as f64 / 1e9;
-                let what = format!(
-                    "I7: slot {} of n{number}, announced at {at:.3} s, is neither final nor folded",
-                    seq.0
-                );
-                self.checker.fail(what);
-            }
-        }
-    }
 }
 
 /// Sixty-four bits that no other process has.
@@ -600,8 +509,6 @@ fn life(seed: u64, host: &Host, number: u32) -> Incarnation {
 
 const SECOND_NS: u64 = 1_000_000_000;
 const RECOVERY_NS: u64 = 3 * SECOND_NS;
-/// A slot that is neither final nor folded after this long, faults being over, never will be.
-const STUCK_NS: u64 = 4 * SECOND_NS;
 /// How often a worker without a state looks for one.
 const IDLE_NS: u64 = 20_000_000;
 /// How long a leaving node waits for its last contributions.

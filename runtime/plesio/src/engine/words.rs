@@ -1,0 +1,160 @@
+//! What a shell gives an engine and what it gets: configuration, work on bytes, words for the sideband.
+
+use super::Common;
+use plesio_collective::{Regions, Sum};
+use plesio_sideband::To;
+use plesio_wire::sideband::{Message, RosterEntry};
+use plesio_wire::value::View;
+use plesio_wire::{Digest, Incarnation, NodeKey, SlotSeq, Span, Version};
+use std::net::SocketAddr;
+
+/// What an engine must know before it starts.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// This node, as others will reach it.
+    pub entry: RosterEntry,
+    /// Which life of it.
+    pub incarnation: Incarnation,
+    /// Which mesh.
+    pub mesh: u64,
+    /// Digest of model and adapter configuration.
+    pub model: Digest,
+    /// Fixed-point exponent of slots.
+    pub scale_exponent: i8,
+    /// Frame period until a view says otherwise, nanoseconds.
+    pub period_ns: u64,
+    /// Where everything lies.
+    pub regions: Regions,
+    /// Payload bytes per datagram.
+    pub chunk_bytes: u32,
+    /// Payload bytes a peer may have in flight to this node and this node to a peer: half a receive buffer.
+    pub window_bytes: u64,
+    /// Seed of every random choice.
+    pub seed: u64,
+}
+
+impl EngineConfig {
+    /// What must be the same on all nodes; those that differ do not join.
+    #[must_use]
+    pub fn common(&self) -> Common {
+        Common {
+            model: self.model,
+            elements: self.regions.elements,
+            scale_exponent: self.scale_exponent,
+            ring_depth: self.regions.depth,
+            chunk_bytes: self.chunk_bytes,
+        }
+    }
+}
+
+/// How the engine comes into the mesh.
+#[derive(Clone, Debug)]
+pub enum Entrance {
+    /// The operator gave every node the same roster: view 0.
+    Genesis(Vec<RosterEntry>, Box<View>),
+    /// Some members' sideband addresses are known.
+    Join(Vec<SocketAddr>),
+}
+
+/// For the shell, in this order, at once.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Work {
+    /// Open the data path to a peer.
+    Connect {
+        /// Who.
+        peer: NodeKey,
+        /// Where.
+        address: SocketAddr,
+    },
+    /// Close it.
+    Disconnect {
+        /// Who.
+        peer: NodeKey,
+    },
+    /// Sum of squares of a contribution, then [`Engine::handle_squared`].
+    Square {
+        /// Contributor.
+        contributor: NodeKey,
+        /// Slot.
+        seq: SlotSeq,
+        /// i32 elements.
+        span: Span,
+    },
+    /// Weighted sum, then [`Engine::handle_summed`].
+    Sum(Sum),
+    /// Add the summed ranges to the master state, then [`Engine::handle_applied`].
+    Apply {
+        /// The version that this makes.
+        version: Version,
+        /// i64 elements, in order of the owners.
+        results: Vec<Span>,
+    },
+    /// An own slot's life has ended.
+    Settle {
+        /// Place in the ring.
+        index: u8,
+        /// Slot.
+        seq: SlotSeq,
+        /// How.
+        fate: SlotFate,
+    },
+    /// Write a snapshot for others, then [`Engine::handle_captured`].
+    Capture {
+        /// The cut's bytes, to precede the master state.
+        cut: Vec<u8>,
+    },
+    /// Keep the sum of these ranges until the state that they go on top of is here; `first`: of these alone.
+    Gather {
+        /// i64 elements, in order of the owners.
+        results: Vec<Span>,
+        /// What was kept before is void.
+        first: bool,
+    },
+    /// Add what was gathered to the state just installed, then [`Engine::handle_applied`].
+    Merge {
+        /// The version that this makes.
+        version: Version,
+    },
+    /// Read the cut of a snapshot whose state is still coming, then [`Engine::handle_cut_inspected`].
+    InspectCut {
+        /// Received bytes.
+        span: Span,
+    },
+    /// Read a received snapshot, then [`Engine::handle_inspected`].
+    Inspect {
+        /// Received bytes.
+        span: Span,
+    },
+    /// The inspected snapshot's state becomes the master state.
+    Install {
+        /// Version it is.
+        version: Version,
+    },
+}
+
+/// How an own slot ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SlotFate {
+    /// In a final version.
+    Commit,
+    /// Back to the uncommitted mass.
+    Fold,
+    /// Gone: nobody can tell whether it was committed, so it is never sent again.
+    Lose,
+}
+
+/// For the sideband.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+#[expect(clippy::large_enum_variant, reason = "moved once, from a queue into a socket's buffer")]
+pub enum Out {
+    /// Send a message.
+    Send(To, Message),
+    /// A view is in force: its members' sideband addresses.
+    View(View, Vec<(NodeKey, SocketAddr)>),
+    /// A node follows without a seat; `None` forgets it.
+    Observer(NodeKey, Incarnation, Option<SocketAddr>),
+    /// The node enters anew: its mesh clock may step once.
+    Reentry,
+}

@@ -1,0 +1,83 @@
+//! The two sockets of a simulated process: real datagrams, placed in and gathered from real arenas.
+
+use super::{Process, Scene, host_of};
+use crate::net::{Packet, Plane};
+use plesio_proto::Transmit;
+use plesio_wire::data::{HEADER_BYTES, Header, Kind};
+
+impl Process {
+    pub(super) fn handle_data(&mut self, scene: &mut Scene<'_>, packet: &Packet) {
+        let Some(peer) = self.peers.get(&packet.from).copied() else { return };
+        let Ok(header) = Header::parse(&packet.bytes) else { return };
+        let payload = &packet.bytes[HEADER_BYTES..];
+        let mut placed = false;
+        if header.kind == Kind::Data
+            && let Some(span) = self.engine.place(peer, &header)
+            && span.len_bytes as usize == payload.len()
+        {
+            // The kernel scatters the payload before anybody can check it.
+            if let Err(error) = self.store.arena().write(span, payload) {
+                return scene.checker.fail(format!("n{}: a place cannot be written: {error}", scene.host));
+            }
+            placed = true;
+        }
+        if header.verify(payload).is_err() {
+            return;
+        }
+        if packet.damaged {
+            return scene.checker.fail(format!("P4: n{} takes a damaged data datagram", scene.host));
+        }
+        if header.kind != Kind::Data {
+            // A refusal is counted by the connection.
+            let _ = self.engine.handle_datagram(scene.local, peer, &header, payload);
+        } else if placed {
+            let _ = self.engine.handle_datagram(scene.local, peer, &header, &[]);
+        } else {
+            self.engine.handle_unplaced(scene.local, peer, &header);
+        }
+    }
+
+    pub(super) fn transmit_sideband(&mut self, scene: &mut Scene<'_>) {
+        while let Some(transmit) = self.machine.poll_transmit(scene.local) {
+            if let Some(to) = host_of(transmit.to) {
+                let way = (scene.host, to, Plane::Sideband);
+                scene.net.send(scene.queue, scene.now_ns, way, [transmit.bytes, &[]]);
+            }
+            if let Some(id) = transmit.id
+                && self.stamps
+            {
+                self.machine.handle_tx_stamp(scene.local, id, scene.local);
+            }
+        }
+    }
+
+    pub(super) fn transmit_data(&mut self, scene: &mut Scene<'_>) {
+        while let Some((peer, transmit)) = self.engine.poll_transmit(scene.local) {
+            let Some(to) = self.peers.iter().find(|(_, key)| **key == peer).map(|(host, _)| *host) else {
+                continue;
+            };
+            let way = (scene.host, to, Plane::Data);
+            match transmit {
+                Transmit::Train(train) => {
+                    for (header, span) in train.iter() {
+                        self.buffer.resize(span.len_bytes as usize, 0);
+                        if let Err(error) = self.store.arena().read(*span, &mut self.buffer) {
+                            let host = scene.host;
+                            scene.checker.fail(format!("n{host}: {span:?} cannot be sent: {error}"));
+                            return;
+                        }
+                        let mut header = *header;
+                        header.payload_bytes = self.buffer.len() as u16;
+                        header.protect(&self.buffer);
+                        scene.net.send(scene.queue, scene.now_ns, way, [&header.to_bytes(), &self.buffer]);
+                    }
+                }
+                Transmit::Control(control) => {
+                    let mut header = control.header;
+                    header.protect(control.body());
+                    scene.net.send(scene.queue, scene.now_ns, way, [&header.to_bytes(), control.body()]);
+                }
+            }
+        }
+    }
+}
