@@ -174,6 +174,7 @@ impl Forge {
         Join {
             id: NodeId(id.0),
             incarnation: Incarnation(self.random.next()),
+            model: config(0, Requested::Auto).common().digest(),
             sideband: Address(self.own),
             data: Address(SocketAddr::from((ip, u16::from_le_bytes([data[4], data[5]])))),
             ..Join::default()

@@ -43,6 +43,11 @@ impl Joiner {
         self.count >= STEADY_JOINS_MIN
     }
 
+    /// Whether it had the time to show that it goes on asking, and did not.
+    const fn is_stray(&self, now: Instant) -> bool {
+        !self.is_steady() && now.since(self.first) >= STEADY_NS_MAX
+    }
+
     const fn entry(&self) -> RosterEntry {
         let Join { id, sideband, data, .. } = self.join;
         RosterEntry { id, sideband, data, weight: 1_000 }
@@ -186,7 +191,7 @@ impl Members {
     fn make_room(&mut self, now: Instant, join: &Join, observers_max: u8) -> bool {
         let twin = self.joiners.iter().find(|(_, joiner)| joiner.join.sideband == join.sideband);
         if let Some((key, joiner)) = twin {
-            let (key, free) = (*key, !joiner.is_steady());
+            let (key, free) = (*key, joiner.is_stray(now));
             if free {
                 self.joiners.remove(&key);
             }
@@ -200,9 +205,8 @@ impl Members {
         let mine = crowd(host(join));
         let may_go = |joiner: &Joiner| {
             let is_idle = now.since(joiner.progress) >= PROGRESS_NS_MAX;
-            let is_stray = !joiner.is_steady() && now.since(joiner.first) >= STEADY_NS_MAX;
             let is_crowd = joiner.join.hold == 0 && crowd(host(&joiner.join)) > mine + 1;
-            is_idle || is_stray || is_crowd
+            is_idle || joiner.is_stray(now) || is_crowd
         };
         let oldest = self.joiners.iter().filter(|(_, joiner)| may_go(joiner));
         let oldest =

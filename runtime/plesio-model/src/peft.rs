@@ -28,6 +28,8 @@ pub(crate) fn export(
     alpha: f32,
     base_name: &str,
 ) -> Result<PeftFiles, ModelError> {
+    // Only what every PEFT since 0.4 knows: a key that a version has not heard of stops it, and later ones are false
+    // where they are absent.
     let config = json!({
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -41,8 +43,6 @@ pub(crate) fn export(
         "init_lora_weights": true,
         "inference_mode": true,
         "modules_to_save": null,
-        "use_rslora": false,
-        "use_dora": false,
     });
     let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = layout
         .tensors()

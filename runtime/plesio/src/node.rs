@@ -74,6 +74,20 @@ impl NodeConfig {
     }
 }
 
+impl NodeConfig {
+    /// What must be the same on all nodes of a mesh.
+    #[must_use]
+    pub fn common(&self) -> Common {
+        Common {
+            model: self.model,
+            elements: self.elements as u64,
+            scale_exponent: self.scale.exponent(),
+            ring_depth: self.ring_depth,
+            chunk_bytes: self.chunk_bytes,
+        }
+    }
+}
+
 /// What others must know to reach a node.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Hello {
@@ -333,14 +347,7 @@ impl Node {
             plesio_udp::refuse_off_host(hello.sideband)?;
         }
         let entries: Vec<_> = roster.iter().map(|hello| (hello.entry(), hello.incarnation)).collect();
-        let common = Common {
-            model: self.config.model,
-            elements: self.config.elements as u64,
-            scale_exponent: self.config.scale.exponent(),
-            ring_depth: self.config.ring_depth,
-            chunk_bytes: self.config.chunk_bytes,
-        };
-        let (entries, view) = genesis(&entries, self.config.period_ns, &common)
+        let (entries, view) = genesis(&entries, self.config.period_ns, &self.config.common())
             .map_err(|rule| NodeError::Config(rule.into()))?;
         self.enter(Entrance::Genesis(entries, Box::new(view)))
     }

@@ -70,13 +70,7 @@ impl Engine {
             self.connect(now, seat.key, seat.incarnation);
             self.links.open_view(now, seat.key, seated.then_some(view.number));
         }
-        let observers: Vec<NodeKey> = self.consensus.observers().collect();
-        for peer in self.links.peers() {
-            let stays = members.contains(&peer) || observers.contains(&peer);
-            if !stays && self.links.is_over(now, peer) && self.links.close(peer) {
-                self.work.push_back(Work::Disconnect { peer });
-            }
-        }
+        self.let_go(now);
         self.tell_view(view);
         self.note_gaps(now, view);
         self.transfers.handle_view();
@@ -86,6 +80,18 @@ impl Engine {
             self.joining = None;
         }
         self.follow_observers(now);
+    }
+
+    /// Whoever is neither member nor observer loses its connection after a while, or at once when there are many.
+    pub(super) fn let_go(&mut self, now: Instant) {
+        let view = *self.consensus.view();
+        let observers: Vec<NodeKey> = self.consensus.observers().collect();
+        for peer in self.links.peers() {
+            let stays = view.index_of(peer).is_some() || observers.contains(&peer);
+            if !stays && self.links.is_over(now, peer) && self.links.close(peer) {
+                self.work.push_back(Work::Disconnect { peer });
+            }
+        }
     }
 
     /// Tells the sideband who is in the view and where, as far as that is known.

@@ -253,6 +253,9 @@ impl Engine {
             return;
         }
         let fresh = self.connect(now, key, join.incarnation);
+        if fresh {
+            self.let_go(now); // who asks under ever new names keeps no connection under the old ones
+        }
         if fresh || !self.exchange.observers().contains(&key) {
             // One that was silent for a while was let go of, and a new life has received nothing.
             let others: Vec<NodeKey> = self.consensus.observers().filter(|other| *other != key).collect();

@@ -88,6 +88,18 @@ fn a_join_under_a_members_name_moves_it_only_when_a_view_seats_that_life() {
 }
 
 #[test]
+fn names_without_end_leave_few_connections() {
+    let mut engine = engine();
+    for number in 0..3_000u64 {
+        let now = Instant(number * 10_000_000);
+        let ghost = join(node_id(&number.to_le_bytes()), number, 1_000 + number as u16);
+        engine.handle_message(now, None, ghost.sideband.0, 0, &Message::Join(ghost));
+        assert!(engine.links.peers().len() <= 64 && engine.asking.len() <= 32 && engine.roster.len() <= 128);
+    }
+    assert!(engine.links.peers().len() > 10, "some were let ask");
+}
+
+#[test]
 fn a_roster_fills_gaps_and_only_from_somebody_who_was_asked() {
     let (mut engine, ids) = (engine(), ids());
     let other = node_id(b"other");
