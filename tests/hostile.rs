@@ -8,7 +8,7 @@ use nix::sys::socket::{
 };
 use plesio::engine::node_id;
 use plesio::{Counters, What};
-use plesio_tests::mesh::{MESH, Member, begin, join, settle_and_end, wait};
+use plesio_tests::mesh::{MESH, Member, begin, config, join, settle_and_end, wait};
 use plesio_tests::say_skipped;
 use plesio_udp::Requested;
 use plesio_wire::data::{self, Flags, Kind, MessageId};
