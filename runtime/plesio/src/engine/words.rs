@@ -72,7 +72,7 @@ pub enum Work {
         /// Who.
         peer: NodeKey,
     },
-    /// Sum of squares of a contribution, then [`Engine::handle_squared`].
+    /// Sum of squares of a contribution, then [`Engine::handle_squared`](super::Engine::handle_squared).
     Square {
         /// Contributor.
         contributor: NodeKey,
@@ -81,9 +81,9 @@ pub enum Work {
         /// i32 elements.
         span: Span,
     },
-    /// Weighted sum, then [`Engine::handle_summed`].
+    /// Weighted sum, then [`Engine::handle_summed`](super::Engine::handle_summed).
     Sum(Sum),
-    /// Add the summed ranges to the master state, then [`Engine::handle_applied`].
+    /// Add the summed ranges to the master state, then [`Engine::handle_applied`](super::Engine::handle_applied).
     Apply {
         /// The version that this makes.
         version: Version,
@@ -99,7 +99,7 @@ pub enum Work {
         /// How.
         fate: SlotFate,
     },
-    /// Write a snapshot for others, then [`Engine::handle_captured`].
+    /// Write a snapshot for others, then [`Engine::handle_captured`](super::Engine::handle_captured).
     Capture {
         /// The cut's bytes, to precede the master state.
         cut: Vec<u8>,
@@ -111,17 +111,17 @@ pub enum Work {
         /// What was kept before is void.
         first: bool,
     },
-    /// Add what was gathered to the state just installed, then [`Engine::handle_applied`].
+    /// Add what was gathered to the state just installed, then [`Engine::handle_applied`](super::Engine::handle_applied).
     Merge {
         /// The version that this makes.
         version: Version,
     },
-    /// Read the cut of a snapshot whose state is still coming, then [`Engine::handle_cut_inspected`].
+    /// Read the cut of a snapshot whose state is still coming, then [`Engine::handle_cut_inspected`](super::Engine::handle_cut_inspected).
     InspectCut {
         /// Received bytes.
         span: Span,
     },
-    /// Read a received snapshot, then [`Engine::handle_inspected`].
+    /// Read a received snapshot, then [`Engine::handle_inspected`](super::Engine::handle_inspected).
     Inspect {
         /// Received bytes.
         span: Span,
