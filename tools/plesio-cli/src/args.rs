@@ -96,7 +96,7 @@ pub(crate) struct DemoArgs {
     pub(crate) nodes: u8,
 
     /// How long the mesh trains, 5 to 3600; training each node alone for comparison takes about as long again
-    #[arg(long, env = "PLESIO_SECONDS", default_value_t = 32, value_name = "S")]
+    #[arg(long, env = "PLESIO_SECONDS", default_value_t = 26, value_name = "S")]
     #[arg(value_parser = clap::value_parser!(u16).range(5..=3600))]
     pub(crate) seconds: u16,
 
