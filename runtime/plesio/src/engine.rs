@@ -30,7 +30,7 @@ use plesio_consensus::{Config as ConsensusConfig, ConfigError, Consensus, Event,
 use plesio_phase::{Aim, Corrector, CorrectorConfig, MeshClock};
 use plesio_proto::{Refused, Transmit};
 use plesio_sideband::{Status, To};
-use plesio_wire::data::Header;
+use plesio_wire::data::{Header, Kind};
 use plesio_wire::sideband::{Message, RosterEntry};
 use plesio_wire::value::View;
 use plesio_wire::{
@@ -278,7 +278,12 @@ impl Engine {
         body: &[u8],
     ) -> Result<(), Refused> {
         let link = self.links.addressed_mut(peer, header.receiver);
-        link.map_or(Ok(()), |link| link.handle_datagram(now, header, body))
+        let taken = link.map_or(Ok(()), |link| link.handle_datagram(now, header, body));
+        if header.kind == Kind::Ping && taken == Err(Refused::Unposted) {
+            self.exchange.handle_offered(peer, header.message);
+            return Ok(());
+        }
+        taken
     }
 
     /// The sockets are drained: act on what is complete.

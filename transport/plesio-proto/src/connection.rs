@@ -7,6 +7,7 @@ mod acks;
 mod receive;
 mod send;
 
+use crate::answers::Answers;
 use crate::arrivals::Arrivals;
 use crate::config::Config;
 use crate::error::{ConfigError, PostError, Refused, SendError};
@@ -72,6 +73,8 @@ pub struct Connection {
     ping_at: Option<Instant>,
     pings: u32,
     ping_due: bool,
+    /// Number of the next question about a message.
+    question_next: u32,
     floor_sent: Instant,
     /// Highest floor that the peer may know.
     floor_told: u64,
@@ -82,6 +85,8 @@ pub struct Connection {
     ack_due: bool,
     ack_at: Option<Instant>,
     unacked_bytes: u64,
+    /// Questions of the peer's to be answered.
+    answers: Answers,
     credit_due: bool,
     /// A chunk found no window since credit was last sent.
     missed: bool,
@@ -111,6 +116,7 @@ impl Connection {
             ping_at: None,
             pings: 0,
             ping_due: false,
+            question_next: 1,
             floor_sent: now,
             floor_told: 0,
             windows: Windows::new(config.chunk_bytes, config.windows_max),
@@ -119,6 +125,7 @@ impl Connection {
             ack_due: false,
             ack_at: None,
             unacked_bytes: 0,
+            answers: Answers::default(),
             credit_due: false,
             missed: false,
         })
@@ -170,6 +177,7 @@ impl Connection {
     ///
     /// # Errors
     /// The datagram meant nothing new; it is counted, and a repeated chunk will be acknowledged again.
+    /// [`Refused::Unposted`] for a PING: the peer waits to send that message, and no window is posted for it.
     pub fn handle_datagram(&mut self, now: Instant, header: &Header, body: &[u8]) -> Result<(), Refused> {
         self.admit(header)?;
         self.stats.heard = self.stats.heard.max(now);
@@ -177,13 +185,13 @@ impl Connection {
             return self.handle_data(now, header);
         }
         let taken = match header.kind {
-            Kind::Ack => self.handle_ack(now, body),
+            Kind::Ack => self.handle_ack(now, header.chunk, body),
             Kind::Credit => self.handle_credit(now, body),
-            Kind::Ping => self.handle_ping(body),
+            Kind::Ping => self.handle_ping(header, body),
             Kind::Bye => self.handle_bye(body),
             kind => Err(Refused::Kind(kind)),
         };
-        self.stats.dropped_control += u64::from(taken.is_err());
+        self.stats.dropped_control += u64::from(taken.is_err_and(|refused| refused != Refused::Unposted));
         taken
     }
 
@@ -216,7 +224,7 @@ impl Connection {
         if self.loss_at.is_some_and(|at| at <= now) {
             self.detect_losses(now);
         }
-        self.strike_silent(now);
+        self.ask_silent(now);
     }
 
     /// When to call `handle_timeout` at the latest, if nothing else happens.

@@ -142,7 +142,7 @@ pub enum Refused {
     Stale,
     /// It was received before; it is acknowledged again where that helps.
     Duplicate,
-    /// No window for it yet; not acknowledged, so that it comes again.
+    /// No window for it yet; its sender is told once there is one.
     Unposted,
     /// Its chunk lies outside the window, or its length is not a chunk's.
     Range,

@@ -17,10 +17,8 @@ pub(crate) enum Fate {
     #[default]
     Done,
     Flying,
-    /// Given up because newer ones were acknowledged and it was not.
-    Overtaken,
-    /// Given up because nothing was heard.
-    Silent,
+    /// Given up: newer ones were acknowledged and it was not, or the peer said that it is not there.
+    Lost,
 }
 
 /// One packet sent.
@@ -153,10 +151,10 @@ impl Flight {
         })
     }
 
-    /// Gives a flying packet up, as `fate`; its acknowledgement is still understood.
-    pub(crate) fn lose(&mut self, packet: u64, fate: Fate) -> Record {
+    /// Gives a flying packet up; its acknowledgement is still understood.
+    pub(crate) fn lose(&mut self, packet: u64) -> Record {
         let before = self.records[self.index(packet)];
-        self.settle(packet, fate);
+        self.settle(packet, Fate::Lost);
         self.advance();
         before
     }

@@ -8,6 +8,10 @@
 //!   Delivered ◀── Flight ◀── handle_datagram ◀──ACK── Arrivals ◀┘
 //! ```
 //!
+//! Silence is asked about: a PING names a message and carries a question's number in `chunk`; its ACK tells what
+//! arrived, and in `chunk` which question it answers and, in the lowest bit, whether a window takes that message. So
+//! nothing is sent again because somebody was slow, and nothing at all to a window that is not posted.
+//!
 //! [`Connection`] holds both directions for one peer and one session. It knows spans, never bytes; the
 //! shell reads payload straight to where [`Connection::place`] says, checks it, and reports it.
 #![cfg_attr(not(test), no_std)]
@@ -17,6 +21,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod answers;
 mod arrivals;
 mod bits;
 mod config;

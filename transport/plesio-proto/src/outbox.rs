@@ -2,7 +2,7 @@
 //!
 //! Messages of one window handle go one after the other, so a newer sequence on the wire always means that
 //! the older one was delivered or aborted. Across handles the oldest message goes first, but one that the
-//! peer does not take never holds up the others: it strikes and falls back to probing with one chunk.
+//! peer does not take never holds up the others: it is parked until the peer says that its window is posted.
 
 use crate::bits::Bits;
 use crate::error::SendError;
@@ -31,17 +31,21 @@ pub(crate) struct Outgoing {
     fresh: u32,
     /// No chunk below needs sending.
     scan: u32,
-    /// Rounds without any acknowledgement.
+    /// Questions in a row without an acknowledgement or an answer.
     strikes: u32,
-    /// Packets below belong to rounds that were counted.
-    round: u64,
-    /// One past the newest acknowledged packet.
-    newest: u64,
-    probing: bool,
-    probe_at: Instant,
-    /// The peer posted a window while a probe flew.
+    /// Rounds in a row that were lost whole, though the peer would have taken them.
+    rounds: u32,
+    /// The peer has no window for it: nothing is sent before it says that it has.
+    parked: bool,
+    /// When to ask about a parked message again.
+    ask_at: Instant,
+    /// A question is to be sent.
+    asks: bool,
+    /// The question that is not answered yet.
+    question: Option<Question>,
+    /// The peer posted a window while a question flew.
     hurried: bool,
-    /// When something was last sent or acknowledged.
+    /// When something was last sent, asked or acknowledged.
     active: Instant,
 }
 
@@ -53,18 +57,18 @@ impl Outgoing {
     }
 
     /// Whether the message may send at all now.
-    pub(crate) const fn may_send(&self, now: Instant) -> bool {
-        !self.waits && (!self.probing || (self.flying_count == 0 && self.probe_at.0 <= now.0))
+    pub(crate) const fn may_send(&self) -> bool {
+        !self.waits && !self.parked && (!self.is_narrow() || self.flying_count == 0)
     }
 
-    /// Whether it may send more than one chunk.
-    pub(crate) const fn is_probing(&self) -> bool {
-        self.probing
+    /// Whether only one chunk may fly: what the peer would have taken did not reach it, twice.
+    pub(crate) const fn is_narrow(&self) -> bool {
+        self.rounds >= ROUNDS_WHOLE
     }
 
     /// Whether chunks wait for nothing but room.
     pub(crate) const fn has_more(&self) -> bool {
-        !self.waits && !self.probing && self.scan < self.chunks
+        !self.waits && !self.parked && !self.is_narrow() && self.scan < self.chunks
     }
 
     /// Whether `chunk` was sent before.
@@ -79,72 +83,99 @@ impl Outgoing {
         self.active = now;
     }
 
-    /// `chunk` arrived in `packet`; `flew` says that this very packet was in flight. Whether that was the
-    /// last one missing.
-    pub(crate) fn handle_acked(&mut self, now: Instant, chunk: u32, packet: u64, flew: bool) -> bool {
+    /// `chunk` arrived; `flew` says that this very packet was in flight. Whether that was the last one
+    /// missing.
+    pub(crate) fn handle_acked(&mut self, now: Instant, chunk: u32, flew: bool) -> bool {
         if flew && self.flying.remove(chunk) {
             self.flying_count -= 1;
         }
         if self.acked.insert(chunk) {
             self.acked_count += 1;
         }
-        self.newest = self.newest.max(packet + 1);
         self.strikes = 0;
-        self.probing = false;
+        self.rounds = 0;
+        self.parked = false;
+        self.asks = false;
         self.hurried = false;
         self.active = now;
         self.acked_count == self.chunks
     }
 
-    /// The packet that carried `chunk` is lost. Whether that is a strike: nothing of the message was
-    /// acknowledged since it was sent.
-    pub(crate) fn handle_lost(&mut self, lost: &Lost, chunk: u32, rtt: &Rtt) -> bool {
-        let Lost { now, heard, packet, next } = *lost;
+    /// The packet that carried `chunk` is lost.
+    pub(crate) fn handle_lost(&mut self, chunk: u32) {
         if self.flying.remove(chunk) {
             self.flying_count -= 1;
         }
         self.scan = self.scan.min(chunk);
-        if packet < self.newest || packet < self.round {
+    }
+
+    /// Silence lasted too long: what became of it is asked, not sent again. Whether that was so.
+    pub(crate) fn handle_timeout(&mut self, now: Instant, heard: Instant, rtt: &Rtt) -> bool {
+        if self.timeout(heard, rtt).is_none_or(|at| at > now) {
             return false;
         }
-        self.round = next;
-        // What was taken before may be sent again whole, once; what never was asks first.
-        if self.strikes > 0 || self.acked_count == 0 {
-            self.probing = true;
-            let patient = self.strikes > 0 && !self.hurried;
-            self.probe_at = if patient { now.max(self.active.after(self.wait_ns(heard, rtt))) } else { now };
-            self.hurried = false;
-        }
+        self.asks = true;
         self.strikes = self.strikes.saturating_add(1);
+        self.active = now;
+        self.ask_at = now.after(self.wait_ns(heard, rtt));
         true
     }
 
-    /// The peer says that windows were posted: probe at once, but not twice within a round trip.
-    pub(crate) fn hurry(&mut self, now: Instant, rtt: &Rtt) {
-        self.hurried = self.probing && self.flying_count > 0;
-        self.probe_at = self.probe_at.min(now.max(self.active.after(rtt.srtt_ns())));
+    /// Whether a question is to be sent.
+    pub(crate) const fn asks(&self) -> bool {
+        self.asks
     }
 
-    /// No room for the probe: look again shortly.
-    pub(crate) const fn postpone(&mut self, until: Instant) {
-        self.probe_at = until;
+    pub(crate) const fn handle_asked(&mut self, question: Question) {
+        self.asks = false;
+        self.question = Some(question);
     }
 
-    /// When everything in flight counts as lost, or when the next probe is due.
-    pub(crate) fn timeout(&self, heard: Instant, rtt: &Rtt) -> Option<Instant> {
-        if self.waits {
-            None
-        } else if self.flying_count > 0 {
-            let wait_ns = if self.probing { rtt.probe_ns() } else { self.wait_ns(heard, rtt) };
-            Some(self.active.after(wait_ns))
+    /// The question, if `number` is the one not answered yet.
+    pub(crate) fn question(&self, number: u32) -> Option<Question> {
+        self.question.filter(|question| question.number == number)
+    }
+
+    /// The peer answered, and `lost` of its packets are not there.
+    pub(crate) fn handle_answer(&mut self, now: Instant, takes: bool, lost: bool, heard: Instant, rtt: &Rtt) {
+        self.question = None;
+        self.parked = !takes;
+        self.active = now;
+        if takes {
+            self.rounds = if lost { self.rounds.saturating_add(1) } else { self.rounds };
+            self.strikes = self.strikes.min(self.rounds);
         } else {
-            self.probing.then_some(self.probe_at)
+            self.asks = self.hurried;
+            self.strikes = self.strikes.max(2);
+            self.ask_at = now.after(self.wait_ns(heard, rtt));
+        }
+        self.hurried = false;
+    }
+
+    /// The peer says that windows were posted: ask at once, but not twice within a round trip.
+    pub(crate) fn hurry(&mut self, now: Instant, rtt: &Rtt) {
+        if self.parked {
+            self.hurried = self.question.is_some();
+            self.ask_at = self.ask_at.min(now.max(self.active.after(rtt.srtt_ns())));
+        } else {
+            self.hurried = self.flying_count > 0;
         }
     }
 
-    /// The pause between two tries, longer with every strike.
+    /// When the peer is to be asked what became of the message.
+    pub(crate) fn timeout(&self, heard: Instant, rtt: &Rtt) -> Option<Instant> {
+        if self.waits {
+            None
+        } else if self.parked {
+            Some(self.ask_at)
+        } else {
+            (self.flying_count > 0).then(|| self.active.after(self.wait_ns(heard, rtt)))
+        }
+    }
+
+    /// The pause before the next question: the second is as patient as the first, then it doubles.
     fn wait_ns(&self, heard: Instant, rtt: &Rtt) -> u64 {
-        rtt.backoff_ns(self.strikes, self.active.since(heard) < SILENCE_NS)
+        rtt.backoff_ns(self.strikes.saturating_sub(1), self.active.since(heard) < SILENCE_NS)
     }
 
     pub(crate) const fn is_flying(&self) -> bool {
@@ -152,17 +183,16 @@ impl Outgoing {
     }
 }
 
-/// A packet given up.
+/// What was asked of the peer about a message.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Lost {
-    pub(crate) now: Instant,
-    /// When the peer was last heard.
-    pub(crate) heard: Instant,
-    pub(crate) packet: u64,
-    /// The next packet number.
+pub(crate) struct Question {
+    pub(crate) number: u32,
+    /// Packets below were sent before it.
     pub(crate) next: u64,
 }
 
+/// Rounds that may be lost whole before only one chunk flies.
+const ROUNDS_WHOLE: u32 = 2;
 /// A peer not heard for so long does not answer.
 const SILENCE_NS: u64 = 500_000_000;
 
@@ -219,6 +249,14 @@ impl Outbox {
     /// The slot of a queued message.
     pub(crate) fn find(&self, message: MessageId) -> Option<u8> {
         self.order.iter().copied().find(|slot| self.at(*slot).message == message)
+    }
+
+    /// The message that question `number` was about, if it is not answered yet.
+    pub(crate) fn asked(&self, number: u32) -> Option<(u8, u32, Question)> {
+        self.order.iter().find_map(|slot| {
+            let outgoing = self.at(*slot);
+            outgoing.question(number).map(|question| (*slot, outgoing.generation, question))
+        })
     }
 
     /// Frees a slot; the next message of the same handle may start. The spent generation makes packets still

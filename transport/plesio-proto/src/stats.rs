@@ -22,7 +22,7 @@ pub struct Stats {
     pub lost_packets: u64,
     /// Packets given up that turned out to have arrived.
     pub spurious_packets: u64,
-    /// Times that a message got no answer and fell back to probing.
+    /// Times that a message was silent for too long and the peer was asked about it.
     pub strikes: u64,
     /// Payload placed, each byte once.
     pub received_bytes: u64,

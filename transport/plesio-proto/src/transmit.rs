@@ -89,6 +89,13 @@ impl Control {
         Self { header: Header { payload_bytes: (len_bytes + extra) as u16, ..header }, body }
     }
 
+    /// The same, as a question about a message or the answer to one.
+    pub(crate) const fn about(mut self, message: MessageId, number: u32) -> Self {
+        self.header.message = message;
+        self.header.chunk = number;
+        self
+    }
+
     /// The bytes behind the header.
     #[must_use]
     pub fn body(&self) -> &[u8] {

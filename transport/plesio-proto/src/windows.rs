@@ -147,6 +147,11 @@ impl Windows {
         }
     }
 
+    /// Whether a chunk of `message` would be taken now, or acknowledged as received before.
+    pub(crate) fn takes(&self, message: MessageId) -> bool {
+        self.find(message.handle).is_ok_and(|at| self.windows[at].takes(message.sequence))
+    }
+
     /// Takes a chunk that `fit` called a hole. The message and its exact span once it is complete.
     pub(crate) fn accept(&mut self, header: &Header) -> Option<(MessageId, Span)> {
         let at = self.find(header.message.handle).ok()?;
@@ -223,6 +228,18 @@ impl Window {
         } else {
             Fit::Hole(hole)
         }
+    }
+
+    fn takes(&self, sequence: u16) -> bool {
+        if self.last == Last::Completed(sequence) {
+            return true;
+        }
+        let fits = match (self.wanted, self.bound) {
+            (Some(wanted), _) => wanted == sequence,
+            (None, Some(bound)) => bound == sequence || is_newer(sequence, bound),
+            (None, None) => self.last.precedes(sequence),
+        };
+        self.posted && !self.last.is(sequence) && fits
     }
 
     fn begin(&mut self, sequence: Option<u16>, chunk_bytes: u32) {

@@ -94,9 +94,9 @@ fn a_late_window_is_filled_soon_and_holds_up_nobody() {
     world.send(0, id(1, 1), late.clone());
     world.run_for(3 * SECOND);
     let before = world.stats(0);
-    assert!(before.sent_bytes < 64 * 1024 + 80 * 1_408, "floods a peer that does not take: {before:?}");
-    assert_eq!(before.in_flight_bytes.min(1_409), before.in_flight_bytes);
-    assert!(world.stats(1).dropped_unposted > 40);
+    assert!(before.sent_bytes <= 64 * 1024, "sends payload to a peer that does not take: {before:?}");
+    assert_eq!(before.in_flight_bytes, 0);
+    assert!((40..100).contains(&before.strikes), "asks every 50 ms: {before:?}");
 
     // Others pass meanwhile.
     let start = world.now;
@@ -118,7 +118,7 @@ fn a_late_window_is_filled_soon_and_holds_up_nobody() {
 }
 
 #[test]
-fn a_late_window_is_found_by_probing_when_the_grant_is_lost() {
+fn a_late_window_is_found_by_asking_when_the_grant_is_lost() {
     let mut world = World::new(config(1_408), CLEAN, 3);
     world.send(0, id(1, 1), pattern(5, 10_000));
     world.run_for(SECOND);
@@ -276,6 +276,56 @@ fn goodbye_releases_everything_on_both_sides() {
         assert_eq!(end.machine.handle_post(9, None, span), Err(PostError::Departed));
         assert_eq!(end.machine.stats().in_flight_bytes, 0);
     }
+}
+
+/// Found by the demo on a busy machine: threads off the processor for longer than the probe timeout made 5 % of all
+/// bytes go twice.
+#[test]
+fn a_receiver_that_answers_late_is_sent_nothing_twice() {
+    for chunk_bytes in [1_408, 65_408] {
+        let mut world = World::new(config(chunk_bytes), CLEAN, 4);
+        for sequence in 0..10 {
+            world.post(1, 1, None, 600_000);
+            world.send(0, id(1, sequence), pattern(u64::from(sequence), 600_000));
+            world.run_for(100_000 * u64::from(sequence));
+            world.ends[1].stalled = world.now.after(20_000_000);
+            world.run_until(SECOND, |world| world.delivered(0, id(1, sequence)));
+        }
+        let stats = world.stats(0);
+        assert_eq!((stats.retransmitted_bytes, stats.lost_packets), (0, 0), "chunk {chunk_bytes}");
+        assert!(stats.strikes > 0, "was silent, and is asked: {stats:?}");
+    }
+}
+
+/// Runs one message of three chunks, and loses what `lost` names (by time sent) on a warm path.
+fn recovery_ns(cut_from_ns: u64, cut_ns: u64) -> u64 {
+    let mut world = World::new(config(1_408), CLEAN, 4);
+    for sequence in 0..20 {
+        world.post(1, 1, None, 4_000);
+        world.send(0, id(1, sequence), pattern(1, 4_000));
+        world.run_until(SECOND, |world| world.delivered(0, id(1, sequence)));
+    }
+    let start = world.now;
+    world.post(1, 1, None, 4_000);
+    world.send(0, id(1, 20), pattern(2, 4_000));
+    world.run_for(cut_from_ns);
+    world.faults.loss = 100;
+    world.run_for(cut_ns);
+    world.faults.loss = 0;
+    world.run_until(SECOND, |world| world.delivered(0, id(1, 20)));
+    world.now.since(start)
+}
+
+#[test]
+fn what_is_lost_at_a_message_s_end_is_recovered_within_two_round_trips_of_the_probe_timeout() {
+    // Round trip 0.1 ms, probe timeout 2 ms, asked again after another 2.
+    let (probe_ns, round_ns) = (2_000_000, 110_000);
+    let tail_ns = recovery_ns(0, 10_000);
+    assert!((probe_ns..probe_ns + 3 * round_ns).contains(&tail_ns), "the whole tail: {tail_ns} ns");
+    let ack_ns = recovery_ns(40_000, 40_000);
+    assert!((probe_ns..probe_ns + 2 * round_ns).contains(&ack_ns), "its acknowledgement: {ack_ns} ns");
+    let ping_ns = recovery_ns(0, probe_ns + 50_000);
+    assert!((2 * probe_ns..2 * probe_ns + 3 * round_ns).contains(&ping_ns), "and the question: {ping_ns} ns");
 }
 
 /// Streams 64 MB over four handles and returns virtual nanoseconds and payload sent again.

@@ -3,12 +3,11 @@
 use super::{Connection, Event};
 use crate::error::Refused;
 use crate::flight::{Fate, Record};
-use crate::outbox::Lost;
 use plesio_wire::data::{ACK_BLOCKS_MAX, Ack, Credit};
 use plesio_wire::{DecodeError, Instant, Reader};
 
 impl Connection {
-    pub(super) fn handle_ack(&mut self, now: Instant, bytes: &[u8]) -> Result<(), Refused> {
+    pub(super) fn handle_ack(&mut self, now: Instant, answer: u32, bytes: &[u8]) -> Result<(), Refused> {
         let mut reader = Reader::new(bytes);
         let ack: Ack = reader.read().map_err(Refused::Malformed)?;
         let extra = reader.take(reader.remaining()).map_err(Refused::Malformed)?;
@@ -32,6 +31,7 @@ impl Connection {
             }
         }
         self.flight.advance();
+        self.handle_answer(now, answer);
         self.raise_limit(ack.credit_limit_bytes);
         self.unasked_bytes = 0;
         self.rtt.relax(now);
@@ -66,26 +66,42 @@ impl Connection {
                 (a, b) => a.or(b),
             };
             let Some(packet) = lost else { return };
-            self.handle_lost(now, packet, Fate::Overtaken);
+            self.handle_lost(packet);
             from = packet + 1;
         }
     }
 
-    /// Messages whose every packet in flight has been silent too long start over.
-    pub(super) fn strike_silent(&mut self, now: Instant) {
+    /// Asks about messages that were silent too long.
+    pub(super) fn ask_silent(&mut self, now: Instant) {
         let mut place = 0;
-        while let Some((slot, outgoing)) = self.outbox.nth(place) {
+        while let Some((_, outgoing)) = self.outbox.nth(place) {
             place += 1;
-            let due = outgoing.timeout(self.stats.heard, &self.rtt).is_some_and(|at| at <= now);
-            if !outgoing.is_flying() || !due {
-                continue;
+            let asks = outgoing.handle_timeout(now, self.stats.heard, &self.rtt);
+            self.stats.strikes += u64::from(asks);
+        }
+    }
+
+    /// The peer says, with this acknowledgement, what became of a message it was asked about: packets that went before
+    /// the question and are not there, though they had their time, never will be.
+    fn handle_answer(&mut self, now: Instant, answer: u32) {
+        let (number, takes) = (answer >> 1, answer & 1 == 1);
+        let Some((slot, generation, question)) = self.outbox.asked(number) else { return };
+        let age_ns = self.rtt.loss_ns();
+        let mut from = 0;
+        let mut lost = false;
+        while let Some(packet) = self.flight.first_of(slot, generation, from) {
+            let late = self.flight.record(packet).is_some_and(|record| record.sent.after(age_ns) <= now);
+            if packet >= question.next {
+                break;
             }
-            let generation = outgoing.generation;
-            let mut from = 0;
-            while let Some(packet) = self.flight.first_of(slot, generation, from) {
-                self.handle_lost(now, packet, Fate::Silent);
-                from = packet + 1;
+            if late {
+                self.handle_lost(packet);
+                lost = true;
             }
+            from = packet + 1;
+        }
+        if let Some(outgoing) = self.outbox.of(slot, generation) {
+            outgoing.handle_answer(now, takes, lost, self.stats.heard, &self.rtt);
         }
     }
 
@@ -116,25 +132,22 @@ impl Connection {
         if !flew {
             self.stats.spurious_packets += 1;
         }
-        // (After silence it may just as well be the acknowledgement that was lost.)
-        if record.fate == Fate::Overtaken {
+        if record.fate == Fate::Lost {
             self.rtt.handle_late(now, now.since(record.sent));
         }
         let Record { slot, generation, chunk, .. } = record;
         let Some(outgoing) = self.outbox.of(slot, generation) else { return };
-        if outgoing.handle_acked(now, chunk, packet, flew) {
+        if outgoing.handle_acked(now, chunk, flew) {
             let message = self.drop_message(slot);
             self.events.push_back(Event::Delivered { message });
         }
     }
 
-    fn handle_lost(&mut self, now: Instant, packet: u64, fate: Fate) {
-        let record = self.flight.lose(packet, fate);
+    fn handle_lost(&mut self, packet: u64) {
+        let record = self.flight.lose(packet);
         self.stats.lost_packets += 1;
-        let lost = Lost { now, heard: self.stats.heard, packet, next: self.flight.next() };
         if let Some(outgoing) = self.outbox.of(record.slot, record.generation) {
-            let struck = outgoing.handle_lost(&lost, record.chunk, &self.rtt);
-            self.stats.strikes += u64::from(struck);
+            outgoing.handle_lost(record.chunk);
         }
     }
 

@@ -5,7 +5,7 @@ use crate::arrivals::Arrival;
 use crate::error::Refused;
 use crate::transmit::Control;
 use crate::windows::Fit;
-use plesio_wire::data::{CONTROL_PACKET_FIRST, Credit, Flags, Header, Kind, Ping};
+use plesio_wire::data::{CONTROL_PACKET_FIRST, Credit, Flags, Header, Kind, MessageId, Ping};
 use plesio_wire::{Instant, Reader, Span, Wire};
 
 impl Connection {
@@ -74,14 +74,23 @@ impl Connection {
         refused
     }
 
-    pub(super) fn handle_ping(&mut self, bytes: &[u8]) -> Result<(), Refused> {
+    pub(super) fn handle_ping(&mut self, header: &Header, bytes: &[u8]) -> Result<(), Refused> {
         let ping: Ping = body(bytes)?;
         if ping.floor >= CONTROL_PACKET_FIRST {
             return Err(Refused::Packet);
         }
         self.arrivals.handle_floor(ping.floor);
         self.ack_due = true;
-        Ok(())
+        if header.chunk == 0 {
+            return Ok(());
+        }
+        let takes = self.windows.takes(header.message);
+        self.answers.push(header.chunk, takes);
+        if takes {
+            return Ok(());
+        }
+        self.missed = true;
+        Err(Refused::Unposted)
     }
 
     /// Payload the peer may have sent in total: what is settled, and the budget while a window waits.
@@ -94,12 +103,14 @@ impl Connection {
     pub(super) fn transmit_ack(&mut self, now: Instant) -> Control {
         self.granted_bytes = self.limit_bytes();
         let (ack, blocks) = self.arrivals.ack(now, self.granted_bytes);
-        self.ack_due = false;
+        let answer = self.answers.pop();
+        self.ack_due = !self.answers.is_empty();
         self.ack_at = None;
         self.unacked_bytes = 0;
         self.stats.acks_sent += 1;
         let header = self.control_header(now, Kind::Ack);
-        Control::new(header, &ack, blocks * 32, |extra| self.arrivals.fill(1, extra))
+        let ack = Control::new(header, &ack, blocks * 32, |extra| self.arrivals.fill(1, extra));
+        ack.about(MessageId::default(), answer)
     }
 
     pub(super) fn transmit_credit(&mut self, now: Instant) -> Control {

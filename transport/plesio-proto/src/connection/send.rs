@@ -2,7 +2,7 @@
 
 use super::Connection;
 use crate::flight::Record;
-use crate::outbox::UNSCHEDULED_BYTES;
+use crate::outbox::{Question, UNSCHEDULED_BYTES};
 use crate::transmit::{Control, Train, Transmit};
 use plesio_wire::Instant;
 use plesio_wire::data::{Bye, Flags, Header, Kind, Ping};
@@ -32,6 +32,9 @@ impl Connection {
         if self.credit_due {
             return Some(Transmit::Control(self.transmit_credit(now)));
         }
+        if let Some(question) = self.transmit_question(now) {
+            return Some(Transmit::Control(question));
+        }
         if self.ping_due {
             return Some(Transmit::Control(self.transmit_ping(now)));
         }
@@ -49,29 +52,43 @@ impl Connection {
         Control::new(self.control_header(now, Kind::Ping), &ping, 0, |_| {})
     }
 
+    /// A PING about a message that has been silent: what of it arrived, and is there a window for it?
+    fn transmit_question(&mut self, now: Instant) -> Option<Control> {
+        let next = self.flight.next();
+        let mut place = 0;
+        while let Some((_, outgoing)) = self.outbox.nth(place) {
+            place += 1;
+            if !outgoing.asks() {
+                continue;
+            }
+            let number = self.question_next;
+            self.question_next = if number == QUESTION_MAX { 1 } else { number + 1 };
+            outgoing.handle_asked(Question { number, next });
+            let message = outgoing.message;
+            let ping = self.transmit_ping(now);
+            return Some(ping.about(message, number));
+        }
+        None
+    }
+
     fn transmit_train(&mut self, now: Instant) -> Option<Train> {
         let mut starved = false;
         let mut place = 0;
         while let Some((slot, outgoing)) = self.outbox.nth(place) {
             place += 1;
-            if !outgoing.may_send(now) || outgoing.next_chunk().is_none() {
+            if !outgoing.may_send() || outgoing.next_chunk().is_none() {
                 continue;
             }
             let mut train = Train::new();
             let block = self.fill_train(now, slot, &mut train);
             starved |= block == Some(Block::Grant);
             if !train.is_empty() {
-                if self.should_ask(slot) {
+                if self.should_ask() {
                     train.ask();
                     self.unasked_bytes = 0;
                 }
                 self.train = self.train.wrapping_add(1);
                 return Some(train);
-            }
-            if let Some(outgoing) = self.outbox.nth(place - 1).map(|(_, outgoing)| outgoing)
-                && outgoing.is_probing()
-            {
-                outgoing.postpone(now.after(self.rtt.probe_ns()));
             }
         }
         // Packets given up still cost credit and numbers until the peer knows.
@@ -88,8 +105,8 @@ impl Connection {
         let chunk_bytes = self.config.chunk_bytes;
         let base = self.header(now, Kind::Data);
         let generation = self.outbox.at(slot).generation;
-        let probing = self.outbox.at(slot).is_probing();
-        let segments_max = if probing { 1 } else { Train::segments_max(chunk_bytes) };
+        let narrow = self.outbox.at(slot).is_narrow();
+        let segments_max = if narrow { 1 } else { Train::segments_max(chunk_bytes) };
         while train.len() < segments_max {
             let outgoing = self.outbox.of(slot, generation)?;
             let chunk = outgoing.next_chunk()?;
@@ -143,10 +160,10 @@ impl Connection {
         (scheduled && !repeat && total_bytes > self.credit_limit_bytes).then_some(Block::Grant)
     }
 
-    /// Whether the train just built should ask for an acknowledgement: it probes, nothing follows it, or
-    /// much of the window went out unasked.
-    fn should_ask(&mut self, slot: u8) -> bool {
-        if self.outbox.at(slot).is_probing() || self.unasked_bytes >= self.config.window_bytes / 2 {
+    /// Whether the train just built should ask for an acknowledgement: nothing follows it, or much of the
+    /// window went out unasked.
+    fn should_ask(&mut self) -> bool {
+        if self.unasked_bytes >= self.config.window_bytes / 2 {
             return true;
         }
         let mut place = 0;
@@ -160,3 +177,6 @@ impl Connection {
         true
     }
 }
+
+/// Question numbers have 31 bits on the wire, beside the answer's one; 0 asks nothing.
+const QUESTION_MAX: u32 = u32::MAX >> 1;
