@@ -11,6 +11,8 @@ use crate::codec::{DecodeError, Reader, Writer, layout};
 
 /// Bytes of the header.
 pub const HEADER_BYTES: usize = 32;
+/// Bytes of the tag behind a sealed payload.
+pub const TAG_BYTES: usize = 16;
 /// Largest UDP payload over IPv4, and so the largest train and the largest datagram.
 pub const DATAGRAM_BYTES_MAX: usize = 65_507;
 /// Chunk for a path of loopback's MTU 65,536: a multiple of 64 that leaves room for the header.
@@ -26,7 +28,7 @@ pub const ACK_BLOCK_PACKETS: usize = 256;
 /// Most blocks behind the one in [`Ack`]: with it 8,192 packets.
 pub const ACK_BLOCKS_MAX: usize = 31;
 
-const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 1;
 
 /// What a datagram is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -86,13 +88,19 @@ impl Flags {
     pub const LAST_OF_MSG: Self = Self(4);
     /// The CRC field is meaningful.
     pub const CRC: Self = Self(8);
-    /// The payload is sealed (never set yet: sealing lands with sessions).
+    /// The payload is sealed and a tag follows it; [`Header::parse_sealed`] alone accepts it.
     pub const SEALED: Self = Self(16);
 
     /// Both sets.
     #[must_use]
     pub const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+
+    /// The set of a sealed datagram: with SEALED, without CRC.
+    #[must_use]
+    pub const fn sealed(self) -> Self {
+        Self((self.0 | Self::SEALED.0) & !Self::CRC.0)
     }
 
     /// Whether all of `other` is set.
@@ -154,11 +162,32 @@ impl Header {
         bytes
     }
 
-    /// Reads a header off the front of a datagram; the payload is not looked at.
+    /// Reads a plaintext header off the front of a datagram; the payload is not looked at.
     ///
     /// # Errors
-    /// Short, another version, an unknown kind or flag.
+    /// Short, another version, an unknown kind or flag, or a sealed datagram.
     pub fn parse(datagram: &[u8]) -> Result<Self, DecodeError> {
+        let header = Self::parse_any(datagram)?;
+        if header.flags.has(Flags::SEALED) { Err(DecodeError::Field("flags")) } else { Ok(header) }
+    }
+
+    /// Reads the header of a sealed datagram: header, payload and a tag of [`TAG_BYTES`], nothing else.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse); a plaintext datagram, a checksum, another length.
+    pub fn parse_sealed(datagram: &[u8]) -> Result<Self, DecodeError> {
+        let header = Self::parse_any(datagram)?;
+        if !header.flags.has(Flags::SEALED) || header.flags.has(Flags::CRC) {
+            return Err(DecodeError::Field("flags"));
+        }
+        if header.crc32 != 0 {
+            return Err(DecodeError::Checksum);
+        }
+        let len_bytes = HEADER_BYTES + usize::from(header.payload_bytes) + TAG_BYTES;
+        if datagram.len() == len_bytes { Ok(header) } else { Err(DecodeError::Field("payload length")) }
+    }
+
+    fn parse_any(datagram: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(datagram);
         let first: u8 = reader.read()?;
         if first >> 4 != VERSION {
@@ -166,7 +195,7 @@ impl Header {
         }
         let kind = Kind::from_code(first & 15)?;
         let flags = reader.read::<u8>()?;
-        if flags & !15 != 0 {
+        if flags & !31 != 0 {
             return Err(DecodeError::Field("flags"));
         }
         Ok(Self {
@@ -281,6 +310,25 @@ mod tests {
         let received = Header::parse(&sent.to_bytes()).unwrap();
         assert_eq!(received, sent);
         assert_eq!(received.verify(b"hello"), Ok(()));
+    }
+
+    #[test]
+    fn sealed_and_plaintext_headers_are_never_taken_for_each_other() {
+        let sealed = Header { flags: Flags::SEALED, ..header() };
+        let mut datagram = [0; HEADER_BYTES + 5 + TAG_BYTES];
+        datagram[..HEADER_BYTES].copy_from_slice(&sealed.to_bytes());
+        assert_eq!(Header::parse_sealed(&datagram), Ok(sealed));
+        assert_eq!(Header::parse(&datagram), Err(DecodeError::Field("flags")));
+        assert!(Header::parse_sealed(&header().to_bytes()).is_err());
+        assert_eq!(
+            Header::parse_sealed(&datagram[..datagram.len() - 1]),
+            Err(DecodeError::Field("payload length"))
+        );
+        datagram[HEADER_BYTES - 1] = 1;
+        assert_eq!(Header::parse_sealed(&datagram), Err(DecodeError::Checksum));
+        let both = Header { flags: Flags::SEALED.with(Flags::CRC), ..sealed };
+        datagram[..HEADER_BYTES].copy_from_slice(&both.to_bytes());
+        assert_eq!(Header::parse_sealed(&datagram), Err(DecodeError::Field("flags")));
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod bounded;
 pub mod codec;
 pub mod data;
 pub mod digest;
+pub mod handshake;
 pub mod sideband;
 pub mod value;
 mod words;

@@ -9,6 +9,7 @@
 
 mod body;
 mod message;
+mod sealed;
 
 pub use body::{
     Accept, Address, Beat, Commit, Epoch, Have, HaveEntry, Join, Last, Leave, Nack, Probe, ProbeReply,
@@ -16,6 +17,7 @@ pub use body::{
 };
 
 pub use message::Message;
+pub use sealed::{restore_plain, sealed_header, sealed_sequence};
 
 use crate::codec::{DecodeError, Reader, Writer};
 
@@ -28,7 +30,7 @@ pub const INDEX_NONE: u16 = 0xFFFF;
 
 const MAGIC: u16 = 0x4350;
 const VERSION: u8 = 1;
-const FLAGS_KNOWN: u16 = 2; // RESEND; AUTH (bit 0) lands with sealing
+const FLAGS_KNOWN: u16 = 2; // RESEND; AUTH (bit 0) belongs to the sealed form
 const CRC_AT: usize = 28;
 
 /// The fields of the header that mean something to a machine.
