@@ -30,6 +30,7 @@ const FLOORS: &[(&str, u32, Kind)] = &[
     ("plesio-model", 1, Kind::Pure),
     ("plesio-phase", 1, Kind::Pure),
     ("plesio-proto", 1, Kind::Pure),
+    ("plesio-session", 1, Kind::Pure),
     ("plesio-cpu", 2, Kind::UnsafeCore),
     ("plesio-memory", 2, Kind::UnsafeCore),
     ("plesio-udp", 2, Kind::UnsafeCore),

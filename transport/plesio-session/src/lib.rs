@@ -1,0 +1,35 @@
+//! Pure. Sessions between nodes: handshake, admission tickets, packet protection, replay windows.
+//!
+//! Time, randomness and datagrams come in, datagrams and events go out; there is no clock and no socket here.
+//! [`Sessions`] is the machine. Pure in manner: its cipher library looks at the CPU, and so needs `std`.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+extern crate std;
+
+mod cipher;
+mod config;
+mod identity;
+mod limit;
+mod mac;
+mod noise;
+mod peer;
+mod refusal;
+mod replay;
+mod seal;
+mod secret;
+mod sessions;
+mod text;
+mod ticket;
+
+pub use cipher::aes_available;
+pub use config::{Config, Limits, OPERATORS_MAX};
+pub use identity::{NodePublic, NodeSecret, OperatorSecret, PoolKey};
+pub use refusal::{Counters, Refusal};
+pub use replay::{DataWindow, ReplayWindow, SidebandWindow, WINDOW_DATA, WINDOW_SIDEBAND};
+pub use seal::{Opener, SealError, Sealer};
+pub use secret::{Entropy, Secret, SecretText};
+pub use sessions::{ConnectError, Event, Opened, PeerId, Sessions, Transmit};
+pub use text::TextError;
+pub use ticket::{Ticket, TicketError};

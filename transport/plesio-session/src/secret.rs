@@ -1,0 +1,131 @@
+//! Bytes that must not be seen, and the randomness that makes more of them.
+//!
+//! Knows nothing of what they are for. Keeps: a secret is wiped when it goes, is never copied implicitly, and
+//! its `Debug` says nothing.
+
+use alloc::string::String;
+use core::fmt;
+
+use zeroize::Zeroize;
+
+/// `N` secret bytes.
+#[derive(Clone)]
+pub struct Secret<const N: usize>([u8; N]);
+
+impl<const N: usize> Secret<N> {
+    /// Takes the bytes over; the caller wipes what it still holds.
+    #[must_use]
+    pub const fn new(bytes: [u8; N]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes, for the one who uses them.
+    #[must_use]
+    pub const fn expose(&self) -> &[u8; N] {
+        &self.0
+    }
+
+    pub(crate) const fn expose_mut(&mut self) -> &mut [u8; N] {
+        &mut self.0
+    }
+}
+
+impl<const N: usize> Drop for Secret<N> {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl<const N: usize> fmt::Debug for Secret<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// A key file's text: wiped when it goes.
+pub struct SecretText(String);
+
+impl SecretText {
+    pub(crate) const fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text, for the file it goes to.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Drop for SecretText {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretText(..)")
+    }
+}
+
+/// Random bytes from a seed given at construction: the machine reads no clock and no device.
+///
+/// Every draw replaces the state, so that what was drawn before cannot be computed from what is left. Two
+/// machines must never get the same seed.
+#[derive(Debug)]
+pub struct Entropy {
+    state: Secret<32>,
+}
+
+impl Entropy {
+    /// Starts from 32 bytes of the system's randomness.
+    #[must_use]
+    pub fn new(seed: &Secret<32>) -> Self {
+        Self { state: seed.clone() }
+    }
+
+    /// Fills `out`.
+    pub fn fill(&mut self, out: &mut [u8]) {
+        let mut hasher = blake3::Hasher::new_derive_key("plesio session entropy v1");
+        hasher.update(self.state.expose());
+        let mut stream = hasher.finalize_xof();
+        stream.fill(self.state.expose_mut());
+        stream.fill(out);
+    }
+
+    /// `N` random bytes.
+    #[must_use]
+    pub fn draw<const N: usize>(&mut self) -> Secret<N> {
+        let mut secret = Secret([0; N]);
+        self.fill(secret.expose_mut());
+        secret
+    }
+
+    pub(crate) fn draw_u32(&mut self) -> u32 {
+        u32::from_le_bytes(*self.draw::<4>().expose())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::format;
+
+    #[test]
+    fn what_is_secret_is_not_printed() {
+        let secret = Secret::new([0x5A; 32]);
+        let shown = format!("{secret:?} {:?} {:?}", Entropy::new(&secret), SecretText::new("5a5a".into()));
+        assert!(!shown.contains("90") && !shown.to_lowercase().contains("5a"), "{shown}");
+    }
+
+    #[test]
+    fn draws_differ_and_repeat_with_the_seed() {
+        let mut one = Entropy::new(&Secret::new([1; 32]));
+        let mut again = Entropy::new(&Secret::new([1; 32]));
+        let first = *one.draw::<32>().expose();
+        assert_eq!(first, *again.draw::<32>().expose());
+        assert_ne!(first, *one.draw::<32>().expose());
+        assert_ne!(first, *Entropy::new(&Secret::new([2; 32])).draw::<32>().expose());
+    }
+}

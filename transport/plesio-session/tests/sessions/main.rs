@@ -1,0 +1,5 @@
+//! Sessions as their nodes see them: handshakes, protection, changes of keys.
+
+mod handshake;
+mod mesh;
+mod protection;

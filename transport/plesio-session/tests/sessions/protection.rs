@@ -1,0 +1,194 @@
+//! Packets of a session: what opens, what does not, and how keys change while packets are under way.
+
+use super::mesh::{A, B, S, address, config, data, deliver, events, pair, seal, sent, settle};
+use plesio_session::{Config, Event, Limits, PeerId, Refusal, SealError, Sessions};
+use plesio_wire::Instant;
+use plesio_wire::sideband::{self, Header, Leave, Message};
+
+const NOW: Instant = Instant(0);
+
+fn without_aes(seed: u8) -> Config {
+    Config { aes: false, ..config(seed) }
+}
+
+fn limited(seed: u8, limits: Limits) -> Config {
+    Config { limits, ..config(seed) }
+}
+
+fn leave(buffer: &mut [u8; sideband::DATAGRAM_BYTES_MAX]) -> &[u8] {
+    let header = Header { mesh: 9, view: 1, src: 0, dst: 1, sequence: 4_000_000_000 };
+    sideband::encode(&header, &Message::Leave(Leave::default()), buffer)
+}
+
+#[test]
+fn no_flipped_bit_of_a_sealed_datagram_is_accepted() {
+    for (a, b) in [(config(1), config(2)), (without_aes(1), config(2))] {
+        let (mut a, mut b, b_of_a, a_of_b) = pair(a, b);
+        let good = seal(NOW, &mut a, b_of_a, 0, b"thirty-three bytes of a gradient.");
+        let mut payload = [0; 64];
+        for bit in 0..good.len() * 8 {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            payload.fill(0);
+            let before = b.counters().total();
+            assert!(b.open_data(NOW, &bad, &mut payload).is_err(), "bit {bit}");
+            assert!(b.open_data_in_place(NOW, &mut bad).is_err(), "bit {bit}");
+            assert_eq!(b.counters().total(), before + 2);
+            assert_eq!(payload, [0; 64], "nothing of it is left in the window");
+        }
+        for len_bytes in 0..good.len() {
+            assert!(b.open_data(NOW, &good[..len_bytes], &mut payload).is_err());
+        }
+        assert!(b.open_data(NOW, &good, &mut payload).is_ok());
+        assert_eq!(b.open_data(NOW, &good, &mut payload), Err(Refusal::Replay));
+        assert_eq!(a.open_data(NOW, &good, &mut payload), Err(Refusal::UnknownReceiver), "reflected");
+
+        let (mut plain, mut sealed, mut opened) = ([0; 1_232], [0; 1_232], [0; 1_232]);
+        let len_bytes = a.seal_sideband(NOW, b_of_a, leave(&mut plain), &mut sealed).unwrap();
+        for bit in 0..len_bytes * 8 {
+            let mut bad = sealed;
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(b.open_sideband(NOW, a_of_b, &bad[..len_bytes], &mut opened).is_err(), "bit {bit}");
+        }
+        let plain_bytes = b.open_sideband(NOW, a_of_b, &sealed[..len_bytes], &mut opened).unwrap();
+        let (header, message) = sideband::decode(&opened[..plain_bytes]).unwrap();
+        assert_eq!((header.sequence, message), (0, Message::Leave(Leave::default())));
+        let again = b.open_sideband(NOW, a_of_b, &sealed[..len_bytes], &mut opened);
+        assert_eq!(again, Err(Refusal::Replay));
+    }
+}
+
+#[test]
+fn aes_is_used_only_where_both_ends_have_it() {
+    let shown = |a: Config, b: Config| {
+        let (mut a, mut b, b_of_a, _) = pair(a, b);
+        let there = seal(NOW, &mut a, b_of_a, 0, b"x");
+        assert!(b.open_data(NOW, &there, &mut [0; 1]).is_ok());
+    };
+    shown(config(1), without_aes(2));
+    shown(without_aes(1), config(2));
+    shown(without_aes(1), without_aes(2));
+}
+
+#[test]
+fn a_number_is_sealed_once_and_a_key_carries_no_more_than_its_limit() {
+    let limits = Limits { packets_max: 4, ..Limits::default() };
+    let (mut a, _, b_of_a, _) = pair(limited(1, limits), config(2));
+    let mut datagram = [0; 64];
+    // The session's own confirmation was the first packet.
+    assert_eq!(a.seal_data(NOW, b_of_a, &mut data(5), b"x", &mut datagram), Ok(49));
+    let again = a.seal_data(NOW, b_of_a, &mut data(5), b"y", &mut datagram);
+    assert_eq!(again, Err(SealError::NumberUsed { next: 6 }));
+    datagram[32] = b'z';
+    assert_eq!(a.seal_data_in_place(NOW, b_of_a, &mut data(1 << 63), 1, &mut datagram), Ok(49));
+    let unused = a.seal_data(NOW, b_of_a, &mut data(1 << 62), b"y", &mut datagram);
+    assert!(matches!(unused, Err(SealError::NumberUsed { .. })));
+    let large = a.seal_data(NOW, b_of_a, &mut data(6), &[0; 17], &mut datagram);
+    assert_eq!(large, Err(SealError::Size { needed_bytes: 65 }));
+    assert_eq!(a.seal_data(NOW, b_of_a, &mut data(6), b"x", &mut datagram), Ok(49));
+    assert_eq!(a.seal_data(NOW, b_of_a, &mut data(7), b"x", &mut datagram), Err(SealError::Exhausted));
+    let mut sealed = [0; 1_232];
+    assert_eq!(a.seal_sideband(NOW, b_of_a, b"nothing", &mut sealed), Err(SealError::Sideband));
+    let nobody = a.seal_data(NOW, PeerId(7), &mut data(7), b"x", &mut datagram);
+    assert_eq!(nobody, Err(SealError::NoSession));
+}
+
+/// Both sides send all the time over a link that loses a quarter and reorders, through many changes of keys.
+#[test]
+fn keys_change_under_loss_and_reordering_without_losing_what_arrives() {
+    const STEP: u64 = S / 100;
+    let limits = Limits { rekey_ns: S, session_ns_max: 30 * S, overlap_ns: S, ..Limits::default() };
+    let (mut a, mut b, b_of_a, a_of_b) = pair(limited(1, limits), limited(2, limits));
+    let (mut rekeys, mut opened, mut sealed) = ([0; 2], [0_u64; 2], 0_u64);
+    let mut under_way: Vec<(u64, bool, Vec<u8>)> = Vec::new();
+    let mut random = 12_345_u64;
+    for step in 1..3_000_u64 {
+        let now = Instant(step * STEP);
+        let mut fresh = vec![
+            (true, seal(now, &mut a, b_of_a, step, b"from a")),
+            (false, seal(now, &mut b, a_of_b, step, b"from b")),
+        ];
+        sealed += 2;
+        fresh.extend(sent(&mut a).into_iter().map(|t| (true, t.as_bytes().to_vec())));
+        fresh.extend(sent(&mut b).into_iter().map(|t| (false, t.as_bytes().to_vec())));
+        for (to_b, datagram) in fresh {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            if !(random >> 40).is_multiple_of(4) {
+                under_way.push((step + (random >> 50) % 20, to_b, datagram));
+            }
+        }
+        let (due, later) = std::mem::take(&mut under_way).into_iter().partition(|(at, ..)| *at <= step);
+        under_way = later;
+        let due: Vec<(u64, bool, Vec<u8>)> = due;
+        for (_, to_b, datagram) in due {
+            let node = if to_b { &mut b } else { &mut a };
+            let mut payload = [0; 16];
+            if plesio_wire::handshake::kind_of(&datagram).is_some() {
+                let _ = node.handle_datagram(now, address(if to_b { A } else { B }), &datagram);
+            } else if node.open_data(now, &datagram, &mut payload).unwrap().is_some() {
+                opened[usize::from(to_b)] += 1;
+            }
+        }
+        for (at, node) in [&mut a, &mut b].into_iter().enumerate() {
+            node.handle_timeout(now);
+            let seen = events(node);
+            assert!(seen.iter().all(|event| matches!(event, Event::Rekey { .. })), "{seen:?}");
+            rekeys[at] += seen.len();
+        }
+    }
+    assert!(rekeys[0] >= 10 && rekeys[1] >= 10, "{rekeys:?}");
+    assert!(opened[0] + opened[1] > sealed * 7 / 10, "{opened:?} of {sealed}");
+}
+
+#[test]
+fn keys_change_after_their_packets_and_old_ones_open_until_the_overlap_ends() {
+    let limits = Limits { rekey_packets: 10, ..Limits::default() };
+    let (mut a, mut b, b_of_a, _) = pair(limited(1, limits), limited(2, limits));
+    let old: Vec<Vec<u8>> = (0..10).map(|packet| seal(NOW, &mut a, b_of_a, packet, b"old")).collect();
+    assert_eq!(a.poll_timeout(NOW), Some(NOW), "a change is due at once");
+    a.handle_timeout(NOW);
+    settle(NOW, &mut a, &mut b);
+    assert_eq!(events(&mut a), [Event::Rekey { peer: b_of_a }]);
+    let mut payload = [0; 8];
+    assert!(b.open_data(NOW, &old[0], &mut payload).is_ok());
+    let later = Instant(10 * S);
+    b.handle_timeout(later);
+    assert_eq!(b.open_data(later, &old[1], &mut payload), Err(Refusal::UnknownReceiver), "an old session");
+    let fresh = seal(later, &mut a, b_of_a, 0, b"fresh");
+    assert!(b.open_data(later, &fresh, &mut payload).is_ok());
+}
+
+#[test]
+fn what_a_former_life_sealed_opens_no_more() {
+    let (mut a, mut b, b_of_a, _) = pair(config(1), config(2));
+    let stale = seal(NOW, &mut a, b_of_a, 0, b"stale");
+    let reborn = Config { incarnation: plesio_wire::Incarnation(50), ..config(1) };
+    let mut a = Sessions::new(NOW, reborn);
+    a.handle_connect(NOW, *b.public(), address(B)).unwrap();
+    settle(NOW, &mut a, &mut b);
+    assert!(matches!(events(&mut b)[..], [Event::Establish { .. }]));
+    assert_eq!(b.open_data(NOW, &stale, &mut [0; 8]), Err(Refusal::UnknownReceiver));
+}
+
+#[test]
+fn a_session_ends_with_its_ticket_its_time_or_its_removal() {
+    let (mut a, mut b, b_of_a, a_of_b) = pair(config(1), config(2));
+    b.handle_view(100);
+    assert!(b.is_established(a_of_b));
+    b.handle_view(101);
+    assert_eq!(events(&mut b), [Event::Expire { peer: a_of_b }]);
+    assert!(!b.is_established(a_of_b));
+    assert!(a.is_established(b_of_a));
+    a.handle_remove(b_of_a);
+    assert!(!a.is_established(b_of_a) && a.poll_timeout(NOW).is_none());
+
+    let (mut a, _, b_of_a, _) = pair(config(1), config(2));
+    let late = Instant(180 * S);
+    let refused = a.seal_data(late, b_of_a, &mut data(0), b"x", &mut [0; 64]);
+    assert_eq!(refused, Err(SealError::Exhausted));
+    a.handle_timeout(late);
+    assert!(events(&mut a).contains(&Event::Expire { peer: b_of_a }));
+    for transmit in sent(&mut a) {
+        deliver(late, &mut Sessions::new(late, config(2)), A, transmit.as_bytes());
+    }
+}
