@@ -166,9 +166,9 @@ fn configurations_out_of_range_are_refused() {
 enum Step {
     Bytes(Vec<u8>),
     Data(Header),
-    Ack(Ack, Vec<u8>),
+    Ack(Ack, Vec<u8>, u32),
     Credit(u64),
-    Ping(u64),
+    Ping(u64, MessageId, u32),
     Post(u16, Option<u16>, u32),
     Withdraw(u16),
     Send(MessageId, u32),
@@ -178,6 +178,11 @@ enum Step {
 
 fn number() -> impl Strategy<Value = u64> {
     prop_oneof![0..50u64, 8_000..9_000u64, any::<u64>()]
+}
+
+/// A question's number, or an answer to one of the first.
+fn question() -> impl Strategy<Value = u32> {
+    prop_oneof![0..12u32, any::<u32>()]
 }
 
 fn message() -> impl Strategy<Value = MessageId> {
@@ -207,9 +212,9 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         1 => prop::collection::vec(any::<u8>(), 0..200).prop_map(Step::Bytes),
         8 => header().prop_map(Step::Data),
-        4 => (ack, prop::collection::vec(Just(0u8), 0..70)).prop_map(|(ack, more)| Step::Ack(ack, more)),
+        4 => (ack, prop::collection::vec(Just(0u8), 0..70), question()).prop_map(|(ack, more, answer)| Step::Ack(ack, more, answer)),
         1 => number().prop_map(Step::Credit),
-        1 => number().prop_map(Step::Ping),
+        1 => (number(), message(), question()).prop_map(|(floor, message, number)| Step::Ping(floor, message, number)),
         2 => (0..3u16, prop::option::of(0..4u16), 0..2_000u32).prop_map(|(h, s, l)| Step::Post(h, s, l)),
         1 => (0..3u16).prop_map(Step::Withdraw),
         3 => (message(), 0..200_000u32).prop_map(|(m, l)| Step::Send(m, l)),
@@ -242,16 +247,18 @@ proptest! {
                     }
                     None => { machine.handle_unplaced(now, &header); }
                 },
-                Step::Ack(ack, more) => {
+                Step::Ack(ack, more, answer) => {
                     let bytes = [body(&ack), more].concat();
-                    let _ = machine.handle_datagram(now, &control(Kind::Ack), &bytes);
+                    let header = Header { chunk: answer, ..control(Kind::Ack) };
+                    let _ = machine.handle_datagram(now, &header, &bytes);
                 }
                 Step::Credit(credit_limit_bytes) => {
                     let bytes = body(&Credit { credit_limit_bytes });
                     let _ = machine.handle_datagram(now, &control(Kind::Credit), &bytes);
                 }
-                Step::Ping(floor) => {
-                    let _ = machine.handle_datagram(now, &control(Kind::Ping), &body(&Ping { floor }));
+                Step::Ping(floor, message, number) => {
+                    let header = Header { message, chunk: number, ..control(Kind::Ping) };
+                    let _ = machine.handle_datagram(now, &header, &body(&Ping { floor }));
                 }
                 Step::Post(handle, sequence, len_bytes) => {
                     let _ = machine.handle_post(handle, sequence, Span { len_bytes, ..WINDOW });
