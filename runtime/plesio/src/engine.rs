@@ -361,6 +361,7 @@ impl Engine {
             period_ns,
             lead_ns: self.corrector.lead_ns(),
             stride: self.corrector.stride(),
+            passes: self.corrector.passes(),
         }
     }
 

@@ -183,7 +183,8 @@ impl<D: Device> Worker<D> {
             let due = aim.cut(target);
             outcome.phase_error_ns = now.since(due) as i64 - due.since(now) as i64;
             outcome.cut = self.cut(params, target);
-            self.target = Some(aim.next_target(now, target));
+            let passed = Frame(target.0.saturating_add(self.cutter.pass(aim.passes)));
+            self.target = Some(aim.next_target(now, passed));
         }
         outcome.discarded_steps = std::mem::take(&mut self.discarded_steps);
         Ok(outcome)

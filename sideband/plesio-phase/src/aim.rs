@@ -14,6 +14,8 @@ pub struct Aim {
     pub lead_ns: u64,
     /// Frames from one slot to the next.
     pub stride: u8,
+    /// Counts frames to let pass once, so that a queue drains.
+    pub passes: u32,
 }
 
 impl Aim {
@@ -54,13 +56,14 @@ impl Aim {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cutter {
     step_ns: u64,
+    passes: u32,
 }
 
 impl Cutter {
     /// Knows nothing yet: the first step sets the estimate.
     #[must_use]
     pub const fn new() -> Self {
-        Self { step_ns: 0 }
+        Self { step_ns: 0, passes: 0 }
     }
 
     /// A step took `duration_ns`: smoothed with a gain of 0.2.
@@ -73,6 +76,11 @@ impl Cutter {
     #[must_use]
     pub const fn step_ns(&self) -> u64 {
         self.step_ns
+    }
+
+    /// Frames to let pass before the next target: one when `passes`, of the aim, has risen.
+    pub fn pass(&mut self, passes: u32) -> u64 {
+        u64::from(core::mem::replace(&mut self.passes, passes) != passes)
     }
 
     /// Whether the slot is to be cut now: it holds a step, and one more would end after `cut`.
@@ -93,7 +101,7 @@ mod tests {
 
     fn aim() -> Aim {
         let clock = MeshClock { base_local: Instant(10_000 * MS), usable: true, ..MeshClock::default() };
-        Aim { clock, period_ns: 250 * MS, lead_ns: 20 * MS, stride: 1 }
+        Aim { clock, period_ns: 250 * MS, lead_ns: 20 * MS, stride: 1, passes: 0 }
     }
 
     #[test]
@@ -121,5 +129,11 @@ mod tests {
         assert_eq!(Aim { stride: 3, ..aim }.next_target(Instant(10_970 * MS), Frame(4)), Frame(7));
         assert_eq!(aim.frame_at(Instant(0)), Frame(1), "before mesh time 0 the first frame is open");
         assert_eq!(aim.next_target(Instant(0), Frame(u64::MAX)), Frame(u64::MAX));
+    }
+
+    #[test]
+    fn a_frame_passes_once() {
+        let mut cutter = Cutter::new();
+        assert_eq!([0, 1, 1, 2, 2].map(|passes| cutter.pass(passes)), [0, 1, 0, 1, 0]);
     }
 }

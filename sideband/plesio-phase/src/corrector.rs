@@ -164,6 +164,7 @@ pub struct Corrector {
     // Actuators.
     lead_ns: u64,
     stride: u8,
+    passes: u32,
     actuations: u64,
     slots_since_act: u32,
     // Phase detector.
@@ -215,6 +216,7 @@ impl Corrector {
             transitions: [None; TRANSITIONS_MAX],
             lead_ns: 0,
             stride: 1,
+            passes: 0,
             actuations: 0,
             slots_since_act: dwell,
             low_in_row: 0,
@@ -384,6 +386,13 @@ impl Corrector {
         self.stride
     }
 
+    /// How many frames were to be let pass so far: slots that wait for their turn one behind the other are early by
+    /// whole frames, and no lead explains that.
+    #[must_use]
+    pub const fn passes(&self) -> u32 {
+        self.passes
+    }
+
     /// How often an actuator moved.
     #[must_use]
     pub const fn actuations(&self) -> u64 {
@@ -437,7 +446,7 @@ impl Corrector {
             return;
         }
         let lead_max_ns = 3 * self.config.period_ns;
-        let (lead_ns, strode) = (self.lead_ns, self.stride);
+        let (lead_ns, strode, passed) = (self.lead_ns, self.stride, self.passes);
         if self.slow_in_row >= dwell && self.stride < STRIDE_MAX {
             self.stride += 1;
         } else if self.low_in_row >= dwell {
@@ -447,7 +456,13 @@ impl Corrector {
             self.stride -= 1;
         } else if self.high_in_row >= 4 * dwell {
             let sooner = 0.5 * (margin - hi).clamp(0.02, 0.5) * period;
-            self.lead_ns = self.lead_ns.saturating_sub(sooner as u64);
+            // One slot of a member is committed per frame, so a queue once there stays: each slot waits as many frames
+            // as there are before it, however late it is cut.
+            if margin > self.lead_ns as f64 / period + 1.0 {
+                self.passes = self.passes.wrapping_add(1);
+            } else {
+                self.lead_ns = self.lead_ns.saturating_sub(sooner as u64);
+            }
         } else {
             return;
         }
@@ -457,7 +472,7 @@ impl Corrector {
             (self.slow_in_row, self.fast_in_row) = (0, 0);
         }
         // A lead at its end stop has not moved.
-        if (self.lead_ns, self.stride) != (lead_ns, strode) {
+        if (self.lead_ns, self.stride, self.passes) != (lead_ns, strode, passed) {
             self.actuations += 1;
             self.slots_since_act = 0;
         }

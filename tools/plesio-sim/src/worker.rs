@@ -62,7 +62,8 @@ impl Worker {
         if !self.cutter.is_due(now, aim.cut(target), self.n_steps) {
             return Ok(false);
         }
-        self.target = Some(aim.next_target(now, target));
+        let passed = Frame(target.0.saturating_add(self.cutter.pass(aim.passes)));
+        self.target = Some(aim.next_target(now, passed));
         self.cut(target)
     }
 

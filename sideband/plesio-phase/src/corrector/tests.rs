@@ -147,6 +147,30 @@ fn the_late_side_is_fast_and_the_early_side_slow() {
 }
 
 #[test]
+fn slots_that_queue_let_a_frame_pass_and_a_lead_does_not() {
+    let mut corrector = locked();
+    // Two slots of this member are always before the one just cut: each waits two frames, at no lead.
+    for _ in 0..8 {
+        corrector.handle_slot(at(0), 1.9, 2);
+    }
+    assert_eq!((corrector.passes(), corrector.lead_ns(), corrector.actuations()), (1, 0, 1));
+    for _ in 0..7 {
+        corrector.handle_slot(at(0), 0.9, 1);
+    }
+    assert_eq!(corrector.passes(), 1);
+    // A lead of a frame and a half makes slots early by as much: that is no queue.
+    let mut corrector = locked();
+    while corrector.lead_ns() < 900_000_000 {
+        corrector.handle_slot(at(0), -1.0, 0);
+    }
+    let lead_ns = corrector.lead_ns();
+    for _ in 0..8 {
+        corrector.handle_slot(at(0), 1.6, 0);
+    }
+    assert!(corrector.lead_ns() < lead_ns && corrector.passes() == 0);
+}
+
+#[test]
 fn a_slow_link_lengthens_the_stride_and_a_fast_one_shortens_it() {
     let mut corrector = locked();
     corrector.handle_transfer(1_700_000_000);
@@ -207,7 +231,7 @@ proptest! {
         let mut since = dwell;
         for (step, (kind, margin, staleness)) in inputs.into_iter().enumerate() {
             let now = at(step as u64 * 100);
-            let before = (corrector.lead_ns(), corrector.stride(), corrector.actuations());
+            let before = (corrector.lead_ns(), corrector.stride(), corrector.actuations(), corrector.passes());
             match kind {
                 0..=3 => { corrector.handle_slot(now, margin, staleness); since += 1 }
                 4 => corrector.handle_fold(now),
@@ -224,7 +248,9 @@ proptest! {
                     corrector.handle_clock(now, &clock(states[staleness as usize % 3]));
                 }
             }
-            let moved = u64::from(before.0 != corrector.lead_ns()) + u64::from(before.1 != corrector.stride());
+            let moved = u64::from(before.0 != corrector.lead_ns())
+                + u64::from(before.1 != corrector.stride())
+                + u64::from(before.3 != corrector.passes());
             prop_assert_eq!(corrector.actuations() - before.2, moved);
             prop_assert!(moved <= 1);
             if moved == 1 {
