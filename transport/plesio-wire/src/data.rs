@@ -133,7 +133,7 @@ pub struct Header {
     /// Never reused; a retransmission takes a new one. DATA counts from zero without gaps; every other
     /// kind counts from [`CONTROL_PACKET_FIRST`], so that acknowledgements speak of DATA alone.
     pub packet: u64,
-    /// Which message; zero for control datagrams.
+    /// Which message; zero for control datagrams but PING, which may ask about one.
     pub message: MessageId,
     /// Byte offset in the window = chunk x chunk size.
     pub chunk: u32,
