@@ -5,7 +5,7 @@ use nix::libc;
 use plesio::{Found, Node, NodeError};
 use plesio_tests::mesh::{config, employ, node_threads, settle_and_end, wait};
 use plesio_tests::say_skipped;
-use plesio_udp::Requested;
+use plesio_udp::{OpenError, Requested, Tier, probe};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
@@ -73,7 +73,7 @@ fn a_node_under_the_limits_at_hand() {
 
 #[test]
 fn a_node_without_io_uring_works_on_mio_or_refuses() {
-    for errno in [libc::EPERM, libc::ENOSYS] {
+    for errno in [libc::EPERM, libc::ENOSYS, libc::ENOMEM] {
         match again(DENIED, &errno.to_string(), "", false) {
             Ok(text) if text.contains("skipped:") => say_skipped("no io_uring: no seccomp filters here"),
             Ok(text) => assert!(text.contains("backend mio"), "{text}"),
@@ -93,6 +93,12 @@ fn a_node_without_io_uring() {
         println!("skipped: no seccomp filters here");
         return;
     }
+    let auto = probe(Requested::Auto).expect("mio is always there");
+    assert_eq!(auto.tier, Tier::Mio);
+    let Err(OpenError::Backend { reason }) = probe(Requested::Uring) else {
+        panic!("forced io_uring must be an error");
+    };
+    assert!(reason.contains("cannot be set up"), "{reason}");
     // The threads of a node inherit the filter.
     let error = match Node::bind(config(0, Requested::Uring)) {
         Ok(node) => panic!("io_uring is denied, and the node found {:?}", node.found()),
@@ -104,7 +110,7 @@ fn a_node_without_io_uring() {
     wait("the refused node's threads to end", || node_threads().is_empty());
 
     let found = commit_alone(Requested::Auto);
-    assert_eq!(found.backend, "mio");
+    assert_eq!((found.backend.as_str(), &found.backend_reason), ("mio", &auto.reason));
     assert!(found.backend_reason.contains("io_uring"), "{}", found.backend_reason);
     println!("backend {}: {}; forced: {text}", found.backend, found.backend_reason);
 }

@@ -95,7 +95,8 @@ pub(crate) struct DemoArgs {
     #[arg(value_parser = clap::value_parser!(u8).range(2..=16))]
     pub(crate) nodes: u8,
 
-    /// How long the mesh trains, 5 to 3600; training each node alone for comparison takes about as long again
+    /// How long the mesh trains, 5 to 3600, a slow machine up to twice that; training each node alone for comparison takes about
+    /// one and a half times as long again
     #[arg(long, env = "PLESIO_SECONDS", default_value_t = 26, value_name = "S")]
     #[arg(value_parser = clap::value_parser!(u16).range(5..=3600))]
     pub(crate) seconds: u16,

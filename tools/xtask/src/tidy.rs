@@ -34,7 +34,6 @@ const UNSAFE_FILES: &[&str] = &[
     "transport/plesio-udp/src/message.rs",
     "transport/plesio-udp/src/option.rs",
     "transport/plesio-udp/src/uring.rs",
-    "transport/plesio-udp/tests/fallback.rs",
 ];
 
 /// Files whose lines are data, not ours to judge.

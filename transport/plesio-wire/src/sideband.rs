@@ -75,6 +75,31 @@ pub fn encode<'a>(header: &Header, message: &Message, buffer: &'a mut [u8; DATAG
 /// # Errors
 /// The first check that fails; the datagram is to be counted and dropped.
 pub fn decode(datagram: &[u8]) -> Result<(Header, Message), DecodeError> {
+    let Envelope { kind, header, crc, mut reader, .. } = open(datagram, FLAGS_KNOWN)?;
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&datagram[..CRC_AT]);
+    hasher.update(&[0; HEADER_BYTES - CRC_AT]);
+    hasher.update(&datagram[HEADER_BYTES..]);
+    if hasher.finalize() != crc {
+        return Err(DecodeError::Checksum);
+    }
+    let message = Message::decode_body(kind, &mut reader)?;
+    reader.finish()?;
+    Ok((header, message))
+}
+
+/// What stands before the body, in order but for the checksum.
+struct Envelope<'a> {
+    kind: u8,
+    flags: u16,
+    header: Header,
+    crc: u32,
+    /// At the body.
+    reader: Reader<'a>,
+}
+
+/// Checks magic, version, flags and length.
+fn open(datagram: &[u8], flags_known: u16) -> Result<Envelope<'_>, DecodeError> {
     if datagram.len() > DATAGRAM_BYTES_MAX {
         return Err(DecodeError::Trailing);
     }
@@ -86,8 +111,9 @@ pub fn decode(datagram: &[u8]) -> Result<(Header, Message), DecodeError> {
     if version != VERSION {
         return Err(DecodeError::Version(version));
     }
-    let kind: u8 = reader.read()?;
-    if reader.read::<u16>()? & !FLAGS_KNOWN != 0 {
+    let kind = reader.read()?;
+    let flags: u16 = reader.read()?;
+    if flags & !flags_known != 0 {
         return Err(DecodeError::Field("flags"));
     }
     if usize::from(reader.read::<u16>()?) != datagram.len() {
@@ -100,17 +126,8 @@ pub fn decode(datagram: &[u8]) -> Result<(Header, Message), DecodeError> {
         dst: reader.read()?,
         sequence: reader.read()?,
     };
-    let crc: u32 = reader.read()?;
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&datagram[..CRC_AT]);
-    hasher.update(&[0; HEADER_BYTES - CRC_AT]);
-    hasher.update(&datagram[HEADER_BYTES..]);
-    if hasher.finalize() != crc {
-        return Err(DecodeError::Checksum);
-    }
-    let message = Message::decode_body(kind, &mut reader)?;
-    reader.finish()?;
-    Ok((header, message))
+    let crc = reader.read()?;
+    Ok(Envelope { kind, flags, header, crc, reader })
 }
 
 #[cfg(test)]

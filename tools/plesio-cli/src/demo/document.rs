@@ -168,7 +168,7 @@ fn member(plan: &Plan, record: &Record, index: usize) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::demo::{checks, example};
+    use crate::demo::example::{self, Example};
 
     /// What the interface promises for `plesio.demo/1`.
     const FIELDS: [&str; 20] = [
@@ -196,21 +196,9 @@ mod tests {
 
     #[test]
     fn the_document_has_every_field_it_promises() {
-        let (plan, record, losses) = example::run();
-        let checks = checks::judge(&plan, &record, &losses);
-        let host = Host::look("mio".into(), "a test".into());
-        let args = example::args();
-        let parts = Parts {
-            args: &args,
-            host: &host,
-            plan: &plan,
-            record: &record,
-            losses: &losses,
-            checks: &checks,
-            ended: &Ended::Whole,
-            wall_s: 60.0,
-            report: Some(Path::new("plesio-demo/report.html")),
-        };
+        let run = Example::new();
+        let plan = &run.plan;
+        let parts = Parts { report: Some(Path::new("plesio-demo/report.html")), ..run.parts() };
         let document = document(&parts);
         for field in FIELDS {
             assert!(!document[field].is_null(), "{field} is missing");
@@ -221,7 +209,7 @@ mod tests {
         assert_eq!(document["loss_alone"].as_object().map(Map::len), Some(plan.members.len() - 1));
         assert_eq!(document["events"][0]["kind"], "crash");
         assert_eq!(document["copies_per_byte"]["sent"], 0.0);
-        assert_eq!(document["members"][0]["steps_computed"], record.nodes[0].steps);
+        assert_eq!(document["members"][0]["steps_computed"], run.record.nodes[0].steps);
     }
 
     #[test]

@@ -1,10 +1,14 @@
 //! A run as nodes would tell it, for the tests of what is made from one.
 
+use super::checks::{self, Check};
+use super::document::Parts;
 use super::evaluate::{Alone, Losses};
+use super::launcher::Ended;
 use super::plan::{PERIOD_NS, Plan};
 use super::protocol::{Bytes, Copies, Entry, Final, Found, Hello, Progress, Said};
 use super::record::{Fate, Kind, Record};
 use crate::args::{Cli, Command, DemoArgs};
+use crate::host::Host;
 use clap::Parser;
 
 const SECONDS: u16 = 20;
@@ -12,6 +16,38 @@ const SECONDS: u16 = 20;
 impl Record {
     pub(crate) fn default_for(plan: &Plan) -> Self {
         Self::new(plan.members.iter().map(|member| (member.name.clone(), member.key().0)))
+    }
+}
+
+/// A run and all else that a document is made of.
+pub(crate) struct Example {
+    pub(crate) args: DemoArgs,
+    pub(crate) plan: Plan,
+    pub(crate) record: Record,
+    pub(crate) losses: Losses,
+    host: Host,
+    checks: Vec<Check>,
+}
+
+impl Example {
+    pub(crate) fn new() -> Self {
+        let (plan, record, losses) = run();
+        let checks = checks::judge(&plan, &record, &losses);
+        Self { args: args(), plan, record, losses, host: Host::look("mio".into(), "a test".into()), checks }
+    }
+
+    pub(crate) fn parts(&self) -> Parts<'_> {
+        Parts {
+            args: &self.args,
+            host: &self.host,
+            plan: &self.plan,
+            record: &self.record,
+            losses: &self.losses,
+            checks: &self.checks,
+            ended: &Ended::Whole,
+            wall_s: 60.0,
+            report: None,
+        }
     }
 }
 

@@ -112,9 +112,7 @@ fn losses_table(text: &mut String, plan: &Plan, record: &Record, losses: &Losses
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::DemoArgs;
-    use crate::demo::{checks, example};
-    use crate::host::Host;
+    use crate::demo::example::Example;
     use serde_json::json;
 
     #[test]
@@ -131,21 +129,9 @@ mod tests {
 
     #[test]
     fn the_table_compares_base_alone_and_mesh() {
-        let (plan, record, losses) = example::run();
-        let checks = checks::judge(&plan, &record, &losses);
-        let host = Host::look("mio".into(), "a test".into());
-        let args = DemoArgs { out: "somewhere".into(), ..example::args() };
-        let whole = Parts {
-            args: &args,
-            host: &host,
-            plan: &plan,
-            record: &record,
-            losses: &losses,
-            checks: &checks,
-            ended: &Ended::Whole,
-            wall_s: 1.0,
-            report: None,
-        };
+        let mut run = Example::new();
+        run.args.out = "somewhere".into();
+        let whole = run.parts();
         let text = table(&whole, "bin/plesio", Paint(false));
         for line in [
             "base ",
@@ -160,9 +146,9 @@ mod tests {
         }
         assert!(!text.contains('\x1b') && !text.contains("FAIL"), "{text}");
         let places: Vec<usize> = text.lines().filter_map(|line| line.find(" expected ")).collect();
-        assert_eq!(places, vec![33 + VALUE_CHARS; checks.len()], "{text}");
+        assert_eq!(places, vec![33 + VALUE_CHARS; whole.checks.len()], "{text}");
         let (ended, unknown) = (Ended::Broken("no quorum".into()), Losses::default());
-        let mut lost = record.clone();
+        let mut lost = run.record.clone();
         lost.nodes.iter_mut().for_each(|node| node.state = None);
         let broken = Parts { record: &lost, losses: &unknown, checks: &[], ended: &ended, ..whole };
         let text = table(&broken, "plesio", Paint(false));

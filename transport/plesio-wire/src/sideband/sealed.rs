@@ -3,7 +3,7 @@
 //! Knows which header fields differ between the two forms, and nothing of keys. The sequence number is the
 //! session's, so the sealer chooses it.
 
-use super::{CRC_AT, DATAGRAM_BYTES_MAX, FLAGS_KNOWN, HEADER_BYTES, MAGIC, VERSION};
+use super::{CRC_AT, DATAGRAM_BYTES_MAX, FLAGS_KNOWN, HEADER_BYTES};
 use crate::codec::{DecodeError, Reader};
 use crate::data::TAG_BYTES;
 
@@ -76,29 +76,8 @@ pub fn restore_plain(datagram: &mut [u8]) -> Result<(), DecodeError> {
 
 /// Flags and sequence, when magic, version, flags and length are in order.
 fn envelope(datagram: &[u8]) -> Result<(u16, u32), DecodeError> {
-    if datagram.len() > DATAGRAM_BYTES_MAX {
-        return Err(DecodeError::Trailing);
-    }
-    let mut reader = Reader::new(datagram);
-    if reader.read::<u16>()? != MAGIC {
-        return Err(DecodeError::Magic);
-    }
-    let version = reader.read::<u8>()?;
-    if version != VERSION {
-        return Err(DecodeError::Version(version));
-    }
-    reader.take(1)?;
-    let flags: u16 = reader.read()?;
-    if flags & !(FLAGS_KNOWN | FLAG_AUTH) != 0 {
-        return Err(DecodeError::Field("flags"));
-    }
-    if usize::from(reader.read::<u16>()?) != datagram.len() {
-        return Err(DecodeError::Field("length"));
-    }
-    reader.take(SEQUENCE_AT - LENGTH_AT - 2)?;
-    let sequence = reader.read()?;
-    reader.take(HEADER_BYTES - CRC_AT)?;
-    Ok((flags, sequence))
+    let envelope = super::open(datagram, FLAGS_KNOWN | FLAG_AUTH)?;
+    Ok((envelope.flags, envelope.header.sequence))
 }
 
 #[cfg(test)]
