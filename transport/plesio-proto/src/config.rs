@@ -1,7 +1,7 @@
 //! What a connection is told at its start; every limit it keeps to follows from here.
 
 use crate::error::ConfigError;
-use plesio_wire::data::{CHUNK_BYTES_LOOPBACK, CHUNK_BYTES_MIN};
+use plesio_wire::data::{CHANNEL_MAX, CHUNK_BYTES_LOOPBACK, CHUNK_BYTES_MIN};
 
 /// One connection's parameters. Both ends use the same chunk size.
 #[derive(Clone, Copy, Debug)]
@@ -10,6 +10,9 @@ pub struct Config {
     pub local: u32,
     /// Receiver index the peer chose. Default 0, to be set.
     pub remote: u32,
+    /// Which of the connections that share the session's keys this is; both ends use the same, and no two
+    /// under one key may. At most 4,194,303. Default 0.
+    pub channel: u32,
     /// Payload of every chunk but a message's last; a multiple of 64, 64 to 65,408. Default 1,408.
     pub chunk_bytes: u32,
     /// Payload in flight at most; at least one chunk always may be. Default 4 MiB.
@@ -29,6 +32,7 @@ impl Default for Config {
         Self {
             local: 0,
             remote: 0,
+            channel: 0,
             chunk_bytes: plesio_wire::data::CHUNK_BYTES_ETHERNET,
             window_bytes: 4 << 20,
             receive_budget_bytes: 4 << 20,
@@ -45,6 +49,9 @@ impl Config {
             || !self.chunk_bytes.is_multiple_of(64)
         {
             return Err(ConfigError::Chunk { chunk_bytes: self.chunk_bytes });
+        }
+        if self.channel > CHANNEL_MAX {
+            return Err(ConfigError::Channel { channel: self.channel });
         }
         if self.window_bytes == 0 {
             return Err(ConfigError::Window);

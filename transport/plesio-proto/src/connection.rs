@@ -17,7 +17,7 @@ use crate::rtt::Rtt;
 use crate::stats::Stats;
 use crate::windows::Windows;
 use alloc::collections::VecDeque;
-use plesio_wire::data::{Bye, CONTROL_PACKET_FIRST, Flags, Header, Kind, MessageId};
+use plesio_wire::data::{Bye, CONTROL_PACKET_FIRST, COUNT_MAX, Flags, Header, Kind, MessageId, packet_first};
 use plesio_wire::{Instant, Span};
 
 /// What a caller learns.
@@ -43,9 +43,12 @@ pub enum Event {
     },
     /// The peer said goodbye.
     Gone {
-        /// As in BYE: 0 leaving, 1 restarting, 2 refused.
+        /// As in BYE: 0 leaving, 1 restarting, 2 refused, 3 its packet numbers are used up.
         reason: u16,
     },
+    /// This side's packet numbers are used up and the connection has ended; open one under new keys or on
+    /// another channel.
+    Exhausted,
 }
 
 /// The machine for one peer and one session.
@@ -57,6 +60,7 @@ pub struct Connection {
     bye: Option<u16>,
     events: VecDeque<Event>,
     stats: Stats,
+    /// Count of the next control datagram.
     control_next: u64,
 
     outbox: Outbox,
@@ -103,9 +107,9 @@ impl Connection {
             config: *config,
             open: true,
             bye: None,
-            events: VecDeque::with_capacity(config.messages_max + config.windows_max + 1),
+            events: VecDeque::with_capacity(config.messages_max + config.windows_max + 2),
             stats: Stats { heard: now, ..Stats::default() },
-            control_next: CONTROL_PACKET_FIRST,
+            control_next: 0,
             outbox: Outbox::new(config.chunk_bytes, config.messages_max),
             flight: Flight::new(config.packets_max()),
             rtt: Rtt::new(config.rtt_initial_ns, now),
@@ -276,11 +280,26 @@ impl Connection {
         if !self.open {
             return Err(Refused::Departed);
         }
-        if (header.kind == Kind::Data) != (header.packet < CONTROL_PACKET_FIRST) {
+        if !self.numbers(header) {
             self.stats.dropped_control += 1;
             return Err(Refused::Packet);
         }
         Ok(())
+    }
+
+    /// Whether the packet number is of this channel, and of the lane of its kind.
+    const fn numbers(&self, header: &Header) -> bool {
+        let lane = if matches!(header.kind, Kind::Data) { 0 } else { CONTROL_PACKET_FIRST };
+        header.packet & !COUNT_MAX == lane | packet_first(self.config.channel)
+    }
+
+    /// Ends the connection when its packet numbers are used up; the last one is left for a goodbye.
+    fn end_exhausted(&mut self) {
+        if self.open && self.control_next.max(self.flight.next()) >= COUNT_MAX {
+            self.bye = Some(BYE_EXHAUSTED);
+            self.end();
+            self.events.push_back(Event::Exhausted);
+        }
     }
 
     fn handle_bye(&mut self, body: &[u8]) -> Result<(), Refused> {
@@ -315,7 +334,7 @@ impl Connection {
 
     /// Header of the next control datagram.
     fn control_header(&mut self, now: Instant, kind: Kind) -> Header {
-        let packet = self.control_next;
+        let packet = CONTROL_PACKET_FIRST | packet_first(self.config.channel) | self.control_next;
         self.control_next += 1;
         Header { packet, ..self.header(now, kind) }
     }
@@ -334,3 +353,9 @@ impl Connection {
         }
     }
 }
+
+/// What a goodbye says when packet numbers are used up.
+const BYE_EXHAUSTED: u16 = 3;
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,11 @@ pub enum ConfigError {
         /// As given.
         chunk_bytes: u32,
     },
+    /// More channels than a packet number tells apart.
+    Channel {
+        /// As given.
+        channel: u32,
+    },
     /// A send window of zero bytes.
     Window,
     /// Credit below one chunk would never let a chunk through.
@@ -38,6 +43,7 @@ impl fmt::Display for ConfigError {
             Self::Chunk { chunk_bytes } => {
                 write!(f, "chunk of {chunk_bytes} bytes: use a multiple of 64 from 64 to 65408")
             }
+            Self::Channel { channel } => write!(f, "channel {channel}: use 0 to 4194303"),
             Self::Window => f.write_str("send window of 0 bytes: use at least one chunk"),
             Self::Budget { receive_budget_bytes } => {
                 write!(f, "receive budget of {receive_budget_bytes} bytes: use at least one chunk")
@@ -136,7 +142,7 @@ pub enum Refused {
     Malformed(DecodeError),
     /// A kind that means nothing to this machine.
     Kind(Kind),
-    /// Its packet number belongs to another kind, or lies too far ahead.
+    /// Its packet number belongs to another kind or channel, or lies too far ahead.
     Packet,
     /// Its packet number was given up, or its sequence is older than what the window accepts.
     Stale,

@@ -48,11 +48,16 @@ pub(crate) struct Flight {
 impl Flight {
     /// `packets_max` is a power of two.
     pub(crate) fn new(packets_max: usize) -> Self {
+        Self::starting(packets_max, 0)
+    }
+
+    /// The same, with the first packet's count.
+    pub(crate) fn starting(packets_max: usize, first: u64) -> Self {
         Self {
             records: alloc::vec![Record::default(); packets_max],
-            base: 0,
-            floor: 0,
-            next: 0,
+            base: first,
+            floor: first,
+            next: first,
             in_flight_bytes: 0,
             newest: None,
         }

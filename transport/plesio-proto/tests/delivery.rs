@@ -11,7 +11,8 @@ const ROUGH: Faults =
     Faults { loss: 5, duplicate: 10, corrupt: 2, delay_ns: 100_000, jitter_ns: 400_000, pace_ns: 800 };
 
 fn config(chunk_bytes: u32) -> Config {
-    Config { chunk_bytes, window_bytes: 1 << 20, receive_budget_bytes: 1 << 20, ..Config::default() }
+    let (window_bytes, receive_budget_bytes) = (1 << 20, 1 << 20);
+    Config { channel: 70_000, chunk_bytes, window_bytes, receive_budget_bytes, ..Config::default() }
 }
 
 /// Sends one message of each size both ways, side by side, and checks every byte.

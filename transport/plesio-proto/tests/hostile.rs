@@ -2,7 +2,7 @@
 
 use plesio_proto::{Config, ConfigError, Connection, Event, PostError, Refused, Transmit};
 use plesio_wire::data::{
-    Ack, CONTROL_PACKET_FIRST, Credit, Flags, HEADER_BYTES, Header, Kind, MessageId, Ping,
+    Ack, CONTROL_PACKET_FIRST, Credit, Flags, HEADER_BYTES, Header, Kind, MessageId, Ping, packet_first,
 };
 use plesio_wire::{Instant, Span, Wire, Writer};
 use proptest::prelude::*;
@@ -54,6 +54,8 @@ fn only_holes_of_the_right_message_have_a_place() {
         Header { receiver: 8, ..data(0, 0) },
         Header { kind: Kind::Ack, ..data(0, 0) },
         Header { packet: CONTROL_PACKET_FIRST, ..data(0, 0) },
+        Header { packet: packet_first(1), ..data(0, 0) },
+        Header { packet: 1 << 62, ..data(0, 0) },
         Header { packet: 8_192, ..data(0, 0) },
         Header { payload_bytes: 63, ..data(0, 0) },
         Header { payload_bytes: 0, flags: Flags::LAST_OF_MSG, ..data(0, 0) },
@@ -96,6 +98,29 @@ fn only_holes_of_the_right_message_have_a_place() {
     assert_eq!(machine.place(&data(9, 3)), None, "complete");
     assert_eq!(machine.handle_unplaced(Instant(0), &data(9, 3)), Refused::Duplicate);
     assert_eq!(machine.handle_post(1, Some(5), WINDOW), Err(PostError::Done));
+}
+
+#[test]
+fn a_datagram_of_another_channel_or_lane_is_refused() {
+    let config = Config { local: 7, remote: 9, channel: 3, chunk_bytes: CHUNK, ..Config::default() };
+    let mut machine = Connection::new(&config, Instant(0)).unwrap();
+    machine.handle_post(1, Some(5), WINDOW).unwrap();
+    let ours = Header { packet: packet_first(3), ..data(0, 0) };
+    assert!(machine.place(&ours).is_some());
+    for packet in [0, packet_first(2), packet_first(4), 1 << 62 | packet_first(3)] {
+        let header = Header { packet, ..ours };
+        assert_eq!(machine.place(&header), None);
+        assert_eq!(machine.handle_unplaced(Instant(0), &header), Refused::Packet);
+        for lane in [CONTROL_PACKET_FIRST, 3 << 62] {
+            let ping = Header { packet: lane | packet, ..control(Kind::Ping) };
+            let refused = machine.handle_datagram(Instant(0), &ping, &body(&Ping { floor: 0 }));
+            assert_eq!(refused, Err(Refused::Packet), "{packet:x}");
+        }
+    }
+    assert_eq!(machine.stats().dropped_control, 12);
+    machine.handle_datagram(Instant(0), &ours, &[]).unwrap();
+    let Some(Transmit::Control(ack)) = machine.poll_transmit(Instant(10_000_000)) else { panic!("an ACK") };
+    assert_eq!(ack.header.packet, CONTROL_PACKET_FIRST | packet_first(3));
 }
 
 #[test]
@@ -150,6 +175,7 @@ fn configurations_out_of_range_are_refused() {
         assert_eq!(refused, Some(ConfigError::Chunk { chunk_bytes }));
     }
     for bad in [
+        Config { channel: 1 << 22, ..good },
         Config { window_bytes: 0, ..good },
         Config { receive_budget_bytes: 1_407, ..good },
         Config { messages_max: 256, ..good },

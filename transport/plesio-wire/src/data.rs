@@ -3,8 +3,11 @@
 //! ```text
 //!  0 version:4 kind:4 | 1 flags | 2 payload length u16 | 4 receiver index u32 | 8 packet number u64
 //! 16 message: handle u16, sequence u16 | 20 chunk u32 | 24 sender's clock, us u32 | 28 crc32 u32
+//! packet number: lane:2 | channel:22 | count:40
+//! lane 0 DATA, 2 the other kinds, 3 the session's own, 1 never used; bodies speak of counts alone
 //! ```
 //!
+//! Connections that share one session's keys have a channel each, so no packet number is ever used twice.
 //! In plaintext the CRC32 (IEEE 802.3) covers the header, its own field zero, and the payload.
 
 use crate::codec::{DecodeError, Reader, Writer, layout};
@@ -23,12 +26,36 @@ pub const CHUNK_BYTES_ETHERNET: u32 = 1_408;
 pub const CHUNK_BYTES_MIN: u32 = 64;
 /// First packet number of the datagrams that are not DATA.
 pub const CONTROL_PACKET_FIRST: u64 = 1 << 63;
+/// Largest channel.
+pub const CHANNEL_MAX: u32 = (1 << 22) - 1;
+/// Largest count of a lane and channel; a connection that gets there has to end.
+pub const COUNT_MAX: u64 = (1 << COUNT_BITS) - 1;
+
+const COUNT_BITS: u32 = 40;
 /// Packets that one block of an ACK's bitmap speaks of.
 pub const ACK_BLOCK_PACKETS: usize = 256;
 /// Most blocks behind the one in [`Ack`]: with it 8,192 packets.
 pub const ACK_BLOCKS_MAX: usize = 31;
 
 pub(crate) const VERSION: u8 = 1;
+
+/// First packet number of a channel's DATA; with [`CONTROL_PACKET_FIRST`] that of its other kinds.
+#[must_use]
+pub const fn packet_first(channel: u32) -> u64 {
+    (channel as u64 & CHANNEL_MAX as u64) << COUNT_BITS
+}
+
+/// The channel a packet number belongs to.
+#[must_use]
+pub const fn channel_of(packet: u64) -> u32 {
+    (packet >> COUNT_BITS) as u32 & CHANNEL_MAX
+}
+
+/// What a packet number counts within its lane and channel: what the bodies of [`Ack`] and [`Ping`] speak of.
+#[must_use]
+pub const fn count_of(packet: u64) -> u64 {
+    packet & COUNT_MAX
+}
 
 /// What a datagram is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -130,8 +157,8 @@ pub struct Header {
     pub payload_bytes: u16,
     /// Chosen by the receiver for this session, random.
     pub receiver: u32,
-    /// Never reused; a retransmission takes a new one. DATA counts from zero without gaps; every other
-    /// kind counts from [`CONTROL_PACKET_FIRST`], so that acknowledgements speak of DATA alone.
+    /// Never reused; a retransmission takes a new one. DATA counts from [`packet_first`] without gaps; every
+    /// other kind from there and [`CONTROL_PACKET_FIRST`], so that acknowledgements speak of DATA alone.
     pub packet: u64,
     /// Which message; zero for control datagrams but PING, which may ask about one.
     pub message: MessageId,
@@ -245,9 +272,9 @@ layout! {
     /// Body of an ACK, 64 bytes: what arrived, when, and how much more may be sent. Up to
     /// [`ACK_BLOCKS_MAX`] more blocks of the bitmap, 32 bytes each, may follow it.
     Ack {
-        /// Every packet number below this one arrived or was given up by its sender ([`Ping`]).
+        /// Every packet count below this one arrived or was given up by its sender ([`Ping`]).
         cumulative: u64,
-        /// Largest packet number that arrived; zero before the first.
+        /// Largest packet count that arrived; zero before the first.
         largest: u64,
         /// `clock_us` of the packet that is `largest`.
         echo_us: u32,
@@ -272,7 +299,7 @@ layout! {
 layout! {
     /// Body of a PING.
     Ping {
-        /// Packets of DATA below this number arrived or will never be asked for again.
+        /// Packets of DATA below this count arrived or will never be asked for again.
         floor: u64,
     }
 }
@@ -280,7 +307,7 @@ layout! {
 layout! {
     /// Body of a BYE.
     Bye {
-        /// Why: 0 leaving, 1 restarting, 2 refused.
+        /// Why: 0 leaving, 1 restarting, 2 refused, 3 the sender's packet numbers are used up.
         reason: u16,
     }
 }
@@ -310,6 +337,19 @@ mod tests {
         let received = Header::parse(&sent.to_bytes()).unwrap();
         assert_eq!(received, sent);
         assert_eq!(received.verify(b"hello"), Ok(()));
+    }
+
+    #[test]
+    fn a_packet_number_falls_into_lane_channel_and_count() {
+        for channel in [0, 1, 2, 70_000, CHANNEL_MAX] {
+            for lane in [0, CONTROL_PACKET_FIRST, 3 << 62] {
+                for count in [0, 1, COUNT_MAX] {
+                    let packet = lane | packet_first(channel) | count;
+                    assert_eq!((channel_of(packet), count_of(packet)), (channel, count));
+                    assert_eq!(packet >> 62, lane >> 62);
+                }
+            }
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::arrivals::Arrival;
 use crate::error::Refused;
 use crate::transmit::Control;
 use crate::windows::Fit;
-use plesio_wire::data::{CONTROL_PACKET_FIRST, Credit, Flags, Header, Kind, MessageId, Ping};
+use plesio_wire::data::{COUNT_MAX, Credit, Flags, Header, Kind, MessageId, Ping, count_of};
 use plesio_wire::{Instant, Reader, Span, Wire};
 
 impl Connection {
@@ -16,8 +16,8 @@ impl Connection {
         let ours = self.open
             && header.kind == Kind::Data
             && header.receiver == self.config.local
-            && header.packet < CONTROL_PACKET_FIRST;
-        if !ours || self.arrivals.check(header.packet) != Arrival::New {
+            && self.numbers(header);
+        if !ours || self.arrivals.check(count_of(header.packet)) != Arrival::New {
             return None;
         }
         match self.windows.fit(header) {
@@ -43,7 +43,7 @@ impl Connection {
     pub(super) fn refuse_data(&mut self, now: Instant, header: &Header) -> Refused {
         // Whoever asks gets an answer, which claims nothing that was dropped.
         self.ack_due |= header.flags.has(Flags::ACK_REQ);
-        let refused = match self.arrivals.check(header.packet) {
+        let refused = match self.arrivals.check(count_of(header.packet)) {
             Arrival::Old => Refused::Stale,
             Arrival::Seen => Refused::Duplicate,
             Arrival::Beyond => Refused::Packet,
@@ -76,7 +76,7 @@ impl Connection {
 
     pub(super) fn handle_ping(&mut self, header: &Header, bytes: &[u8]) -> Result<(), Refused> {
         let ping: Ping = body(bytes)?;
-        if ping.floor >= CONTROL_PACKET_FIRST {
+        if ping.floor > COUNT_MAX {
             return Err(Refused::Packet);
         }
         self.arrivals.handle_floor(ping.floor);
@@ -123,7 +123,7 @@ impl Connection {
 
     /// A packet arrived and is to be acknowledged: at once when asked or out of order, else after a while.
     fn note_arrival(&mut self, now: Instant, header: &Header) {
-        let gap = self.arrivals.insert(now, header.packet, header.clock_us);
+        let gap = self.arrivals.insert(now, count_of(header.packet), header.clock_us);
         self.unacked_bytes += u64::from(header.payload_bytes);
         let often_bytes = ACK_BYTES.min(self.config.receive_budget_bytes / 2);
         self.ack_due |= gap || header.flags.has(Flags::ACK_REQ) || self.unacked_bytes >= often_bytes;

@@ -5,7 +5,7 @@ use crate::flight::Record;
 use crate::outbox::{Question, UNSCHEDULED_BYTES};
 use crate::transmit::{Control, Train, Transmit};
 use plesio_wire::Instant;
-use plesio_wire::data::{Bye, Flags, Header, Kind, Ping};
+use plesio_wire::data::{Bye, COUNT_MAX, Flags, Header, Kind, Ping, packet_first};
 
 /// Why a message's next chunk stays.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -19,6 +19,7 @@ enum Block {
 impl Connection {
     /// The next datagram or train for the wire; call until `None`.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
+        self.end_exhausted();
         if let Some(reason) = self.bye.take() {
             let header = self.control_header(now, Kind::Bye);
             return Some(Transmit::Control(Control::new(header, &Bye { reason }, 0, |_| {})));
@@ -107,6 +108,7 @@ impl Connection {
         let generation = self.outbox.at(slot).generation;
         let narrow = self.outbox.at(slot).is_narrow();
         let segments_max = if narrow { 1 } else { Train::segments_max(chunk_bytes) };
+        let first = packet_first(self.config.channel);
         while train.len() < segments_max {
             let outgoing = self.outbox.of(slot, generation)?;
             let chunk = outgoing.next_chunk()?;
@@ -137,7 +139,14 @@ impl Connection {
             self.stats.sent_bytes += u64::from(len_bytes);
             self.unasked_bytes += u64::from(len_bytes);
             train.push(
-                Header { flags, payload_bytes: len_bytes as u16, packet, message, chunk, ..base },
+                Header {
+                    flags,
+                    payload_bytes: len_bytes as u16,
+                    packet: first | packet,
+                    message,
+                    chunk,
+                    ..base
+                },
                 span,
             );
         }
@@ -149,7 +158,7 @@ impl Connection {
     fn block(&self, chunk: u32, len_bytes: u32, repeat: bool) -> Option<Block> {
         let chunk_bytes = u64::from(self.config.chunk_bytes);
         let in_flight_bytes = self.flight.in_flight_bytes();
-        if !self.flight.has_room() {
+        if !self.flight.has_room() || self.flight.next() >= COUNT_MAX {
             return Some(Block::Grant);
         }
         if in_flight_bytes > 0 && in_flight_bytes + u64::from(len_bytes) > self.config.window_bytes {

@@ -244,7 +244,10 @@ impl World {
             assert_eq!(u32::from(header.payload_bytes), span.len_bytes);
             let end_bytes = (u64::from(header.chunk) + 1) * chunk_bytes;
             if header.chunk > 0 && end_bytes > 64 << 10 && !header.flags.has(Flags::RETX) {
-                assert!((header.packet + 1) * chunk_bytes <= end.limit_bytes, "credit exceeded");
+                assert!(
+                    (data::count_of(header.packet) + 1) * chunk_bytes <= end.limit_bytes,
+                    "credit exceeded"
+                );
             }
         }
     }
