@@ -2,6 +2,7 @@
 //!
 //! Nothing is done here. A value that passed this file is one the commands can use as it is.
 
+pub(crate) use bench::{BenchCommand, BenchUdpArgs};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
@@ -11,6 +12,8 @@ use std::ffi::OsString;
 use std::ops::Range;
 use std::path::PathBuf;
 
+mod bench;
+
 /// Fewest and most nodes a demo starts with.
 pub(crate) const NODES: std::ops::RangeInclusive<u8> = 2..=16;
 
@@ -18,7 +21,7 @@ pub(crate) const NODES: std::ops::RangeInclusive<u8> = 2..=16;
 #[command(name = "plesio", version, propagate_version = true)]
 #[command(about = "Unlike machines adapt one model together, each on its own clock, with no coordinator.")]
 #[command(
-    after_help = "Exit: 0 ok, 1 a check failed, 2 usage, 5 this machine lacks what was asked for, 130 interrupted.\n\
+    after_help = "Exit: 0 ok, 1 a check failed, 2 usage, 3 a ratio missed, 4 a peer is gone, 5 this machine lacks what was asked for, 130 interrupted.\n\
                         Data goes to stdout, the rest to stderr. Every flag has its variable, PLESIO_NAME; the flag wins.\n\
                         Start with `plesio demo`."
 )]
@@ -35,9 +38,15 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     /// Meshes on virtual time, with faults, checked after every event
     Sim(SimArgs),
+    /// Measure this build against its rivals, in the same run
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// One node of a demo; started by the demo itself
     #[command(hide = true)]
     DemoNode,
+    /// The receiving end of a bench; started by the bench itself
+    #[command(hide = true)]
+    BenchEnd,
 }
 
 impl Cli {
@@ -60,7 +69,7 @@ impl Cli {
                 }
                 &mut args.output
             }
-            Command::DemoNode => return Ok(cli),
+            Command::DemoNode | Command::BenchEnd | Command::Bench(_) => return Ok(cli),
         };
         match yielding(found, ["json", "json_stream"])? {
             Some("json") => output.json = false,

@@ -45,7 +45,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::Instant;
 
-pub(crate) use child::run_node;
+pub(crate) use child::{requested, run_node};
 
 /// Runs the demo; the exit code says whether it kept its promises.
 pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {

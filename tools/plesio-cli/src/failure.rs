@@ -14,6 +14,10 @@ pub(crate) enum Exit {
     Failed = 1,
     /// The command line is not one.
     Usage = 2,
+    /// A ratio that was required was missed.
+    Regression = 3,
+    /// The other end is gone or cannot be reached.
+    Unreachable = 4,
     /// This machine lacks what was asked for.
     Missing = 5,
     /// Interrupted by Ctrl-C or SIGTERM; what there was has been printed.

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod bench;
 mod demo;
 mod doctor;
 mod failure;
@@ -22,6 +23,8 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Sim(args) => sim::run(&args),
+        Command::Bench(command) => bench::run(&command),
+        Command::BenchEnd => bench::run_end(),
         Command::DemoNode => demo::run_node(),
     };
     let outcome = match (outcome, stdout::lost()) {
