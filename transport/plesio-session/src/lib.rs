@@ -1,7 +1,8 @@
 //! Pure. Sessions between nodes: handshake, admission tickets, packet protection, replay windows.
 //!
 //! Time, randomness and datagrams come in, datagrams and events go out; there is no clock and no socket here.
-//! [`Sessions`] is the machine. Pure in manner: its cipher library looks at the CPU, and so needs `std`.
+//! [`Sessions`] is the machine; what seals and opens packets comes out of it as objects that move to where the bytes
+//! are. Pure in manner: its cipher library looks at the CPU, and so needs `std`.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
@@ -28,8 +29,10 @@ pub use config::{Config, Limits, OPERATORS_MAX};
 pub use identity::{NodePublic, NodeSecret, OperatorSecret, PoolKey};
 pub use refusal::{Counters, Refusal};
 pub use replay::{DataWindow, ReplayWindow, SidebandWindow, WINDOW_DATA, WINDOW_SIDEBAND};
-pub use seal::{Opener, SealError, Sealer};
+pub use seal::{
+    DataOpener, DataSealer, SealError, SidebandKeys, SidebandOpened, SidebandOpener, SidebandSealer,
+};
 pub use secret::{Entropy, Secret, SecretText};
-pub use sessions::{ConnectError, Event, Opened, PeerId, Sessions, Transmit};
+pub use sessions::{ConnectError, Event, PeerId, Sessions, Transmit};
 pub use text::TextError;
 pub use ticket::{Ticket, TicketError};

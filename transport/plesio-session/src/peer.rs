@@ -1,14 +1,15 @@
 //! What a node knows of one peer: its sessions, and the handshake that is under way.
 //!
 //! ```text
-//!            INIT sent           RESPONSE              limit            overlap over
-//!  initiator ---------> attempt ---------> current ---------> previous -----------> gone
-//!  responder  INIT ---> next (unconfirmed) -- first valid packet --> current
+//!             INIT sent          RESPONSE     first valid packet        limit             overlap over
+//!  initiator  ---------> attempt ---------> next ---------------> current -----> previous -----------> gone
+//!  responder  INIT -----------------------> next ---------------> current
 //! ```
 //!
-//! A new session is made before the old one breaks: packets that were under way open with the old keys until
-//! the overlap ends.
+//! New keys receive at once and send when the other end has shown them; only an initiator without a session sends
+//! with them at once. Packets that were under way open with the old keys until the overlap ends.
 
+use alloc::sync::Arc;
 use core::net::SocketAddr;
 
 use plesio_wire::handshake::{MAC_BYTES, Role};
@@ -17,7 +18,7 @@ use plesio_wire::{Incarnation, Instant};
 use crate::identity::NodePublic;
 use crate::mac::{COOKIE_NS, MacKeys};
 use crate::noise::Initiator;
-use crate::seal::{Opener, Sealer};
+use crate::seal::{DataSealer, OwnSealer, SidebandSealer, Usage};
 
 /// One set of keys.
 #[derive(Debug)]
@@ -26,18 +27,15 @@ pub(crate) struct Epoch {
     pub(crate) local: u32,
     pub(crate) initiator: bool,
     pub(crate) born: Instant,
-    pub(crate) sealer: Sealer,
-    pub(crate) opener: Opener,
+    /// What the session says for itself.
+    pub(crate) own: OwnSealer,
+    /// What seals everything else, until it is handed out.
+    pub(crate) sealers: Option<(DataSealer, SidebandSealer)>,
+    pub(crate) usage: Arc<Usage>,
     /// Something opened with these keys: the peer has them.
     pub(crate) confirmed: bool,
     /// When the initiator says something again, while nothing confirmed the keys.
     pub(crate) confirm_at: Instant,
-}
-
-impl Epoch {
-    pub(crate) fn packets(&self) -> u64 {
-        self.sealer.sealed_packets().max(self.opener.opened_packets())
-    }
 }
 
 /// What a handshake said of the peer.
@@ -51,7 +49,7 @@ pub(crate) struct Facts {
     pub(crate) attempt: u64,
 }
 
-/// A session that the initiator has not yet shown to have.
+/// Keys that the other end has not yet shown to have.
 #[derive(Debug)]
 pub(crate) struct Pending {
     pub(crate) epoch: Epoch,
@@ -117,6 +115,11 @@ impl Peer {
             .into_iter()
             .flatten()
             .any(|facts| facts.incarnation == incarnation && attempt <= facts.attempt)
+    }
+
+    /// Whether there is a session with this life of the peer.
+    pub(crate) fn knows(&self, incarnation: Incarnation) -> bool {
+        self.current.is_some() && self.facts.is_some_and(|known| known.incarnation == incarnation)
     }
 
     /// The epoch of a receiver index.

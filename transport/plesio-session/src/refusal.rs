@@ -87,7 +87,8 @@ impl Counters {
         self.0.iter().sum()
     }
 
-    pub(crate) const fn count(&mut self, refusal: Refusal) {
+    /// Counts one: openers work where no machine is, and their owner keeps counters of its own.
+    pub const fn count(&mut self, refusal: Refusal) {
         self.0[refusal as usize] += 1;
     }
 }

@@ -1,14 +1,14 @@
 //! The machine: all sessions of one node, the handshakes that make them, and when they end.
 //!
-//! Knows peers by their public keys and addresses; owns no socket and no clock. Keeps: a stranger leaves no
-//! state and gets no reply larger than what it sent; a session exists only between holders of the pool's key
-//! whose tickets or listed keys were proved; what is dropped is counted by cause and changes nothing.
+//! Knows peers by their public keys and addresses; owns no socket and no clock, and hands what seals and opens
+//! packets to whoever has the bytes. Keeps: a stranger leaves no state and gets no reply larger than what it sent; a
+//! session exists only between holders of the pool's key whose tickets or listed keys were proved; what is dropped
+//! is counted by cause and changes nothing.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
-use plesio_wire::data::{HEADER_BYTES, Header, TAG_BYTES};
 use plesio_wire::handshake::{CAPABILITY_AES, INIT_BYTES, Role, Suite};
 use plesio_wire::{Incarnation, Instant};
 
@@ -19,17 +19,17 @@ use crate::mac::{CookieJar, MacKeys};
 use crate::noise::Local;
 use crate::peer::{Epoch, Facts, Peer};
 use crate::refusal::{Counters, Refusal};
-use crate::seal::{OWN_PACKET_FIRST, SealError};
+use crate::seal::{DataOpener, DataSealer, KeySet, SidebandOpener, SidebandSealer};
 use crate::secret::Entropy;
 
 mod initiate;
 mod respond;
 mod timers;
 
-/// Most datagrams and events that wait to be fetched.
-const QUEUE_MAX: usize = 256;
-/// Bytes of a session's own datagram.
-const OWN_BYTES: usize = HEADER_BYTES + TAG_BYTES;
+/// Most datagrams that wait to be fetched.
+const TRANSMITS_MAX: usize = 256;
+/// Events waiting from which on nothing new is begun: who fetches none gets no more sessions.
+const EVENTS_FULL: usize = 64;
 
 /// A peer, as this machine numbers it; stays the same while the peer has a session or is wanted.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -59,9 +59,34 @@ impl Transmit {
 }
 
 /// What happened to a session.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum Event {
+    /// What comes in may be sealed for these; their index is [`DataOpener::local`].
+    Open {
+        /// Whose.
+        peer: PeerId,
+        /// Of the data plane.
+        data: DataOpener,
+        /// Of the sideband.
+        sideband: SidebandOpener,
+    },
+    /// What goes out is to be sealed with these from now on, and no longer with those before.
+    Seal {
+        /// For whom.
+        peer: PeerId,
+        /// On the data plane.
+        data: DataSealer,
+        /// On the sideband.
+        sideband: SidebandSealer,
+    },
+    /// The openers of this index are to be dropped.
+    Close {
+        /// Whose.
+        peer: PeerId,
+        /// Which.
+        local: u32,
+    },
     /// There is a session with a peer, or with a new life of it; what the old life sent opens no more.
     Establish {
         /// Whom with.
@@ -85,7 +110,8 @@ pub enum Event {
         /// Whose.
         peer: PeerId,
     },
-    /// The session is over: its keys reached their limit, or the peer's ticket its last view.
+    /// The session is over, and its sealers are to be dropped: its keys reached their limit, the peer's ticket its
+    /// last view, or the peer was removed.
     Expire {
         /// Whose.
         peer: PeerId,
@@ -116,13 +142,12 @@ impl core::fmt::Display for ConnectError {
 
 impl core::error::Error for ConnectError {}
 
-/// What a sealed datagram turned out to be.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Opened {
-    /// Who sealed it.
-    pub peer: PeerId,
-    /// Its header.
-    pub header: Header,
+/// Whose a receiver index is.
+#[derive(Clone, Copy, Debug)]
+struct Owner {
+    peer: PeerId,
+    /// Openers with this index were handed out.
+    open: bool,
 }
 
 /// All sessions of one node.
@@ -138,7 +163,7 @@ pub struct Sessions {
     unproven: SourceLimit,
     proven: SourceLimit,
     peers: Vec<Option<Peer>>,
-    by_index: BTreeMap<u32, PeerId>,
+    by_index: BTreeMap<u32, Owner>,
     attempts: u64,
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
@@ -166,8 +191,8 @@ impl Sessions {
             peers: (0..config.peers_max).map(|_| None).collect(),
             by_index: BTreeMap::new(),
             attempts: 0,
-            transmits: VecDeque::with_capacity(QUEUE_MAX),
-            events: VecDeque::with_capacity(QUEUE_MAX),
+            transmits: VecDeque::with_capacity(TRANSMITS_MAX),
+            events: VecDeque::with_capacity(2 * EVENTS_FULL),
             counters: Counters::default(),
             entropy,
             config,
@@ -187,6 +212,7 @@ impl Sessions {
         use plesio_wire::handshake::Kind;
         self.jar.rotate(now, &mut self.entropy);
         let handled = match plesio_wire::handshake::kind_of(datagram) {
+            Some(_) if self.events.len() >= EVENTS_FULL => Err(Refusal::Full),
             Some(Kind::Init) => self.handle_init(now, from, datagram),
             Some(Kind::Response) => self.handle_response(now, datagram),
             Some(Kind::Cookie) => self.handle_cookie(now, datagram),
@@ -195,130 +221,29 @@ impl Sessions {
         self.counted(handled)
     }
 
-    /// Opens a sealed data-plane datagram straight into `payload`, room that nobody reads yet. `None`: it was
-    /// the session's own and is dealt with.
-    ///
-    /// # Errors
-    /// Why it was dropped; it is counted, and `payload` is zero where it was written.
-    pub fn open_data(
-        &mut self,
-        now: Instant,
-        datagram: &[u8],
-        payload: &mut [u8],
-    ) -> Result<Option<Opened>, Refusal> {
-        let opened = Header::parse_sealed(datagram).map_err(|_| Refusal::Malformed).and_then(|header| {
-            let (peer, epoch) = self.find(header.receiver)?;
-            Ok((peer, epoch.opener.open_data(datagram, payload)?))
-        });
-        self.opened(now, opened)
-    }
-
-    /// As [`open_data`](Self::open_data), opened where it lies.
-    ///
-    /// # Errors
-    /// As [`open_data`](Self::open_data).
-    pub fn open_data_in_place(
-        &mut self,
-        now: Instant,
-        datagram: &mut [u8],
-    ) -> Result<Option<Opened>, Refusal> {
-        let opened = Header::parse_sealed(datagram).map_err(|_| Refusal::Malformed).and_then(|header| {
-            let (peer, epoch) = self.find(header.receiver)?;
-            Ok((peer, epoch.opener.open_data_in_place(datagram)?))
-        });
-        self.opened(now, opened)
-    }
-
-    fn opened(
-        &mut self,
-        now: Instant,
-        opened: Result<(PeerId, Header), Refusal>,
-    ) -> Result<Option<Opened>, Refusal> {
-        let (peer, header) = self.counted(opened)?;
-        self.confirm(now, peer, header.receiver);
-        if header.packet < OWN_PACKET_FIRST {
-            return Ok(Some(Opened { peer, header }));
+    /// Something opened under the index `local`, on either plane, for the first time: the peer has these keys.
+    /// Once per index is enough; an index that is gone is ignored.
+    pub fn handle_confirmed(&mut self, now: Instant, local: u32) {
+        let overlap = now.after(self.config.limits.overlap_ns);
+        let Some(Owner { peer: id, .. }) = self.by_index.get(&local).copied() else { return };
+        let Some(peer) = self.peer(id) else { return };
+        if let Some(epoch) = peer.epoch(local) {
+            epoch.confirmed = true;
         }
-        // The initiator says something until it hears something: tell it that its keys work.
-        if self.peer(peer).and_then(|peer| peer.epoch(header.receiver)).is_some_and(|epoch| !epoch.initiator)
-        {
-            self.say_own(peer, header.receiver);
+        let Some(pending) = peer.next.take_if(|pending| pending.epoch.local == local) else { return };
+        // Ours, if one is under way, has become idle: there are keys that both ends have.
+        peer.attempt = None;
+        self.establish(id, pending.epoch, pending.facts, overlap);
+    }
+
+    /// A datagram of the session's own (its packet number says so) opened under the index `local`. The initiator
+    /// says something until it hears something: tell it that its keys work.
+    pub fn handle_own(&mut self, now: Instant, local: u32) {
+        self.handle_confirmed(now, local);
+        let Some(Owner { peer: id, .. }) = self.by_index.get(&local).copied() else { return };
+        if self.peer(id).and_then(|peer| peer.epoch(local)).is_some_and(|epoch| !epoch.initiator) {
+            self.say_own(id, local);
         }
-        Ok(None)
-    }
-
-    /// Opens a sealed sideband datagram of `peer` into its plaintext form; returns its length.
-    ///
-    /// # Errors
-    /// Why it was dropped; it is counted, and `plain` is zero where it was written.
-    pub fn open_sideband(
-        &mut self,
-        now: Instant,
-        peer: PeerId,
-        datagram: &[u8],
-        plain: &mut [u8],
-    ) -> Result<usize, Refusal> {
-        let mut opened = Err(Refusal::UnknownReceiver);
-        if let Some(known) = self.peer(peer) {
-            // The sideband's header names no session: the newest keys that fit are meant.
-            let previous = known.previous.as_mut().map(|(epoch, _)| epoch);
-            let next = known.next.as_mut().map(|pending| &mut pending.epoch);
-            for epoch in [known.current.as_mut(), next, previous].into_iter().flatten() {
-                opened =
-                    epoch.opener.open_sideband(datagram, plain).map(|len_bytes| (epoch.local, len_bytes));
-                if !matches!(opened, Err(Refusal::Authentication | Refusal::Replay)) {
-                    break;
-                }
-            }
-        }
-        let (local, len_bytes) = self.counted(opened)?;
-        self.confirm(now, peer, local);
-        Ok(len_bytes)
-    }
-
-    /// Seals `payload` for `peer` into `datagram`, and returns the datagram's length. The header's receiver,
-    /// length, flags and checksum are set here; its packet number is the caller's and only rises.
-    ///
-    /// # Errors
-    /// As [`SealError`]; nothing was used up then.
-    pub fn seal_data(
-        &mut self,
-        now: Instant,
-        peer: PeerId,
-        header: &mut Header,
-        payload: &[u8],
-        datagram: &mut [u8],
-    ) -> Result<usize, SealError> {
-        self.current(now, peer)?.sealer.seal_data(header, payload, datagram)
-    }
-
-    /// As [`seal_data`](Self::seal_data), with the payload already lying behind the header's place.
-    ///
-    /// # Errors
-    /// As [`seal_data`](Self::seal_data).
-    pub fn seal_data_in_place(
-        &mut self,
-        now: Instant,
-        peer: PeerId,
-        header: &mut Header,
-        payload_bytes: usize,
-        datagram: &mut [u8],
-    ) -> Result<usize, SealError> {
-        self.current(now, peer)?.sealer.seal_data_in_place(header, payload_bytes, datagram)
-    }
-
-    /// Seals an encoded sideband datagram for `peer`, and returns the sealed one's length.
-    ///
-    /// # Errors
-    /// As [`SealError`]; nothing was used up then.
-    pub fn seal_sideband(
-        &mut self,
-        now: Instant,
-        peer: PeerId,
-        plain: &[u8],
-        datagram: &mut [u8],
-    ) -> Result<usize, SealError> {
-        self.current(now, peer)?.sealer.seal_sideband(plain, datagram)
     }
 
     /// A view is in force: tickets that ended before it admit nobody any more.
@@ -328,7 +253,6 @@ impl Sessions {
             let ended = self.peer(id).and_then(|peer| peer.facts).and_then(|facts| facts.admission);
             if ended.is_some_and(|(_, not_after_view)| not_after_view < self.view) {
                 self.drop_peer(id);
-                self.push_event(Event::Expire { peer: id });
             }
         }
     }
@@ -395,18 +319,6 @@ impl Sessions {
         Some(PeerId(at as u16))
     }
 
-    fn find(&mut self, receiver: u32) -> Result<(PeerId, &mut Epoch), Refusal> {
-        let id = *self.by_index.get(&receiver).ok_or(Refusal::UnknownReceiver)?;
-        let epoch = self.peer(id).and_then(|peer| peer.epoch(receiver));
-        Ok((id, epoch.ok_or(Refusal::UnknownReceiver)?))
-    }
-
-    fn current(&mut self, now: Instant, id: PeerId) -> Result<&mut Epoch, SealError> {
-        let limit_ns = self.config.limits.session_ns_max;
-        let epoch = self.peer(id).and_then(|peer| peer.current.as_mut()).ok_or(SealError::NoSession)?;
-        if now.since(epoch.born) >= limit_ns { Err(SealError::Exhausted) } else { Ok(epoch) }
-    }
-
     /// A random index that no session and no attempt has.
     fn draw_index(&mut self) -> u32 {
         loop {
@@ -420,37 +332,54 @@ impl Sessions {
     /// Gives up the indices that no session of the peer has any more.
     fn reindex(&mut self, id: PeerId) {
         let alive: Vec<u32> = self.peer(id).map(|peer| peer.indices().collect()).unwrap_or_default();
-        self.by_index.retain(|index, owner| *owner != id || alive.contains(index));
+        let events = &mut self.events;
+        self.by_index.retain(|index, owner| {
+            let stays = owner.peer != id || alive.contains(index);
+            if !stays && owner.open {
+                events.push_back(Event::Close { peer: id, local: *index });
+            }
+            stays
+        });
     }
 
     fn drop_peer(&mut self, id: PeerId) {
-        if let Some(place) = self.peers.get_mut(usize::from(id.0)) {
-            *place = None;
-        }
+        let Some(peer) = self.peers.get_mut(usize::from(id.0)).and_then(Option::take) else { return };
         self.reindex(id);
-    }
-
-    /// A packet of `peer` opened with the keys of index `local`.
-    fn confirm(&mut self, now: Instant, id: PeerId, local: u32) {
-        let overlap = now.after(self.config.limits.overlap_ns);
-        let Some(peer) = self.peer(id) else { return };
-        if let Some(epoch) = peer.epoch(local) {
-            epoch.confirmed = true;
+        if peer.current.is_some() {
+            self.events.push_back(Event::Expire { peer: id });
         }
-        let Some(pending) = peer.next.take_if(|pending| pending.epoch.local == local) else { return };
-        // The peer has keys from its own handshake: ours, if one is under way, has become idle.
-        peer.attempt = None;
-        self.establish(id, pending.epoch, pending.facts, overlap);
     }
 
-    fn establish(&mut self, id: PeerId, epoch: Epoch, facts: Facts, overlap: Instant) {
+    /// Takes the keys of a handshake: what opens is handed out, what seals waits.
+    fn open_epoch(&mut self, now: Instant, id: PeerId, initiator: bool, local: u32, keys: KeySet) -> Epoch {
+        self.by_index.insert(local, Owner { peer: id, open: true });
+        let (data, sideband) = (keys.data_opener, keys.sideband_opener);
+        self.events.push_back(Event::Open { peer: id, data, sideband });
+        let retry = now.after(self.config.limits.retry_ns);
+        Epoch {
+            local,
+            initiator,
+            born: now,
+            own: keys.own_sealer,
+            sealers: Some((keys.data_sealer, keys.sideband_sealer)),
+            usage: keys.usage,
+            confirmed: false,
+            confirm_at: if initiator { retry } else { Instant(u64::MAX) },
+        }
+    }
+
+    /// Makes `epoch` the one that sends.
+    fn establish(&mut self, id: PeerId, mut epoch: Epoch, facts: Facts, overlap: Instant) {
+        let sealers = epoch.sealers.take();
         let Some(peer) = self.peer(id) else { return };
-        let known =
-            peer.current.is_some() && peer.facts.is_some_and(|known| known.incarnation == facts.incarnation);
+        let known = peer.knows(facts.incarnation);
         peer.promote(epoch, facts, overlap);
         let (node, role) = (peer.node, peer.facts.and_then(|facts| facts.admission).map(|(role, _)| role));
         self.reindex(id);
-        self.push_event(if known {
+        if let Some((data, sideband)) = sealers {
+            self.events.push_back(Event::Seal { peer: id, data, sideband });
+        }
+        self.events.push_back(if known {
             Event::Rekey { peer: id }
         } else {
             Event::Establish { peer: id, node, incarnation: facts.incarnation, mtu: facts.mtu, role }
@@ -459,27 +388,18 @@ impl Sessions {
 
     /// Sends an empty datagram of the session's own, so that the other end learns that the keys work.
     fn say_own(&mut self, id: PeerId, local: u32) {
-        let mut datagram = [0; OWN_BYTES];
         let Some(peer) = self.peer(id) else { return };
         let to = peer.address;
-        let sealed = peer.epoch(local).map(|epoch| epoch.sealer.seal_own(&mut datagram));
-        if let Some(Ok(len_bytes)) = sealed {
-            self.push_transmit(Transmit::new(to, &datagram[..len_bytes]));
+        if let Some(datagram) = peer.epoch(local).map(|epoch| epoch.own.seal()) {
+            self.push_transmit(Transmit::new(to, &datagram));
         }
     }
 
     /// A caller that fetches nothing loses the newest.
     fn push_transmit(&mut self, transmit: Transmit) {
-        if self.transmits.len() < QUEUE_MAX {
+        if self.transmits.len() < TRANSMITS_MAX {
             self.transmits.push_back(transmit);
         }
-    }
-
-    fn push_event(&mut self, event: Event) {
-        if self.events.len() == QUEUE_MAX {
-            self.events.pop_front();
-        }
-        self.events.push_back(event);
     }
 
     fn capabilities(&self) -> u64 {

@@ -26,12 +26,15 @@ pub const CHUNK_BYTES_ETHERNET: u32 = 1_408;
 pub const CHUNK_BYTES_MIN: u32 = 64;
 /// First packet number of the datagrams that are not DATA.
 pub const CONTROL_PACKET_FIRST: u64 = 1 << 63;
+/// First packet number of the datagrams that belong to the cryptographic session itself.
+pub const OWN_PACKET_FIRST: u64 = 3 << 62;
 /// Largest channel.
 pub const CHANNEL_MAX: u32 = (1 << 22) - 1;
 /// Largest count of a lane and channel; a connection that gets there has to end.
 pub const COUNT_MAX: u64 = (1 << COUNT_BITS) - 1;
 
 const COUNT_BITS: u32 = 40;
+
 /// Packets that one block of an ACK's bitmap speaks of.
 pub const ACK_BLOCK_PACKETS: usize = 256;
 /// Most blocks behind the one in [`Ack`]: with it 8,192 packets.

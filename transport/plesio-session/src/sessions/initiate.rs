@@ -7,12 +7,12 @@ use plesio_wire::handshake::{
 };
 use plesio_wire::{Instant, Reader, Writer};
 
-use super::{ConnectError, PeerId, Sessions, Transmit, local};
+use super::{ConnectError, Owner, PeerId, Sessions, Transmit, local};
 use crate::identity::NodePublic;
 use crate::noise::{CLEAR_BYTES, Initiator};
-use crate::peer::{Attempt, Epoch, Facts};
+use crate::peer::{Attempt, Facts, Pending};
 use crate::refusal::Refusal;
-use crate::seal;
+use crate::seal::KeySet;
 
 impl Sessions {
     /// Asks `node`, whom the view or the user names, for a session. Where there is one, or a handshake is
@@ -89,7 +89,7 @@ impl Sessions {
         let retry_at = now.after(retry_ns);
         peer.attempt = Some(Attempt { noise, local: index, mac1, retry_at, retry_ns, deadline, hurried });
         let to = peer.address;
-        self.by_index.insert(index, id);
+        self.by_index.insert(index, Owner { peer: id, open: false });
         self.reindex(id);
         self.push_transmit(Transmit::new(to, &datagram));
         true
@@ -106,7 +106,7 @@ impl Sessions {
         if response.mac2 != [0; MAC_BYTES] {
             return Err(Refusal::Mac2); // nobody is asked for a cookie before it answers
         }
-        let id = *self.by_index.get(&response.receiver).ok_or(Refusal::UnknownReceiver)?;
+        let id = self.by_index.get(&response.receiver).ok_or(Refusal::UnknownReceiver)?.peer;
         let attempt = self.peer(id).and_then(|peer| peer.attempt.as_mut());
         let attempt =
             attempt.filter(|attempt| attempt.local == response.receiver).ok_or(Refusal::UnknownReceiver)?;
@@ -116,25 +116,25 @@ impl Sessions {
         if answer.suite != suite {
             return Err(Refusal::Suite);
         }
-        let keys = secrets.keys(true, (response.receiver, response.sender), suite);
+        let local = response.receiver;
+        let keys = secrets.keys(true, (local, response.sender), suite);
         let limits = self.config.limits;
-        let (sealer, opener) = seal::pair(&keys, suite, response.sender, limits.packets_max);
-        let epoch = Epoch {
-            local: response.receiver,
-            initiator: true,
-            born: now,
-            sealer,
-            opener,
-            confirmed: false,
-            confirm_at: now.after(limits.retry_ns),
-        };
+        let keys = KeySet::new(&keys, suite, local, response.sender, limits.packets_max);
         let facts = Facts { incarnation: answer.incarnation, mtu: answer.mtu, admission: None, attempt: 0 };
         if let Some(peer) = self.peer(id) {
             peer.attempt = None;
             peer.next = None;
         }
-        self.establish(id, epoch, facts, now.after(limits.overlap_ns));
-        self.say_own(id, response.receiver);
+        self.reindex(id);
+        let epoch = self.open_epoch(now, id, true, local, keys);
+        let Some(peer) = self.peer(id) else { return Err(Refusal::UnknownReceiver) };
+        if peer.knows(answer.incarnation) {
+            // The old keys go on sending until the peer has shown that it has the new ones.
+            peer.next = Some(Pending { epoch, facts, until: now.after(limits.unconfirmed_ns) });
+        } else {
+            self.establish(id, epoch, facts, now.after(limits.overlap_ns));
+        }
+        self.say_own(id, local);
         Ok(())
     }
 
@@ -143,7 +143,7 @@ impl Sessions {
         if cookie.pool_tag != self.pool_tag {
             return Err(Refusal::Pool);
         }
-        let id = *self.by_index.get(&cookie.receiver).ok_or(Refusal::UnknownReceiver)?;
+        let id = self.by_index.get(&cookie.receiver).ok_or(Refusal::UnknownReceiver)?.peer;
         let peer = self.peer(id).ok_or(Refusal::UnknownReceiver)?;
         let attempt = peer.attempt.as_mut().filter(|attempt| attempt.local == cookie.receiver);
         let attempt = attempt.ok_or(Refusal::UnknownReceiver)?;

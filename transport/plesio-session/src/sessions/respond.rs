@@ -16,9 +16,9 @@ use crate::config::OPERATORS_MAX;
 use crate::identity::NodePublic;
 use crate::mac::MacKeys;
 use crate::noise::{CLEAR_BYTES, Responder};
-use crate::peer::{Epoch, Facts, Pending};
+use crate::peer::{Facts, Pending};
 use crate::refusal::Refusal;
-use crate::seal;
+use crate::seal::KeySet;
 use crate::ticket::{Ticket, TicketError};
 
 impl Sessions {
@@ -87,14 +87,17 @@ impl Sessions {
     }
 
     /// Refuses what was seen before, and an INIT that meets our own on its way when ours goes first: the
-    /// lower key's handshake goes on, and the higher one answers.
+    /// lower key's handshake goes on, and the higher one answers. Ours is on its way until the peer has shown its
+    /// keys, for it may have asked before our INIT reached it.
     fn give_way(&mut self, node: &NodePublic, asked: &InitPayload) -> Result<(), Refusal> {
         let ours_first = self.public.x25519 < node.x25519;
         let Some(peer) = self.peer_of(&node.x25519).and_then(|id| self.peer(id)) else { return Ok(()) };
         if peer.saw(asked.incarnation, asked.attempt) {
             return Err(Refusal::Replay);
         }
-        if ours_first && peer.attempt.is_some() { Err(Refusal::Simultaneous) } else { Ok(()) }
+        let unshown = |next: &Pending| next.epoch.initiator && next.facts.incarnation == asked.incarnation;
+        let under_way = peer.attempt.is_some() || peer.next.as_ref().is_some_and(unshown);
+        if ours_first && under_way { Err(Refusal::Simultaneous) } else { Ok(()) }
     }
 
     fn answer(
@@ -131,33 +134,26 @@ impl Sessions {
         MacKeys::new(&node.x25519).sign(&mut datagram, None);
         let keys = secrets.keys(false, (remote, index), suite);
         let limits = self.config.limits;
-        let (sealer, opener) = seal::pair(&keys, suite, remote, limits.packets_max);
-        let epoch = Epoch {
-            local: index,
-            initiator: false,
-            born: now,
-            sealer,
-            opener,
-            confirmed: false,
-            confirm_at: Instant(u64::MAX),
-        };
         let facts = Facts {
             incarnation: asked.incarnation,
             mtu: asked.mtu,
             admission: Some((asked.role, asked.not_after_view)),
             attempt: asked.attempt,
         };
-        let until = now.after(limits.unconfirmed_ns);
         let id = self.place(node, from).ok_or(Refusal::Full)?;
         let peer = self.peer(id).ok_or(Refusal::Full)?;
-        peer.next = Some(Pending { epoch, facts, until });
+        peer.next = None;
         // Ours, if one is under way, is the higher key's: the peer does not answer it.
         peer.attempt = None;
         if peer.current.is_none() {
             peer.address = from;
         }
-        self.by_index.insert(index, id);
         self.reindex(id);
+        let keys = KeySet::new(&keys, suite, index, remote, limits.packets_max);
+        let epoch = self.open_epoch(now, id, false, index, keys);
+        if let Some(peer) = self.peer(id) {
+            peer.next = Some(Pending { epoch, facts, until: now.after(limits.unconfirmed_ns) });
+        }
         self.push_transmit(Transmit::new(from, &datagram));
         Ok(())
     }

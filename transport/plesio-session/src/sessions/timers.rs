@@ -2,12 +2,16 @@
 
 use plesio_wire::Instant;
 
-use super::{Event, PeerId, Sessions};
+use super::{EVENTS_FULL, Event, PeerId, Sessions};
+use crate::peer::Epoch;
 
 impl Sessions {
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
         for id in self.ids() {
+            if self.events.len() >= EVENTS_FULL {
+                return;
+            }
             self.time_attempt(now, id);
             self.time_sessions(now, id);
             if self.rekey_at(now, id).is_some_and(|due| now >= due) {
@@ -28,7 +32,7 @@ impl Sessions {
             // With a session alive its change of keys is due again at once; without, the user decides.
             peer.wanted &= peer.current.is_some();
             self.reindex(id);
-            self.push_event(Event::Fail { peer: id });
+            self.events.push_back(Event::Fail { peer: id });
         } else if due {
             self.send_init(now, id, retry_ns, deadline, hurried);
         }
@@ -39,26 +43,23 @@ impl Sessions {
         let Some(peer) = self.peer(id) else { return };
         peer.previous.take_if(|(_, until)| now >= *until);
         peer.next.take_if(|pending| now >= pending.until);
-        let mut event = None;
-        let mut say = None;
-        if let Some(epoch) = &mut peer.current {
+        // New keys that the other end never showed, or keys at the end of their time.
+        let over = peer.current.take_if(|epoch| {
             let age_ns = now.since(epoch.born);
-            if epoch.initiator && !epoch.confirmed && age_ns >= limits.unconfirmed_ns {
-                // The other end never showed these keys: what was there before goes on, if it still lives.
-                peer.current = peer.previous.take().map(|(epoch, _)| epoch);
-                event = peer.current.is_none().then_some(Event::Expire { peer: id });
-            } else if age_ns >= limits.session_ns_max {
-                peer.current = None;
-                event = Some(Event::Expire { peer: id });
-            } else if epoch.initiator && !epoch.confirmed && now >= epoch.confirm_at {
-                epoch.confirm_at = now.after(limits.retry_ns);
-                say = Some(epoch.local);
-            }
-        }
+            let shown = !epoch.initiator || epoch.confirmed;
+            age_ns >= limits.session_ns_max || !shown && age_ns >= limits.unconfirmed_ns
+        });
+        let event = over.map(|_| Event::Expire { peer: id });
+        let next = peer.next.as_mut().map(|pending| &mut pending.epoch);
+        let unshown = |epoch: &&mut Epoch| epoch.initiator && !epoch.confirmed && now >= epoch.confirm_at;
+        let say = peer.current.as_mut().into_iter().chain(next).find(unshown).map(|epoch| {
+            epoch.confirm_at = now.after(limits.retry_ns);
+            epoch.local
+        });
         let starts = peer.wanted && peer.current.is_none() && peer.next.is_none() && peer.attempt.is_none();
         self.reindex(id);
         if let Some(event) = event {
-            self.push_event(event);
+            self.events.push_back(event);
         }
         if let Some(local) = say {
             self.say_own(id, local);
@@ -79,7 +80,7 @@ impl Sessions {
         }
         let grace = |limit: u64| if epoch.initiator { limit } else { limit.saturating_add(limit / 8) };
         let by_age = epoch.born.after(grace(limits.rekey_ns));
-        Some(if epoch.packets() >= grace(limits.rekey_packets) { now } else { by_age })
+        Some(if epoch.usage.packets() >= grace(limits.rekey_packets) { now } else { by_age })
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout) next.
@@ -90,11 +91,12 @@ impl Sessions {
             let peer = self.peers.get(usize::from(id.0))?.as_ref()?;
             let attempt = peer.attempt.as_ref().map(|attempt| attempt.retry_at.min(attempt.deadline));
             let previous = peer.previous.as_ref().map(|(_, until)| *until);
-            let next = peer.next.as_ref().map(|pending| pending.until);
-            let current = peer.current.as_ref().map(|epoch| {
-                let end = epoch.born.after(limits.session_ns_max);
-                if epoch.initiator && !epoch.confirmed { end.min(epoch.confirm_at) } else { end }
-            });
+            let say = |epoch: &Epoch| {
+                if epoch.initiator && !epoch.confirmed { epoch.confirm_at } else { Instant(u64::MAX) }
+            };
+            let next = peer.next.as_ref().map(|pending| pending.until.min(say(&pending.epoch)));
+            let end = |epoch: &Epoch| epoch.born.after(limits.session_ns_max).min(say(epoch));
+            let current = peer.current.as_ref().map(end);
             [attempt, previous, next, current, self.rekey_at(now, id)].into_iter().flatten().min()
         };
         self.ids().filter_map(of_peer).min()

@@ -1,10 +1,10 @@
 //! Handshakes: what is accepted, what is refused and under which name, and that a refusal leaves nothing.
 
 use super::mesh::{
-    A, B, S, address, config, deliver, established, events, node, ordered, pair, seal, sent, settle,
+    A, B, Node, S, address, config, deliver, established, events, node, ordered, pair, seal, sent, settle,
 };
 use plesio_session::{
-    ConnectError, Entropy, Event, NodeSecret, OperatorSecret, PoolKey, Refusal, Secret, Sessions, Ticket,
+    ConnectError, Entropy, Event, NodeSecret, OperatorSecret, PoolKey, Refusal, Secret, Ticket,
 };
 use plesio_wire::handshake::{COOKIE_BYTES, INIT_BYTES, RESPONSE_BYTES, Role};
 use plesio_wire::{Incarnation, Instant};
@@ -13,13 +13,13 @@ use proptest::prelude::*;
 const NOW: Instant = Instant(0);
 
 /// The INIT of a new node `a` for a new node `b`.
-fn init(a: &mut Sessions, b: &Sessions) -> Vec<u8> {
+fn init(a: &mut Node, b: &Node) -> Vec<u8> {
     a.handle_connect(NOW, *b.public(), address(B)).unwrap();
     sent(a)[0].as_bytes().to_vec()
 }
 
 fn refused(a: plesio_session::Config, b: plesio_session::Config, view: u32) -> Refusal {
-    let (mut a, mut b) = (Sessions::new(NOW, a), Sessions::new(NOW, b));
+    let (mut a, mut b) = (Node::new(NOW, a), Node::new(NOW, b));
     b.handle_view(view);
     let datagram = init(&mut a, &b);
     let refusal = b.handle_datagram(NOW, address(A), &datagram).unwrap_err();
@@ -32,10 +32,10 @@ fn refused(a: plesio_session::Config, b: plesio_session::Config, view: u32) -> R
 fn two_nodes_agree_on_a_session_both_ways() {
     let (mut a, mut b, b_of_a, a_of_b) = pair(config(1), config(2));
     let mut payload = [0; 100];
-    let there = seal(NOW, &mut a, b_of_a, 0, b"there");
+    let there = seal(&mut a, b_of_a, 0, b"there");
     let opened = b.open_data(NOW, &there, &mut payload).unwrap().unwrap();
-    assert_eq!((opened.peer, &payload[..5]), (a_of_b, &b"there"[..]));
-    let mut back = seal(NOW, &mut b, a_of_b, 0, b"back");
+    assert_eq!((opened.0, &payload[..5]), (a_of_b, &b"there"[..]));
+    let mut back = seal(&mut b, a_of_b, 0, b"back");
     assert!(a.open_data_in_place(NOW, &mut back).unwrap().is_some());
     assert_eq!(&back[32..36], b"back");
     assert_eq!((a.counters().total(), b.counters().total()), (0, 0));
@@ -156,7 +156,7 @@ fn every_altered_byte_of_a_cookie_is_refused() {
     asking.limits.retry_ns = S;
     let mut b_config = config(2);
     b_config.limits.inits_per_second = 1;
-    let (mut a, mut b) = (Sessions::new(NOW, asking), Sessions::new(NOW, b_config));
+    let (mut a, mut b) = (Node::new(NOW, asking), Node::new(NOW, b_config));
     let mut other = node(3);
     let first = init(&mut other, &b);
     b.handle_datagram(NOW, address("10.9.9.9:1"), &first).unwrap();
@@ -216,7 +216,7 @@ fn a_wrong_key_pool_or_ticket_is_refused_by_name() {
 fn a_wrong_psk_with_a_forged_tag_establishes_nothing() {
     let mut entropy = Entropy::new(&Secret::new([78; 32]));
     let wrong = plesio_session::Config { pool: PoolKey::generate(9, &mut entropy), ..config(1) };
-    let (mut a, mut b) = (Sessions::new(NOW, wrong), node(2));
+    let (mut a, mut b) = (Node::new(NOW, wrong), node(2));
     let mut asked = init(&mut a, &b);
     let tag = init(&mut node(3), &b)[2..4].to_vec();
     asked[2..4].copy_from_slice(&tag);
@@ -236,13 +236,12 @@ fn a_replayed_init_is_refused_and_never_moves_a_living_session() {
     let a_of_b = established(&events(&mut b), a.public());
     assert_eq!(b.handle_datagram(NOW, address("10.6.6.6:1"), &asked), Err(Refusal::Replay));
     // An INIT of another life of the same node gets an answer, and changes nothing until it is confirmed.
-    let mut old_life =
-        Sessions::new(NOW, plesio_session::Config { incarnation: Incarnation(7), ..config(1) });
+    let mut old_life = Node::new(NOW, plesio_session::Config { incarnation: Incarnation(7), ..config(1) });
     let recorded = init(&mut old_life, &b);
     b.handle_datagram(NOW, address("10.6.6.6:1"), &recorded).unwrap();
     assert!(events(&mut b).is_empty());
     let mut payload = [0; 8];
-    let still = seal(NOW, &mut b, a_of_b, 0, b"still");
+    let still = seal(&mut b, a_of_b, 0, b"still");
     assert!(a.open_data(NOW, &still, &mut payload).is_ok(), "the living session goes on");
 }
 
@@ -258,9 +257,9 @@ fn who_asks_at_once_on_both_sides_gets_one_session() {
     let (b_of_a, a_of_b) =
         (established(&events(&mut a), b.public()), established(&events(&mut b), a.public()));
     let mut payload = [0; 8];
-    let there = seal(NOW, &mut a, b_of_a, 0, b"there");
+    let there = seal(&mut a, b_of_a, 0, b"there");
     assert!(b.open_data(NOW, &there, &mut payload).is_ok());
-    let back = seal(NOW, &mut b, a_of_b, 0, b"back");
+    let back = seal(&mut b, a_of_b, 0, b"back");
     assert!(a.open_data(NOW, &back, &mut payload).is_ok());
 }
 
@@ -276,7 +275,7 @@ fn who_gets_no_answer_asks_again_and_gives_up_at_the_deadline() {
         asked += sent(&mut a).len();
     }
     assert_eq!((asked, now), (5, Instant(10 * S)), "at 0, 0.5, 1.5, 3.5 and 7.5 s");
-    assert_eq!(events(&mut a), [Event::Fail { peer }]);
+    assert!(matches!(events(&mut a)[..], [Event::Fail { peer: failed }] if failed == peer));
 }
 
 #[test]
@@ -343,7 +342,7 @@ fn memory_is_flat_under_half_a_million_bad_inits() {
 fn a_full_table_takes_no_more_peers_and_forgets_who_never_came_back() {
     let mut small = config(2);
     small.peers_max = 1;
-    let mut b = Sessions::new(NOW, small);
+    let mut b = Node::new(NOW, small);
     let first = init(&mut node(1), &b);
     let second = init(&mut node(3), &b);
     b.handle_datagram(NOW, address(A), &first).unwrap();
@@ -369,6 +368,6 @@ proptest! {
         prop_assert!(b.handle_datagram(NOW, address(A), &bytes).is_err());
         prop_assert!(b.open_data(NOW, &bytes, &mut payload).is_err());
         prop_assert!(sent(&mut b).is_empty());
-        prop_assert_eq!(b.counters().total(), 2);
+        prop_assert_eq!(b.counters().total(), 1);
     }
 }
