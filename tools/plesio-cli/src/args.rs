@@ -3,6 +3,8 @@
 //! Nothing is done here. A value that passed this file is one the commands can use as it is.
 
 pub(crate) use bench::{BenchCommand, BenchUdpArgs};
+pub(crate) use key::{GenArgs, KeyArgs, KeyCommand, KeyKind, PubArgs, TicketArgs};
+
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
@@ -13,6 +15,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 mod bench;
+mod key;
 
 /// Fewest and most nodes a demo starts with.
 pub(crate) const NODES: std::ops::RangeInclusive<u8> = 2..=16;
@@ -41,6 +44,8 @@ pub(crate) enum Command {
     /// Measure this build against its rivals, in the same run
     #[command(subcommand)]
     Bench(BenchCommand),
+    /// Keys of nodes, pools and operators, and tickets that admit nodes
+    Key(KeyArgs),
     /// One node of a demo; started by the demo itself
     #[command(hide = true)]
     DemoNode,
@@ -69,7 +74,7 @@ impl Cli {
                 }
                 &mut args.output
             }
-            Command::DemoNode | Command::BenchEnd | Command::Bench(_) => return Ok(cli),
+            Command::DemoNode | Command::BenchEnd | Command::Bench(_) | Command::Key(_) => return Ok(cli),
         };
         match yielding(found, ["json", "json_stream"])? {
             Some("json") => output.json = false,

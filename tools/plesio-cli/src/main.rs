@@ -6,8 +6,12 @@ mod bench;
 mod demo;
 mod doctor;
 mod failure;
+mod hex;
 mod host;
+mod key;
+mod keyfile;
 mod paint;
+mod random;
 mod signals;
 mod sim;
 mod stdout;
@@ -25,6 +29,7 @@ fn main() -> ExitCode {
         Command::Sim(args) => sim::run(&args),
         Command::Bench(command) => bench::run(&command),
         Command::BenchEnd => bench::run_end(),
+        Command::Key(args) => key::run(&args),
         Command::DemoNode => demo::run_node(),
     };
     let outcome = match (outcome, stdout::lost()) {

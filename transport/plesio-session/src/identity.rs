@@ -15,6 +15,7 @@ const KIND_NODE: &str = "plesio-node-key 1";
 const KIND_PUBLIC: &str = "plesio-node-public 1";
 const KIND_POOL: &str = "plesio-pool-key 1";
 const KIND_OPERATOR: &str = "plesio-operator-key 1";
+const KIND_OPERATOR_PUBLIC: &str = "plesio-operator-public 1";
 
 /// A node's public half: what an operator signs a ticket for.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -188,6 +189,29 @@ impl OperatorSecret {
     }
 }
 
+/// An operator's public half: what the nodes of a mesh list as a key whose tickets count.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct OperatorPublic(pub [u8; 32]);
+
+impl OperatorPublic {
+    /// The text of an operator's public key file.
+    #[must_use]
+    pub fn to_text(&self) -> alloc::string::String {
+        text::write(KIND_OPERATOR_PUBLIC, &[("ed25519", &self.0)])
+    }
+
+    /// Reads an operator's public key file.
+    ///
+    /// # Errors
+    /// The first line that is not as it should be.
+    pub fn from_text(text: &str) -> Result<Self, TextError> {
+        let mut lines = Lines::new(text, KIND_OPERATOR_PUBLIC)?;
+        let public = Self(lines.read("ed25519")?);
+        lines.finish()?;
+        Ok(public)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,6 +237,8 @@ mod tests {
             OperatorSecret::from_text(operator.to_text().expose()).unwrap().public(),
             operator.public()
         );
+        let listed = OperatorPublic(operator.public());
+        assert_eq!(OperatorPublic::from_text(&listed.to_text()), Ok(listed));
         assert_ne!(pool.tag(), PoolKey::generate(0xABCD, &mut entropy).tag());
     }
 

@@ -26,7 +26,7 @@ mod ticket;
 
 pub use cipher::aes_available;
 pub use config::{Config, Limits, OPERATORS_MAX};
-pub use identity::{NodePublic, NodeSecret, OperatorSecret, PoolKey};
+pub use identity::{NodePublic, NodeSecret, OperatorPublic, OperatorSecret, PoolKey};
 pub use refusal::{Counters, Refusal};
 pub use replay::{DataWindow, ReplayWindow, SidebandWindow, WINDOW_DATA, WINDOW_SIDEBAND};
 pub use seal::{

@@ -131,7 +131,7 @@ fn member(plan: &Plan, record: &Record, index: usize) -> Value {
     let mut phases = measure::phase_errors_s(std::slice::from_ref(node));
     json!({
         "name": member.name,
-        "id": super::launcher::hex(&member.id.0),
+        "id": crate::hex::hex(&member.id.0),
         "pid": node.pid,
         "founder": index < plan.founders(),
         "fate": node.fate,

@@ -119,7 +119,7 @@ pub(crate) fn run() -> (Plan, Record, Losses) {
 fn hello(plan: &Plan, record: &mut Record, index: usize) {
     let port = 40_000 + 2 * index as u16;
     let hello = Hello {
-        id: super::launcher::hex(&plan.members[index].id.0),
+        id: crate::hex::hex(&plan.members[index].id.0),
         incarnation: index as u64,
         data: ([127, 0, 0, 1], port).into(),
         sideband: ([127, 0, 0, 1], port + 1).into(),

@@ -11,6 +11,7 @@ use super::record::{Fate, Kind, Record};
 use super::screen::Screen;
 use crate::args::BackendArg;
 use crate::failure::Failure;
+use crate::hex::hex;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -389,9 +390,4 @@ impl<'a> Launcher<'a> {
         };
         self.record.event(now_s, index, Kind::Crash, cause);
     }
-}
-
-/// Bytes in hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -2,20 +2,22 @@
 
 use super::{data, say};
 use crate::args::BackendArg;
-use crate::demo::launcher::hex;
 use crate::demo::protocol::{self, Bytes, Copies, Entry, Final, Found, Hello, Progress, Said, Setup};
 use crate::failure::Failure;
+use crate::hex::hex;
+use crate::random;
 use plesio::{NodeConfig, NodeEvent, What};
 use plesio_sideband::ClockSeam;
 use plesio_udp::Requested;
 use plesio_wire::{Incarnation, NodeId, NodeKey};
-use std::io::{self, Read};
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
 
 /// The node's configuration from its setup.
 pub(super) fn config(setup: &Setup, elements: usize) -> Result<NodeConfig, Failure> {
-    let mut config = NodeConfig::new(id(&setup.id)?, incarnation()?, setup.mesh, elements);
+    let incarnation = Incarnation(random::number()?);
+    let mut config = NodeConfig::new(id(&setup.id)?, incarnation, setup.mesh, elements);
     config.backend = requested(setup.backend);
     config.clock = ClockSeam { offset_ns: setup.clock.offset_ns, rate_ppm: setup.clock.rate_ppm };
     config.period_ns = setup.period_ns;
@@ -167,15 +169,6 @@ fn id(text: &str) -> Result<NodeId, Failure> {
         *byte = u8::from_str_radix(digits, 16).map_err(|_| wrong())?;
     }
     Ok(NodeId(id))
-}
-
-/// 64 random bits: tells this process from one before it under the same id.
-fn incarnation() -> Result<Incarnation, Failure> {
-    let mut bytes = [0; 8];
-    std::fs::File::open("/dev/urandom")
-        .and_then(|mut random| random.read_exact(&mut bytes))
-        .map_err(|cause| Failure::run("node", "cannot draw an incarnation from /dev/urandom", cause))?;
-    Ok(Incarnation(u64::from_le_bytes(bytes)))
 }
 
 #[cfg(test)]
