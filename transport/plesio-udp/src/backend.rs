@@ -2,13 +2,16 @@
 
 use core::fmt;
 use core::str::FromStr;
+use std::os::fd::AsRawFd;
 
 use plesio_memory::Arena;
 
 use crate::endpoint::Endpoint;
+use crate::engine::{Engine, Outgoing};
+use crate::message::Message;
 use crate::mio_engine::MioEngine;
-use crate::uring::UringEngine;
-use crate::{DatagramIo, OpenError, SocketConfig, Waker, socket};
+use crate::uring::{Reading, UringEngine};
+use crate::{DatagramIo, OpenError, Placement, SocketConfig, Waker, socket};
 
 /// What the user asks for.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -16,8 +19,10 @@ pub enum Requested {
     /// The best that works.
     #[default]
     Auto,
-    /// io_uring or nothing.
+    /// io_uring of Linux 6.1 and later, or nothing.
     Uring,
+    /// io_uring as of Linux 5.10, or nothing.
+    UringLegacy,
     /// mio.
     Mio,
 }
@@ -29,9 +34,10 @@ impl FromStr for Requested {
         match text {
             "auto" => Ok(Self::Auto),
             "uring" => Ok(Self::Uring),
+            "uring-legacy" => Ok(Self::UringLegacy),
             "mio" => Ok(Self::Mio),
             _ => Err(OpenError::Backend {
-                reason: format!("`{}` is none of auto, uring, mio", text.escape_debug()),
+                reason: format!("`{}` is none of auto, uring, uring-legacy, mio", text.escape_debug()),
             }),
         }
     }
@@ -42,6 +48,7 @@ impl fmt::Display for Requested {
         f.write_str(match self {
             Self::Auto => "auto",
             Self::Uring => "uring",
+            Self::UringLegacy => "uring-legacy",
             Self::Mio => "mio",
         })
     }
@@ -53,6 +60,8 @@ impl fmt::Display for Requested {
 pub enum Tier {
     /// io_uring with deferred task work and a single issuer (Linux 6.1 and later).
     Uring,
+    /// io_uring with single calls and no flags of newer kernels.
+    UringLegacy,
     /// epoll.
     Mio,
 }
@@ -61,6 +70,7 @@ impl fmt::Display for Tier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Uring => "uring",
+            Self::UringLegacy => "uring-legacy",
             Self::Mio => "mio",
         })
     }
@@ -90,7 +100,7 @@ pub struct Opened {
 /// # Errors
 /// io_uring was asked for and does not work.
 pub fn probe(requested: Requested) -> Result<Probe, OpenError> {
-    choose(requested, 1).map(|(_, probe)| probe)
+    choose(requested, Placement::Auto, 1).map(|(_, probe)| probe)
 }
 
 /// Opens the data port. To be called on the thread that will drive it.
@@ -100,31 +110,102 @@ pub fn probe(requested: Requested) -> Result<Probe, OpenError> {
 pub fn open(requested: Requested, config: &SocketConfig, arena: Arena) -> Result<Opened, OpenError> {
     let waker = Waker::new().map_err(socket::system("eventfd", config.bind))?;
     let lanes_max = usize::from(config.peers_max) + 1;
-    let (ring, probe) = choose(requested, lanes_max)?;
+    let (ring, probe) = choose(requested, config.placement, lanes_max)?;
+    let scatter = scatters(config.placement);
     let (io, notes): (Box<dyn DatagramIo>, Vec<String>) = match ring {
         Some(ring) => {
-            let (endpoint, notes) = Endpoint::open(ring, waker, config, arena)?;
+            let (endpoint, notes) = Endpoint::open(ring, waker, config, arena, scatter)?;
             (Box::new(endpoint), notes)
         }
         None => {
             let engine = MioEngine::new(&waker, lanes_max).map_err(socket::system("epoll", config.bind))?;
-            let (endpoint, notes) = Endpoint::open(engine, waker, config, arena)?;
+            let (endpoint, notes) = Endpoint::open(engine, waker, config, arena, scatter)?;
             (Box::new(endpoint), notes)
         }
     };
     Ok(Opened { io, probe, notes })
 }
 
-fn choose(requested: Requested, lanes_max: usize) -> Result<(Option<UringEngine>, Probe), OpenError> {
-    if requested == Requested::Mio {
-        return Ok((None, Probe { tier: Tier::Mio, reason: "asked for".into() }));
-    }
-    match (UringEngine::new(lanes_max), requested) {
-        (Ok(ring), _) => {
-            let reason = "io_uring with deferred task work, RECVMSG, SENDMSG and polls works".into();
-            Ok((Some(ring), Probe { tier: Tier::Uring, reason }))
-        }
-        (Err(reason), Requested::Uring) => Err(OpenError::Backend { reason }),
-        (Err(reason), _) => Ok((None, Probe { tier: Tier::Mio, reason })),
-    }
+const fn scatters(placement: Placement) -> bool {
+    matches!(placement, Placement::Auto | Placement::Scatter)
 }
+
+fn choose(
+    requested: Requested,
+    placement: Placement,
+    lanes_max: usize,
+) -> Result<(Option<UringEngine>, Probe), OpenError> {
+    let mut reasons = Vec::new();
+    for (tier, wanted, what) in [
+        (
+            Tier::Uring,
+            requested == Requested::Uring,
+            "io_uring with deferred task work, buffer rings and lasting receives works",
+        ),
+        (
+            Tier::UringLegacy,
+            requested == Requested::UringLegacy,
+            "io_uring with RECVMSG, SENDMSG and polls works",
+        ),
+    ] {
+        if !wanted && requested != Requested::Auto {
+            continue;
+        }
+        match try_ring(tier, placement, lanes_max) {
+            Ok(ring) => {
+                reasons.push(what.to_owned());
+                return Ok((Some(ring), Probe { tier, reason: reasons.join("; ") }));
+            }
+            Err(reason) if wanted => return Err(OpenError::Backend { reason }),
+            Err(reason) => reasons.push(reason),
+        }
+    }
+    if requested == Requested::Mio {
+        reasons.push("asked for".into());
+    }
+    // A ring that is refused is refused for one reason: it need not be told for each tier.
+    reasons.dedup();
+    Ok((None, Probe { tier: Tier::Mio, reason: reasons.join("; ") }))
+}
+
+fn try_ring(tier: Tier, placement: Placement, lanes_max: usize) -> Result<UringEngine, String> {
+    let reading = match tier {
+        _ if scatters(placement) => Reading::Scatter,
+        Tier::Uring => Reading::Lasting,
+        Tier::UringLegacy | Tier::Mio => Reading::Single,
+    };
+    // What lasting receives need is part of the tier, whether or not this port uses them.
+    if tier == Tier::Uring && reading != Reading::Lasting {
+        drop(UringEngine::new(1, tier, Reading::Lasting)?);
+    }
+    let mut ring = UringEngine::new(lanes_max, tier, reading)?;
+    carries_trains(&mut ring)?;
+    Ok(ring)
+}
+
+/// Sends a train through the ring and sees whether it comes out as datagrams: older kernels drop the control message
+/// that asks for it.
+fn carries_trains(ring: &mut UringEngine) -> Result<(), String> {
+    let (from, to) = match socket::pair() {
+        Ok(Some(pair)) => pair,
+        // Without offload or loopback there is nothing to be lost.
+        Ok(None) | Err(_) => return Ok(()),
+    };
+    let mut trains = [Outgoing::new(None, 2 * TRIAL_BYTES)];
+    let message = &mut trains[0].message;
+    message.push_aside(0..2 * TRIAL_BYTES);
+    message.set_segment(TRIAL_BYTES as u16);
+    ring.send(from.as_raw_fd(), &mut trains);
+    trains[0].result.map_err(|error| format!("io_uring refuses trains: {}", error.desc()))?;
+    let mut message = Message::new(None, 0, 2 * TRIAL_BYTES);
+    message.push_aside(0..2 * TRIAL_BYTES);
+    for _ in 0..2 {
+        match message.receive(to.as_raw_fd(), 0) {
+            Ok(TRIAL_BYTES) => {}
+            other => return Err(format!("io_uring does not cut trains into datagrams: {other:?}")),
+        }
+    }
+    Ok(())
+}
+
+const TRIAL_BYTES: usize = 64;

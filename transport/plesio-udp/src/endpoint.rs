@@ -10,13 +10,13 @@ use plesio_wire::Span;
 use plesio_wire::data::{HEADER_BYTES, Header};
 
 use crate::engine::{Engine, Lane, Outgoing, SLOTS_MAX, TRAINS_MAX};
-use crate::message::{CONTROL_PAYLOAD_BYTES_MAX, Message};
+use crate::message::CONTROL_PAYLOAD_BYTES_MAX;
 use crate::receive::Receiver;
-use crate::train::{self, SEGMENTS_MAX};
 use crate::{
     Counters, DatagramIo, DatagramSink, IoError, OpenError, Peer, Ready, SendError, Sent, SocketConfig, Tier,
     Waker, socket,
 };
+use crate::{bounce, train};
 
 /// Times a send is tried again because an earlier one's refusal was reported instead.
 const RETRIES_MAX: u32 = 3;
@@ -31,7 +31,8 @@ pub(crate) struct Endpoint<E> {
     /// The base socket, then one per peer.
     lanes: Vec<Option<Lane>>,
     generation_next: u32,
-    receiver: Receiver,
+    /// For payload that is received in place; otherwise it is received aside.
+    receiver: Option<Receiver>,
     trains: Vec<Outgoing>,
     counters: Counters,
     receive_buffer_bytes: usize,
@@ -44,6 +45,7 @@ impl<E: Engine> Endpoint<E> {
         waker: Waker,
         config: &SocketConfig,
         arena: Arena,
+        scatter: bool,
     ) -> Result<(Self, Vec<String>), OpenError> {
         let base = socket::open_base(config)?;
         engine.add(0, base.socket.as_fd()).map_err(socket::system("watching", base.address))?;
@@ -58,12 +60,6 @@ impl<E: Engine> Endpoint<E> {
             segmentation: base.segmentation,
             overflow_seen: 0,
         });
-        let outgoing = |_| Outgoing {
-            message: Message::new(Some(arena.clone()), SEGMENTS_MAX, CONTROL_PAYLOAD_BYTES_MAX),
-            chunks: 0,
-            payload_bytes: 0,
-            result: Err(Errno::ECANCELED),
-        };
         let endpoint = Self {
             engine,
             waker,
@@ -73,8 +69,10 @@ impl<E: Engine> Endpoint<E> {
             receive_buffer_bytes: base.receive_buffer_bytes,
             lanes,
             generation_next: 1,
-            receiver: Receiver::new(&arena, SLOTS_MAX),
-            trains: (0..TRAINS_MAX).map(outgoing).collect(),
+            receiver: scatter.then(|| Receiver::new(&arena, SLOTS_MAX)),
+            trains: (0..TRAINS_MAX)
+                .map(|_| Outgoing::new(Some(arena.clone()), CONTROL_PAYLOAD_BYTES_MAX))
+                .collect(),
             counters: Counters::default(),
             notes: Vec::new(),
             arena,
@@ -195,7 +193,7 @@ impl<E: Engine> DatagramIo for Endpoint<E> {
     }
 
     fn tier(&self) -> Tier {
-        E::TIER
+        self.engine.tier()
     }
 
     fn waker(&self) -> Waker {
@@ -324,14 +322,13 @@ impl<E: Engine> DatagramIo for Endpoint<E> {
     }
 
     fn receive(&mut self, sink: &mut dyn DatagramSink, trains_max: usize) -> Result<bool, IoError> {
-        let more = self.receiver.receive(
-            &mut self.engine,
-            &mut self.lanes,
-            &self.arena,
-            sink,
-            trains_max,
-            &mut self.counters,
-        );
+        let Self { receiver, engine, lanes, arena, counters, .. } = self;
+        let more = match receiver {
+            Some(receiver) => receiver.receive(engine, lanes, arena, sink, trains_max, counters),
+            None => engine.collect(lanes, trains_max, &mut |index, lane, taken| {
+                bounce::take(index, lane, taken, arena, sink, counters);
+            }),
+        };
         Ok(more)
     }
 

@@ -7,12 +7,18 @@ use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
+use plesio_memory::Arena;
 
 use crate::message::Message;
+use crate::train::SEGMENTS_MAX;
 use crate::{IoError, Tier, Waker};
 
+/// Longest train the kernel can hand over.
+pub(crate) const TRAIN_BYTES_MAX: usize = 65_536;
 /// Sockets worked on at a time.
 pub(crate) const SLOTS_MAX: usize = 8;
+/// Trains taken from one socket before the next one's turn.
+pub(crate) const BATCH_MAX: usize = 8;
 /// Trains sent by one call of an engine.
 pub(crate) const TRAINS_MAX: usize = 32;
 
@@ -47,6 +53,19 @@ pub(crate) struct Slot {
     pub(crate) peeked: Result<usize, Errno>,
 }
 
+/// What the kernel has put aside: one or more datagrams of one sender, all but the last of one length.
+pub(crate) struct Arrival<'a> {
+    pub(crate) from: Option<SocketAddr>,
+    /// Length of each datagram, if there are several.
+    pub(crate) segment_bytes: Option<usize>,
+    /// The socket's count of losses.
+    pub(crate) overflow: Option<u32>,
+    pub(crate) bytes: &'a mut [u8],
+}
+
+/// What came of reading a lane.
+pub(crate) type Taken<'a> = Result<Arrival<'a>, Errno>;
+
 /// A train on its way out.
 pub(crate) struct Outgoing {
     pub(crate) message: Message,
@@ -56,8 +75,16 @@ pub(crate) struct Outgoing {
     pub(crate) result: Result<usize, Errno>,
 }
 
+impl Outgoing {
+    /// One with room for so many bytes beside the arena.
+    pub(crate) fn new(arena: Option<Arena>, aside_bytes: usize) -> Self {
+        let message = Message::new(arena, SEGMENTS_MAX, aside_bytes);
+        Self { message, chunks: 0, payload_bytes: 0, result: Err(Errno::ECANCELED) }
+    }
+}
+
 pub(crate) trait Engine {
-    const TIER: Tier;
+    fn tier(&self) -> Tier;
 
     fn add(&mut self, lane: usize, socket: BorrowedFd<'_>) -> Result<(), Errno>;
 
@@ -65,6 +92,15 @@ pub(crate) trait Engine {
 
     /// For each slot the scatter, if it is prepared, then the look; none of them waits.
     fn receive(&mut self, slots: &mut [Slot]);
+
+    /// Hands on what has arrived on lanes that are marked readable, aside in memory of the engine's, at most about
+    /// `trains_max` times; unmarks the lanes that are drained. True: there may be more.
+    fn collect(
+        &mut self,
+        lanes: &mut [Option<Lane>],
+        trains_max: usize,
+        take: &mut dyn FnMut(usize, &mut Lane, Taken<'_>),
+    ) -> bool;
 
     /// In order; after one that failed the rest is not tried.
     fn send(&mut self, socket: RawFd, trains: &mut [Outgoing]);

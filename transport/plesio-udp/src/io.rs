@@ -6,10 +6,24 @@ use std::time::Duration;
 use plesio_wire::Span;
 use plesio_wire::data::Header;
 
+use crate::engine::Lane;
 use crate::{IoError, OpenError, SendError, Tier, Waker};
 
 /// Most bytes of a stranger's datagram that are handed up.
 pub const STRANGER_BYTES_MAX: usize = 2048;
+
+/// Where received payload is put.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Placement {
+    /// What measured best on the backend at hand.
+    #[default]
+    Auto,
+    /// By the kernel straight into its window, after a look at the first header of each train.
+    Scatter,
+    /// By the kernel into a buffer that stays in the cache, and from there by us into the window.
+    Bounce,
+}
 
 /// How the data port is opened.
 #[derive(Clone, Debug)]
@@ -24,13 +38,22 @@ pub struct SocketConfig {
     pub peers_max: u16,
     /// Whether to use segmentation offload where the kernel has it.
     pub offload: bool,
+    /// Where received payload is put.
+    pub placement: Placement,
 }
 
 impl SocketConfig {
-    /// 4 MiB buffers, 64 peers, offload on.
+    /// 4 MiB buffers, 64 peers, offload on, placement as measured.
     #[must_use]
     pub fn new(bind: SocketAddr) -> Self {
-        Self { bind, receive_buffer_bytes: 4 << 20, send_buffer_bytes: 4 << 20, peers_max: 64, offload: true }
+        Self {
+            bind,
+            receive_buffer_bytes: 4 << 20,
+            send_buffer_bytes: 4 << 20,
+            peers_max: 64,
+            offload: true,
+            placement: Placement::Auto,
+        }
     }
 }
 
@@ -102,6 +125,12 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// Takes over a socket's count of what the kernel has dropped.
+    pub(crate) fn note_overflow(&mut self, lane: &mut Lane, count: u32) {
+        self.dropped_kernel += u64::from(count.wrapping_sub(lane.overflow_seen));
+        lane.overflow_seen = count;
+    }
+
     /// Datagrams that were not delivered, all causes.
     #[must_use]
     pub fn dropped(&self) -> u64 {

@@ -10,14 +10,16 @@
 //! Nothing here decides about protocol: which chunk goes where is asked ([`DatagramSink::place`]), what arrives is
 //! handed up, and what the kernel refuses is said.
 //!
-//! Unsafe sits in `message.rs` (the buffers a call names, and the calls), `uring.rs` (submitting calls) and
+//! Unsafe sits in `message.rs` (the buffers a call names, and the calls), `uring.rs` and `uring/buffers.rs` (submitting calls, and memory shared with the kernel) and
 //! `option.rs` (one socket option without a safe interface).
 #![deny(unsafe_code)]
 
 mod address;
 mod backend;
+mod bounce;
 pub mod clock;
 mod control;
+mod drain;
 mod endpoint;
 mod engine;
 mod error;
@@ -34,7 +36,9 @@ mod waker;
 
 pub use backend::{Opened, Probe, Requested, Tier, open, probe};
 pub use error::{IoError, OpenError, SendError};
-pub use io::{Counters, DatagramIo, DatagramSink, Peer, Ready, STRANGER_BYTES_MAX, Sent, SocketConfig};
+pub use io::{
+    Counters, DatagramIo, DatagramSink, Peer, Placement, Ready, STRANGER_BYTES_MAX, Sent, SocketConfig,
+};
 pub use message::CONTROL_PAYLOAD_BYTES_MAX;
 pub use socket::refuse_off_host;
 pub use timestamped::{Received, StampKind, TimestampedSocket};

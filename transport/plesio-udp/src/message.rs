@@ -192,9 +192,14 @@ impl Message {
 
     /// Takes over what the kernel has written beside the payload.
     pub(crate) fn finish_receive(&mut self) {
-        self.name_bytes = (self.head.msg_namelen as usize).min(size_of_val(&self.name));
+        let head = self.head;
+        self.finish(&head);
+    }
+
+    fn finish(&mut self, head: &libc::msghdr) {
+        self.name_bytes = (head.msg_namelen as usize).min(size_of_val(&self.name));
         // `as _`: the field's type differs between C libraries.
-        let control_bytes: usize = self.head.msg_controllen as _;
+        let control_bytes: usize = head.msg_controllen as _;
         self.control_bytes = control_bytes.min(size_of_val(&self.control));
     }
 
@@ -251,13 +256,13 @@ impl Message {
 pub(crate) const SEND_FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
 pub(crate) const PEEK_FLAGS: i32 = libc::MSG_PEEK | libc::MSG_TRUNC;
 
-/// Many messages for one `sendmmsg`, in the kernel's form.
+/// Many messages for one `sendmmsg` or `recvmmsg`, in the kernel's form.
 #[derive(Default)]
 pub(crate) struct Batch {
     heads: Vec<libc::mmsghdr>,
 }
 
-// SAFETY: the pointers in `heads` are only used inside `send`.
+// SAFETY: the pointers in `heads` are only used inside `send` and `receive`.
 unsafe impl Send for Batch {}
 
 impl Batch {
@@ -280,6 +285,42 @@ impl Batch {
         // call has ended; the kernel reads the payload and writes only `msg_len`.
         let result = unsafe { libc::sendmmsg(socket, self.heads.as_mut_ptr(), held as u32, SEND_FLAGS as _) };
         Errno::result(result).map(|count| count as usize)
+    }
+}
+
+impl Batch {
+    /// Fills the messages in order with what has come; says how many were filled and how long each is.
+    pub(crate) fn receive(
+        &mut self,
+        socket: RawFd,
+        messages: &mut [Message],
+        lens: &mut [usize],
+    ) -> Result<usize, Errno> {
+        self.heads.clear();
+        for message in messages.iter_mut() {
+            let head = message.prepare_receive();
+            // SAFETY: `prepare_receive` has just returned the address of a header inside `message`.
+            let head = unsafe { head.read() };
+            self.heads.push(libc::mmsghdr { msg_hdr: head, msg_len: 0 });
+        }
+        let count = self.heads.len() as u32;
+        // SAFETY: every header was prepared above from a message that stays borrowed until this call has ended, and
+        // names only memory that the message owns.
+        let result = unsafe {
+            libc::recvmmsg(
+                socket,
+                self.heads.as_mut_ptr(),
+                count,
+                libc::MSG_DONTWAIT as _,
+                core::ptr::null_mut(),
+            )
+        };
+        let filled = Errno::result(result)? as usize;
+        for ((message, head), len_bytes) in messages.iter_mut().zip(&self.heads).zip(lens).take(filled) {
+            message.finish(&head.msg_hdr);
+            *len_bytes = head.msg_len as usize;
+        }
+        Ok(filled)
     }
 }
 

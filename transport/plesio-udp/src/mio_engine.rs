@@ -1,4 +1,4 @@
-//! Backend C: epoll through mio, one system call per message, `sendmmsg` for many.
+//! Backend C: epoll through mio, one system call per message, `sendmmsg` and `recvmmsg` for many.
 
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -8,7 +8,8 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use nix::errno::Errno;
 
-use crate::engine::{Engine, Lane, Outgoing, Slot};
+use crate::drain::Drain;
+use crate::engine::{Engine, Lane, Outgoing, Slot, Taken};
 use crate::message::{Batch, PEEK_FLAGS};
 use crate::{IoError, Tier, Waker};
 
@@ -18,6 +19,7 @@ pub(crate) struct MioEngine {
     poll: Poll,
     events: Events,
     batch: Batch,
+    drain: Drain,
     /// Per lane: whether it is watched for room as well.
     write_armed: Vec<bool>,
 }
@@ -31,13 +33,16 @@ impl MioEngine {
             poll,
             events: Events::with_capacity(128),
             batch: Batch::default(),
+            drain: Drain::new(),
             write_armed: vec![false; lanes_max],
         })
     }
 }
 
 impl Engine for MioEngine {
-    const TIER: Tier = Tier::Mio;
+    fn tier(&self) -> Tier {
+        Tier::Mio
+    }
 
     fn add(&mut self, lane: usize, socket: BorrowedFd<'_>) -> Result<(), Errno> {
         let descriptor = socket.as_raw_fd();
@@ -59,6 +64,16 @@ impl Engine for MioEngine {
             }
             slot.peeked = slot.peek.receive(slot.socket, PEEK_FLAGS);
         }
+    }
+
+    fn collect(
+        &mut self,
+        lanes: &mut [Option<Lane>],
+        trains_max: usize,
+        take: &mut dyn FnMut(usize, &mut Lane, Taken<'_>),
+    ) -> bool {
+        let Self { drain, batch, .. } = self;
+        drain.collect(lanes, trains_max, |socket, messages, lens| batch.receive(socket, messages, lens), take)
     }
 
     fn send(&mut self, socket: RawFd, trains: &mut [Outgoing]) {

@@ -1,4 +1,4 @@
-//! Receiving: a look at the first header of what is next, a question where its payload belongs, one call that
+//! Receiving in place: a look at the first header of what is next, a question where its payload belongs, one call that
 //! scatters headers and payload to their places, and only then the checks.
 //!
 //! ```text
@@ -19,13 +19,12 @@ use plesio_memory::{AccessError, Arena};
 use plesio_wire::data::{HEADER_BYTES, Header, Kind};
 use plesio_wire::{DecodeError, Span};
 
-use crate::engine::{Engine, Lane, Slot};
+use crate::bounce::put;
+use crate::engine::{Engine, Lane, Slot, TRAIN_BYTES_MAX};
 use crate::message::Message;
 use crate::train::SEGMENTS_MAX;
 use crate::{Counters, DatagramSink, Peer, STRANGER_BYTES_MAX, control};
 
-/// Longest train the kernel can hand over.
-const TRAIN_BYTES_MAX: usize = 65_536;
 /// Errors taken from one socket before its turn ends.
 const ERRORS_MAX: u32 = 8;
 
@@ -390,35 +389,8 @@ fn finish(
     slot.scatter.clear();
 }
 
-/// Moves a chunk from the side buffer to its place.
-fn put(
-    peer: Peer,
-    header: &Header,
-    payload: &[u8],
-    arena: &Arena,
-    sink: &mut dyn DatagramSink,
-    counters: &mut Counters,
-) {
-    let Some(span) = sink.place(peer, header) else {
-        counters.dropped_unplaced += 1;
-        sink.handle_unplaced(peer, header);
-        return;
-    };
-    match arena.write(span, payload) {
-        Ok(()) => {
-            counters.copied_bytes_received += payload.len() as u64;
-            counters.payload_bytes_received += payload.len() as u64;
-            sink.handle_chunk(peer, header, span);
-        }
-        Err(AccessError::Busy) => counters.dropped_busy += 1,
-        // The sink's span is not of this arena or not of this length: as good as no place.
-        Err(_) => counters.dropped_unplaced += 1,
-    }
-}
-
 fn note_overflow(message: &Message, lane: &mut Lane, counters: &mut Counters) {
     if let Some(count) = control::overflow_count(message.control()) {
-        counters.dropped_kernel += u64::from(count.wrapping_sub(lane.overflow_seen));
-        lane.overflow_seen = count;
+        counters.note_overflow(lane, count);
     }
 }

@@ -4,7 +4,7 @@
 //! sockets of the same user. The kernel hands a datagram to the socket that is connected to its sender and everything
 //! else to the base socket.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -79,6 +79,19 @@ pub(crate) fn open_peer(
     bind_to(&socket, local)?;
     connect(socket.as_raw_fd(), &SockaddrStorage::from(peer)).map_err(system("connect", peer))?;
     Ok(socket)
+}
+
+/// Two connected sockets of this host, to try something on; `None` where trains are unknown.
+pub(crate) fn pair() -> Result<Option<(OwnedFd, OwnedFd)>, OpenError> {
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let (from, to) = (open_plain(any)?, open_plain(any)?);
+    if setsockopt(&from, sockopt::UdpGsoSegment, &0).is_err() {
+        return Ok(None);
+    }
+    bind_to(&to, any)?;
+    let address = local_address(&to, any)?;
+    connect(from.as_raw_fd(), &SockaddrStorage::from(address)).map_err(system("connect", address))?;
+    Ok(Some((from, to)))
 }
 
 /// A non-blocking socket that does not fragment.

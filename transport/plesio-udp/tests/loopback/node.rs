@@ -1,11 +1,14 @@
 //! A node's half of a loopback story: its port, its memory, windows that take what comes.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use plesio_memory::{Arena, ArenaPlan};
-use plesio_udp::{DatagramIo, DatagramSink, Peer, Requested, SendError, SocketConfig, open, probe};
+use plesio_udp::{
+    DatagramIo, DatagramSink, Peer, Placement, Requested, SendError, SocketConfig, open, probe,
+};
 use plesio_wire::Span;
 use plesio_wire::data::{Flags, Header, Kind, MessageId};
 
@@ -13,12 +16,34 @@ use plesio_wire::data::{Flags, Header, Kind, MessageId};
 pub(crate) const REGION_BYTES: usize = 3 << 20;
 pub(crate) const WINDOWS: u16 = 4;
 
-/// Runs a story under each backend that works here; a refused io_uring is said, not hidden.
-pub(crate) fn for_each_backend(story: impl Fn(Requested)) {
-    for requested in [Requested::Uring, Requested::Mio] {
-        match probe(requested) {
-            Ok(_) => story(requested),
-            Err(reason) => println!("skipped {requested}: {reason}"),
+/// A way to open the port.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct How {
+    pub(crate) backend: Requested,
+    pub(crate) placement: Placement,
+}
+
+impl How {
+    /// Bytes that a receiver moves itself for so many that are placed.
+    pub(crate) fn moved(self, placed_bytes: u64) -> u64 {
+        if self.placement == Placement::Bounce { placed_bytes } else { 0 }
+    }
+}
+
+impl fmt::Display for How {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?}", self.backend, self.placement)
+    }
+}
+
+/// Runs a story under each backend that works here and both placements; a refused io_uring is said, not hidden.
+pub(crate) fn for_each_backend(story: impl Fn(How)) {
+    for backend in [Requested::Uring, Requested::UringLegacy, Requested::Mio] {
+        match probe(backend) {
+            Ok(_) => [Placement::Scatter, Placement::Bounce]
+                .into_iter()
+                .for_each(|placement| story(How { backend, placement })),
+            Err(reason) => println!("skipped {backend}: {reason}"),
         }
     }
 }
@@ -73,11 +98,11 @@ impl DatagramSink for Windows {
 }
 
 impl Node {
-    pub(crate) fn new(requested: Requested, chunk_bytes: u32) -> Self {
-        Self::with(requested, chunk_bytes, true)
+    pub(crate) fn new(how: How, chunk_bytes: u32) -> Self {
+        Self::with(how, chunk_bytes, true)
     }
 
-    pub(crate) fn with(requested: Requested, chunk_bytes: u32, offload: bool) -> Self {
+    pub(crate) fn with(how: How, chunk_bytes: u32, offload: bool) -> Self {
         let mut plan = ArenaPlan::new("udp-test", 64 << 20);
         for _ in 0..2 * WINDOWS {
             plan.push(REGION_BYTES);
@@ -85,7 +110,8 @@ impl Node {
         let arena = Arena::heap(&plan).unwrap();
         let mut config = SocketConfig::new("127.0.0.1:0".parse().unwrap());
         config.offload = offload;
-        let opened = open(requested, &config, arena.clone()).unwrap();
+        config.placement = how.placement;
+        let opened = open(how.backend, &config, arena.clone()).unwrap();
         let sink = Windows { chunk_bytes, ..Windows::default() };
         Self { io: opened.io, arena, sink }
     }
