@@ -100,7 +100,7 @@ pub struct Opened {
 /// # Errors
 /// io_uring was asked for and does not work.
 pub fn probe(requested: Requested) -> Result<Probe, OpenError> {
-    choose(requested, Placement::Auto, 1).map(|(_, probe)| probe)
+    choose(requested, true, 1).map(|(_, probe)| probe)
 }
 
 /// Opens the data port. To be called on the thread that will drive it.
@@ -110,8 +110,8 @@ pub fn probe(requested: Requested) -> Result<Probe, OpenError> {
 pub fn open(requested: Requested, config: &SocketConfig, arena: Arena) -> Result<Opened, OpenError> {
     let waker = Waker::new().map_err(socket::system("eventfd", config.bind))?;
     let lanes_max = usize::from(config.peers_max) + 1;
-    let (ring, probe) = choose(requested, config.placement, lanes_max)?;
-    let scatter = scatters(config.placement);
+    let scatter = scatters(config);
+    let (ring, probe) = choose(requested, scatter, lanes_max)?;
     let (io, notes): (Box<dyn DatagramIo>, Vec<String>) = match ring {
         Some(ring) => {
             let (endpoint, notes) = Endpoint::open(ring, waker, config, arena, scatter)?;
@@ -126,13 +126,14 @@ pub fn open(requested: Requested, config: &SocketConfig, arena: Arena) -> Result
     Ok(Opened { io, probe, notes })
 }
 
-const fn scatters(placement: Placement) -> bool {
-    matches!(placement, Placement::Auto | Placement::Scatter)
+/// Sealed payload goes through a buffer in any case: it is opened on the way.
+fn scatters(config: &SocketConfig) -> bool {
+    config.protection.is_plaintext() && config.placement != Placement::Bounce
 }
 
 fn choose(
     requested: Requested,
-    placement: Placement,
+    scatter: bool,
     lanes_max: usize,
 ) -> Result<(Option<UringEngine>, Probe), OpenError> {
     let mut reasons = Vec::new();
@@ -151,7 +152,7 @@ fn choose(
         if !wanted && requested != Requested::Auto {
             continue;
         }
-        match try_ring(tier, placement, lanes_max) {
+        match try_ring(tier, scatter, lanes_max) {
             Ok(ring) => {
                 reasons.push(what.to_owned());
                 return Ok((Some(ring), Probe { tier, reason: reasons.join("; ") }));
@@ -168,9 +169,9 @@ fn choose(
     Ok((None, Probe { tier: Tier::Mio, reason: reasons.join("; ") }))
 }
 
-fn try_ring(tier: Tier, placement: Placement, lanes_max: usize) -> Result<UringEngine, String> {
+fn try_ring(tier: Tier, scatter: bool, lanes_max: usize) -> Result<UringEngine, String> {
     let reading = match tier {
-        _ if scatters(placement) => Reading::Scatter,
+        _ if scatter => Reading::Scatter,
         Tier::Uring => Reading::Lasting,
         Tier::UringLegacy | Tier::Mio => Reading::Single,
     };

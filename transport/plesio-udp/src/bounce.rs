@@ -7,10 +7,12 @@
 
 use nix::errno::Errno;
 use plesio_memory::{AccessError, Arena};
-use plesio_wire::DecodeError;
+use plesio_session::Refusal;
 use plesio_wire::data::{HEADER_BYTES, Header, Kind};
+use plesio_wire::{DecodeError, handshake};
 
 use crate::engine::{Arrival, Lane, Taken};
+use crate::keys::Keys;
 use crate::{Counters, DatagramSink, Peer, STRANGER_BYTES_MAX};
 
 /// Takes what was read from the lane of this index.
@@ -18,6 +20,7 @@ pub(crate) fn take(
     index: usize,
     lane: &mut Lane,
     taken: Taken<'_>,
+    sealed: bool,
     arena: &Arena,
     sink: &mut dyn DatagramSink,
     counters: &mut Counters,
@@ -38,7 +41,8 @@ pub(crate) fn take(
     }
     counters.trains_received += 1;
     let Arrival { from, segment_bytes, bytes, .. } = arrival;
-    let peer = lane.peer_address.filter(|address| from == Some(*address)).map(|_| Peer((index - 1) as u16));
+    let known = lane.peer_address.filter(|address| from == Some(*address));
+    let known = known.map(|address| (Peer((index - 1) as u16), address));
     let segment_bytes = segment_bytes.unwrap_or(bytes.len()).clamp(1, bytes.len().max(1));
     // An empty datagram is one as well.
     let segments = bytes.len().div_ceil(segment_bytes).max(1);
@@ -46,18 +50,60 @@ pub(crate) fn take(
         let end = bytes.len().min(start + segment_bytes);
         let datagram = &mut bytes[start..end];
         counters.datagrams_received += 1;
-        let Some(peer) = peer else {
+        let Some((peer, peer_address)) = known else {
             counters.dropped_stranger += 1;
             if let Some(from) = from {
                 sink.handle_stranger(from, &datagram[..datagram.len().min(STRANGER_BYTES_MAX)]);
             }
             continue;
         };
-        match deliver(peer, datagram, arena, sink, counters) {
-            Ok(()) => {}
-            Err(DecodeError::Checksum) => counters.dropped_checksum += 1,
-            Err(_) => counters.dropped_malformed += 1,
+        if sealed && handshake::kind_of(datagram).is_some() {
+            sink.handle_stranger(peer_address, datagram);
+        } else if sealed {
+            deliver_sealed(peer, &mut lane.keys, datagram, arena, sink, counters);
+        } else {
+            match deliver(peer, datagram, arena, sink, counters) {
+                Ok(()) => {}
+                Err(DecodeError::Checksum) => counters.dropped_checksum += 1,
+                Err(_) => counters.dropped_malformed += 1,
+            }
         }
+    }
+}
+
+fn deliver_sealed(
+    peer: Peer,
+    keys: &mut Keys,
+    datagram: &mut [u8],
+    arena: &Arena,
+    sink: &mut dyn DatagramSink,
+    counters: &mut Counters,
+) {
+    let opened = match keys.open(datagram) {
+        Ok(opened) => opened,
+        Err(refusal) => {
+            let count = match refusal {
+                Refusal::Authentication => &mut counters.dropped_forged,
+                Refusal::Replay => &mut counters.dropped_replayed,
+                Refusal::UnknownReceiver | Refusal::Exhausted => &mut counters.dropped_session,
+                _ if Header::parse(datagram).is_ok() => &mut counters.dropped_plaintext,
+                _ => &mut counters.dropped_malformed,
+            };
+            *count += 1;
+            return;
+        }
+    };
+    if opened.first {
+        sink.handle_confirmed(peer, opened.local);
+    }
+    let header = opened.header;
+    let payload = &datagram[HEADER_BYTES..HEADER_BYTES + usize::from(header.payload_bytes)];
+    if opened.own {
+        sink.handle_own(peer, opened.local);
+    } else if header.kind == Kind::Data {
+        put(peer, &header, payload, arena, sink, counters);
+    } else {
+        sink.handle_control(peer, &header, payload);
     }
 }
 

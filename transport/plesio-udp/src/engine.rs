@@ -9,6 +9,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use plesio_memory::Arena;
 
+use crate::keys::Keys;
 use crate::message::Message;
 use crate::train::SEGMENTS_MAX;
 use crate::{IoError, Tier, Waker};
@@ -39,6 +40,8 @@ pub(crate) struct Lane {
     pub(crate) segmentation: bool,
     /// The kernel's count of losses when it was last looked at.
     pub(crate) overflow_seen: u32,
+    /// What seals and opens, on a protected port.
+    pub(crate) keys: Keys,
 }
 
 /// A socket being drained: first a look at what is next, then its scatter.

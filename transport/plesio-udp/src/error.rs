@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use nix::errno::Errno;
 use plesio_memory::AccessError;
+use plesio_session::SealError;
 
 /// A socket or backend cannot be had.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -51,7 +52,7 @@ impl fmt::Display for OpenError {
         match self {
             Self::OffHost { address } => write!(
                 f,
-                "socket {address}: datagrams are plaintext and stay on this host; use an address of 127.0.0.0/8 or ::1"
+                "socket {address}: plaintext datagrams stay on this host; protect them, use an address of 127.0.0.0/8 or ::1, or say that the network is captive"
             ),
             Self::InUse { address } => {
                 write!(
@@ -97,6 +98,8 @@ pub enum SendError {
     UnknownPeer,
     /// The payload's memory is being written, or the span is wrong.
     Access(AccessError),
+    /// It cannot be sealed: there is no session with the peer yet, or its keys are used up.
+    Seal(SealError),
     /// Nobody listens at the peer's address; it may have ended.
     Unreachable,
     /// The kernel refused.
@@ -115,6 +118,7 @@ impl fmt::Display for SendError {
             }
             Self::UnknownPeer => f.write_str("send: no such peer; it was removed"),
             Self::Access(cause) => write!(f, "send: the payload cannot be read: {cause}"),
+            Self::Seal(cause) => write!(f, "send: the datagram cannot be sealed: {cause}"),
             Self::Unreachable => f.write_str("send: nobody listens at the peer's address; it may have ended"),
             Self::System { cause } => {
                 write!(f, "send: the kernel refused: {}; check address and route", cause.desc())
@@ -124,6 +128,12 @@ impl fmt::Display for SendError {
 }
 
 impl std::error::Error for SendError {}
+
+impl From<SealError> for SendError {
+    fn from(cause: SealError) -> Self {
+        Self::Seal(cause)
+    }
+}
 
 impl From<AccessError> for SendError {
     fn from(cause: AccessError) -> Self {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use plesio_session::{DataOpener, DataSealer};
 use plesio_wire::Span;
 use plesio_wire::data::Header;
 
@@ -12,6 +13,26 @@ use crate::{IoError, OpenError, SendError, Tier, Waker};
 /// Most bytes of a stranger's datagram that are handed up.
 pub const STRANGER_BYTES_MAX: usize = 2048;
 
+/// What keeps datagrams from being read or altered on their way.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Protection {
+    /// Every datagram is sealed with its lane's keys; what is not is dropped.
+    #[default]
+    Sealed,
+    /// A checksum against accidents, nothing against anybody; addresses off this host are refused.
+    Plaintext,
+    /// The same with any address: for a network that nobody else can reach.
+    Captive,
+}
+
+impl Protection {
+    /// Whether datagrams go as they are.
+    #[must_use]
+    pub const fn is_plaintext(self) -> bool {
+        matches!(self, Self::Plaintext | Self::Captive)
+    }
+}
+
 /// Where received payload is put.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
@@ -19,11 +40,14 @@ pub enum Placement {
     /// What measured best on the backend at hand.
     #[default]
     Auto,
-    /// By the kernel straight into its window, after a look at the first header of each train.
+    /// By the kernel straight into its window, after a look at the first header of each train; plaintext only.
     Scatter,
     /// By the kernel into a buffer that stays in the cache, and from there by us into the window.
     Bounce,
 }
+
+/// Openers of one lane: the keys in use, those before, and those of a handshake under way.
+pub const OPENERS_MAX: usize = 3;
 
 /// How the data port is opened.
 #[derive(Clone, Debug)]
@@ -40,10 +64,12 @@ pub struct SocketConfig {
     pub offload: bool,
     /// Where received payload is put.
     pub placement: Placement,
+    /// Whether datagrams are sealed.
+    pub protection: Protection,
 }
 
 impl SocketConfig {
-    /// 4 MiB buffers, 64 peers, offload on, placement as measured.
+    /// 4 MiB buffers, 64 peers, offload on, placement as measured, sealed.
     #[must_use]
     pub fn new(bind: SocketAddr) -> Self {
         Self {
@@ -53,6 +79,7 @@ impl SocketConfig {
             peers_max: 64,
             offload: true,
             placement: Placement::Auto,
+            protection: Protection::Sealed,
         }
     }
 }
@@ -114,6 +141,16 @@ pub struct Counters {
     pub dropped_busy: u64,
     /// From an address that is no peer.
     pub dropped_stranger: u64,
+    /// Sealed datagrams that somebody has altered or made up.
+    pub dropped_forged: u64,
+    /// Sealed datagrams that came twice, or too late to tell.
+    pub dropped_replayed: u64,
+    /// Sealed datagrams of no session of their lane, or of one whose keys are used up.
+    pub dropped_session: u64,
+    /// Plaintext datagrams on a protected port.
+    pub dropped_plaintext: u64,
+    /// Sealed datagrams that the kernel would not take; lost, because their numbers are used.
+    pub dropped_unsent: u64,
     /// Dropped by the kernel because the receive buffer was full.
     pub dropped_kernel: u64,
     /// Times a peer's host said that nobody listens.
@@ -139,6 +176,10 @@ impl Counters {
             + self.dropped_unplaced
             + self.dropped_busy
             + self.dropped_stranger
+            + self.dropped_forged
+            + self.dropped_replayed
+            + self.dropped_session
+            + self.dropped_plaintext
             + self.dropped_kernel
     }
 }
@@ -166,10 +207,30 @@ pub trait DatagramIo {
     /// Closes a lane; unknown peers are ignored.
     fn remove_peer(&mut self, peer: Peer);
 
+    /// From now on what goes out on this lane is sealed with this; unknown peers are ignored.
+    fn set_sealer(&mut self, peer: Peer, sealer: DataSealer);
+
+    /// Nothing can be sent on this lane any more until it gets another sealer.
+    fn remove_sealer(&mut self, peer: Peer);
+
+    /// What arrives on this lane may be sealed for this one too. The oldest goes when there are more than
+    /// [`OPENERS_MAX`].
+    fn add_opener(&mut self, peer: Peer, opener: DataOpener);
+
+    /// What arrives under this index is not opened any more.
+    fn remove_opener(&mut self, peer: Peer, local: u32);
+
+    /// Sends a whole datagram to any address, as it is: how sessions are made.
+    ///
+    /// # Errors
+    /// It was not sent.
+    fn send_stranger(&mut self, to: SocketAddr, datagram: &[u8]) -> Result<(), SendError>;
+
     /// Sends chunks from where they lie. Payload length and checksum of each header are filled in here.
     ///
     /// Chunks that follow each other in one message travel as one train. Fewer may be taken than were given: the rest is
-    /// to be given again when a wait says writable.
+    /// to be given again when a wait says writable. What was sealed and then refused by the kernel counts as taken, and is
+    /// lost: its packet numbers are used.
     ///
     /// # Errors
     /// When not one chunk was taken.
@@ -218,6 +279,13 @@ pub trait DatagramSink {
     /// A checked datagram of another kind.
     fn handle_control(&mut self, peer: Peer, header: &Header, payload: &[u8]);
 
-    /// A datagram from an address that is no peer: raw, unchecked, at most [`STRANGER_BYTES_MAX`].
+    /// The first datagram was opened with the opener of this index: the peer has its keys.
+    fn handle_confirmed(&mut self, _peer: Peer, _local: u32) {}
+
+    /// A datagram of the session's own was opened with the opener of this index.
+    fn handle_own(&mut self, _peer: Peer, _local: u32) {}
+
+    /// A datagram from an address that is no peer, or one that makes a session: raw, unchecked, at most
+    /// [`STRANGER_BYTES_MAX`].
     fn handle_stranger(&mut self, _from: SocketAddr, _datagram: &[u8]) {}
 }

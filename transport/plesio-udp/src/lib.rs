@@ -24,6 +24,7 @@ mod endpoint;
 mod engine;
 mod error;
 mod io;
+mod keys;
 mod message;
 mod mio_engine;
 mod option;
@@ -37,7 +38,8 @@ mod waker;
 pub use backend::{Opened, Probe, Requested, Tier, open, probe};
 pub use error::{IoError, OpenError, SendError};
 pub use io::{
-    Counters, DatagramIo, DatagramSink, Peer, Placement, Ready, STRANGER_BYTES_MAX, Sent, SocketConfig,
+    Counters, DatagramIo, DatagramSink, OPENERS_MAX, Peer, Placement, Protection, Ready, STRANGER_BYTES_MAX,
+    Sent, SocketConfig,
 };
 pub use message::CONTROL_PAYLOAD_BYTES_MAX;
 pub use socket::refuse_off_host;

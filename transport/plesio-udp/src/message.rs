@@ -16,13 +16,15 @@ use nix::errno::Errno;
 use nix::libc;
 use plesio_memory::{AccessError, Arena, Filling, Lease, Shared};
 use plesio_wire::Span;
-use plesio_wire::data::HEADER_BYTES;
+use plesio_wire::data::{HEADER_BYTES, TAG_BYTES};
 
 use crate::address::{self, NAME_WORDS};
 use crate::control::{self, CONTROL_WORDS};
 
 /// Largest payload of a control datagram.
 pub const CONTROL_PAYLOAD_BYTES_MAX: usize = 2048;
+/// Room for a datagram that is not of a train.
+pub(crate) const SMALL_BYTES_MAX: usize = CONTROL_PAYLOAD_BYTES_MAX + HEADER_BYTES + TAG_BYTES;
 
 /// A part of a message.
 #[derive(Clone, Debug)]
@@ -122,6 +124,23 @@ impl Message {
         };
         self.pieces.push(Piece::Arena(span));
         Ok(&self.shares[held].as_bytes()[range_of(span)])
+    }
+
+    /// Fills the side buffer from `at` on with what `fill` makes of the span's bytes; says how many that were. Its region
+    /// is shared until the message is cleared.
+    pub(crate) fn fill_aside<E: From<AccessError>>(
+        &mut self,
+        span: Span,
+        at: usize,
+        fill: impl FnOnce(&[u8], &mut [u8]) -> Result<usize, E>,
+    ) -> Result<usize, E> {
+        self.push_payload(span)?;
+        // Sent from the side buffer, not from where it lies.
+        self.pieces.pop();
+        let held = self.shares.iter().find(|share| share.span().region == span.region);
+        let payload = held.map_or(&[][..], |share| &share.as_bytes()[range_of(span)]);
+        let room = self.aside.get_mut(at..).unwrap_or_default();
+        fill(payload, room)
     }
 
     /// What was received into the span; empty unless its region is leased by this message.

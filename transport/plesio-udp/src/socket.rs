@@ -14,7 +14,7 @@ use nix::sys::socket::{
 };
 
 use crate::option::set_dont_fragment;
-use crate::{OpenError, SocketConfig};
+use crate::{OpenError, Protection, SocketConfig};
 
 /// Plaintext datagrams stay on this host.
 ///
@@ -22,6 +22,10 @@ use crate::{OpenError, SocketConfig};
 /// The address is not a loopback address.
 pub fn refuse_off_host(address: SocketAddr) -> Result<(), OpenError> {
     if address.ip().to_canonical().is_loopback() { Ok(()) } else { Err(OpenError::OffHost { address }) }
+}
+
+fn check_reach(config: &SocketConfig, address: SocketAddr) -> Result<(), OpenError> {
+    if config.protection == Protection::Plaintext { refuse_off_host(address) } else { Ok(()) }
 }
 
 pub(crate) struct Base {
@@ -35,7 +39,7 @@ pub(crate) struct Base {
 
 /// The socket that owns the port.
 pub(crate) fn open_base(config: &SocketConfig) -> Result<Base, OpenError> {
-    refuse_off_host(config.bind)?;
+    check_reach(config, config.bind)?;
     let socket = open_plain(config.bind)?;
     let mut notes = Vec::new();
     let receive_buffer_bytes = size_buffers(&socket, config, &mut notes)?;
@@ -65,7 +69,7 @@ pub(crate) fn open_peer(
     local: SocketAddr,
     peer: SocketAddr,
 ) -> Result<OwnedFd, OpenError> {
-    refuse_off_host(peer)?;
+    check_reach(config, peer)?;
     if local.is_ipv4() != peer.is_ipv4() {
         return Err(OpenError::Family { address: peer });
     }

@@ -1,7 +1,7 @@
 //! Which chunks travel as one train: one call, cut into datagrams by the kernel or the network card.
 
 use plesio_wire::Span;
-use plesio_wire::data::{DATAGRAM_BYTES_MAX, HEADER_BYTES, Header};
+use plesio_wire::data::{DATAGRAM_BYTES_MAX, Header};
 
 /// Most datagrams of one train: the limit of all kernels that have the offload.
 pub const SEGMENTS_MAX: usize = 64;
@@ -10,16 +10,18 @@ pub const SEGMENTS_MAX: usize = 64;
 ///
 /// The kernel cuts at equal lengths, so only the last may be shorter. The receiver predicts each chunk's place from the
 /// first header, so the chunks must follow each other in one message: everything else would be moved on arrival.
-pub(crate) fn len_of_first(chunks: &[(Header, Span)], segmentation: bool) -> usize {
+///
+/// `around_bytes` is what each datagram carries beside its payload.
+pub(crate) fn len_of_first(chunks: &[(Header, Span)], segmentation: bool, around_bytes: usize) -> usize {
     let Some((first, first_span)) = chunks.first() else { return 0 };
     if !segmentation || first_span.len_bytes == 0 {
         return 1;
     }
-    let mut train_bytes = HEADER_BYTES + first_span.len_bytes as usize;
+    let mut train_bytes = around_bytes + first_span.len_bytes as usize;
     let mut len = 1;
     for (header, span) in chunks.iter().take(SEGMENTS_MAX).skip(1) {
         let (before, before_span) = &chunks[len - 1];
-        train_bytes += HEADER_BYTES + span.len_bytes as usize;
+        train_bytes += around_bytes + span.len_bytes as usize;
         let follows = header.kind == first.kind
             && header.message == first.message
             && header.receiver == first.receiver
@@ -37,7 +39,7 @@ pub(crate) fn len_of_first(chunks: &[(Header, Span)], segmentation: bool) -> usi
 
 #[cfg(test)]
 mod tests {
-    use plesio_wire::data::{Flags, Kind, MessageId};
+    use plesio_wire::data::{Flags, HEADER_BYTES, Kind, MessageId, TAG_BYTES};
 
     use super::*;
 
@@ -60,17 +62,21 @@ mod tests {
 
     #[test]
     fn only_consecutive_chunks_of_equal_length_travel_together() {
-        assert_eq!(len_of_first(&[], true), 0);
-        assert_eq!(len_of_first(&chunks(&[(0, 100), (1, 100), (2, 40), (3, 40)]), true), 3);
-        assert_eq!(len_of_first(&chunks(&[(0, 100), (1, 101)]), true), 1);
-        assert_eq!(len_of_first(&chunks(&[(0, 100), (2, 100)]), true), 1);
-        assert_eq!(len_of_first(&chunks(&[(u32::MAX, 100), (0, 100)]), true), 1);
-        assert_eq!(len_of_first(&chunks(&[(0, 100), (1, 100)]), false), 1);
-        assert_eq!(len_of_first(&chunks(&[(0, 100), (1, 0)]), true), 1);
+        assert_eq!(len_of_first(&[], true, HEADER_BYTES), 0);
+        assert_eq!(len_of_first(&chunks(&[(0, 100), (1, 100), (2, 40), (3, 40)]), true, HEADER_BYTES), 3);
+        assert_eq!(len_of_first(&chunks(&[(0, 100), (1, 101)]), true, HEADER_BYTES), 1);
+        assert_eq!(len_of_first(&chunks(&[(0, 100), (2, 100)]), true, HEADER_BYTES), 1);
+        assert_eq!(len_of_first(&chunks(&[(u32::MAX, 100), (0, 100)]), true, HEADER_BYTES), 1);
+        assert_eq!(len_of_first(&chunks(&[(0, 100), (1, 100)]), false, HEADER_BYTES), 1);
+        assert_eq!(len_of_first(&chunks(&[(0, 100), (1, 0)]), true, HEADER_BYTES), 1);
         let many: Vec<_> = (0..100).map(|chunk| (chunk, 100)).collect();
-        assert_eq!(len_of_first(&chunks(&many), true), SEGMENTS_MAX);
+        assert_eq!(len_of_first(&chunks(&many), true, HEADER_BYTES), SEGMENTS_MAX);
         let long: Vec<_> = (0..100).map(|chunk| (chunk, 8_896)).collect();
-        assert_eq!(len_of_first(&chunks(&long), true), 7, "7 x 8,928 bytes fit 65,507");
-        assert_eq!(len_of_first(&chunks(&[(0, 65_408), (1, 65_408)]), true), 1);
+        assert_eq!(len_of_first(&chunks(&long), true, HEADER_BYTES), 7, "7 x 8,928 bytes fit 65,507");
+        assert_eq!(len_of_first(&chunks(&many), true, HEADER_BYTES + TAG_BYTES), SEGMENTS_MAX);
+        let tagged: Vec<_> = (0..100).map(|chunk| (chunk, 1_344)).collect();
+        let sealed = len_of_first(&chunks(&tagged), true, HEADER_BYTES + TAG_BYTES);
+        assert_eq!(sealed, 47, "47 x 1,392 bytes fit 65,507");
+        assert_eq!(len_of_first(&chunks(&[(0, 65_408), (1, 65_408)]), true, HEADER_BYTES), 1);
     }
 }

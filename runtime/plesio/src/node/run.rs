@@ -14,7 +14,9 @@ use plesio_proto::Transmit;
 use plesio_sideband::{
     Bound, Event as SidebandEvent, LocalClock, MachineConfig, Sideband, SidebandConfig, Status,
 };
-use plesio_udp::{DatagramIo, DatagramSink, Peer, SendError, SocketConfig, Waker, clock::monotonic_raw_ns};
+use plesio_udp::{
+    DatagramIo, DatagramSink, Peer, Protection, SendError, SocketConfig, Waker, clock::monotonic_raw_ns,
+};
 use plesio_wire::data::Header;
 use plesio_wire::{Digest, Instant, NodeKey, Span};
 use std::collections::BTreeMap;
@@ -60,7 +62,7 @@ pub(super) fn run(seat: Seat, ready: &Sender<Result<Opened, NodeError>>) {
 /// Opens the data socket, then waits for the order to enter a mesh.
 fn open(seat: Seat, ready: &Sender<Result<Opened, NodeError>>) -> Result<Option<Runner>, NodeError> {
     let config = &seat.config;
-    let socket = SocketConfig::new(config.data);
+    let socket = SocketConfig { protection: Protection::Plaintext, ..SocketConfig::new(config.data) };
     let opened = match plesio_udp::open(config.backend, &socket, seat.store.arena().clone()) {
         Ok(opened) => opened,
         Err(error) => {

@@ -8,7 +8,7 @@ use crate::args::BackendArg;
 use crate::demo::requested;
 use crate::failure::Failure;
 use plesio_proto::{Config, Connection, Event, Stats, Train, Transmit};
-use plesio_udp::{DatagramIo, DatagramSink, Peer, SendError, SocketConfig, open};
+use plesio_udp::{DatagramIo, DatagramSink, Peer, Protection, SendError, SocketConfig, open};
 use plesio_wire::Instant as Moment;
 use plesio_wire::Span;
 use plesio_wire::data::{Header, MessageId};
@@ -36,7 +36,8 @@ impl End {
         wait: Wait,
         memory: &Memory,
     ) -> Result<Self, Failure> {
-        let config = SocketConfig::new((Ipv4Addr::LOCALHOST, 0).into());
+        let bind = (Ipv4Addr::LOCALHOST, 0).into();
+        let config = SocketConfig { protection: Protection::Plaintext, ..SocketConfig::new(bind) };
         let opened = open(requested(backend), &config, memory.arena.clone()).map_err(|error| Failure {
             exit: crate::failure::Exit::Missing,
             ..Failure::run("bench", "cannot open the data port", error)

@@ -1,13 +1,16 @@
 //! The data port over real loopback sockets, the same stories for every backend.
 
 mod node;
+mod sealed;
 
 use node::{Node, WINDOWS, for_each_backend, header, raw};
 
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use plesio_udp::{OpenError, Peer, Requested, SendError, SocketConfig, Tier, open, probe, refuse_off_host};
+use plesio_udp::{
+    OpenError, Peer, Protection, Requested, SendError, SocketConfig, Tier, open, probe, refuse_off_host,
+};
 use plesio_wire::Span;
 use plesio_wire::data::{Header, Kind, MessageId};
 
@@ -434,10 +437,12 @@ fn bad_addresses_are_clear_errors() {
         assert_eq!(node.io.add_peer(far), Err(OpenError::OffHost { address: far }));
         assert!(matches!(node.io.add_peer("[::1]:4000".parse().unwrap()), Err(OpenError::Family { .. })));
         let arena = node.arena.clone();
-        let config = SocketConfig::new(node.io.local_address());
+        let mut config = SocketConfig::new(node.io.local_address());
+        config.protection = Protection::Plaintext;
         let again = open(how.backend, &config, arena.clone()).err();
         assert_eq!(again, Some(OpenError::InUse { address: node.io.local_address() }));
         let mut small = SocketConfig::new("127.0.0.1:0".parse().unwrap());
+        small.protection = Protection::Plaintext;
         small.peers_max = 1;
         small.receive_buffer_bytes = 1 << 30;
         let mut opened = open(how.backend, &small, arena).unwrap();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use plesio_memory::{Arena, ArenaPlan};
 use plesio_udp::{
-    DatagramIo, DatagramSink, Peer, Placement, Requested, SendError, SocketConfig, open, probe,
+    DatagramIo, DatagramSink, Peer, Placement, Protection, Requested, SendError, SocketConfig, open, probe,
 };
 use plesio_wire::Span;
 use plesio_wire::data::{Flags, Header, Kind, MessageId};
@@ -63,6 +63,10 @@ pub(crate) struct Windows {
     pub(crate) control: Vec<(Peer, Kind, Vec<u8>)>,
     pub(crate) strangers: Vec<(SocketAddr, usize)>,
     pub(crate) unplaced: usize,
+    /// What belongs to sessions: handshakes, and the first words under an index.
+    pub(crate) handshakes: Vec<(SocketAddr, Vec<u8>)>,
+    pub(crate) confirmed: Vec<u32>,
+    pub(crate) own: Vec<u32>,
 }
 
 impl DatagramSink for Windows {
@@ -94,6 +98,15 @@ impl DatagramSink for Windows {
 
     fn handle_stranger(&mut self, from: SocketAddr, datagram: &[u8]) {
         self.strangers.push((from, datagram.len()));
+        self.handshakes.push((from, datagram.to_vec()));
+    }
+
+    fn handle_confirmed(&mut self, _peer: Peer, local: u32) {
+        self.confirmed.push(local);
+    }
+
+    fn handle_own(&mut self, _peer: Peer, local: u32) {
+        self.own.push(local);
     }
 }
 
@@ -103,6 +116,10 @@ impl Node {
     }
 
     pub(crate) fn with(how: How, chunk_bytes: u32, offload: bool) -> Self {
+        Self::open(how, chunk_bytes, offload, Protection::Plaintext)
+    }
+
+    pub(crate) fn open(how: How, chunk_bytes: u32, offload: bool, protection: Protection) -> Self {
         let mut plan = ArenaPlan::new("udp-test", 64 << 20);
         for _ in 0..2 * WINDOWS {
             plan.push(REGION_BYTES);
@@ -111,6 +128,7 @@ impl Node {
         let mut config = SocketConfig::new("127.0.0.1:0".parse().unwrap());
         config.offload = offload;
         config.placement = how.placement;
+        config.protection = protection;
         let opened = open(how.backend, &config, arena.clone()).unwrap();
         let sink = Windows { chunk_bytes, ..Windows::default() };
         Self { io: opened.io, arena, sink }

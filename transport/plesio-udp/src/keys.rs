@@ -1,0 +1,61 @@
+//! What seals and opens on one lane.
+
+use plesio_session::{DataOpener, DataSealer, Refusal, SealError};
+use plesio_wire::data::{Header, OWN_PACKET_FIRST};
+
+use crate::io::OPENERS_MAX;
+
+#[derive(Debug, Default)]
+pub(crate) struct Keys {
+    pub(crate) sealer: Option<DataSealer>,
+    /// Oldest first, and whether it has opened anything.
+    openers: Vec<(DataOpener, bool)>,
+}
+
+/// A datagram that was opened.
+pub(crate) struct Opened {
+    /// Its receiver is zero: the lane has told whose it is.
+    pub(crate) header: Header,
+    /// The opener's index.
+    pub(crate) local: u32,
+    /// Its first.
+    pub(crate) first: bool,
+    /// Of the session itself.
+    pub(crate) own: bool,
+}
+
+impl Keys {
+    pub(crate) fn new() -> Self {
+        Self { sealer: None, openers: Vec::with_capacity(OPENERS_MAX) }
+    }
+
+    pub(crate) fn sealer(&mut self) -> Result<&mut DataSealer, SealError> {
+        self.sealer.as_mut().ok_or(SealError::NoSession)
+    }
+
+    pub(crate) fn add(&mut self, opener: DataOpener) {
+        self.remove(opener.local());
+        if self.openers.len() == OPENERS_MAX {
+            self.openers.remove(0);
+        }
+        self.openers.push((opener, false));
+    }
+
+    pub(crate) fn remove(&mut self, local: u32) {
+        self.openers.retain(|(opener, _)| opener.local() != local);
+    }
+
+    /// Opens a datagram where it lies.
+    pub(crate) fn open(&mut self, datagram: &mut [u8]) -> Result<Opened, Refusal> {
+        let sealed = Header::parse_sealed(datagram).map_err(|_| Refusal::Malformed)?;
+        let found = self.openers.iter_mut().find(|(opener, _)| opener.local() == sealed.receiver);
+        let (opener, seen) = found.ok_or(Refusal::UnknownReceiver)?;
+        let header = opener.open_data_in_place(datagram)?;
+        Ok(Opened {
+            header: Header { receiver: 0, ..header },
+            local: opener.local(),
+            first: !core::mem::replace(seen, true),
+            own: header.packet >= OWN_PACKET_FIRST,
+        })
+    }
+}
