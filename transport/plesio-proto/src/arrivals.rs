@@ -1,17 +1,18 @@
 //! Which packet numbers arrived and were taken, as far back as the sender still asks.
 //!
 //! ```text
-//!   arrived or given up │ base: not here │ 1 0 1 1 0 ... up to 8,192 packets │ beyond: refused
+//!   arrived or given up │ base: not here │ 1 0 1 1 0 ... up to 32,768 packets │ beyond: refused
 //! ```
 //!
 //! Invariant: a number counts as arrived only if its chunk was placed or had been before; a chunk that was
 //! dropped leaves a hole until the sender gives the number up.
 
+use alloc::vec::Vec;
 use plesio_wire::Instant;
-use plesio_wire::data::{ACK_BLOCK_PACKETS, ACK_BLOCKS_MAX, Ack};
+use plesio_wire::data::{ACK_BLOCK_PACKETS, ACK_BLOCKS_MAX, ACK_PACKETS_MAX, Ack};
 
 /// Packets behind `base` that can be told apart; a packet delayed by more than this many is dropped.
-pub(crate) const PACKETS_MAX: u64 = (ACK_BLOCK_PACKETS * (1 + ACK_BLOCKS_MAX)) as u64;
+pub(crate) const PACKETS_MAX: u64 = ACK_PACKETS_MAX;
 
 /// What a packet number means to the receiver.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -34,14 +35,24 @@ struct Largest {
 #[derive(Debug)]
 pub(crate) struct Arrivals {
     base: u64,
-    words: [u64; WORDS],
+    words: Vec<u64>,
     above: u64,
     largest: Option<Largest>,
+    /// Turn of the next acknowledgement that cannot tell everything.
+    turn: usize,
+}
+
+/// Which blocks of the bitmap follow an acknowledgement.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Blocks {
+    /// Left out behind the first.
+    pub(crate) skipped: usize,
+    pub(crate) count: usize,
 }
 
 impl Arrivals {
-    pub(crate) const fn new() -> Self {
-        Self { base: 0, words: [0; WORDS], above: 0, largest: None }
+    pub(crate) fn new() -> Self {
+        Self { base: 0, words: alloc::vec![0; WORDS], above: 0, largest: None, turn: 0 }
     }
 
     pub(crate) fn check(&self, packet: u64) -> Arrival {
@@ -73,7 +84,7 @@ impl Arrivals {
     /// The sender gave up everything below `floor`.
     pub(crate) fn handle_floor(&mut self, floor: u64) {
         if floor.saturating_sub(self.base) >= PACKETS_MAX {
-            self.words = [0; WORDS];
+            self.words.fill(0);
             self.above = 0;
             self.base = floor;
         }
@@ -88,8 +99,9 @@ impl Arrivals {
         self.base + self.above
     }
 
-    /// The acknowledgement, and how many blocks of bitmap must follow it.
-    pub(crate) fn ack(&self, now: Instant, credit_limit_bytes: u64) -> (Ack, usize) {
+    /// The acknowledgement, and which blocks of bitmap must follow it: the newest, and every other time older ones in
+    /// turn if there are too many for one datagram.
+    pub(crate) fn ack(&mut self, now: Instant, credit_limit_bytes: u64) -> (Ack, Blocks) {
         let largest = self.largest.unwrap_or_default();
         let mut ack = Ack {
             cumulative: self.base,
@@ -101,7 +113,16 @@ impl Arrivals {
         };
         self.fill(0, &mut ack.selective);
         let span = (largest.packet + 1).saturating_sub(self.base) as usize;
-        (ack, span.div_ceil(ACK_BLOCK_PACKETS).clamp(1, 1 + ACK_BLOCKS_MAX) - 1)
+        let more = span.div_ceil(ACK_BLOCK_PACKETS).max(1) - 1;
+        let newest = more.saturating_sub(ACK_BLOCKS_MAX);
+        let mut skipped = newest;
+        if newest > 0 {
+            self.turn += 1;
+            if self.turn.is_multiple_of(2) {
+                skipped = (self.turn / 2 % more.div_ceil(ACK_BLOCKS_MAX) * ACK_BLOCKS_MAX).min(newest);
+            }
+        }
+        (ack, Blocks { skipped, count: more.min(ACK_BLOCKS_MAX) })
     }
 
     /// Writes bitmap from packet `base + 256 * block` on.
@@ -152,41 +173,47 @@ mod tests {
     use std::collections::BTreeSet;
     use std::vec;
 
-    fn set_of(arrivals: &Arrivals) -> BTreeSet<u64> {
-        let (ack, extra) = arrivals.ack(Instant(0), 0);
-        let mut bytes = ack.selective.to_vec();
-        for block in 1..=extra {
-            let mut more = vec![0; 32];
-            arrivals.fill(block, &mut more);
-            bytes.extend(more);
+    /// What the acknowledgements of one turn tell together.
+    fn set_of(arrivals: &mut Arrivals) -> BTreeSet<u64> {
+        let mut set = BTreeSet::new();
+        for _ in 0..2 * (PACKETS_MAX as usize / ACK_BLOCK_PACKETS).div_ceil(ACK_BLOCKS_MAX) {
+            let (ack, blocks) = arrivals.ack(Instant(0), 0);
+            assert!(blocks.count <= ACK_BLOCKS_MAX);
+            let mut more = vec![0; 32 * blocks.count];
+            arrivals.fill(1 + blocks.skipped, &mut more);
+            for (bytes, first) in [(&ack.selective[..], 0), (&more, (1 + blocks.skipped) * ACK_BLOCK_PACKETS)]
+            {
+                let bits = (0..bytes.len() * 8).filter(|i| bytes[i / 8] >> (i % 8) & 1 == 1);
+                set.extend(bits.map(|i| ack.cumulative + (first + i) as u64));
+            }
         }
-        let bits = (0..bytes.len() * 8).filter(|i| bytes[i / 8] >> (i % 8) & 1 == 1);
-        bits.map(|i| ack.cumulative + i as u64).collect()
+        set
     }
 
     #[test]
     fn the_bitmap_tells_what_arrived_across_the_ring_s_end() {
-        for start in [0, 8_100, 8_191, 100_003] {
+        for start in [0, 32_700, 32_767, 100_003] {
             let mut arrivals = Arrivals::new();
             arrivals.handle_floor(start);
-            let taken: BTreeSet<u64> = [1, 63, 64, 65, 255, 256, 300, 8_000, 8_191].map(|i| start + i).into();
+            let taken = [1, 63, 64, 65, 255, 256, 300, 8_000, 8_191, 8_192, 20_000, 32_767];
+            let taken: BTreeSet<u64> = taken.map(|i| start + i).into();
             for packet in &taken {
                 assert_eq!(arrivals.check(*packet), Arrival::New);
                 arrivals.insert(Instant(0), *packet, 0);
                 assert_eq!(arrivals.check(*packet), Arrival::Seen);
             }
-            assert_eq!(set_of(&arrivals), taken);
-            assert_eq!(arrivals.settled(), start + 9);
-            assert_eq!(arrivals.check(start + 8_192), Arrival::Beyond);
+            assert_eq!(set_of(&mut arrivals), taken);
+            assert_eq!(arrivals.settled(), start + 12);
+            assert_eq!(arrivals.check(start + 32_768), Arrival::Beyond);
             arrivals.insert(Instant(0), start, 0);
             assert_eq!(arrivals.base, start + 2);
             arrivals.handle_floor(start + 63);
             assert_eq!(arrivals.base, start + 66);
-            assert_eq!(arrivals.settled(), start + 66 + 5);
+            assert_eq!(arrivals.settled(), start + 66 + 8);
             assert_eq!(arrivals.check(start + 65), Arrival::Old);
             arrivals.handle_floor(start + 1_000_000);
             assert_eq!(arrivals.settled(), start + 1_000_000);
-            assert!(set_of(&arrivals).is_empty());
+            assert!(set_of(&mut arrivals).is_empty());
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What a connection is told at its start; every limit it keeps to follows from here.
 
+use crate::congestion::Congestion;
 use crate::error::ConfigError;
 use plesio_wire::data::{CHANNEL_MAX, CHUNK_BYTES_LOOPBACK, CHUNK_BYTES_MIN};
 
@@ -23,6 +24,9 @@ pub struct Config {
     pub messages_max: usize,
     /// Window handles ever posted at most. Default 256.
     pub windows_max: usize,
+    /// What keeps the path from being overloaded. Default [`Congestion::Credit`]: nothing but the receiver's
+    /// credit, as loopback wants it.
+    pub congestion: Congestion,
     /// Round trip assumed before the first sample. Default 10 ms.
     pub rtt_initial_ns: u64,
 }
@@ -38,6 +42,7 @@ impl Default for Config {
             receive_budget_bytes: 4 << 20,
             messages_max: 64,
             windows_max: 256,
+            congestion: Congestion::Credit,
             rtt_initial_ns: 10_000_000,
         }
     }
@@ -71,9 +76,15 @@ impl Config {
     /// Packets whose fate is remembered: four windows' worth, so that holes do not stop the flow at once.
     pub(crate) fn packets_max(&self) -> usize {
         let wanted = (self.window_bytes / u64::from(self.chunk_bytes)).saturating_mul(4);
-        let bounded = wanted.clamp(PACKETS_MIN, crate::arrivals::PACKETS_MAX);
+        // Loopback has no long path to fill; there a table that stays in the cache is worth more.
+        let most = match self.congestion {
+            Congestion::Credit => PACKETS_NEAR,
+            Congestion::RateDelay => crate::arrivals::PACKETS_MAX,
+        };
+        let bounded = wanted.clamp(PACKETS_MIN, most);
         bounded.next_power_of_two() as usize
     }
 }
 
 const PACKETS_MIN: u64 = 256;
+const PACKETS_NEAR: u64 = 8_192;

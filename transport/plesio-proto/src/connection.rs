@@ -1,22 +1,26 @@
 //! One peer, one session: both directions of the reliable datagram machine, and what a caller sees of it.
 //!
 //! Sending lives in `connection/send.rs`, acknowledgements of what was sent in `connection/acks.rs`,
-//! receiving in `connection/receive.rs`. Fairness among peers is the caller's, who polls them in turn.
+//! receiving in `connection/receive.rs`, congestion in `connection/control.rs`. Fairness among peers is the caller's, who polls them in turn.
 
 mod acks;
+mod control;
 mod receive;
 mod send;
 
 use crate::answers::Answers;
 use crate::arrivals::Arrivals;
 use crate::config::Config;
+use crate::congestion::CongestionController;
 use crate::error::{ConfigError, PostError, Refused, SendError};
 use crate::flight::Flight;
 use crate::outbox::Outbox;
 use crate::rtt::Rtt;
 use crate::stats::Stats;
 use crate::windows::Windows;
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use control::Path;
 use plesio_wire::data::{Bye, CONTROL_PACKET_FIRST, COUNT_MAX, Flags, Header, Kind, MessageId, packet_first};
 use plesio_wire::{Instant, Span};
 
@@ -67,6 +71,7 @@ pub struct Connection {
     flight: Flight,
     rtt: Rtt,
     train: u32,
+    path: Path,
     /// What the peer allows in total, whole chunks counted.
     credit_limit_bytes: u64,
     /// Payload sent since an acknowledgement was last asked for or came.
@@ -88,6 +93,8 @@ pub struct Connection {
     granted_bytes: u64,
     ack_due: bool,
     ack_at: Option<Instant>,
+    /// When the last acknowledgement went.
+    acked: Instant,
     unacked_bytes: u64,
     /// Questions of the peer's to be answered.
     answers: Answers,
@@ -103,6 +110,23 @@ impl Connection {
     /// A parameter is out of range.
     pub fn new(config: &Config, now: Instant) -> Result<Self, ConfigError> {
         config.check()?;
+        Self::with_controller(
+            config,
+            now,
+            config.congestion.controller(config.rtt_initial_ns, config.chunk_bytes),
+        )
+    }
+
+    /// The same with a congestion controller of the caller's own; `config.congestion` says nothing then.
+    ///
+    /// # Errors
+    /// A parameter is out of range.
+    pub fn with_controller(
+        config: &Config,
+        now: Instant,
+        controller: Box<dyn CongestionController>,
+    ) -> Result<Self, ConfigError> {
+        config.check()?;
         Ok(Self {
             config: *config,
             open: true,
@@ -114,6 +138,7 @@ impl Connection {
             flight: Flight::new(config.packets_max()),
             rtt: Rtt::new(config.rtt_initial_ns, now),
             train: 0,
+            path: Path::new(config, controller, now),
             credit_limit_bytes: 0,
             unasked_bytes: 0,
             loss_at: None,
@@ -128,6 +153,7 @@ impl Connection {
             granted_bytes: 0,
             ack_due: false,
             ack_at: None,
+            acked: now,
             unacked_bytes: 0,
             answers: Answers::default(),
             credit_due: false,
@@ -189,7 +215,7 @@ impl Connection {
             return self.handle_data(now, header);
         }
         let taken = match header.kind {
-            Kind::Ack => self.handle_ack(now, header.chunk, body),
+            Kind::Ack => self.handle_ack(now, header, body),
             Kind::Credit => self.handle_credit(now, body),
             Kind::Ping => self.handle_ping(header, body),
             Kind::Bye => self.handle_bye(body),
@@ -227,7 +253,9 @@ impl Connection {
         }
         if self.loss_at.is_some_and(|at| at <= now) {
             self.detect_losses(now);
+            self.report(now);
         }
+        self.path.handle_timeout(now);
         self.ask_silent(now);
     }
 
@@ -238,7 +266,7 @@ impl Connection {
             return None;
         }
         let messages = self.outbox.iter().filter_map(|m| m.timeout(self.stats.heard, &self.rtt));
-        messages.chain(self.ack_at).chain(self.ping_at).chain(self.loss_at).min()
+        messages.chain(self.ack_at).chain(self.ping_at).chain(self.loss_at).chain(self.path.timeout()).min()
     }
 
     /// What happened, oldest first.
@@ -266,6 +294,8 @@ impl Connection {
         Stats {
             srtt_ns: self.rtt.sample(),
             in_flight_bytes: self.flight.in_flight_bytes(),
+            window_bytes: self.path.window_bytes(),
+            pace: self.path.rate(),
             messages: self.outbox.len(),
             ..self.stats
         }

@@ -65,6 +65,11 @@ impl Rtt {
         }
     }
 
+    /// The shortest sample; zero before the first.
+    pub(crate) const fn min_ns(&self) -> u64 {
+        if self.sampled { self.min_ns } else { 0 }
+    }
+
     pub(crate) const fn srtt_ns(&self) -> u64 {
         self.srtt_ns
     }
@@ -73,10 +78,16 @@ impl Rtt {
         self.sampled.then_some(self.srtt_ns)
     }
 
-    /// Newer trains that must be acknowledged before a packet counts as lost. On a path that reorders only
-    /// age tells (as in RFC 8985).
-    pub(crate) const fn loss_trains(&self) -> i32 {
-        if self.late_ns == 0 { LOSS_TRAINS } else { i32::MAX }
+    /// Three newer trains overtook a packet that was not given up: order has not returned.
+    pub(crate) fn handle_overtaken(&mut self, now: Instant) {
+        if self.late_ns > 0 {
+            self.late_since = now;
+        }
+    }
+
+    /// Whether newer trains tell that a packet is lost. On a path that reorders only age does (as in RFC 8985).
+    pub(crate) const fn is_ordered(&self) -> bool {
+        self.late_ns == 0
     }
 
     /// Age at which a packet counts as lost when a newer one was acknowledged: 1.25 round trips, or more than
@@ -101,7 +112,6 @@ impl Rtt {
     }
 }
 
-const LOSS_TRAINS: i32 = 3;
 const GRANULARITY_NS: u64 = 1_000_000;
 const PROBE_NS_MIN: u64 = 2_000_000;
 const UNPOSTED_NS_MAX: u64 = 50_000_000;

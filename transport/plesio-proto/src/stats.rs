@@ -12,6 +12,10 @@ pub struct Stats {
     pub heard: Instant,
     /// Payload in flight now.
     pub in_flight_bytes: u64,
+    /// Payload that may be in flight now.
+    pub window_bytes: u64,
+    /// Payload bytes per second at which trains leave now; `None`: as fast as they can.
+    pub pace: Option<u64>,
     /// Messages queued or in flight now.
     pub messages: usize,
     /// Payload sent, retransmissions included.

@@ -39,6 +39,8 @@ const COUNT_BITS: u32 = 40;
 pub const ACK_BLOCK_PACKETS: usize = 256;
 /// Most blocks behind the one in [`Ack`]: with it 8,192 packets.
 pub const ACK_BLOCKS_MAX: usize = 31;
+/// Packets from the cumulative count on that acknowledgements can speak of, 8,192 in each.
+pub const ACK_PACKETS_MAX: u64 = 32_768;
 
 pub(crate) const VERSION: u8 = 1;
 
@@ -163,7 +165,8 @@ pub struct Header {
     /// Never reused; a retransmission takes a new one. DATA counts from [`packet_first`] without gaps; every
     /// other kind from there and [`CONTROL_PACKET_FIRST`], so that acknowledgements speak of DATA alone.
     pub packet: u64,
-    /// Which message; zero for control datagrams but PING, which may ask about one.
+    /// Which message; zero for control datagrams but PING, which may ask about one, and ACK, where the handle says
+    /// how many blocks of the bitmap are left out behind the first.
     pub message: MessageId,
     /// Byte offset in the window = chunk x chunk size.
     pub chunk: u32,
@@ -273,7 +276,8 @@ impl Header {
 
 layout! {
     /// Body of an ACK, 64 bytes: what arrived, when, and how much more may be sent. Up to
-    /// [`ACK_BLOCKS_MAX`] more blocks of the bitmap, 32 bytes each, may follow it.
+    /// [`ACK_BLOCKS_MAX`] more blocks of the bitmap, 32 bytes each, may follow it, after as many as the header's
+    /// `message.handle` says are left out.
     Ack {
         /// Every packet count below this one arrived or was given up by its sender ([`Ping`]).
         cumulative: u64,

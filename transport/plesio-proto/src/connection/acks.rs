@@ -3,17 +3,18 @@
 use super::{Connection, Event};
 use crate::error::Refused;
 use crate::flight::{Fate, Record};
-use plesio_wire::data::{ACK_BLOCKS_MAX, Ack, Credit};
+use plesio_wire::data::{ACK_BLOCKS_MAX, Ack, Credit, Header};
 use plesio_wire::{DecodeError, Instant, Reader};
 
 impl Connection {
-    pub(super) fn handle_ack(&mut self, now: Instant, answer: u32, bytes: &[u8]) -> Result<(), Refused> {
+    pub(super) fn handle_ack(&mut self, now: Instant, header: &Header, bytes: &[u8]) -> Result<(), Refused> {
         let mut reader = Reader::new(bytes);
         let ack: Ack = reader.read().map_err(Refused::Malformed)?;
         let extra = reader.take(reader.remaining()).map_err(Refused::Malformed)?;
         if extra.len() % 32 != 0 || extra.len() > 32 * ACK_BLOCKS_MAX {
             return Err(Refused::Malformed(DecodeError::Field("bitmap")));
         }
+        let extra = Extra { skipped: header.message.handle, blocks: extra };
         self.check_claims(&ack, extra)?;
 
         for packet in self.flight.base()..ack.cumulative {
@@ -24,18 +25,20 @@ impl Connection {
             }
         }
         self.flight.release(ack.cumulative);
-        for (packet, mut bits) in claims(&ack, extra) {
+        for (packet, bits) in claims(&ack, extra) {
+            let mut bits = self.flight.unknown(packet, bits);
             while bits != 0 {
                 self.handle_acked(now, packet + u64::from(bits.trailing_zeros()), &ack);
                 bits &= bits - 1;
             }
         }
         self.flight.advance();
-        self.handle_answer(now, answer);
+        self.handle_answer(now, header.chunk);
         self.raise_limit(ack.credit_limit_bytes);
         self.unasked_bytes = 0;
         self.rtt.relax(now);
         self.detect_losses(now);
+        self.report(now);
         // The peer keeps holes that will never be filled: tell it, rarely while they do no harm.
         // (What was only late is dropped once the peer has moved on.)
         let urgent = self.flight.is_crowded();
@@ -59,8 +62,8 @@ impl Connection {
         self.loss_at = None;
         let mut from = 0;
         loop {
-            let (trains, age_ns) = (self.rtt.loss_trains(), self.rtt.loss_ns());
-            let (lost, due) = self.flight.first_lost(now, from, trains, age_ns);
+            let (by_trains, age_ns) = (self.rtt.is_ordered(), self.rtt.loss_ns());
+            let (lost, due) = self.flight.first_lost(now, from, by_trains, age_ns);
             self.loss_at = match (self.loss_at, due) {
                 (Some(a), Some(b)) => Some(a.min(b)),
                 (a, b) => a.or(b),
@@ -112,7 +115,7 @@ impl Connection {
     }
 
     /// An acknowledgement must not speak of packets that were never sent.
-    fn check_claims(&self, ack: &Ack, extra: &[u8]) -> Result<(), Refused> {
+    fn check_claims(&self, ack: &Ack, extra: Extra<'_>) -> Result<(), Refused> {
         let next = self.flight.next();
         let beyond = claims(ack, extra).any(|(packet, bits)| {
             bits != 0 && packet.saturating_add(63 - u64::from(bits.leading_zeros())) >= next
@@ -128,9 +131,12 @@ impl Connection {
         if packet == ack.largest {
             self.rtt.handle_sample(now.since(record.sent), u64::from(ack.delay_us) * 1_000);
         }
+        self.path.handle_acked(now, &record);
         let flew = record.fate == Fate::Flying;
         if !flew {
             self.stats.spurious_packets += 1;
+        } else if self.flight.is_overtaken(record.train) {
+            self.rtt.handle_overtaken(now);
         }
         if record.fate == Fate::Lost {
             self.rtt.handle_late(now, now.since(record.sent));
@@ -145,6 +151,7 @@ impl Connection {
 
     fn handle_lost(&mut self, packet: u64) {
         let record = self.flight.lose(packet);
+        self.path.handle_lost(&record);
         self.stats.lost_packets += 1;
         if let Some(outgoing) = self.outbox.of(record.slot, record.generation) {
             outgoing.handle_lost(record.chunk);
@@ -158,12 +165,20 @@ impl Connection {
     }
 }
 
+/// Blocks of the bitmap behind an ACK.
+#[derive(Clone, Copy, Debug)]
+struct Extra<'a> {
+    skipped: u16,
+    blocks: &'a [u8],
+}
+
 /// The bitmap as words, each with the packet number of its lowest bit.
-fn claims<'a>(ack: &'a Ack, extra: &'a [u8]) -> impl Iterator<Item = (u64, u64)> + 'a {
-    let words = ack.selective.chunks_exact(8).chain(extra.chunks_exact(8));
-    words.enumerate().map(|(index, bytes)| {
+fn claims<'a>(ack: &'a Ack, extra: Extra<'a>) -> impl Iterator<Item = (u64, u64)> + 'a {
+    let first = ack.selective.chunks_exact(8).zip(0u64..);
+    let behind = 4 * (1 + u64::from(extra.skipped));
+    first.chain(extra.blocks.chunks_exact(8).zip(behind..)).map(|(bytes, index)| {
         let bits = bytes.iter().rev().fold(0, |bits, byte| bits << 8 | u64::from(*byte));
-        (ack.cumulative.saturating_add(index as u64 * 64), bits)
+        (ack.cumulative.saturating_add(index * 64), bits)
     })
 }
 

@@ -73,7 +73,10 @@ impl Connection {
     }
 
     fn transmit_train(&mut self, now: Instant) -> Option<Train> {
-        let mut starved = false;
+        if self.path.is_paced(now) {
+            return None;
+        }
+        let (mut starved, mut full) = (false, false);
         let mut place = 0;
         while let Some((slot, outgoing)) = self.outbox.nth(place) {
             place += 1;
@@ -81,9 +84,13 @@ impl Connection {
                 continue;
             }
             let mut train = Train::new();
+            let in_flight_bytes = self.flight.in_flight_bytes();
             let block = self.fill_train(now, slot, &mut train);
             starved |= block == Some(Block::Grant);
+            full |= block == Some(Block::Window);
             if !train.is_empty() {
+                let train_bytes = self.flight.in_flight_bytes() - in_flight_bytes;
+                self.path.handle_sent(now, self.train, train_bytes, in_flight_bytes == 0);
                 if self.should_ask() {
                     train.ask();
                     self.unasked_bytes = 0;
@@ -91,6 +98,9 @@ impl Connection {
                 self.train = self.train.wrapping_add(1);
                 return Some(train);
             }
+        }
+        if !full {
+            self.path.handle_limited(self.flight.in_flight_bytes());
         }
         // Packets given up still cost credit and numbers until the peer knows.
         self.ping_due |= starved && self.owes_floor(now, 0);
@@ -107,7 +117,10 @@ impl Connection {
         let base = self.header(now, Kind::Data);
         let generation = self.outbox.at(slot).generation;
         let narrow = self.outbox.at(slot).is_narrow();
-        let segments_max = if narrow { 1 } else { Train::segments_max(chunk_bytes) };
+        let paced_max = (self.path.train_bytes() / u64::from(chunk_bytes)).max(1);
+        let segments_max =
+            Train::segments_max(chunk_bytes).min(usize::try_from(paced_max).unwrap_or(usize::MAX));
+        let segments_max = if narrow { 1 } else { segments_max };
         let first = packet_first(self.config.channel);
         while train.len() < segments_max {
             let outgoing = self.outbox.of(slot, generation)?;
@@ -161,7 +174,7 @@ impl Connection {
         if !self.flight.has_room() || self.flight.next() >= COUNT_MAX {
             return Some(Block::Grant);
         }
-        if in_flight_bytes > 0 && in_flight_bytes + u64::from(len_bytes) > self.config.window_bytes {
+        if in_flight_bytes > 0 && in_flight_bytes + u64::from(len_bytes) > self.path.window_bytes() {
             return Some(Block::Window);
         }
         let scheduled = chunk > 0 && u64::from(chunk + 1) * chunk_bytes > UNSCHEDULED_BYTES;
@@ -172,7 +185,7 @@ impl Connection {
     /// Whether the train just built should ask for an acknowledgement: nothing follows it, or much of the
     /// window went out unasked.
     fn should_ask(&mut self) -> bool {
-        if self.unasked_bytes >= self.config.window_bytes / 2 {
+        if self.unasked_bytes >= self.path.window_bytes() / 2 {
             return true;
         }
         let mut place = 0;

@@ -1,0 +1,60 @@
+//! When the next train may leave: trains of about 100 microseconds of link time, one after the other.
+
+use plesio_wire::Instant;
+
+/// The pacer of one connection.
+#[derive(Debug)]
+pub(crate) struct Pacer {
+    next: Instant,
+}
+
+impl Pacer {
+    pub(crate) const fn new(now: Instant) -> Self {
+        Self { next: now }
+    }
+
+    /// When the next train may leave.
+    pub(crate) const fn next(&self) -> Instant {
+        self.next
+    }
+
+    /// Payload of one train at this rate.
+    pub(crate) fn train_bytes(rate: u64) -> u64 {
+        (u128::from(rate) * u128::from(TRAIN_NS) / 1_000_000_000) as u64
+    }
+
+    /// A train left. Who polls late catches up with what a millisecond carries, and after a pause with nothing.
+    pub(crate) fn handle_sent(&mut self, now: Instant, bytes: u64, rate: u64, idle: bool) {
+        let behind_ns = if idle { 0 } else { CATCH_UP_NS };
+        let from = self.next.max(Instant(now.0.saturating_sub(behind_ns)));
+        let link_ns = u128::from(bytes) * 1_000_000_000 / u128::from(rate.max(1));
+        self.next = from.after(u64::try_from(link_ns).unwrap_or(u64::MAX));
+    }
+}
+
+const TRAIN_NS: u64 = 100_000;
+const CATCH_UP_NS: u64 = 1_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_late_caller_catches_up_with_a_millisecond_at_most() {
+        const GIGABIT: u64 = 125_000_000;
+        assert_eq!(Pacer::train_bytes(GIGABIT), 12_500);
+        let mut pacer = Pacer::new(Instant(0));
+        pacer.handle_sent(Instant(0), 12_500, GIGABIT, true);
+        assert_eq!(pacer.next(), Instant(100_000));
+        pacer.handle_sent(Instant(500_000), 12_500, GIGABIT, false);
+        assert_eq!(pacer.next(), Instant(200_000), "four more trains may go at once");
+        let mut at_once = 0;
+        while pacer.next() <= Instant(50_000_000) {
+            pacer.handle_sent(Instant(50_000_000), 12_500, GIGABIT, false);
+            at_once += 1;
+        }
+        assert_eq!(at_once, 11);
+        pacer.handle_sent(Instant(90_000_000), 12_500, GIGABIT, true);
+        assert_eq!(pacer.next(), Instant(90_100_000), "after a pause one train");
+    }
+}
