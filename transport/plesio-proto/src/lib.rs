@@ -42,4 +42,4 @@ pub use congestion::{Congestion, CongestionController, Credit, RateDelay, RateSa
 pub use connection::{Connection, Event};
 pub use error::{ConfigError, PostError, Refused, SendError};
 pub use stats::Stats;
-pub use transmit::{Control, SEGMENTS_MAX, Train, Transmit};
+pub use transmit::{Control, Next, SEGMENTS_MAX, Train, Transmit};

@@ -20,6 +20,16 @@ pub enum Transmit {
     Control(Control),
 }
 
+/// What lies in a caller's train, or one control datagram.
+#[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "moved once per datagram; a box would allocate for each")]
+pub enum Next {
+    /// The train was filled.
+    Train,
+    /// As in [`Transmit`].
+    Control(Control),
+}
+
 /// Up to 64 datagrams of equal size; the last may be shorter. The headers lack their CRC.
 ///
 /// What the socket does not take may be dropped: it counts as lost and comes again.
@@ -29,9 +39,15 @@ pub struct Train {
     len: usize,
 }
 
-impl Train {
-    pub(crate) const fn new() -> Self {
+impl Default for Train {
+    fn default() -> Self {
         Self { parts: [(BLANK, Span { region: 0, offset_bytes: 0, len_bytes: 0 }); SEGMENTS_MAX], len: 0 }
+    }
+}
+
+impl Train {
+    pub(crate) const fn clear(&mut self) {
+        self.len = 0;
     }
 
     /// How many chunks of this size one train carries.
