@@ -110,7 +110,7 @@ pub fn probe(requested: Requested) -> Result<Probe, OpenError> {
 pub fn open(requested: Requested, config: &SocketConfig, arena: Arena) -> Result<Opened, OpenError> {
     let waker = Waker::new().map_err(socket::system("eventfd", config.bind))?;
     let lanes_max = usize::from(config.peers_max) + 1;
-    let scatter = scatters(config);
+    let scatter = config.placement == Placement::Scatter;
     let (ring, probe) = choose(requested, scatter, lanes_max)?;
     let (io, notes): (Box<dyn DatagramIo>, Vec<String>) = match ring {
         Some(ring) => {
@@ -124,11 +124,6 @@ pub fn open(requested: Requested, config: &SocketConfig, arena: Arena) -> Result
         }
     };
     Ok(Opened { io, probe, notes })
-}
-
-/// Sealed payload goes through a buffer in any case: it is opened on the way.
-fn scatters(config: &SocketConfig) -> bool {
-    config.protection.is_plaintext() && config.placement != Placement::Bounce
 }
 
 fn choose(

@@ -6,14 +6,40 @@
 //! Invariant: a byte is written to a window only after its datagram has been checked, at a place the sink has named.
 
 use nix::errno::Errno;
-use plesio_memory::{AccessError, Arena};
-use plesio_session::Refusal;
+use plesio_memory::{AccessError, Arena, Filling, Lease};
 use plesio_wire::data::{HEADER_BYTES, Header, Kind};
-use plesio_wire::{DecodeError, handshake};
+use plesio_wire::{DecodeError, Span, handshake};
 
 use crate::engine::{Arrival, Lane, Taken};
 use crate::keys::Keys;
 use crate::{Counters, DatagramSink, Peer, STRANGER_BYTES_MAX};
+
+/// The arena, and the region of it that was written last: chunks of a train mostly go into one.
+pub(crate) struct Room<'a> {
+    arena: &'a Arena,
+    lease: Option<Lease<Filling>>,
+}
+
+impl<'a> Room<'a> {
+    pub(crate) const fn new(arena: &'a Arena) -> Self {
+        Self { arena, lease: None }
+    }
+
+    fn write(&mut self, span: Span, from: &[u8]) -> Result<(), AccessError> {
+        self.arena.pointer(span)?;
+        if from.len() != span.len_bytes as usize {
+            return Err(AccessError::Length);
+        }
+        let held = self.lease.take().filter(|lease| lease.span().region == span.region);
+        let lease = self.lease.insert(match held {
+            Some(lease) => lease,
+            None => self.arena.lease(span.region)?,
+        });
+        let start = span.offset_bytes as usize;
+        lease.as_bytes_mut()[start..start + from.len()].copy_from_slice(from);
+        Ok(())
+    }
+}
 
 /// Takes what was read from the lane of this index.
 pub(crate) fn take(
@@ -44,6 +70,7 @@ pub(crate) fn take(
     let known = lane.peer_address.filter(|address| from == Some(*address));
     let known = known.map(|address| (Peer((index - 1) as u16), address));
     let segment_bytes = segment_bytes.unwrap_or(bytes.len()).clamp(1, bytes.len().max(1));
+    let mut room = Room::new(arena);
     // An empty datagram is one as well.
     let segments = bytes.len().div_ceil(segment_bytes).max(1);
     for start in (0..segments).map(|index| index * segment_bytes) {
@@ -60,9 +87,9 @@ pub(crate) fn take(
         if sealed && handshake::kind_of(datagram).is_some() {
             sink.handle_stranger(peer_address, datagram);
         } else if sealed {
-            deliver_sealed(peer, &mut lane.keys, datagram, arena, sink, counters);
+            deliver_sealed(peer, &mut lane.keys, datagram, &mut room, sink, counters);
         } else {
-            match deliver(peer, datagram, arena, sink, counters) {
+            match deliver(peer, datagram, &mut room, sink, counters) {
                 Ok(()) => {}
                 Err(DecodeError::Checksum) => counters.dropped_checksum += 1,
                 Err(_) => counters.dropped_malformed += 1,
@@ -75,33 +102,23 @@ fn deliver_sealed(
     peer: Peer,
     keys: &mut Keys,
     datagram: &mut [u8],
-    arena: &Arena,
+    room: &mut Room<'_>,
     sink: &mut dyn DatagramSink,
     counters: &mut Counters,
 ) {
     let opened = match keys.open(datagram) {
         Ok(opened) => opened,
-        Err(refusal) => {
-            let count = match refusal {
-                Refusal::Authentication => &mut counters.dropped_forged,
-                Refusal::Replay => &mut counters.dropped_replayed,
-                Refusal::UnknownReceiver | Refusal::Exhausted => &mut counters.dropped_session,
-                _ if Header::parse(datagram).is_ok() => &mut counters.dropped_plaintext,
-                _ => &mut counters.dropped_malformed,
-            };
-            *count += 1;
-            return;
-        }
+        Err(refusal) => return counters.note_refusal(refusal, datagram),
     };
-    if opened.first {
-        sink.handle_confirmed(peer, opened.local);
+    if opened.tell(peer, sink) {
+        return;
     }
     let header = opened.header;
     let payload = &datagram[HEADER_BYTES..HEADER_BYTES + usize::from(header.payload_bytes)];
-    if opened.own {
-        sink.handle_own(peer, opened.local);
-    } else if header.kind == Kind::Data {
-        put(peer, &header, payload, arena, sink, counters);
+    if header.kind == Kind::Data {
+        // The pass of the cipher; the move follows.
+        counters.copied_bytes_received += payload.len() as u64;
+        put(peer, &header, payload, room, sink, counters);
     } else {
         sink.handle_control(peer, &header, payload);
     }
@@ -110,7 +127,7 @@ fn deliver_sealed(
 fn deliver(
     peer: Peer,
     datagram: &[u8],
-    arena: &Arena,
+    room: &mut Room<'_>,
     sink: &mut dyn DatagramSink,
     counters: &mut Counters,
 ) -> Result<(), DecodeError> {
@@ -118,7 +135,7 @@ fn deliver(
     let payload = &datagram[HEADER_BYTES..];
     header.verify(payload)?;
     if header.kind == Kind::Data {
-        put(peer, &header, payload, arena, sink, counters);
+        put(peer, &header, payload, room, sink, counters);
     } else {
         sink.handle_control(peer, &header, payload);
     }
@@ -130,7 +147,7 @@ pub(crate) fn put(
     peer: Peer,
     header: &Header,
     payload: &[u8],
-    arena: &Arena,
+    room: &mut Room<'_>,
     sink: &mut dyn DatagramSink,
     counters: &mut Counters,
 ) {
@@ -139,7 +156,7 @@ pub(crate) fn put(
         sink.handle_unplaced(peer, header);
         return;
     };
-    match arena.write(span, payload) {
+    match room.write(span, payload) {
         Ok(()) => {
             counters.copied_bytes_received += payload.len() as u64;
             counters.payload_bytes_received += payload.len() as u64;

@@ -76,7 +76,7 @@ impl<E: Engine> Endpoint<E> {
             receive_buffer_bytes: base.receive_buffer_bytes,
             lanes,
             generation_next: 1,
-            receiver: scatter.then(|| Receiver::new(&arena, SLOTS_MAX)),
+            receiver: scatter.then(|| Receiver::new(&arena, SLOTS_MAX, !config.protection.is_plaintext())),
             trains: (0..trains).map(|_| Outgoing::new(Some(arena.clone()), aside_bytes)).collect(),
             counters: Counters::default(),
             notes: Vec::new(),

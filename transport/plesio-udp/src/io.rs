@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use plesio_session::{DataOpener, DataSealer};
+use plesio_session::{DataOpener, DataSealer, Refusal};
 use plesio_wire::Span;
 use plesio_wire::data::Header;
 
@@ -37,14 +37,22 @@ impl Protection {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Placement {
-    /// What measured best on the backend at hand.
+    /// By the kernel straight into its window, after a look at the first header of each train.
     #[default]
-    Auto,
-    /// By the kernel straight into its window, after a look at the first header of each train; plaintext only.
     Scatter,
     /// By the kernel into a buffer that stays in the cache, and from there by us into the window.
     Bounce,
 }
+
+impl Placement {
+    /// What measured better for chunks of this size: a look costs a call for each train, a bounce a move of every byte.
+    #[must_use]
+    pub const fn for_chunk(chunk_bytes: u32) -> Self {
+        if chunk_bytes >= SCATTER_BYTES_MIN { Self::Scatter } else { Self::Bounce }
+    }
+}
+
+const SCATTER_BYTES_MIN: u32 = 16 << 10;
 
 /// Openers of one lane: the keys in use, those before, and those of a handshake under way.
 pub const OPENERS_MAX: usize = 3;
@@ -69,7 +77,7 @@ pub struct SocketConfig {
 }
 
 impl SocketConfig {
-    /// 4 MiB buffers, 64 peers, offload on, placement as measured, sealed.
+    /// 4 MiB buffers, 64 peers, offload on, payload scattered, sealed.
     #[must_use]
     pub fn new(bind: SocketAddr) -> Self {
         Self {
@@ -78,7 +86,7 @@ impl SocketConfig {
             send_buffer_bytes: 4 << 20,
             peers_max: 64,
             offload: true,
-            placement: Placement::Auto,
+            placement: Placement::Scatter,
             protection: Protection::Sealed,
         }
     }
@@ -127,9 +135,10 @@ pub struct Counters {
     pub trains_received: u64,
     /// Payload of DATA that was checked and placed.
     pub payload_bytes_received: u64,
-    /// Payload of DATA moved by this program on the way to the kernel. Always zero: there is no such path.
+    /// Payload of DATA written by this program on the way to the kernel: none in plaintext; sealed, once into the packet
+    /// and once by the cipher.
     pub copied_bytes_sent: u64,
-    /// Payload of DATA moved by this program after the kernel had delivered it.
+    /// Payload of DATA written by this program after the kernel had delivered it: moves, and passes of the cipher.
     pub copied_bytes_received: u64,
     /// Not a datagram of ours: header, kind, flags or length.
     pub dropped_malformed: u64,
@@ -162,6 +171,17 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// Counts a datagram that could not be opened.
+    pub(crate) fn note_refusal(&mut self, refusal: Refusal, datagram: &[u8]) {
+        *(match refusal {
+            Refusal::Authentication => &mut self.dropped_forged,
+            Refusal::Replay => &mut self.dropped_replayed,
+            Refusal::UnknownReceiver | Refusal::Exhausted => &mut self.dropped_session,
+            _ if Header::parse(datagram).is_ok() => &mut self.dropped_plaintext,
+            _ => &mut self.dropped_malformed,
+        }) += 1;
+    }
+
     /// Takes over a socket's count of what the kernel has dropped.
     pub(crate) fn note_overflow(&mut self, lane: &mut Lane, count: u32) {
         self.dropped_kernel += u64::from(count.wrapping_sub(lane.overflow_seen));
@@ -270,7 +290,7 @@ pub trait DatagramSink {
     /// may be written even if the datagram then proves bad, so it must be a hole that nobody reads.
     fn place(&mut self, peer: Peer, header: &Header) -> Option<Span>;
 
-    /// A checked chunk lies at `span`.
+    /// A checked chunk lies at `span`. Its region may be held until [`DatagramIo::receive`] returns: read it then.
     fn handle_chunk(&mut self, peer: Peer, header: &Header, span: Span);
 
     /// A checked DATA datagram that [`Self::place`] has refused: a duplicate can be acknowledged again.

@@ -1,9 +1,10 @@
 //! What seals and opens on one lane.
 
 use plesio_session::{DataOpener, DataSealer, Refusal, SealError};
-use plesio_wire::data::{Header, OWN_PACKET_FIRST};
+use plesio_wire::data::{HEADER_BYTES, Header, OWN_PACKET_FIRST};
 
 use crate::io::OPENERS_MAX;
+use crate::{DatagramSink, Peer};
 
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
@@ -13,6 +14,7 @@ pub(crate) struct Keys {
 }
 
 /// A datagram that was opened.
+#[derive(Clone, Copy)]
 pub(crate) struct Opened {
     /// Its receiver is zero: the lane has told whose it is.
     pub(crate) header: Header,
@@ -47,15 +49,36 @@ impl Keys {
 
     /// Opens a datagram where it lies.
     pub(crate) fn open(&mut self, datagram: &mut [u8]) -> Result<Opened, Refusal> {
-        let sealed = Header::parse_sealed(datagram).map_err(|_| Refusal::Malformed)?;
+        let header = Header::parse_sealed(datagram).map_err(|_| Refusal::Malformed)?;
+        let (head, rest) = datagram.split_at_mut(HEADER_BYTES);
+        let (body, tag) = rest.split_at_mut(usize::from(header.payload_bytes));
+        self.open_apart(head, body, tag)
+    }
+
+    /// The same with its parts lying apart.
+    pub(crate) fn open_apart(&mut self, head: &[u8], body: &mut [u8], tag: &[u8]) -> Result<Opened, Refusal> {
+        let sealed = Header::parse_sealed_head(head).map_err(|_| Refusal::Malformed)?;
         let found = self.openers.iter_mut().find(|(opener, _)| opener.local() == sealed.receiver);
         let (opener, seen) = found.ok_or(Refusal::UnknownReceiver)?;
-        let header = opener.open_data_in_place(datagram)?;
+        let header = opener.open_data_apart(head, body, tag)?;
         Ok(Opened {
             header: Header { receiver: 0, ..header },
             local: opener.local(),
             first: !core::mem::replace(seen, true),
             own: header.packet >= OWN_PACKET_FIRST,
         })
+    }
+}
+
+impl Opened {
+    /// Tells the sink what is news to the session; true when that is all the datagram was for.
+    pub(crate) fn tell(&self, peer: Peer, sink: &mut dyn DatagramSink) -> bool {
+        if self.first {
+            sink.handle_confirmed(peer, self.local);
+        }
+        if self.own {
+            sink.handle_own(peer, self.local);
+        }
+        self.own
     }
 }

@@ -149,6 +149,12 @@ impl Message {
         lease.and_then(|lease| lease.as_bytes().get(range_of(span))).unwrap_or(&[])
     }
 
+    /// The same, to be opened where it lies.
+    pub(crate) fn window_mut(&mut self, span: Span) -> &mut [u8] {
+        let lease = self.leases.iter_mut().find(|lease| lease.span().region == span.region);
+        lease.and_then(|lease| lease.as_bytes_mut().get_mut(range_of(span))).unwrap_or_default()
+    }
+
     /// Copies what was received into the span to the side buffer.
     pub(crate) fn set_aside(&mut self, span: Span, at: usize) {
         let lease = self.leases.iter().find(|lease| lease.span().region == span.region);

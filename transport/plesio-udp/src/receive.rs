@@ -4,7 +4,7 @@
 //! ```text
 //!  look      [header 0]                                            and the segment size
 //!  scatter   [header 0][window + o][header 1][window + o + c] ...  predicted from header 0
-//!  check     length and CRC of every segment, where it lies
+//!  check     length and CRC of every segment, where it lies; what is sealed is opened there
 //!  deliver   in place; or moved, if a header was not as predicted; or dropped and counted
 //! ```
 //!
@@ -16,11 +16,12 @@ use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
 use plesio_memory::{AccessError, Arena};
-use plesio_wire::data::{HEADER_BYTES, Header, Kind};
-use plesio_wire::{DecodeError, Span};
+use plesio_wire::data::{HEADER_BYTES, Header, Kind, TAG_BYTES};
+use plesio_wire::{DecodeError, Span, handshake};
 
-use crate::bounce::put;
+use crate::bounce::{Room, put};
 use crate::engine::{Engine, Lane, Slot, TRAIN_BYTES_MAX};
+use crate::keys::{Keys, Opened};
 use crate::message::Message;
 use crate::train::SEGMENTS_MAX;
 use crate::{Counters, DatagramSink, Peer, STRANGER_BYTES_MAX, control};
@@ -48,7 +49,11 @@ struct Plan {
     targets: Vec<Option<(Span, Header)>>,
     /// Per segment, after the checks.
     verdicts: Vec<Verdict>,
+    /// Per segment that was opened.
+    opened: Vec<Opened>,
     errors: u32,
+    /// Whether the port is protected.
+    sealed: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -56,11 +61,13 @@ enum Verdict {
     InPlace(Header, Span),
     /// Its payload is in the side buffer.
     Aside(Header),
+    /// It makes a session.
+    Handshake,
     Dropped,
 }
 
 impl Receiver {
-    pub(crate) fn new(arena: &Arena, slots: usize) -> Self {
+    pub(crate) fn new(arena: &Arena, slots: usize, sealed: bool) -> Self {
         let slot = |_| Slot {
             lane: 0,
             socket: -1,
@@ -78,6 +85,8 @@ impl Receiver {
             scattered: false,
             targets: Vec::with_capacity(SEGMENTS_MAX),
             verdicts: Vec::with_capacity(SEGMENTS_MAX),
+            opened: Vec::with_capacity(SEGMENTS_MAX),
+            sealed,
             errors: 0,
         };
         Self { slots: (0..slots).map(slot).collect(), plans: (0..slots).map(plan).collect(), lane_next: 0 }
@@ -225,11 +234,12 @@ impl Plan {
         let shaped = self.total_bytes >= HEADER_BYTES
             && self.total_bytes <= TRAIN_BYTES_MAX
             && self.segments() <= SEGMENTS_MAX
-            && last_bytes >= HEADER_BYTES;
-        let first = Header::parse(slot.peek.header(0)).ok().filter(|header| {
+            && last_bytes >= self.around_bytes();
+        let first = if self.sealed { Header::parse_sealed_head } else { Header::parse }(slot.peek.header(0));
+        let first = first.ok().filter(|header| {
             shaped
                 && header.kind == Kind::Data
-                && usize::from(header.payload_bytes) + HEADER_BYTES == self.segment(0).1
+                && usize::from(header.payload_bytes) + self.around_bytes() == self.segment(0).1
         });
         let (Some(peer), Some(first)) = (self.peer, first) else {
             slot.scatter.push_aside(0..TRAIN_BYTES_MAX);
@@ -239,7 +249,7 @@ impl Plan {
         self.scattered = true;
         for index in 0..self.segments() {
             let (start, len_bytes) = self.segment(index);
-            let payload_bytes = len_bytes - HEADER_BYTES;
+            let payload_bytes = len_bytes - self.around_bytes();
             let header = Header {
                 chunk: first.chunk.wrapping_add(index as u32),
                 packet: first.packet.wrapping_add(index as u64),
@@ -261,28 +271,118 @@ impl Plan {
             if target.is_none() && payload_bytes > 0 {
                 slot.scatter.push_aside(start..start + payload_bytes);
             }
+            if self.sealed {
+                slot.scatter.push_aside(start + payload_bytes..start + payload_bytes + TAG_BYTES);
+            }
             self.targets.push(target.map(|span| (span, header)));
         }
         free
     }
 
+    /// What a datagram carries beside its payload.
+    const fn around_bytes(&self) -> usize {
+        HEADER_BYTES + if self.sealed { TAG_BYTES } else { 0 }
+    }
+
     /// Checks every segment where it lies and fills in the verdicts.
-    fn judge(&mut self, message: &mut Message, counters: &mut Counters) {
+    fn judge(&mut self, message: &mut Message, keys: &mut Keys, counters: &mut Counters) {
         self.verdicts.clear();
+        self.opened.clear();
         for index in 0..self.segments() {
-            let verdict = match self.check(index, message, counters) {
-                Ok(verdict) => verdict,
-                Err(DecodeError::Checksum) => {
-                    counters.dropped_checksum += 1;
-                    Verdict::Dropped
-                }
-                Err(_) => {
-                    counters.dropped_malformed += 1;
-                    Verdict::Dropped
+            let verdict = if self.sealed {
+                self.open(index, message, keys, counters)
+            } else {
+                match self.check(index, message, counters) {
+                    Ok(verdict) => verdict,
+                    Err(DecodeError::Checksum) => {
+                        counters.dropped_checksum += 1;
+                        Verdict::Dropped
+                    }
+                    Err(_) => {
+                        counters.dropped_malformed += 1;
+                        Verdict::Dropped
+                    }
                 }
             };
             self.verdicts.push(verdict);
         }
+    }
+
+    /// Opens a sealed segment where it lies.
+    fn open(
+        &mut self,
+        index: usize,
+        message: &mut Message,
+        keys: &mut Keys,
+        counters: &mut Counters,
+    ) -> Verdict {
+        let (start, len_bytes) = self.segment(index);
+        if !self.scattered {
+            let segment = &mut message.aside_mut()[start..start + len_bytes];
+            if handshake::kind_of(segment).is_some() {
+                return Verdict::Handshake;
+            }
+            return match keys.open(segment) {
+                Ok(opened) => {
+                    self.opened.push(opened);
+                    if opened.own { Verdict::Dropped } else { Verdict::Aside(opened.header) }
+                }
+                Err(refusal) => {
+                    counters.note_refusal(refusal, segment);
+                    Verdict::Dropped
+                }
+            };
+        }
+        let end = start + len_bytes - self.around_bytes();
+        let head = *message.header(index);
+        let target = self.targets[index];
+        let mut tag = [0; TAG_BYTES];
+        tag.copy_from_slice(&message.aside()[end..end + TAG_BYTES]);
+        let body = match target {
+            Some((span, _)) => message.window_mut(span),
+            None => &mut message.aside_mut()[start..end],
+        };
+        let opened = match keys.open_apart(&head, body, &tag) {
+            Ok(opened) => opened,
+            Err(refusal) => {
+                counters.note_refusal(refusal, &head);
+                return Verdict::Dropped;
+            }
+        };
+        self.opened.push(opened);
+        if opened.own {
+            return Verdict::Dropped;
+        }
+        // The pass of the cipher.
+        if target.is_some() && opened.header.kind == Kind::Data {
+            counters.copied_bytes_received += (end - start) as u64;
+        }
+        self.placed(target, opened.header, start, message, counters)
+    }
+
+    /// Where a checked segment lies: in its place, if it was as predicted.
+    fn placed(
+        &self,
+        target: Option<(Span, Header)>,
+        header: Header,
+        start: usize,
+        message: &mut Message,
+        counters: &mut Counters,
+    ) -> Verdict {
+        let Some((span, predicted)) = target else { return Verdict::Aside(header) };
+        let as_predicted = header.kind == predicted.kind
+            && (self.sealed || header.receiver == predicted.receiver)
+            && (header.message, header.chunk) == (predicted.message, predicted.chunk);
+        if as_predicted {
+            return Verdict::InPlace(header, span);
+        }
+        // It belongs elsewhere, perhaps where another segment of this train lies: everything that is moved goes aside
+        // before anything is put down.
+        message.set_aside(span, start);
+        if header.kind == Kind::Data {
+            counters.copied_bytes_received += u64::from(span.len_bytes);
+        }
+        Verdict::Aside(header)
     }
 
     fn check(
@@ -298,26 +398,13 @@ impl Plan {
             header.verify(&segment[HEADER_BYTES..])?;
             return Ok(Verdict::Aside(header));
         }
-        let payload_bytes = len_bytes - HEADER_BYTES;
         let header = Header::parse(message.header(index))?;
-        let Some((span, predicted)) = self.targets[index] else {
-            header.verify(&message.aside()[start..start + payload_bytes])?;
-            return Ok(Verdict::Aside(header));
-        };
-        header.verify(message.window(span))?;
-        let as_predicted = header.kind == predicted.kind
-            && header.receiver == predicted.receiver
-            && (header.message, header.chunk) == (predicted.message, predicted.chunk);
-        if as_predicted {
-            return Ok(Verdict::InPlace(header, span));
+        let target = self.targets[index];
+        match target {
+            Some((span, _)) => header.verify(message.window(span))?,
+            None => header.verify(&message.aside()[start..start + len_bytes - HEADER_BYTES])?,
         }
-        // It belongs elsewhere, perhaps where another segment of this train lies: everything that is moved goes aside
-        // before anything is put down.
-        message.set_aside(span, start);
-        if header.kind == Kind::Data {
-            counters.copied_bytes_received += payload_bytes as u64;
-        }
-        Ok(Verdict::Aside(header))
+        Ok(self.placed(target, header, start, message, counters))
     }
 }
 
@@ -367,9 +454,13 @@ fn finish(
         slot.scatter.clear();
         return;
     };
-    plan.judge(&mut slot.scatter, counters);
+    plan.judge(&mut slot.scatter, &mut lane.keys, counters);
     // From here on the sink may read its windows.
     slot.scatter.release_windows();
+    plan.opened.iter().for_each(|opened| {
+        // What was only for the session has its verdict already.
+        let _own = opened.tell(peer, sink);
+    });
     for verdict in &plan.verdicts {
         if let Verdict::InPlace(header, span) = verdict {
             counters.payload_bytes_received += u64::from(header.payload_bytes);
@@ -377,11 +468,15 @@ fn finish(
         }
     }
     for (index, verdict) in plan.verdicts.iter().enumerate() {
+        if let (Verdict::Handshake, Some(from)) = (verdict, plan.from) {
+            let (start, len_bytes) = plan.segment(index);
+            sink.handle_stranger(from, &slot.scatter.aside()[start..start + len_bytes]);
+        }
         let Verdict::Aside(header) = verdict else { continue };
         let start = index * plan.segment_bytes + if plan.scattered { 0 } else { HEADER_BYTES };
         let payload = &slot.scatter.aside()[start..start + usize::from(header.payload_bytes)];
         if header.kind == Kind::Data {
-            put(peer, header, payload, arena, sink, counters);
+            put(peer, header, payload, &mut Room::new(arena), sink, counters);
         } else {
             sink.handle_control(peer, header, payload);
         }

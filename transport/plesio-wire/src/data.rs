@@ -209,15 +209,21 @@ impl Header {
     /// # Errors
     /// As [`parse`](Self::parse); a plaintext datagram, a checksum, another length.
     pub fn parse_sealed(datagram: &[u8]) -> Result<Self, DecodeError> {
-        let header = Self::parse_any(datagram)?;
+        let header = Self::parse_sealed_head(datagram)?;
+        let len_bytes = HEADER_BYTES + usize::from(header.payload_bytes) + TAG_BYTES;
+        if datagram.len() == len_bytes { Ok(header) } else { Err(DecodeError::Field("payload length")) }
+    }
+
+    /// Reads the header of a sealed datagram whose payload and tag lie elsewhere; their length is the caller's to check.
+    ///
+    /// # Errors
+    /// As [`parse_sealed`](Self::parse_sealed) but for the length.
+    pub fn parse_sealed_head(head: &[u8]) -> Result<Self, DecodeError> {
+        let header = Self::parse_any(head)?;
         if !header.flags.has(Flags::SEALED) || header.flags.has(Flags::CRC) {
             return Err(DecodeError::Field("flags"));
         }
-        if header.crc32 != 0 {
-            return Err(DecodeError::Checksum);
-        }
-        let len_bytes = HEADER_BYTES + usize::from(header.payload_bytes) + TAG_BYTES;
-        if datagram.len() == len_bytes { Ok(header) } else { Err(DecodeError::Field("payload length")) }
+        if header.crc32 == 0 { Ok(header) } else { Err(DecodeError::Checksum) }
     }
 
     fn parse_any(datagram: &[u8]) -> Result<Self, DecodeError> {

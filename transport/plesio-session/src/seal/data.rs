@@ -271,12 +271,24 @@ impl DataOpener {
     /// As [`open_data`](Self::open_data).
     pub fn open_data_in_place(&mut self, datagram: &mut [u8]) -> Result<Header, Refusal> {
         let header = Header::parse_sealed(datagram).map_err(|_| Refusal::Malformed)?;
-        let place = self.check(&header)?;
         let (head, rest) = datagram.split_at_mut(HEADER_BYTES);
-        let (body, tag_at) = rest.split_at_mut(usize::from(header.payload_bytes));
-        let mut tag = [0; TAG_BYTES];
-        tag.copy_from_slice(tag_at);
-        self.finish(&header, place, head, body, &tag)?;
+        let (body, tag) = rest.split_at_mut(usize::from(header.payload_bytes));
+        self.open_data_apart(head, body, tag)
+    }
+
+    /// As [`open_data_in_place`](Self::open_data_in_place), the three parts of the datagram lying apart: so a payload is
+    /// opened where the kernel has put it, and nothing is moved.
+    ///
+    /// # Errors
+    /// As [`open_data`](Self::open_data).
+    pub fn open_data_apart(&mut self, head: &[u8], body: &mut [u8], tag: &[u8]) -> Result<Header, Refusal> {
+        let header = Header::parse_sealed_head(head).map_err(|_| Refusal::Malformed)?;
+        let tag = tag.try_into().map_err(|_| Refusal::Malformed)?;
+        if usize::from(header.payload_bytes) != body.len() || head.len() != HEADER_BYTES {
+            return Err(Refusal::Malformed);
+        }
+        let place = self.check(&header)?;
+        self.finish(&header, place, head, body, tag)?;
         Ok(header)
     }
 

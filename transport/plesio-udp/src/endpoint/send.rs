@@ -146,7 +146,8 @@ impl<E: Engine> Endpoint<E> {
                 Ok(_) => {
                     self.counters.datagrams_sent += train.chunks as u64;
                     self.counters.payload_bytes_sent += train.payload_bytes;
-                    self.counters.copied_bytes_sent += train.payload_bytes;
+                    // Into the packet, and there the pass of the cipher.
+                    self.counters.copied_bytes_sent += 2 * train.payload_bytes;
                 }
                 Err(cause) => {
                     self.counters.dropped_unsent += train.chunks as u64;

@@ -152,11 +152,13 @@ fn sealed_messages_arrive_byte_for_byte() {
                 );
             }
             let (sent, received) = (ends[0].node.io.counters(), ends[1].node.io.counters());
-            assert_eq!(sent.copied_bytes_sent, sent.payload_bytes_sent, "one pass of the cipher");
             assert_eq!(
-                received.copied_bytes_received, received.payload_bytes_received,
-                "and one at the other end"
+                sent.copied_bytes_sent,
+                2 * sent.payload_bytes_sent,
+                "into the packet, and the cipher"
             );
+            let moved = how.moved(received.payload_bytes_received);
+            assert_eq!(received.copied_bytes_received, received.payload_bytes_received + moved, "the cipher");
             assert_eq!(received.dropped(), 0, "{received:?}");
             // The clear text is not what travelled; see also the altered datagrams below.
             assert_eq!(sent.dropped_unsent, 0);
