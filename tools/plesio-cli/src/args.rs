@@ -215,12 +215,14 @@ pub(crate) struct OutputArgs {
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum BackendArg {
     /// io_uring where the kernel grants it, else mio
     Auto,
-    /// io_uring, or an error that says why not
+    /// io_uring of Linux 6.1 and later, or an error that says why not
     Uring,
+    /// io_uring as older kernels have it (5.10, 5.15), or an error that says why not
+    UringLegacy,
     /// epoll with plain sockets
     Mio,
 }

@@ -30,6 +30,7 @@ pub(crate) fn requested(backend: BackendArg) -> Requested {
     match backend {
         BackendArg::Auto => Requested::Auto,
         BackendArg::Uring => Requested::Uring,
+        BackendArg::UringLegacy => Requested::UringLegacy,
         BackendArg::Mio => Requested::Mio,
     }
 }
