@@ -30,7 +30,8 @@ pub const INDEX_NONE: u16 = 0xFFFF;
 
 const MAGIC: u16 = 0x4350;
 const VERSION: u8 = 1;
-const FLAGS_KNOWN: u16 = 2; // RESEND; AUTH (bit 0) belongs to the sealed form
+/// None that a plaintext datagram carries; AUTH (bit 0) belongs to the sealed form.
+const FLAGS_KNOWN: u16 = 0;
 const CRC_AT: usize = 28;
 
 /// The fields of the header that mean something to a machine.
