@@ -72,9 +72,13 @@ impl<const WORDS: usize> ReplayWindow<WORDS> {
     pub const fn extend(&self, low: u32) -> u64 {
         let near = (self.end & !0xFFFF_FFFF) | low as u64;
         let (half, whole) = (1 << 31, 1 << 32);
-        if near + half < self.end {
-            near + whole
-        } else if near >= self.end + half && near >= whole {
+        if near.saturating_add(half) < self.end {
+            // No number is larger than the largest.
+            match near.checked_add(whole) {
+                Some(next) => next,
+                None => near,
+            }
+        } else if near >= self.end.saturating_add(half) && near >= whole {
             near - whole
         } else {
             near
