@@ -4,6 +4,7 @@
 
 pub(crate) use bench::{BenchCommand, BenchUdpArgs};
 pub(crate) use key::{GenArgs, KeyArgs, KeyCommand, KeyKind, PubArgs, TicketArgs};
+pub(crate) use up::{Seed, StatusArgs, TrustArg, UpArgs, data_beside, parse_seed};
 
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 
 mod bench;
 mod key;
+mod up;
 
 /// Fewest and most nodes a demo starts with.
 pub(crate) const NODES: std::ops::RangeInclusive<u8> = 2..=16;
@@ -44,6 +46,10 @@ pub(crate) enum Command {
     /// Measure this build against its rivals, in the same run
     #[command(subcommand)]
     Bench(BenchCommand),
+    /// Run a node: found a mesh or join one, and train until Ctrl-C
+    Up(Box<UpArgs>),
+    /// The mesh as a running node of this machine sees it
+    Status(StatusArgs),
     /// Keys of nodes, pools and operators, and tickets that admit nodes
     Key(KeyArgs),
     /// One node of a demo; started by the demo itself
@@ -68,13 +74,18 @@ impl Cli {
         let output = match &mut cli.command {
             Command::Demo(args) => &mut args.output,
             Command::Doctor(args) => &mut args.output,
+            Command::Up(args) => &mut args.output,
             Command::Sim(args) => {
                 if yielding(found, ["seed", "seeds"])? == Some("seed") {
                     args.seed = None;
                 }
                 &mut args.output
             }
-            Command::DemoNode | Command::BenchEnd | Command::Bench(_) | Command::Key(_) => return Ok(cli),
+            Command::DemoNode
+            | Command::BenchEnd
+            | Command::Bench(_)
+            | Command::Key(_)
+            | Command::Status(_) => return Ok(cli),
         };
         match yielding(found, ["json", "json_stream"])? {
             Some("json") => output.json = false,
@@ -195,7 +206,7 @@ fn as_text<S: serde::Serializer>(value: &impl std::fmt::Display, to: S) -> Resul
 }
 
 /// How a command speaks; the same for every command that runs for a while.
-#[derive(Args, Clone, Debug, Serialize)]
+#[derive(Args, Clone, Debug, Default, Serialize)]
 pub(crate) struct OutputArgs {
     /// One JSON document on stdout at the end, instead of the table
     #[arg(long, env = "PLESIO_JSON", value_parser = parse_switch)]
@@ -227,9 +238,10 @@ pub(crate) enum BackendArg {
     Mio,
 }
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum ColorArg {
+    #[default]
     Auto,
     Always,
     Never,

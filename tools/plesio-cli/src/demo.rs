@@ -7,15 +7,15 @@
 //! ```
 
 mod checks;
-mod child;
-mod data;
+pub(crate) mod child;
+pub(crate) mod data;
 mod document;
 mod evaluate;
 #[cfg(test)]
 mod example;
 mod launcher;
 mod measure;
-mod output;
+pub(crate) mod output;
 mod plan;
 mod process;
 mod protocol;
@@ -23,7 +23,7 @@ mod record;
 mod report;
 mod screen;
 mod table;
-mod train;
+pub(crate) mod train;
 
 use crate::args::DemoArgs;
 use crate::failure::{Exit, Failure};

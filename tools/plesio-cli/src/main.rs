@@ -14,7 +14,10 @@ mod paint;
 mod random;
 mod signals;
 mod sim;
+mod status;
 mod stdout;
+mod up;
+mod work;
 
 use args::{Cli, Command};
 use failure::{Exit, Failure};
@@ -30,6 +33,8 @@ fn main() -> ExitCode {
         Command::Bench(command) => bench::run(&command),
         Command::BenchEnd => bench::run_end(),
         Command::Key(args) => key::run(&args),
+        Command::Up(args) => up::run(&args),
+        Command::Status(args) => status::run(&args),
         Command::DemoNode => demo::run_node(),
     };
     let outcome = match (outcome, stdout::lost()) {

@@ -13,29 +13,18 @@ use super::data;
 use super::protocol::{self, Said, Setup, Told};
 use super::train::{self, Student};
 use crate::failure::{Exit, Failure};
+use crate::work;
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
-use nix::time::{ClockId, clock_gettime};
-use plesio::{Control, Node, Running, Worker};
-use plesio_cpu::Cpu;
+use plesio::{Control, Node, Running};
 use std::io::{self, BufReader};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 mod events;
 
 pub(crate) use events::requested;
-
-/// The training thread yields to the node's own threads, whatever they were started with: their work is short
-/// and others wait for it.
-const TRAINING_NICE: i32 = 10;
-/// How long the last contributions may take to be committed.
-const SETTLE_LIMIT: Duration = Duration::from_secs(6);
-const SETTLE_POLL: Duration = Duration::from_millis(5);
-/// A node that has fallen this far behind its pace starts anew instead of hurrying.
-const PACE_LAG_MAX: Duration = Duration::from_secs(1);
 
 /// What the stdin thread leaves for the others.
 #[derive(Default)]
@@ -88,7 +77,9 @@ impl Child {
         let node_failure = |error| Failure::run("node", format!("node {} cannot open", setup.name), error);
         let base = data::base().map_err(model)?;
         let elements = train::elements(&base, setup.adapter_seed).map_err(model)?;
-        let mut student = Student::new(&base, setup.adapter_seed, setup.work).map_err(model)?;
+        let text = data::split(setup.work).train;
+        let mut student =
+            Student::new(&base, setup.adapter_seed, text, setup.work.sampler_seed).map_err(model)?;
         student.warm_up().map_err(model)?;
         let node = Node::bind(events::config(setup, elements)?).map_err(node_failure)?;
         let hello = node.hello();
@@ -119,9 +110,17 @@ impl Child {
         let teller = thread
             .spawn(move || events::tell(&events, &counted))
             .map_err(|cause| Failure::run("node", "cannot start a thread", cause))?;
-        // Only this thread: the node's own were started before and keep their priority.
-        let _refused = rustix::process::nice(TRAINING_NICE);
-        let trained = work(&setup, &mut student, &mut worker, &orders, &steps);
+        let tell = |told| match told {
+            work::Told::Attached { version } => say(&Said::Attached { version }),
+            work::Told::Step { steps: done, loss, version, phase_error_ns } => {
+                steps.store(done, Ordering::Relaxed);
+                say(&Said::Step { steps: done, loss, version, phase_error_ns });
+            }
+            work::Told::Settled { whole, discarded, version } => {
+                say(&Said::Settled { whole, discarded, version });
+            }
+        };
+        let trained = work::work(&mut student, &mut worker, setup.duty, &orders.settle, tell);
         if trained.is_err() {
             control.stop();
         }
@@ -130,83 +129,6 @@ impl Child {
         trained?;
         Ok(if healthy { Exit::Ok } else { Exit::Failed })
     }
-}
-
-/// The training thread's life. Ends when the node has stopped, for whatever reason.
-fn work(
-    setup: &Setup,
-    student: &mut Student,
-    worker: &mut Worker<Cpu>,
-    orders: &Orders,
-    steps: &std::sync::atomic::AtomicU64,
-) -> Result<(), Failure> {
-    if worker.attach(student.params_mut()).is_err() {
-        return Ok(()); // Stopped before the first state came; the node has said why.
-    }
-    say(&Said::Attached { version: worker.version().0 });
-    let mut pace = Pace::new(setup.duty);
-    let mut discarded = 0;
-    while !orders.settle.load(Ordering::Relaxed) {
-        let loss = student.step().map_err(|error| Failure::run("node", "a training step failed", error))?;
-        let count = steps.fetch_add(1, Ordering::Relaxed) + 1;
-        let Ok(outcome) = worker.handle_step(student.params_mut()) else { return Ok(()) };
-        discarded += outcome.discarded_steps;
-        let phase_error_ns = outcome.cut.then_some(outcome.phase_error_ns);
-        say(&Said::Step { steps: count, loss, version: worker.version().0, phase_error_ns });
-        pace.rest(orders);
-    }
-    let deadline = Instant::now() + SETTLE_LIMIT;
-    let mut settled = false;
-    while !settled && Instant::now() < deadline {
-        std::thread::sleep(SETTLE_POLL);
-        match worker.handle_idle(student.params_mut()) {
-            Ok(done) => settled = done,
-            Err(plesio::Stopped) => return Ok(()),
-        }
-    }
-    say(&Said::Settled { whole: settled, discarded, version: worker.version().0 });
-    // Slots go on coming back while others settle.
-    while worker.handle_idle(student.params_mut()).is_ok() {
-        std::thread::sleep(SETTLE_POLL);
-    }
-    Ok(())
-}
-
-/// Makes this machine as slow as it is meant to be: a share of one core, by processor time and not by the
-/// clock, so that other processes' load is not counted twice.
-struct Pace {
-    duty: f64,
-    due: Instant,
-    used: Duration,
-}
-
-impl Pace {
-    fn new(duty: f64) -> Self {
-        Self { duty: duty.clamp(0.01, 1.0), due: Instant::now(), used: thread_time() }
-    }
-
-    /// After a step: sleeps until its share of the core is used up.
-    fn rest(&mut self, orders: &Orders) {
-        let used = thread_time();
-        self.due += used.saturating_sub(self.used).div_f64(self.duty);
-        self.used = used;
-        let now = Instant::now();
-        if self.due + PACE_LAG_MAX < now {
-            self.due = now;
-        }
-        while !orders.settle.load(Ordering::Relaxed) {
-            let left = self.due.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            std::thread::sleep(left.min(Duration::from_millis(50)));
-        }
-    }
-}
-
-/// Processor time of this thread; zero where the kernel does not tell, which makes a pace of no rest.
-fn thread_time() -> Duration {
-    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
 }
 
 /// Hears the launcher. The first order to begin comes through the channel; the end of stdin is the end.

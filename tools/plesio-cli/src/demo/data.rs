@@ -48,6 +48,11 @@ pub(crate) fn shard_name(shard: u8) -> &'static str {
     TEXTS[usize::from(shard) % SHARDS].0
 }
 
+/// A whole text.
+pub(crate) fn whole(shard: u8) -> Vec<u8> {
+    TEXTS[usize::from(shard) % SHARDS].1.to_vec()
+}
+
 /// A member's part of its text, split.
 pub(crate) fn split(work: Work) -> Split {
     let (_, text) = TEXTS[usize::from(work.shard) % SHARDS];

@@ -112,7 +112,8 @@ pub(crate) fn losses(
 /// The mesh's adapter as files that PEFT reads.
 pub(crate) fn export(base: &Arc<Base>, plan: &Plan, record: &Record) -> Result<Option<PeftFiles>, Failure> {
     let Some(state) = mesh_state(record) else { return Ok(None) };
-    let files = moved(base, plan, state).and_then(|trainer| trainer.export(data::BASE_NAME));
+    let files =
+        train::moved(base, plan.adapter_seed, state).and_then(|trainer| trainer.export(data::BASE_NAME));
     files.map(Some).map_err(|error| Failure::run("export", "cannot export the adapter", error))
 }
 
@@ -137,11 +138,13 @@ fn do_job(
             lock(found).0.base = Some(loss);
         }
         Job::Mesh(state) => {
-            let loss = judge(&mut moved(base, plan, &state)?, judged)?;
+            let loss = judge(&mut train::moved(base, plan.adapter_seed, &state)?, judged)?;
             lock(found).0.mesh = Some(loss);
         }
         Job::Alone { index, name, steps } => {
-            let mut student = Student::new(base, plan.adapter_seed, plan.members[index].work)?;
+            let work = plan.members[index].work;
+            let mut student =
+                Student::new(base, plan.adapter_seed, data::split(work).train, work.sampler_seed)?;
             let mut alone = Alone { name, steps, loss: None, curve: Vec::new() };
             let mut done = 0;
             while done < steps && !course.stop.load(Ordering::Relaxed) {
@@ -159,15 +162,6 @@ fn do_job(
         }
     }
     Ok(())
-}
-
-/// A trainer at the common start plus `state`.
-fn moved(base: &Arc<Base>, plan: &Plan, state: &[f32]) -> Result<Trainer<Cpu>, ModelError> {
-    let mut trainer = train::trainer(base, plan.adapter_seed)?;
-    for (param, step) in trainer.params_mut().iter_mut().zip(state) {
-        *param += step;
-    }
-    Ok(trainer)
 }
 
 fn judge(trainer: &mut Trainer<Cpu>, judged: &[Vec<u8>]) -> Result<f64, ModelError> {

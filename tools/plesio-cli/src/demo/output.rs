@@ -29,9 +29,7 @@ impl Folder {
         };
         let folder = Self { path: path.to_path_buf() };
         fs::create_dir_all(folder.logs()).map_err(failure)?;
-        let trial = path.join(".plesio-trial");
-        create_new(&trial).map_err(failure)?;
-        fs::remove_file(&trial).map_err(failure)?;
+        folder.try_writing().map_err(failure)?;
         // What an earlier run left must not pass for this one's.
         for name in FILES {
             match fs::remove_file(path.join(name)) {
@@ -40,6 +38,29 @@ impl Folder {
             }
         }
         Ok(folder)
+    }
+
+    /// Makes the folder and tries to write in it, for an adapter alone; what lies in it stays until then.
+    pub(crate) fn take(path: &Path) -> Result<Self, Failure> {
+        let failure = |cause: io::Error| {
+            Failure::usage("out", format!("cannot write to --out {}", path.display()), cause)
+                .fix("name a folder that you may write to, as in --out ~/plesio-up")
+        };
+        let folder = Self { path: path.to_path_buf() };
+        fs::create_dir_all(folder.adapter()).map_err(failure)?;
+        folder.try_writing().map_err(failure)?;
+        Ok(folder)
+    }
+
+    fn try_writing(&self) -> io::Result<()> {
+        let trial = self.path.join(".plesio-trial");
+        create_new(&trial)?;
+        fs::remove_file(&trial)
+    }
+
+    /// Where the adapter goes.
+    pub(crate) fn adapter(&self) -> PathBuf {
+        self.path.join("adapter")
     }
 
     /// Where the nodes' logs go.
@@ -63,7 +84,7 @@ impl Folder {
 
     /// The adapter in PEFT's layout.
     pub(crate) fn write_adapter(&self, files: &PeftFiles) -> Result<(), Failure> {
-        let path = self.path.join("adapter");
+        let path = self.adapter();
         fs::create_dir_all(&path).map_err(|cause| {
             Failure::run("write", format!("cannot make {}", path.display()), cause)
                 .fix("move away what stands in its place")

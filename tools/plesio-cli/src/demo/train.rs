@@ -1,7 +1,5 @@
 //! One member's training: the same code, data order and hyperparameters in the mesh and alone.
 
-use super::data;
-use super::protocol::Work;
 use plesio_cpu::Cpu;
 use plesio_model::{AdamW, AdapterLayout, Base, ModelError, Sampler, TrainConfig, Trainer};
 use std::sync::Arc;
@@ -25,6 +23,15 @@ pub(crate) fn elements(base: &Base, adapter_seed: u64) -> Result<usize, ModelErr
     Ok(AdapterLayout::new(base.config(), config(adapter_seed).rank)?.len())
 }
 
+/// A trainer at the common start plus `state`, the sum of what a mesh agreed on.
+pub(crate) fn moved(base: &Arc<Base>, adapter_seed: u64, state: &[f32]) -> Result<Trainer<Cpu>, ModelError> {
+    let mut trainer = trainer(base, adapter_seed)?;
+    for (param, step) in trainer.params_mut().iter_mut().zip(state) {
+        *param += step;
+    }
+    Ok(trainer)
+}
+
 /// A trainer with its text.
 pub(crate) struct Student {
     trainer: Trainer<Cpu>,
@@ -35,12 +42,18 @@ pub(crate) struct Student {
 }
 
 impl Student {
-    pub(crate) fn new(base: &Arc<Base>, adapter_seed: u64, work: Work) -> Result<Self, ModelError> {
+    /// Of `text`, in an order drawn from `sampler_seed`.
+    pub(crate) fn new(
+        base: &Arc<Base>,
+        adapter_seed: u64,
+        text: Vec<u8>,
+        sampler_seed: u64,
+    ) -> Result<Self, ModelError> {
         let trainer = trainer(base, adapter_seed)?;
         let tokens = vec![0; trainer.batch_bytes()];
         let context = config(adapter_seed).context;
-        let sampler = Sampler::new(work.sampler_seed);
-        Ok(Self { trainer, sampler, text: data::split(work).train, tokens, context })
+        let sampler = Sampler::new(sampler_seed);
+        Ok(Self { trainer, sampler, text, tokens, context })
     }
 
     /// One local step; answers the loss before it.

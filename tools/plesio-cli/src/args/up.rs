@@ -1,0 +1,214 @@
+//! The command lines of `plesio up` and `plesio status`. What a file may say too has no default here: the flag comes
+//! before the file, and the default last.
+
+use super::{BackendArg, OutputArgs, parse_switch};
+use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+#[derive(Args, Clone, Debug, Default, Serialize)]
+#[command(after_help = "Example: two nodes of one machine, in two terminals\n  \
+        plesio up --found --plaintext\n  \
+        plesio up --plaintext --join ADDRESS          the first one says which\n\
+        Ctrl-C leaves the mesh in good order; a second one ends at once.\n\
+        The file holds the same names with _ for -, for example listen_data = \"[::1]:7001\".")]
+pub(crate) struct UpArgs {
+    /// File with settings; a flag or a variable beats it
+    #[arg(long, short, env = "PLESIO_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Begin a new mesh, which others then join
+    #[arg(long, env = "PLESIO_FOUND", value_parser = parse_switch, conflicts_with = "join")]
+    pub(crate) found: bool,
+
+    /// Join the mesh of a member: KEY@IP:PORT, as that member says at its start, /PORT behind it where its data
+    /// port is not the next one; may be given again
+    #[arg(long, env = "PLESIO_JOIN", value_name = "KEY@ADDR", value_delimiter = ',', value_parser = parse_seed)]
+    pub(crate) join: Vec<Seed>,
+
+    /// This node's secret key file (plesio key gen); without one and in plaintext, a key for this run
+    #[arg(long, env = "PLESIO_KEY", value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+
+    /// Address that others reach: of the sideband, which others join by. Port 0 takes a free one.
+    /// [default: 127.0.0.1:0]
+    #[arg(long, env = "PLESIO_LISTEN", value_name = "IP:PORT")]
+    pub(crate) listen: Option<SocketAddr>,
+
+    /// The same for tensor data [default: the port above --listen]
+    #[arg(long, env = "PLESIO_LISTEN_DATA", value_name = "IP:PORT")]
+    pub(crate) listen_data: Option<SocketAddr>,
+
+    /// Socket backend of the data plane [default: auto]
+    #[arg(long, env = "PLESIO_BACKEND", value_enum)]
+    pub(crate) backend: Option<BackendArg>,
+
+    /// Send everything readable, with a checksum only; between machines this needs --trust captive too
+    #[arg(long, env = "PLESIO_PLAINTEXT", value_parser = parse_switch)]
+    pub(crate) plaintext: bool,
+
+    /// Whom the network between the nodes belongs to [default: none]
+    #[arg(long, env = "PLESIO_TRUST", value_enum)]
+    pub(crate) trust: Option<TrustArg>,
+
+    /// Text to train on [default: one of those inside the program, chosen by the node's key]
+    #[arg(long, env = "PLESIO_DATA", value_name = "PATH")]
+    pub(crate) data: Option<PathBuf>,
+
+    /// Share of one core that training takes, 0.01 to 1 [default: 1]
+    #[arg(long, env = "PLESIO_DUTY", value_name = "SHARE", value_parser = parse_duty)]
+    pub(crate) duty: Option<f64>,
+
+    /// Frame period in milliseconds, 50 to 60000; all nodes of a mesh follow the founder's [default: 250]
+    #[arg(long, env = "PLESIO_PERIOD_MS", value_name = "MS", value_parser = clap::value_parser!(u32).range(50..=60_000))]
+    pub(crate) period_ms: Option<u32>,
+
+    /// End by itself after so long
+    #[arg(long, env = "PLESIO_SECONDS", value_name = "S", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) seconds: Option<u32>,
+
+    /// Draws the order of the data [default: drawn from the node's key]
+    #[arg(long, env = "PLESIO_SEED", value_name = "N")]
+    pub(crate) seed: Option<u64>,
+
+    /// Folder for the adapter, in PEFT's layout, at the end [default: plesio-up]
+    #[arg(long, env = "PLESIO_OUT", value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+
+    /// Where `plesio status` finds this node [default: a file in $XDG_RUNTIME_DIR/plesio]
+    #[arg(long, env = "PLESIO_SOCKET", value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Args, Clone, Debug, Serialize)]
+pub(crate) struct StatusArgs {
+    /// The node's socket, as it said at its start [default: the only one in $XDG_RUNTIME_DIR/plesio]
+    #[arg(long, env = "PLESIO_SOCKET", value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+
+    /// One JSON document on stdout
+    #[arg(long, env = "PLESIO_JSON", value_parser = parse_switch, conflicts_with = "dump")]
+    pub(crate) json: bool,
+
+    /// Names and values with tabs between them, one a line
+    #[arg(long, env = "PLESIO_DUMP", value_parser = parse_switch)]
+    pub(crate) dump: bool,
+}
+
+/// A network that is all the operator's own, where nobody else can listen or send.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum TrustArg {
+    /// Anybody may be on it
+    None,
+    /// Nobody but this mesh's own machines is on it
+    Captive,
+}
+
+/// A member to join by: its key, which plaintext does without, and where its sockets listen.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Seed {
+    pub(crate) key: Option<[u8; 32]>,
+    pub(crate) sideband: SocketAddr,
+    pub(crate) data: SocketAddr,
+}
+
+impl std::fmt::Display for Seed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(key) = &self.key {
+            write!(f, "{}@", crate::hex::hex(key))?;
+        }
+        write!(f, "{}", self.sideband)?;
+        match self.data {
+            data if data == data_beside(self.sideband) => Ok(()),
+            data if data.ip() == self.sideband.ip() => write!(f, "/{}", data.port()),
+            data => write!(f, "/{data}"),
+        }
+    }
+}
+
+impl Serialize for Seed {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+/// Where the data socket listens unless something else is said: one port above the sideband; both on free ports if
+/// either is.
+pub(crate) fn data_beside(sideband: SocketAddr) -> SocketAddr {
+    let port = if sideband.port() == 0 { 0 } else { sideband.port().checked_add(1).unwrap_or(0) };
+    SocketAddr::new(sideband.ip(), port)
+}
+
+/// `[KEY@]IP:PORT[/PORT | /IP:PORT]`: sideband, then data where it is not one port above.
+pub(crate) fn parse_seed(text: &str) -> Result<Seed, String> {
+    let (key, addresses) = match text.rsplit_once('@') {
+        Some((key, addresses)) => (Some(key), addresses),
+        None => (None, text),
+    };
+    let key = key.map(|key| {
+        crate::hex::parse(key).ok_or_else(|| "a node's key is 64 hexadecimal digits before the @".to_owned())
+    });
+    let read = |address: &str| {
+        let address: Option<SocketAddr> =
+            address.parse().ok().filter(|address: &SocketAddr| address.port() != 0);
+        address
+            .ok_or_else(|| format!("{address:?} is not IP:PORT, for example 10.0.0.1:7000 or [fd00::1]:7000"))
+    };
+    let (sideband, data) = match addresses.split_once('/') {
+        None => {
+            let sideband = read(addresses)?;
+            (sideband, data_beside(sideband))
+        }
+        Some((sideband, data)) => {
+            let sideband = read(sideband)?;
+            let port = data.parse().ok().filter(|port| *port != 0);
+            (sideband, port.map_or_else(|| read(data), |port| Ok(SocketAddr::new(sideband.ip(), port)))?)
+        }
+    };
+    Ok(Seed { key: key.transpose()?, sideband, data })
+}
+
+/// A share of one core.
+fn parse_duty(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.01..=1.0).contains(share));
+    share.ok_or_else(|| "a share of one core is 0.01 to 1".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_is_a_key_and_an_address() {
+        let key = "0f".repeat(32);
+        let seed = parse_seed(&format!("{key}@10.0.0.1:7000")).expect("whole");
+        assert_eq!((seed.key, seed.sideband.port(), seed.data.port()), (Some([0x0F; 32]), 7000, 7001));
+        for text in
+            ["10.0.0.1:7000", "[fd00::1]:7000", "10.0.0.1:7000/9", "10.0.0.1:7/10.0.0.2:8", "[::1]:7/[::2]:8"]
+        {
+            let text = format!("{key}@{text}");
+            assert_eq!(parse_seed(&text).expect("whole").to_string(), text);
+        }
+        assert!(parse_seed("[fd00::1]:7000").expect("addresses alone").key.is_none());
+        for wrong in [
+            "",
+            "10.0.0.1",
+            "host:7000",
+            "0f@10.0.0.1:7000",
+            "@10.0.0.1:7000",
+            "10.0.0.1:70000",
+            "10.0.0.1:0",
+            "10.0.0.1:7/",
+            "10.0.0.1:7/0",
+            "10.0.0.1:7/x",
+            "10.0.0.1:7/8/9",
+        ] {
+            assert!(parse_seed(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

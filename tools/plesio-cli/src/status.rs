@@ -1,0 +1,262 @@
+//! `plesio status`: asks a running node for its view of the mesh, over a socket of this machine.
+//!
+//! The node says one JSON document to whoever may connect and hears nothing. What comes back is bounded in length and
+//! time and is shown only after it was understood.
+
+use crate::args::StatusArgs;
+use crate::failure::{Exit, Failure};
+use crate::stdout;
+use crate::up::place;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+pub(crate) const SCHEMA: &str = "plesio.status/1";
+/// Longest answer that is read: many times what 32 members take.
+const ANSWER_BYTES_MAX: usize = 256 << 10;
+/// How long a node may take to answer; it does so at once.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a node knows, in plain numbers. Nodes are called by the first 16 digits of their keys.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub(crate) struct Status {
+    pub(crate) schema: String,
+    /// Its whole key.
+    pub(crate) node: String,
+    pub(crate) pid: u32,
+    pub(crate) uptime_s: f64,
+    pub(crate) mesh: String,
+    pub(crate) sideband: Option<SocketAddr>,
+    pub(crate) data: Option<SocketAddr>,
+    pub(crate) backend: String,
+    pub(crate) protection: String,
+    /// None before the first view.
+    pub(crate) view: Option<u32>,
+    pub(crate) members: Vec<String>,
+    /// Members that it has not heard for the suspicion time.
+    pub(crate) suspects: Vec<String>,
+    pub(crate) version: u64,
+    /// Of the master state of that version.
+    pub(crate) digest: Option<String>,
+    /// Of the phase corrector.
+    pub(crate) state: String,
+    /// Bound of the mesh clock's error; none without a clock.
+    pub(crate) clock_error_ns: Option<u64>,
+    pub(crate) period_ns: u64,
+    pub(crate) lead_ns: u64,
+    pub(crate) steps: u64,
+    pub(crate) steps_committed: u64,
+    /// Training loss, nats per byte, smoothed.
+    pub(crate) loss: Option<f64>,
+    pub(crate) data_sent_bytes: u64,
+    pub(crate) data_received_bytes: u64,
+    pub(crate) data_resent_bytes: u64,
+    pub(crate) sideband_sent_bytes: u64,
+    pub(crate) data_dropped: u64,
+    pub(crate) sideband_dropped: u64,
+}
+
+pub(crate) fn run(args: &StatusArgs) -> Result<Exit, Failure> {
+    let path = match &args.socket {
+        Some(path) => path.clone(),
+        None => the_only_node()?,
+    };
+    let status = ask(&path)?;
+    let Value::Object(fields) = json!(status) else { unreachable!("a struct is an object") };
+    if args.json {
+        let mut document = Value::Object(fields);
+        document["config"] = json!(args);
+        document["socket"] = json!(path.display().to_string());
+        stdout::document(&document);
+    } else if args.dump {
+        let line = |(name, value): (&String, &Value)| format!("{name}\t{}\n", plain(value));
+        stdout::text(&fields.iter().map(line).collect::<String>());
+    } else {
+        stdout::text(&table(&status));
+    }
+    Ok(Exit::Ok)
+}
+
+fn unreachable(what: impl Into<String>, cause: impl std::fmt::Display) -> Failure {
+    let failure = Failure::run("no-node", what, cause)
+        .fix("start one with `plesio up`, or name the socket that it said at its start with --socket");
+    Failure { exit: Exit::Unreachable, ..failure }
+}
+
+/// The socket of the one node that runs here.
+fn the_only_node() -> Result<PathBuf, Failure> {
+    let folder = place::folder();
+    let what = || format!("cannot ask a node in {}", folder.display());
+    let entries = std::fs::read_dir(&folder).map_err(|cause| unreachable(what(), cause))?;
+    let sockets = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| place::is_socket(path));
+    let mut alive: Vec<PathBuf> = sockets.filter(|path| UnixStream::connect(path).is_ok()).take(16).collect();
+    alive.sort();
+    match alive.len() {
+        0 => Err(unreachable(what(), "no node answers there")),
+        1 => Ok(alive.remove(0)),
+        _ => {
+            let paths: Vec<String> = alive.iter().map(|path| path.display().to_string()).collect();
+            Err(Failure::usage("several-nodes", what(), format!("several run: {}", paths.join(", ")))
+                .fix(format!("choose one: plesio status --socket {}", paths[0])))
+        }
+    }
+}
+
+fn ask(path: &Path) -> Result<Status, Failure> {
+    let what = || format!("cannot ask the node at {}", path.display());
+    let bytes = UnixStream::connect(path)
+        .and_then(|stream| hear(stream, PATIENCE))
+        .map_err(|cause| unreachable(what(), cause))?;
+    understand(&bytes).map_err(|cause| unreachable(what(), cause))
+}
+
+/// Reads to the end, but not more than any node says, and not for longer.
+fn hear(mut stream: UnixStream, patience: Duration) -> io::Result<Vec<u8>> {
+    let deadline = Instant::now() + patience;
+    let (mut bytes, mut room) = (Vec::new(), [0; 4096]);
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "it did not finish its answer in time"));
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut room) {
+            Ok(0) => return Ok(bytes),
+            Ok(count) if bytes.len() + count > ANSWER_BYTES_MAX => {
+                return Err(io::Error::other(format!("its answer is longer than {ANSWER_BYTES_MAX} bytes")));
+            }
+            Ok(count) => bytes.extend_from_slice(&room[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn understand(bytes: &[u8]) -> Result<Status, String> {
+    let status: Status =
+        serde_json::from_slice(bytes).map_err(|error| format!("its answer is no status: {error}"))?;
+    if status.schema == SCHEMA {
+        Ok(status)
+    } else {
+        Err(format!("it speaks {:?} and not {SCHEMA:?}; take the same version of plesio", status.schema))
+    }
+}
+
+/// A value in one line without tabs: whatever a text holds, the terminal sees letters.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => "-".into(),
+        Value::String(text) => shown(text),
+        Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(","),
+        other => other.to_string(),
+    }
+}
+
+fn shown(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { '?' } else { letter }).collect()
+}
+
+fn table(status: &Status) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(text, "{name:<12} {value}");
+    };
+    let list = |names: &[String]| names.iter().map(|name| shown(name)).collect::<Vec<_>>().join(" ");
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".into());
+    line("node", shown(&status.node));
+    line(
+        "mesh",
+        format!("{}, {} for {:.0} s", shown(&status.mesh), shown(&status.protection), status.uptime_s),
+    );
+    let address = |address: Option<SocketAddr>| or_dash(address.map(|address| address.to_string()));
+    line("addresses", format!("sideband {}, data {}", address(status.sideband), address(status.data)));
+    line("backend", shown(&status.backend));
+    line(
+        "view",
+        or_dash(
+            status.view.map(|view| format!("{view} of {}: {}", status.members.len(), list(&status.members))),
+        ),
+    );
+    if !status.suspects.is_empty() {
+        line("suspected", list(&status.suspects));
+    }
+    line("version", format!("{}, {}", status.version, or_dash(status.digest.as_deref().map(shown))));
+    let error = or_dash(status.clock_error_ns.map(|error| format!("{:.1} us", error as f64 / 1e3)));
+    line(
+        "phase",
+        format!("{}, clock within {error}, lead {:.1} ms", shown(&status.state), status.lead_ns as f64 / 1e6),
+    );
+    let loss = or_dash(status.loss.map(|loss| format!("{loss:.3}")));
+    line(
+        "training",
+        format!("loss {loss}, {} steps, {} of them in versions", status.steps, status.steps_committed),
+    );
+    line(
+        "bytes",
+        format!(
+            "data {} sent, {} received, {} sent again; sideband {} sent",
+            status.data_sent_bytes,
+            status.data_received_bytes,
+            status.data_resent_bytes,
+            status.sideband_sent_bytes
+        ),
+    );
+    line("dropped", format!("data {}, sideband {}", status.data_dropped, status.sideband_dropped));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    /// What a client makes of `said`, from a node that then waits.
+    fn heard(said: Vec<u8>, patience: Duration) -> io::Result<Vec<u8>> {
+        let (near, mut far) = UnixStream::pair().expect("sockets");
+        let writer = std::thread::spawn(move || {
+            // The reader may have gone.
+            let _gone = far.write_all(&said);
+            far
+        });
+        let heard = hear(near, patience);
+        drop(writer.join());
+        heard
+    }
+
+    #[test]
+    fn an_answer_is_bounded_in_length_and_time() {
+        let error = heard(vec![b'['; ANSWER_BYTES_MAX + 1], Duration::from_secs(60)).expect_err("too long");
+        assert!(error.to_string().contains("longer"), "{error}");
+        let error = heard(b"{".to_vec(), Duration::from_millis(20)).expect_err("it never ends");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn what_is_no_status_is_said_and_control_characters_are_not_shown() {
+        assert!(understand(b"").is_err() && understand(&[0xFF; 9]).is_err());
+        assert!(understand(&vec![b'['; 100_000]).is_err(), "depth is bounded");
+        let other = Status { schema: "plesio.status/2".into(), ..Status::default() };
+        assert!(
+            understand(json!(other).to_string().as_bytes()).is_err_and(|cause| cause.contains("version"))
+        );
+        let evil = "\u{1b}[2J\nname\tx".to_owned();
+        let status = Status {
+            schema: SCHEMA.into(),
+            members: vec![evil.clone()],
+            view: Some(1),
+            state: evil,
+            ..Status::default()
+        };
+        let back = understand(json!(status).to_string().as_bytes()).expect("it is one");
+        assert_eq!(back, status);
+        let text = table(&back);
+        assert!(!text.contains('\u{1b}') && !text.contains('\t'), "{text:?}");
+        assert_eq!(plain(&json!(back.members)), "?[2J?name?x");
+    }
+}

@@ -1,0 +1,206 @@
+//! `plesio.toml`: the same names as the flags, with `_` for `-`. A name that is none is an error that says which was
+//! probably meant.
+
+use crate::args::{BackendArg, TrustArg};
+use serde::Deserialize;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Longest file that is looked at.
+pub(super) const BYTES_MAX: usize = 64 << 10;
+
+/// What the file may say; what it does not say is absent.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default)]
+pub(super) struct Settings {
+    pub(super) found: bool,
+    /// As [`crate::args::parse_seed`] reads them.
+    pub(super) join: Vec<String>,
+    pub(super) key: Option<PathBuf>,
+    pub(super) listen: Option<SocketAddr>,
+    pub(super) listen_data: Option<SocketAddr>,
+    pub(super) backend: Option<BackendArg>,
+    pub(super) protection: Option<Protection>,
+    pub(super) trust: Option<TrustArg>,
+    pub(super) data: Option<PathBuf>,
+    pub(super) duty: Option<f64>,
+    pub(super) period_ms: Option<u32>,
+    pub(super) seconds: Option<u32>,
+    pub(super) seed: Option<u64>,
+    pub(super) out: Option<PathBuf>,
+    pub(super) socket: Option<PathBuf>,
+}
+
+/// How datagrams are protected.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Protection {
+    Sealed,
+    Plaintext,
+}
+
+/// Every name, in the order of the help.
+const NAMES: [&str; 15] = [
+    "found",
+    "join",
+    "key",
+    "listen",
+    "listen_data",
+    "backend",
+    "protection",
+    "trust",
+    "data",
+    "duty",
+    "period_ms",
+    "seconds",
+    "seed",
+    "out",
+    "socket",
+];
+
+/// Why a text is not a file of settings.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum FileError {
+    Long,
+    /// Not TOML, or a value of the wrong kind; the parser says where.
+    Toml(String),
+    Unknown {
+        name: String,
+        meant: Option<&'static str>,
+    },
+}
+
+impl fmt::Display for FileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Long => write!(f, "it is longer than {BYTES_MAX} bytes"),
+            Self::Toml(error) => f.write_str(error),
+            Self::Unknown { name, meant: Some(meant) } => {
+                write!(f, "there is no setting {name:?}; did you mean {meant:?}?")
+            }
+            Self::Unknown { name, meant: None } => {
+                write!(f, "there is no setting {name:?}; there are {}", NAMES.join(", "))
+            }
+        }
+    }
+}
+
+/// Reads a file of settings.
+pub(super) fn read(bytes: &[u8]) -> Result<Settings, FileError> {
+    if bytes.len() > BYTES_MAX {
+        return Err(FileError::Long);
+    }
+    let text = str::from_utf8(bytes).map_err(|error| FileError::Toml(error.to_string()))?;
+    let toml = |error: toml::de::Error| FileError::Toml(error.to_string().trim_end().to_owned());
+    let table: toml::Table = text.parse().map_err(toml)?;
+    if let Some(name) = table.keys().find(|name| !NAMES.contains(&name.as_str())) {
+        return Err(FileError::Unknown { name: name.clone(), meant: meant(name) });
+    }
+    // From the text again: only then does an error say in which line.
+    toml::from_str(text).map_err(toml)
+}
+
+/// The name that was probably meant, if any is near.
+fn meant(name: &str) -> Option<&'static str> {
+    let plain = name.replace('-', "_").to_ascii_lowercase();
+    let near = |known: &&str| distance(&plain, known) <= known.len() / 3 + 1;
+    NAMES.into_iter().filter(near).min_by_key(|known| distance(&plain, known))
+}
+
+/// Letters to change, add or take away to make one word of the other; `usize::MAX` for a word that is none.
+fn distance(one: &str, other: &str) -> usize {
+    const WORD_MAX: usize = 32;
+    if one.len() > WORD_MAX {
+        return usize::MAX;
+    }
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (index, letter) in one.chars().enumerate() {
+        let mut corner = std::mem::replace(&mut row[0], index + 1);
+        for (at, wanted) in other.iter().enumerate() {
+            let swapped = corner + usize::from(letter != *wanted);
+            corner = row[at + 1];
+            row[at + 1] = swapped.min(corner + 1).min(row[at] + 1);
+        }
+    }
+    row[other.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHOLE: &str = r#"
+        join = ["0f0f@10.0.0.1:7000"]
+        key = "a.key"
+        listen = "[::1]:7000"
+        listen_data = "127.0.0.1:0"
+        backend = "mio"
+        protection = "plaintext"
+        trust = "captive"
+        data = "text.txt"
+        duty = 0.5
+        period_ms = 250
+        seed = 7
+        out = "here"
+    "#;
+
+    #[test]
+    fn every_name_is_read() {
+        let settings = read(WHOLE.as_bytes()).expect("whole");
+        assert_eq!(settings.listen, Some("[::1]:7000".parse().expect("an address")));
+        assert_eq!((settings.backend, settings.duty), (Some(BackendArg::Mio), Some(0.5)));
+        assert_eq!(settings.protection, Some(Protection::Plaintext));
+        for name in NAMES {
+            // Each name is a field: a value of the wrong kind is refused by it, and not passed over.
+            let wrong = format!("{name} = {{ a = 1 }}");
+            assert!(matches!(read(wrong.as_bytes()), Err(FileError::Toml(_))), "{name}");
+        }
+        assert_eq!(read(b""), Ok(Settings::default()));
+    }
+
+    #[test]
+    fn a_name_that_is_none_is_told_from_the_one_that_was_meant() {
+        for (wrong, right) in
+            [("lisen", "listen"), ("listen-data", "listen_data"), ("Backend", "backend"), ("sockt", "socket")]
+        {
+            let error = read(format!("\"{wrong}\" = 1").as_bytes()).expect_err("no such name");
+            assert_eq!(error, FileError::Unknown { name: wrong.into(), meant: Some(right) });
+        }
+        let error = read(b"colour_of_the_sky = 1").expect_err("no such name");
+        assert!(error.to_string().contains("listen_data"), "{error}");
+        let error = read(b"\n\nlisten = \"here\"").expect_err("no address");
+        assert!(error.to_string().contains("line 3"), "{error}");
+    }
+
+    /// Whatever stands in the file, it is read or refused.
+    #[test]
+    fn a_damaged_file_is_read_or_refused() {
+        let mut random = 1_u64;
+        let mut draw = |bound: usize| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) as usize % bound
+        };
+        let (mut taken, mut refused) = (0, 0);
+        for _ in 0..20_000 {
+            let mut bytes = WHOLE.as_bytes().to_vec();
+            for _ in 0..=draw(4) {
+                let at = draw(bytes.len());
+                match draw(4) {
+                    0 => bytes[at] = draw(256) as u8,
+                    1 => bytes.truncate(at.max(1)),
+                    2 => drop(bytes.drain(at..(at + draw(9)).min(bytes.len()).max(at))),
+                    _ => bytes[at] = b"\"[]{}=.\n'#"[draw(10)],
+                }
+                if bytes.is_empty() {
+                    bytes.push(b'\n');
+                }
+            }
+            if read(&bytes).is_ok() { taken += 1 } else { refused += 1 }
+        }
+        assert!(taken > 100 && refused > 100, "{taken} {refused}");
+        assert_eq!(read(&vec![b'['; BYTES_MAX + 1]), Err(FileError::Long));
+        assert!(read(&vec![b'['; BYTES_MAX]).is_err());
+    }
+}

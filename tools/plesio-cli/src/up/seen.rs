@@ -1,0 +1,273 @@
+//! What the node said so far, for whoever asks; and what happened, as lines and as a stream.
+
+use crate::args::OutputArgs;
+use crate::hex::hex;
+use crate::status::Status;
+use crate::stdout;
+use plesio::{NodeEvent, What};
+use plesio_wire::NodeKey;
+use serde_json::{Value, json};
+use std::io::Write;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Between two reports of how training goes.
+const INTERVAL: Duration = Duration::from_secs(1);
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
+/// Share of the newest loss in the smoothed one.
+const SMOOTH: f64 = 0.05;
+
+/// The newest of everything; written by the node's events and the training thread, read by the socket.
+#[derive(Debug)]
+pub(super) struct Seen {
+    status: Mutex<Status>,
+    begin: Instant,
+}
+
+impl Seen {
+    /// From what is known at the start.
+    pub(super) fn new(status: Status) -> Self {
+        Self { status: Mutex::new(status), begin: Instant::now() }
+    }
+
+    pub(super) fn status(&self) -> Status {
+        let mut status = self.lock().clone();
+        status.uptime_s = self.uptime_s();
+        status
+    }
+
+    /// Whether a mesh has let this node in, or is about to.
+    pub(super) fn is_in(&self) -> bool {
+        let status = self.lock();
+        status.view.is_some() || status.version > 0
+    }
+
+    pub(super) fn uptime_s(&self) -> f64 {
+        self.begin.elapsed().as_secs_f64()
+    }
+
+    /// One step was taken.
+    pub(super) fn handle_step(&self, steps: u64, loss: f32) {
+        let mut status = self.lock();
+        status.steps = steps;
+        let loss = f64::from(loss);
+        if loss.is_finite() {
+            let before = status.loss.unwrap_or(loss);
+            status.loss = Some(before + SMOOTH * (loss - before));
+        }
+    }
+
+    /// Something happened.
+    pub(super) fn handle_event(&self, what: &What) {
+        let mut status = self.lock();
+        match what {
+            What::View { number, members, .. } => {
+                status.view = Some(*number);
+                status.members = members.iter().map(|key| name(*key)).collect();
+                let Status { members, suspects, .. } = &mut *status;
+                suspects.retain(|suspect| members.contains(suspect));
+            }
+            What::Version { version, digest } => {
+                status.version = version.0;
+                status.digest = Some(digest.to_string());
+            }
+            What::Installed(version) => status.version = version.0,
+            What::Suspect(key) | What::Dead(key) => {
+                let name = name(*key);
+                if !status.suspects.contains(&name) {
+                    status.suspects.push(name);
+                }
+            }
+            What::Recover(key) => {
+                let name = name(*key);
+                status.suspects.retain(|suspect| *suspect != name);
+            }
+            What::Progress(progress) => {
+                status.state = state_name(progress.state).into();
+                status.clock_error_ns = (progress.eps_ns != u32::MAX).then_some(progress.eps_ns.into());
+                status.period_ns = progress.period_ns;
+                status.lead_ns = progress.lead_ns;
+                status.version = status.version.max(progress.version);
+                status.steps_committed = progress.steps_committed;
+                let counters = &progress.counters;
+                status.data_sent_bytes = counters.data_sent_bytes;
+                status.data_received_bytes = counters.data_received_bytes;
+                status.data_resent_bytes = counters.retransmitted_bytes;
+                status.sideband_sent_bytes = counters.sideband_sent_bytes;
+                status.data_dropped = counters.data_dropped;
+                status.sideband_dropped = counters.sideband_dropped;
+            }
+            _ => {}
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Status> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a node is called: the first digits of its key.
+pub(super) fn name(key: NodeKey) -> String {
+    hex(&key.0.to_le_bytes())
+}
+
+/// The corrector's states, as a beat numbers them.
+const fn state_name(state: u8) -> &'static str {
+    match state {
+        0 => "acquire",
+        1 => "locked",
+        2 => "strained",
+        3 => "slipping",
+        4 => "holdover",
+        5 => "resync",
+        6 => "detached",
+        _ => "unknown",
+    }
+}
+
+/// Says what happens: lines on stderr for a person, or a stream on stdout for a program.
+pub(super) struct Voice {
+    stream: bool,
+    quiet: bool,
+    begin: Instant,
+    told: Mutex<[Option<Instant>; 2]>,
+}
+
+impl Voice {
+    pub(super) fn new(output: &OutputArgs) -> Self {
+        Self {
+            stream: output.json_stream,
+            quiet: output.quiet,
+            begin: Instant::now(),
+            told: Mutex::new([None; 2]),
+        }
+    }
+
+    /// A line as it stands.
+    pub(super) fn line(&self, line: &str) {
+        if !self.quiet {
+            let _gone = writeln!(std::io::stderr(), "{line}");
+        }
+    }
+
+    /// A line with its time.
+    pub(super) fn say(&self, text: &str) {
+        self.line(&format!("{:8.1} s  {text}", self.begin.elapsed().as_secs_f64()));
+    }
+
+    pub(super) fn emit(&self, event: &str, data: &Value) {
+        if self.stream {
+            stdout::emit(event, data);
+        }
+    }
+
+    /// What a person and a program should know of an event; a program gets every version, a person does not.
+    pub(super) fn handle_event(&self, event: &NodeEvent, seen: &Seen) {
+        let t_s = seen.uptime_s();
+        let names = |keys: &[NodeKey]| keys.iter().map(|key| name(*key)).collect::<Vec<_>>();
+        match &event.what {
+            What::View { number, members, added, removed, .. } => {
+                let data = json!({ "t_s": t_s, "number": number, "members": names(members),
+                    "added": names(added), "removed": names(removed) });
+                self.emit("view", &data);
+                let mut text = format!("view {number} of {}", members.len());
+                for (what, keys) in [("came", added), ("went", removed)] {
+                    if !keys.is_empty() {
+                        text.push_str(&format!("; {what}: {}", names(keys).join(" ")));
+                    }
+                }
+                self.say(&text);
+            }
+            What::Version { version, digest } => {
+                let data = json!({ "t_s": t_s, "version": version.0, "digest": digest.to_string() });
+                self.emit("version", &data);
+            }
+            What::Progress(_) => self.handle_progress(seen),
+            what => {
+                if let Some(text) = sentence(what) {
+                    self.emit("note", &json!({ "t_s": t_s, "text": text }));
+                    self.say(&text);
+                }
+            }
+        }
+    }
+
+    fn handle_progress(&self, seen: &Seen) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut due = |at: usize, every| {
+            let due = told[at].is_none_or(|last| last.elapsed() >= every);
+            if due {
+                told[at] = Some(Instant::now());
+            }
+            due
+        };
+        if self.stream && due(0, INTERVAL) {
+            stdout::emit("interval", &json!(seen.status()));
+        }
+        if due(1, LINE_INTERVAL) {
+            let status = seen.status();
+            let loss = status.loss.map_or("-".into(), |loss| format!("{loss:.3}"));
+            let Status { version, members, state, steps, .. } = status;
+            self.say(&format!(
+                "version {version}, {} members, {state}, {steps} steps, loss {loss}",
+                members.len()
+            ));
+        }
+    }
+}
+
+/// An event that is worth a sentence of its own.
+fn sentence(what: &What) -> Option<String> {
+    Some(match what {
+        What::Suspect(node) => format!("{} is silent", name(*node)),
+        What::Recover(node) => format!("{} is heard again", name(*node)),
+        What::Dead(node) => format!("{} is gone: a quorum says so", name(*node)),
+        What::Leaving(node) => format!("{} is leaving", name(*node)),
+        What::NoQuorum { live, members } => {
+            format!(
+                "no quorum: {live} of {members} members are heard; training goes on, nothing is committed"
+            )
+        }
+        What::Quorum => "there is a quorum again".into(),
+        What::Excluded => "the mesh goes on without this node; it asks to be let in again".into(),
+        What::Left => "left the mesh in good order".into(),
+        What::Diverged { version, peer } => {
+            format!("{} holds other bits for version {}; this node stops", name(*peer), version.0)
+        }
+        What::Installed(version) => format!("took over the state of version {}", version.0),
+        What::Note(text) => text.clone(),
+        What::Failed(error) => format!("stopped: {error}"),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use plesio::Progress;
+    use plesio_wire::{Digest, Version};
+
+    #[test]
+    fn the_newest_of_everything_is_kept() {
+        let seen = Seen::new(Status::default());
+        let view = |number, members: &[u64]| What::View {
+            number,
+            index: 1,
+            members: members.iter().map(|key| NodeKey(*key)).collect(),
+            added: Vec::new(),
+            removed: Vec::new(),
+        };
+        seen.handle_event(&view(3, &[1, 2]));
+        seen.handle_event(&What::Suspect(NodeKey(2)));
+        seen.handle_event(&What::Version { version: Version(9), digest: Digest::of(b"state") });
+        seen.handle_event(&What::Progress(Progress { eps_ns: u32::MAX, state: 1, ..Progress::default() }));
+        (1..=2).for_each(|step| seen.handle_step(step, 2.0));
+        seen.handle_step(3, f32::NAN);
+        let status = seen.status();
+        assert_eq!((status.view, status.version, status.steps), (Some(3), 9, 3));
+        assert_eq!((status.loss, status.clock_error_ns, status.state.as_str()), (Some(2.0), None, "locked"));
+        assert_eq!(status.suspects, ["0200000000000000"]);
+        seen.handle_event(&view(4, &[1]));
+        assert!(seen.status().suspects.is_empty(), "who is no member is no suspect");
+    }
+}

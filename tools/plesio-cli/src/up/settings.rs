@@ -1,0 +1,213 @@
+//! What a node is told, from flags, environment, file and defaults, in this order; and what does not go together.
+
+use super::file::{self, Protection};
+use crate::args::{BackendArg, Seed, TrustArg, UpArgs, data_beside, parse_seed};
+use crate::demo::child::requested;
+use crate::failure::{Exit, Failure};
+use crate::{keyfile, random};
+use plesio_session::NodeSecret;
+use plesio_udp::Requested;
+use std::fs::File;
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+/// Everything that `plesio up` goes by.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    /// Members to join by; none: this node begins the mesh.
+    pub(super) join: Vec<Seed>,
+    pub(super) secret: NodeSecret,
+    pub(super) listen: SocketAddr,
+    pub(super) listen_data: SocketAddr,
+    pub(super) backend: Requested,
+    pub(super) data: Option<PathBuf>,
+    pub(super) duty: f64,
+    pub(super) period_ns: u64,
+    pub(super) seconds: Option<u32>,
+    /// Order of the data.
+    pub(super) seed: u64,
+    pub(super) out: PathBuf,
+    pub(super) socket: Option<PathBuf>,
+}
+
+const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+impl Settings {
+    /// Puts together what was said, and reads the keys.
+    pub(super) fn gather(args: &UpArgs) -> Result<Self, Failure> {
+        let said = match &args.config {
+            Some(path) => read_file(path)?,
+            None => file::Settings::default(),
+        };
+        let join = joined(args, &said)?;
+        if join.is_empty() && !args.found && !said.found {
+            return Err(Failure::usage(
+                "usage",
+                "cannot tell which mesh this node belongs to",
+                "neither --join nor --found was given",
+            )
+            .fix("give --join KEY@ADDR to join a mesh, or --found to begin one"));
+        }
+        let plaintext = args.plaintext || said.protection == Some(Protection::Plaintext);
+        let listen = args.listen.or(said.listen).unwrap_or(LISTEN);
+        let listen_data = args.listen_data.or(said.listen_data).unwrap_or_else(|| data_beside(listen));
+        let captive = args.trust.or(said.trust) == Some(TrustArg::Captive);
+        refuse_wildcards([listen, listen_data])?;
+        check_protection(plaintext, captive, [listen, listen_data], &join)?;
+        let key = args.key.clone().or(said.key);
+        let secret = match key {
+            Some(path) => keyfile::read(&path, keyfile::Kind::Secret, NodeSecret::from_text)?,
+            None => NodeSecret::generate(&mut random::entropy()?),
+        };
+        let [low, ..] = secret.public().x25519;
+        Ok(Self {
+            join,
+            secret,
+            listen,
+            listen_data,
+            backend: requested(args.backend.or(said.backend).unwrap_or(BackendArg::Auto)),
+            data: args.data.clone().or(said.data),
+            duty: share(args.duty.or(said.duty).unwrap_or(1.0))?,
+            period_ns: period_ns(args.period_ms.or(said.period_ms).unwrap_or(PERIOD_MS))?,
+            seconds: args.seconds.or(said.seconds),
+            seed: args.seed.or(said.seed).unwrap_or(u64::from(low)),
+            out: args.out.clone().or(said.out).unwrap_or_else(|| "plesio-up".into()),
+            socket: args.socket.clone().or(said.socket),
+        })
+    }
+
+    /// Whether everything stays on this machine.
+    pub(super) fn on_host(&self) -> bool {
+        self.listen.ip().is_loopback() && self.listen_data.ip().is_loopback()
+    }
+}
+
+const PERIOD_MS: u32 = 250;
+
+fn read_file(path: &Path) -> Result<file::Settings, Failure> {
+    let what = || format!("cannot use --config {}", path.display());
+    let failed = |cause: std::io::Error| {
+        Failure::usage("config", what(), cause).fix("give the path of a file that you may read")
+    };
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(failed)?;
+    file.take(file::BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+    file::read(&bytes).map_err(|cause| {
+        Failure::usage("config", what(), cause).fix("mend that line; `plesio up --help` names the settings")
+    })
+}
+
+/// Whom to join by: the flag's, or the file's if the flags say nothing of how to enter.
+fn joined(args: &UpArgs, said: &file::Settings) -> Result<Vec<Seed>, Failure> {
+    if args.found || !args.join.is_empty() {
+        return Ok(args.join.clone());
+    }
+    if said.found && !said.join.is_empty() {
+        return Err(Failure::usage("config", "cannot both join a mesh and begin one", "the file says both")
+            .fix("take out found or join"));
+    }
+    let read = |text: &String| {
+        parse_seed(text).map_err(|cause| {
+            Failure::usage("config", format!("cannot use join = {text:?}"), cause)
+                .fix("write KEY@IP:PORT, as the member says at its start")
+        })
+    };
+    said.join.iter().map(read).collect()
+}
+
+/// What stands in the roster is what others send to.
+fn refuse_wildcards(addresses: [SocketAddr; 2]) -> Result<(), Failure> {
+    match addresses.iter().find(|address| address.ip().is_unspecified()) {
+        Some(address) => Err(Failure::usage(
+            "address",
+            format!("cannot listen on {address}"),
+            "others send to the address that a node names, and this one names none",
+        )
+        .fix("give an address of this machine that the others reach; see `ip address`")),
+        None => Ok(()),
+    }
+}
+
+/// The rules for plaintext.
+fn check_protection(
+    plaintext: bool,
+    captive: bool,
+    own: [SocketAddr; 2],
+    join: &[Seed],
+) -> Result<(), Failure> {
+    if !plaintext {
+        let failure = Failure::usage("protection", "cannot seal datagrams", "this version does not yet")
+            .fix("add --plaintext, on this machine alone");
+        return Err(Failure { exit: Exit::Missing, ..failure });
+    }
+    let mut all = own.into_iter().chain(join.iter().flat_map(|seed| [seed.sideband, seed.data]));
+    match all.find(|address| !address.ip().is_loopback()) {
+        Some(address) if !captive => Err(Failure::usage(
+            "plaintext",
+            format!("cannot send plaintext to and from {address}"),
+            "it is not an address of this host alone: anybody on the network could read and change everything",
+        )
+        .fix("leave --plaintext out, or say --trust captive where nobody else is on the network")),
+        _ => Ok(()),
+    }
+}
+
+fn share(share: f64) -> Result<f64, Failure> {
+    if (0.01..=1.0).contains(&share) {
+        return Ok(share);
+    }
+    Err(Failure::usage(
+        "config",
+        format!("cannot use duty = {share}"),
+        "it is a share of one core, 0.01 to 1",
+    )
+    .fix("take 1 for all of it"))
+}
+
+fn period_ns(period_ms: u32) -> Result<u64, Failure> {
+    if (50..=60_000).contains(&period_ms) {
+        return Ok(u64::from(period_ms) * 1_000_000);
+    }
+    let what = format!("cannot use period_ms = {period_ms}");
+    Err(Failure::usage("config", what, "it must be 50 to 60000").fix("leave it out for 250"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seed(text: &str) -> Seed {
+        parse_seed(text).expect("a seed")
+    }
+
+    fn args() -> UpArgs {
+        UpArgs { plaintext: true, ..UpArgs::default() }
+    }
+
+    #[test]
+    fn a_node_joins_or_founds() {
+        let refused = Settings::gather(&args()).expect_err("neither");
+        assert_eq!((refused.exit, refused.code), (Exit::Usage, "usage"));
+        let founded = Settings::gather(&UpArgs { found: true, ..args() }).expect("loopback");
+        assert!(founded.join.is_empty() && founded.on_host());
+        let join = vec![seed("127.0.0.1:7000")];
+        let joined = Settings::gather(&UpArgs { join: join.clone(), ..args() }).expect("loopback");
+        assert_eq!(joined.join, join);
+        // Two nodes without key files are two nodes.
+        assert_ne!(founded.secret.public(), joined.secret.public());
+    }
+
+    #[test]
+    fn plaintext_stays_on_the_host_unless_the_network_is_captive() {
+        let listen = Some("10.0.0.1:7000".parse().expect("an address"));
+        let away = UpArgs { found: true, listen, ..args() };
+        assert_eq!(Settings::gather(&away).expect_err("off host").code, "plaintext");
+        let joining = UpArgs { join: vec![seed("10.0.0.1:7000")], ..args() };
+        assert_eq!(Settings::gather(&joining).expect_err("off host").code, "plaintext");
+        let captive = UpArgs { trust: Some(TrustArg::Captive), ..away };
+        assert!(!Settings::gather(&captive).expect("it was said").on_host());
+        let wildcard = UpArgs { found: true, listen: Some("0.0.0.0:7000".parse().expect("one")), ..args() };
+        assert_eq!(Settings::gather(&wildcard).expect_err("names nobody").code, "address");
+    }
+}
