@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod fuzz;
 pub mod mesh;
 
 /// Says that a test did not run here, and why: to stderr itself, since what a passing test prints is kept from the

@@ -1,4 +1,4 @@
-//! Shell. Tasks of the workspace: `cargo xtask ci | tidy | base-text | base-model`.
+//! Shell. Tasks of the workspace: `cargo xtask ci | tidy | fuzz | base-text | base-model`.
 //!
 //! Knows the tree and the tools around it; knows nothing of plesio's protocols. Every task reads its
 //! own arguments and answers with nothing or with one message that says what to do.
@@ -18,6 +18,7 @@ Usage: cargo xtask TASK
 Tasks:
   ci                    run every check of .ci/run
   tidy                  check the tree against the house rules: length, unsafe, kinds of crate, leftovers
+  fuzz [--target NAME] [--runs N] [--seed S]   feed every decoder and machine with damaged inputs; --help says more
   base-text --out DIR   extract the text that the demo's base model is trained on (needs apt-get, dpkg-deb)
   base-model --out DIR --text FILE...   train the demo's base model from a seed, and write it with its recipe";
 
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
     let outcome = match task.as_str() {
         "ci" => ci(rest),
         "tidy" => root().and_then(|root| tidy::run(&root, rest)),
+        "fuzz" => fuzz(rest),
         "base-model" => base_model::run(rest),
         "base-text" => base_text::run(rest),
         "help" | "-h" | "--help" => {
@@ -59,6 +61,19 @@ fn ci(arguments: &[String]) -> Result<(), String> {
         .status()
         .map_err(|error| format!("cannot start bash for {}: {error}", script.display()))?;
     if status.success() { Ok(()) } else { Err(format!("{} ended with {status}", script.display())) }
+}
+
+/// Builds and runs the fuzzer, which belongs to the checks: it knows the crates, and this task only its name.
+fn fuzz(arguments: &[String]) -> Result<(), String> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args(["run", "--quiet", "--locked", "--profile", "fuzz", "--package", "plesio-tests"])
+        .args(["--bin", "plesio-fuzz", "--"])
+        .args(arguments)
+        .current_dir(root()?)
+        .status()
+        .map_err(|error| format!("cannot start cargo: {error}"))?;
+    if status.success() { Ok(()) } else { Err(format!("the fuzzer ended with {status}")) }
 }
 
 /// The workspace's root: the nearest folder, from here upwards, whose Cargo.toml holds `[workspace]`.
