@@ -33,6 +33,7 @@ mod socket;
 mod timestamped;
 mod train;
 mod uring;
+mod wait;
 mod waker;
 
 pub use backend::{Opened, Probe, Requested, Tier, open, probe};
@@ -45,4 +46,5 @@ pub use message::CONTROL_PAYLOAD_BYTES_MAX;
 pub use socket::refuse_off_host;
 pub use timestamped::{Received, StampKind, TimestampedSocket};
 pub use train::SEGMENTS_MAX;
+pub use wait::{Gaps, WaitMode, Waiter};
 pub use waker::Waker;
