@@ -2,13 +2,14 @@
 //!
 //! Nothing is done here. A value that passed this file is one the commands can use as it is.
 
-pub(crate) use bench::{BenchCommand, BenchUdpArgs};
-pub(crate) use key::{GenArgs, KeyArgs, KeyCommand, KeyKind, PubArgs, TicketArgs};
-pub(crate) use up::{Seed, StatusArgs, TrustArg, UpArgs, data_beside, parse_seed};
-
+pub(crate) use bench::{
+    BYTES_MAX as BENCH_BYTES_MAX, BenchArgs, BenchCommand, BenchCompareArgs, COLD_BYTES, FormArg, HOT_BYTES,
+};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+pub(crate) use key::{GenArgs, KeyArgs, KeyCommand, KeyKind, PubArgs, TicketArgs};
+pub(crate) use up::{Seed, StatusArgs, TrustArg, UpArgs, data_beside, parse_seed};
 use plesio_sim::FaultSet;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
@@ -81,11 +82,24 @@ impl Cli {
                 }
                 &mut args.output
             }
-            Command::DemoNode
-            | Command::BenchEnd
-            | Command::Bench(_)
-            | Command::Key(_)
-            | Command::Status(_) => return Ok(cli),
+            Command::Bench(command) => {
+                let Some((_, found)) = found.subcommand() else { return Ok(cli) };
+                let output = match command {
+                    BenchCommand::Udp(args) => &mut args.common.output,
+                    BenchCommand::Pingpong(args) => &mut args.common.output,
+                    BenchCommand::Compare(args) => &mut args.output,
+                };
+                if yielding(found, ["output_form", "json"])? == Some("json") {
+                    output.json = false;
+                }
+                match yielding(found, ["json", "json_stream"])? {
+                    Some("json") => output.json = false,
+                    Some(_) => output.json_stream = false,
+                    None => {}
+                }
+                return Ok(cli);
+            }
+            Command::DemoNode | Command::BenchEnd | Command::Key(_) | Command::Status(_) => return Ok(cli),
         };
         match yielding(found, ["json", "json_stream"])? {
             Some("json") => output.json = false,
@@ -276,7 +290,12 @@ mod tests {
 
     #[test]
     fn two_flags_that_exclude_each_other_are_refused() {
-        for line in [&["demo", "--json", "--json-stream"][..], &["sim", "--seed", "1", "--seeds", "0..2"]] {
+        for line in [
+            &["demo", "--json", "--json-stream"][..],
+            &["sim", "--seed", "1", "--seeds", "0..2"],
+            &["bench", "udp", "--json", "-o", "csv"],
+            &["bench", "pingpong", "--json", "--json-stream"],
+        ] {
             let error = Cli::read(["plesio"].iter().chain(line)).expect_err("one of them only");
             assert_eq!(error.kind(), ErrorKind::ArgumentConflict, "{error}");
         }

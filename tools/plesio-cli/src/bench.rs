@@ -1,116 +1,328 @@
 //! `plesio bench`: what this build moves between two processes, beside what others move in the same minute.
 //!
 //! ```text
-//!  this process: sends                       plesio bench-end: receives, checks
-//!    pair.rs  ── orders, answers (pipes) ──▶ end.rs
-//!    ours.rs / rival.rs ── the link ───────▶ ours.rs / rival.rs
+//!                 this process: the driver (ends.rs), the document (report.rs)
+//!                   │ orders, answers                       │
+//!      plesio bench-end: begins                  plesio bench-end: answers, here or behind --connect
+//!      worker.rs, ours.rs / rival.rs ── link ──▶ worker.rs, ours.rs / rival.rs
 //! ```
 //!
 //! Every round runs ours first and last and the rivals between: ours against itself says how far to trust the rest.
 
-mod end;
+mod compare;
+mod control;
+mod ends;
 mod figures;
+mod group;
 mod link;
+mod listen;
 mod memory;
 mod ours;
-mod pair;
+mod quinn;
 mod report;
 mod require;
 mod rival;
+mod round;
+mod table;
+mod worker;
 
-pub(crate) use end::run_end;
-pub(crate) use link::{Rival, Wait};
+pub(crate) use link::{Mode, Rival, Wait};
 pub(crate) use require::Requirement;
+pub(crate) use worker::run_end;
 
-use crate::args::{BenchCommand, BenchUdpArgs};
+use crate::args::{BenchArgs, BenchCommand, COLD_BYTES, FormArg, HOT_BYTES};
 use crate::failure::{Exit, Failure};
 use crate::host::Host;
 use crate::{demo, signals, stdout};
-use link::{Link, Run};
-use pair::{Outcome, Pair};
-use report::Cell;
-use std::io::{IsTerminal, Write};
+use ends::{Ends, Outcome};
+use link::{Link, Run, What};
+use listen::Way;
+use report::{Cell, Key, Report};
+use serde_json::{Value, json};
+use std::io::Write;
+use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(crate) fn run(command: &BenchCommand) -> Result<Exit, Failure> {
     match command {
-        BenchCommand::Udp(args) => udp(args),
+        BenchCommand::Udp(args) => Bench {
+            what: What::Stream,
+            config: config(args, &args.common, default_bytes(What::Stream)),
+            size: &args.size,
+            chunk: &args.chunk,
+            flows: args.flows,
+            both: args.both,
+            hist: None,
+            common: &args.common,
+        }
+        .run(),
+        BenchCommand::Pingpong(args) => Bench {
+            what: What::Pingpong,
+            config: config(args, &args.common, default_bytes(What::Pingpong)),
+            size: &args.size,
+            chunk: &args.chunk,
+            flows: 1,
+            both: false,
+            hist: args.hist.as_deref(),
+            common: &args.common,
+        }
+        .run(),
+        BenchCommand::Compare(args) => compare::run(args),
     }
 }
 
-fn udp(args: &BenchUdpArgs) -> Result<Exit, Failure> {
-    if let Some(size) = args.size.iter().find(|size| **size > args.working_set) {
-        let cause = format!("a message of {size} bytes does not fit into {} bytes", args.working_set);
-        return Err(Failure::usage("bench", "cannot run this", cause).fix("give a larger --working-set"));
-    }
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&interrupted);
-    signals::watch(move || flag.store(true, Ordering::Release))?;
-    let probe = plesio_udp::probe(demo::requested(args.backend)).map_err(|cause| Failure {
-        exit: Exit::Missing,
-        ..Failure::run("backend", "the backend does not work here", cause).fix("say --backend auto")
-    })?;
-    let host = Host::look(probe.tier.to_string(), probe.reason);
-    let mut pair = Pair::start(Arc::clone(&interrupted))?;
-    let mut cells = Vec::new();
-    for &bytes in &args.size {
-        for &chunk_bytes in &args.chunk {
-            cells.push(measure(args, &mut pair, [bytes, chunk_bytes], &interrupted)?);
-        }
-    }
-    drop(pair);
-    let interrupted = interrupted.load(Ordering::Acquire);
-    let document = report::document(args, &host, &cells, interrupted);
-    if args.json {
-        stdout::document(&document);
-    } else {
-        stdout::text(&report::table(&document));
-    }
-    let wrong: u64 = cells.iter().map(Cell::wrong_bytes).sum();
-    if wrong > 0 {
-        let cause = format!("{wrong} bytes differ from those that were sent");
-        return Err(Failure::run("wrong-data", "the receiver holds wrong bytes", cause)
-            .fix("run it again with the same --seed, and report it"));
-    }
-    if interrupted {
-        return Ok(Exit::Interrupted);
-    }
-    let mut exit = Exit::Ok;
-    for requirement in &args.require {
-        if let Some(miss) = requirement.miss(&document) {
-            let _gone = writeln!(std::io::stderr(), "plesio: {miss}");
-            exit = Exit::Regression;
-        }
-    }
-    Ok(exit)
+/// Every option, with what it is when it was not given.
+fn config(args: &impl serde::Serialize, common: &BenchArgs, working_set_bytes: u32) -> Value {
+    let mut config = json!(args);
+    config["working_set"] = json!(common.working_set.unwrap_or(working_set_bytes));
+    config
 }
 
-/// All rounds of one row.
-fn measure(
-    args: &BenchUdpArgs,
-    pair: &mut Pair,
-    [bytes, chunk_bytes]: [u32; 2],
-    interrupted: &AtomicBool,
-) -> Result<Cell, Failure> {
-    let mut cell = Cell::new(bytes, chunk_bytes, &args.vs);
-    let mut run = |link| -> Result<Option<Outcome>, Failure> {
-        if interrupted.load(Ordering::Acquire) {
-            return Ok(None);
-        }
-        let (backend, wait, seed, seconds) = (args.backend, args.wait, args.seed, args.seconds);
-        let working_set_bytes = args.working_set;
-        pair.run(&Run { link, backend, wait, bytes, chunk_bytes, working_set_bytes, seed, seconds }).map(Some)
-    };
-    for round in 1..=args.repeats {
-        if !args.quiet && std::io::stderr().is_terminal() {
-            let _gone = writeln!(std::io::stderr(), "{bytes} bytes, chunk {chunk_bytes}: round {round}");
-        }
-        cell.first.extend(run(Link::Plesio)?);
-        for (rival, outcomes) in &mut cell.rivals {
-            outcomes.extend(run(rival.link())?);
-        }
-        cell.last.extend(run(Link::Plesio)?);
+const fn default_bytes(what: What) -> u32 {
+    match what {
+        What::Stream => COLD_BYTES,
+        What::Pingpong => HOT_BYTES,
     }
-    Ok(cell)
+}
+
+/// One command line.
+struct Bench<'a> {
+    what: What,
+    config: Value,
+    size: &'a [u32],
+    chunk: &'a [u32],
+    flows: u16,
+    both: bool,
+    hist: Option<&'a Path>,
+    common: &'a BenchArgs,
+}
+
+impl Bench<'_> {
+    const fn name(&self) -> &'static str {
+        match self.what {
+            What::Stream => "udp",
+            What::Pingpong => "pingpong",
+        }
+    }
+
+    fn working_set_bytes(&self) -> u32 {
+        self.common.working_set.unwrap_or(default_bytes(self.what))
+    }
+
+    fn run(&self) -> Result<Exit, Failure> {
+        let args = self.common;
+        let interrupted = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&interrupted);
+        signals::watch(move || flag.store(true, Ordering::Release))?;
+        if let Some(at) = args.listen {
+            return listen::serve(args, self.name(), at, &interrupted);
+        }
+        self.check()?;
+        let probe = self.probe()?;
+        let host = Host::look(probe.tier.to_string(), probe.reason);
+        let Way { mut ends, own, pool } = match &args.connect {
+            Some(to) => listen::connect(args, to, Arc::clone(&interrupted))?,
+            None => Way { ends: Ends::here(Arc::clone(&interrupted))?, own: args.bind, pool: ours::pool()? },
+        };
+        let mut report = Report::new(self.name(), &self.config, &host, self.what, self.working_set_bytes());
+        report.shape(self.flows, self.both, &args.vs);
+        self.crowding(&mut report, host.cores);
+        if args.output.json_stream {
+            stdout::emit("start", &json!({ "config": self.config, "host": host }));
+        }
+        for key in self.keys() {
+            let mut cell = Cell::new(key, &args.vs);
+            let measured = self.measure(&mut cell, &mut ends, (own, &pool), &interrupted);
+            report.push(cell);
+            if let Err(failure) = measured {
+                if report.has_rows() {
+                    self.show(&report.document(true))?;
+                }
+                return Err(failure);
+            }
+            if args.output.json_stream {
+                stdout::emit("interval", &report.last_row());
+            }
+        }
+        drop(ends);
+        let interrupted = interrupted.load(Ordering::Acquire);
+        self.finish(&report, interrupted)
+    }
+
+    /// What can be known to fail before anything runs.
+    fn check(&self) -> Result<(), Failure> {
+        let working_set = self.working_set_bytes();
+        if let Some(size) = self.size.iter().find(|size| **size > working_set) {
+            let cause = format!("a message of {size} bytes does not fit into {working_set} bytes");
+            return Err(Failure::usage("bench", "cannot run this", cause).fix("give a larger --working-set"));
+        }
+        let args = self.common;
+        for key in self.keys() {
+            let checked = self.order(key, Link::Plesio, args.bind).check();
+            checked.map_err(|cause| Failure::usage("bench", "cannot run this", cause))?;
+        }
+        let smallest = self.chunk.iter().min().copied().unwrap_or(0);
+        let whole = self.size.iter().all(|size| *size <= smallest);
+        if self.what == What::Pingpong && args.vs.contains(&Rival::UdpRaw) && !whole {
+            let cause = "udp-raw answers one datagram with one: it cannot take a --size above --chunk";
+            return Err(Failure::usage("bench", "cannot run this", cause).fix("give a larger --chunk"));
+        }
+        if args.vs.contains(&Rival::Quinn)
+            && let Some(missing) = quinn::missing()
+        {
+            return Err(missing);
+        }
+        if args.key_file.is_some() && args.connect.is_none() {
+            let cause = "--key-file is for --listen and --connect";
+            return Err(Failure::usage("bench", "cannot use this key", cause).fix("leave it out"));
+        }
+        Ok(())
+    }
+
+    /// The first backend that was asked for; all of them have to work.
+    fn probe(&self) -> Result<plesio_udp::Probe, Failure> {
+        let mut first = None;
+        for backend in &self.common.backend {
+            let probe = plesio_udp::probe(demo::requested(*backend)).map_err(|cause| Failure {
+                exit: Exit::Missing,
+                ..Failure::run("backend", "the backend does not work here", cause).fix("say --backend auto")
+            })?;
+            first = first.or(Some(probe));
+        }
+        first.ok_or_else(|| Failure::usage("backend", "no backend was given", "an empty list"))
+    }
+
+    /// Spinning ends that share cores measure the scheduler.
+    fn crowding(&self, report: &mut Report<'_>, cores: usize) {
+        let per_end = if self.common.connect.is_some() { 1 } else { 2 };
+        let wanted = usize::from(self.flows) * per_end;
+        if self.common.wait.contains(&Wait::Spin) && wanted > cores {
+            report.note(format!(
+                "--wait spin wants {wanted} cores and there are {cores}: each end waits for the other to be scheduled; say \
+                 --wait adaptive"
+            ));
+        }
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        let args = self.common;
+        let mut keys = Vec::new();
+        for &bytes in self.size {
+            for &chunk_bytes in self.chunk {
+                for &backend in &args.backend {
+                    for &wait in &args.wait {
+                        for &protection in args.protection.modes() {
+                            keys.push(Key { bytes, chunk_bytes, backend, wait, protection });
+                        }
+                    }
+                }
+            }
+        }
+        keys
+    }
+
+    /// One run of a row.
+    fn order(&self, key: Key, link: Link, bind: IpAddr) -> Run {
+        let Key { bytes, chunk_bytes, backend, wait, protection } = key;
+        Run {
+            what: self.what,
+            link,
+            backend,
+            wait,
+            protection,
+            bytes,
+            chunk_bytes,
+            working_set_bytes: self.working_set_bytes(),
+            seed: self.common.seed,
+            seconds: self.common.seconds,
+            flows: self.flows,
+            both: self.both,
+            bind,
+        }
+    }
+
+    /// All rounds of one row.
+    fn measure(
+        &self,
+        cell: &mut Cell,
+        ends: &mut Ends,
+        (bind, pool): (IpAddr, &str),
+        interrupted: &AtomicBool,
+    ) -> Result<(), Failure> {
+        let args = self.common;
+        let key = cell.key;
+        let mut run = |link| -> Result<Option<Outcome>, Failure> {
+            if interrupted.load(Ordering::Acquire) {
+                return Ok(None);
+            }
+            ends.run(&self.order(key, link, bind), pool).map(Some)
+        };
+        for round in 1..=args.repeats {
+            self.progress(cell, round);
+            cell.first.extend(run(Link::Plesio)?);
+            for (rival, outcomes) in &mut cell.rivals {
+                outcomes.extend(run(rival.link())?);
+            }
+            cell.last.extend(run(Link::Plesio)?);
+        }
+        Ok(())
+    }
+
+    fn progress(&self, cell: &Cell, round: u16) {
+        use std::io::IsTerminal;
+        if !self.common.output.quiet && std::io::stderr().is_terminal() {
+            let Key { bytes, chunk_bytes, wait, .. } = cell.key;
+            let wait = wait.name();
+            let _gone = writeln!(
+                std::io::stderr(),
+                "{bytes} bytes, chunk {chunk_bytes}, {wait}: round {round} of {}",
+                self.common.repeats
+            );
+        }
+    }
+
+    fn show(&self, document: &Value) -> Result<(), Failure> {
+        let output = &self.common.output;
+        if output.json_stream {
+            stdout::emit("end", document);
+        } else if output.form() == FormArg::Json {
+            stdout::document(document);
+        } else {
+            stdout::text(&table::render(document, output.form())?);
+        }
+        if !output.quiet && (output.json_stream || output.form() != FormArg::Table) {
+            for note in document["notes"].as_array().into_iter().flatten() {
+                let _gone =
+                    writeln!(std::io::stderr(), "plesio: note: {}", note.as_str().unwrap_or_default());
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(&self, report: &Report<'_>, interrupted: bool) -> Result<Exit, Failure> {
+        let document = report.document(interrupted);
+        self.show(&document)?;
+        if let Some(path) = self.hist {
+            round::write_log(path, &report.histograms()?)?;
+        }
+        let wrong = report.wrong_bytes();
+        if wrong > 0 {
+            let cause = format!("{wrong} bytes differ from those that were sent");
+            return Err(Failure::run("wrong-data", "the receiver holds wrong bytes", cause)
+                .fix("run it again with the same --seed, and report it"));
+        }
+        if interrupted {
+            return Ok(Exit::Interrupted);
+        }
+        let mut exit = Exit::Ok;
+        for requirement in &self.common.require {
+            if let Some(miss) = requirement.miss(&document) {
+                let _gone = writeln!(std::io::stderr(), "plesio: {miss}");
+                exit = Exit::Regression;
+            }
+        }
+        Ok(exit)
+    }
 }

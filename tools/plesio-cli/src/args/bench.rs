@@ -1,46 +1,80 @@
-//! The flags of `plesio bench`.
+//! The flags of `plesio bench`. A list is a matrix: every size with every chunk, backend, wait and protection.
 
-use super::{BackendArg, parse_switch};
-use crate::bench::{Requirement, Rival, Wait};
-use clap::{Args, Subcommand};
+use super::{BackendArg, ColorArg, TrustArg, parse_switch};
+use crate::bench::{Mode, Requirement, Rival, Wait};
+use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchCommand {
-    /// One-way goodput between two processes on this machine
+    /// Goodput between two processes, on this machine or across hosts
+    #[command(long_about = UDP_ABOUT)]
     Udp(BenchUdpArgs),
+    /// Round trips between two processes, on this machine or across hosts
+    #[command(long_about = PINGPONG_ABOUT)]
+    Pingpong(BenchPingpongArgs),
+    /// Two documents of the same bench, row by row
+    #[command(long_about = COMPARE_ABOUT)]
+    Compare(BenchCompareArgs),
 }
 
-/// A list is a matrix: every size with every chunk.
-#[derive(Args, Clone, Debug, Serialize)]
-pub(crate) struct BenchUdpArgs {
-    /// Message sizes, with commas between them
-    #[arg(long, env = "PLESIO_SIZE", default_value = "1M", value_delimiter = ',', value_name = "LIST")]
-    #[arg(value_parser = parse_bytes)]
-    pub(crate) size: Vec<u32>,
+const UDP_ABOUT: &str = "Goodput between two processes, on this machine or across hosts.
 
-    /// Payload per datagram, multiples of 64 from 64 to 65408
+Messages of --size go from a working set that was written before the clock starts into the posted windows of a working set of the \
+same size; both are walked from end to end. What counts is what the receiver holds whole, from the first arrival to the last. \
+The receiver compares every byte with what was sent: both ends of each message as it comes, all of them after the clock stopped. \
+Rivals walk the same working sets with the same wait: tcp with cubic pinned, 1 MiB per call; udp-raw with segmentation offload \
+both ways and no promise at all. Every round runs ours first and last and the rivals between; the verdict is `trustworthy` when \
+first and last agree within 5 % over at least 3 rounds. CPU time is user and kernel of both ends.";
+
+const PINGPONG_ABOUT: &str = "Round trips between two processes, on this machine or across hosts.
+
+One message of --size goes there, the same bytes come back from where they were placed, and the time between is counted; then \
+the next one, from the next place of the working set. Every reply is compared with what was sent, after its time was taken. Times are \
+whole round trips. Rivals do the same with the same wait: tcp with cubic pinned and NODELAY, udp-raw with no promise at all.";
+
+const COMPARE_ABOUT: &str = "Two documents of the same bench, row by row.
+
+The ratio is B's figure to A's: above 1 is more goodput, or for pingpong a longer round trip. The interval holds 95 of 100 \
+resamplings of the repeats. A row is worse when it lost more than --tolerance and its interval does not reach 1; one such row exits 3.";
+
+/// What udp and pingpong share.
+#[derive(Args, Clone, Debug, Serialize)]
+pub(crate) struct BenchArgs {
+    /// Memory that each end walks through: bytes, hot (2M, stays in cache) or cold (256M)
+    #[arg(long, env = "PLESIO_WORKING_SET", value_name = "BYTES", value_parser = parse_working_set)]
+    #[arg(
+        help = "Memory that each end walks through: bytes, hot (2M, stays in cache) or cold (256M) [default: cold; pingpong: hot]"
+    )]
+    pub(crate) working_set: Option<u32>,
+
+    /// How both ends wait, with commas between them
     #[arg(
         long,
-        env = "PLESIO_CHUNK",
-        default_value = "65408,1408",
+        env = "PLESIO_WAIT",
+        default_value = "block",
         value_delimiter = ',',
+        value_enum,
         value_name = "LIST"
     )]
-    #[arg(value_parser = parse_chunk)]
-    pub(crate) chunk: Vec<u32>,
+    pub(crate) wait: Vec<Wait>,
 
-    /// Memory that each end walks through: bytes, hot (2M, stays in cache) or cold (256M)
-    #[arg(long, env = "PLESIO_WORKING_SET", default_value = "cold", value_name = "BYTES", value_parser = parse_working_set)]
-    pub(crate) working_set: u32,
+    /// Socket backends of our own ends, with commas between them
+    #[arg(
+        long,
+        env = "PLESIO_BACKEND",
+        default_value = "auto",
+        value_delimiter = ',',
+        value_enum,
+        value_name = "LIST"
+    )]
+    pub(crate) backend: Vec<BackendArg>,
 
-    /// How both ends wait
-    #[arg(long, env = "PLESIO_WAIT", default_value = "block", value_enum)]
-    pub(crate) wait: Wait,
-
-    /// Socket backend of our own ends
-    #[arg(long, env = "PLESIO_BACKEND", default_value = "auto", value_enum)]
-    pub(crate) backend: BackendArg,
+    /// How our datagrams are protected
+    #[arg(long, env = "PLESIO_PROTECTION", default_value = "sealed", value_enum)]
+    pub(crate) protection: ProtectionArg,
 
     /// Rounds, 1 to 1000; in each, ours runs first and last and the rivals between
     #[arg(long, env = "PLESIO_REPEATS", default_value_t = 5, value_name = "N")]
@@ -63,13 +97,171 @@ pub(crate) struct BenchUdpArgs {
     #[arg(long, env = "PLESIO_SEED", default_value_t = 1, value_name = "N")]
     pub(crate) seed: u64,
 
-    /// One JSON document on stdout at the end, instead of the table
+    /// Address of both ends when both are on this machine; IPv6 as well
+    #[arg(long, env = "PLESIO_BIND", default_value = "127.0.0.1", value_name = "ADDR")]
+    pub(crate) bind: IpAddr,
+
+    /// Serve one bench after another for another machine, instead of measuring; port 0 lets the kernel choose
+    #[arg(long, value_name = "ADDR:PORT", conflicts_with = "connect")]
+    pub(crate) listen: Option<SocketAddr>,
+
+    /// Measure to a machine that listens
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) connect: Option<String>,
+
+    /// The pool key that both machines hold: proves each to the other
+    #[arg(long, env = "PLESIO_KEY_FILE", value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+
+    /// The network between the machines belongs to whoever runs both: allows to do without a key
+    #[arg(long, env = "PLESIO_TRUST", value_enum, value_name = "WHOM")]
+    pub(crate) trust: Option<TrustArg>,
+
+    #[command(flatten)]
+    pub(crate) output: BenchOutputArgs,
+}
+
+#[derive(Args, Clone, Debug, Serialize)]
+pub(crate) struct BenchUdpArgs {
+    /// Message sizes, with commas between them
+    #[arg(long, env = "PLESIO_SIZE", default_value = "1M", value_delimiter = ',', value_name = "LIST")]
+    #[arg(value_parser = parse_bytes)]
+    pub(crate) size: Vec<u32>,
+
+    /// Payload per datagram, multiples of 64 from 64 to 65408
+    #[arg(
+        long,
+        env = "PLESIO_CHUNK",
+        default_value = "65408,1408",
+        value_delimiter = ',',
+        value_name = "LIST"
+    )]
+    #[arg(value_parser = parse_chunk)]
+    pub(crate) chunk: Vec<u32>,
+
+    /// Connections side by side, each with a thread at both ends and its share of the working set, 1 to 32
+    #[arg(long, env = "PLESIO_FLOWS", default_value_t = 1, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=32))]
+    pub(crate) flows: u16,
+
+    /// Both ends send at the same time; goodput is the sum
+    #[arg(long, env = "PLESIO_BOTH", value_parser = parse_switch)]
+    pub(crate) both: bool,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) common: BenchArgs,
+}
+
+#[derive(Args, Clone, Debug, Serialize)]
+pub(crate) struct BenchPingpongArgs {
+    /// Message sizes, with commas between them
+    #[arg(long, env = "PLESIO_SIZE", default_value = "64", value_delimiter = ',', value_name = "LIST")]
+    #[arg(value_parser = parse_bytes)]
+    pub(crate) size: Vec<u32>,
+
+    /// Payload per datagram, multiples of 64 from 64 to 65408
+    #[arg(long, env = "PLESIO_CHUNK", default_value = "1408", value_delimiter = ',', value_name = "LIST")]
+    #[arg(value_parser = parse_chunk)]
+    pub(crate) chunk: Vec<u32>,
+
+    /// Where to write every round trip as an HDR histogram log, one interval per row
+    #[arg(long, env = "PLESIO_HIST", value_name = "FILE")]
+    pub(crate) hist: Option<PathBuf>,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) common: BenchArgs,
+}
+
+#[derive(Args, Clone, Debug, Serialize)]
+pub(crate) struct BenchCompareArgs {
+    /// The document to compare with
+    #[arg(value_name = "A.json")]
+    pub(crate) before: PathBuf,
+
+    /// The document to judge
+    #[arg(value_name = "B.json")]
+    pub(crate) after: PathBuf,
+
+    /// What may be lost: 0.05 is 5 %
+    #[arg(long, env = "PLESIO_TOLERANCE", default_value = "0.05", value_name = "SHARE", value_parser = parse_tolerance)]
+    pub(crate) tolerance: f64,
+
+    #[command(flatten)]
+    pub(crate) output: BenchOutputArgs,
+}
+
+/// How a bench speaks.
+#[derive(Args, Clone, Debug, Serialize)]
+pub(crate) struct BenchOutputArgs {
+    /// Form of the result
+    #[arg(
+        long = "output",
+        short,
+        env = "PLESIO_OUTPUT",
+        default_value = "table",
+        value_enum,
+        value_name = "FORM"
+    )]
+    pub(crate) output_form: FormArg,
+
+    /// The same as -o json
     #[arg(long, env = "PLESIO_JSON", value_parser = parse_switch)]
     pub(crate) json: bool,
 
-    /// No progress on stderr
+    /// One {"event","data"} per line on stdout: start, interval, end; instead of the result's form
+    #[arg(long, env = "PLESIO_JSON_STREAM", value_parser = parse_switch)]
+    pub(crate) json_stream: bool,
+
+    /// No progress and no notes on stderr
     #[arg(long, short, env = "PLESIO_QUIET", value_parser = parse_switch)]
     pub(crate) quiet: bool,
+
+    /// Colour in what a person reads
+    #[arg(long, env = "PLESIO_COLOR", default_value = "auto", value_enum, value_name = "WHEN")]
+    pub(crate) color: ColorArg,
+}
+
+impl BenchOutputArgs {
+    /// What stdout gets.
+    pub(crate) fn form(&self) -> FormArg {
+        if self.json { FormArg::Json } else { self.output_form }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum FormArg {
+    /// Columns for a terminal
+    Table,
+    /// One JSON document
+    Json,
+    /// One line per row, commas between the fields
+    Csv,
+    /// A Markdown table
+    Md,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ProtectionArg {
+    /// Encrypted and authenticated, with keys of a handshake
+    Sealed,
+    /// A checksum, and no more
+    Plaintext,
+    /// One after the other
+    Both,
+}
+
+impl ProtectionArg {
+    pub(crate) fn modes(self) -> &'static [Mode] {
+        match self {
+            Self::Sealed => &[Mode::Sealed],
+            Self::Plaintext => &[Mode::Plaintext],
+            Self::Both => &[Mode::Sealed, Mode::Plaintext],
+        }
+    }
 }
 
 /// `64`, `4k`, `1M`, `2MiB`: powers of 1024, at most 1 GiB.
@@ -92,8 +284,8 @@ fn parse_bytes(text: &str) -> Result<u32, String> {
 
 fn parse_working_set(text: &str) -> Result<u32, String> {
     match text {
-        "hot" => Ok(2 << 20),
-        "cold" => Ok(256 << 20),
+        "hot" => Ok(HOT_BYTES),
+        "cold" => Ok(COLD_BYTES),
         _ => parse_bytes(text),
     }
 }
@@ -111,7 +303,17 @@ fn parse_seconds(text: &str) -> Result<f64, String> {
     if (0.05..=600.0).contains(&seconds) { Ok(seconds) } else { Err("between 0.05 and 600".into()) }
 }
 
-const BYTES_MAX: u64 = 1 << 30;
+fn parse_tolerance(text: &str) -> Result<f64, String> {
+    let share: f64 = text.parse().map_err(|error| format!("{error}"))?;
+    if (0.0..1.0).contains(&share) { Ok(share) } else { Err("from 0 to below 1".into()) }
+}
+
+/// Largest message and working set.
+pub(crate) const BYTES_MAX: u64 = 1 << 30;
+/// Stays in cache.
+pub(crate) const HOT_BYTES: u32 = 2 << 20;
+/// Larger than caches.
+pub(crate) const COLD_BYTES: u32 = 256 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -128,5 +330,6 @@ mod tests {
         assert!(parse_chunk("1400").is_err() && parse_chunk("65472").is_err());
         assert_eq!(parse_working_set("hot"), Ok(2 << 20));
         assert!(parse_seconds("NaN").is_err() && parse_seconds("0").is_err());
+        assert!(parse_tolerance("1").is_err() && parse_tolerance("NaN").is_err());
     }
 }

@@ -35,46 +35,108 @@ pub(crate) fn trustworthy(first: &[f64], last: &[f64]) -> bool {
     first.len() >= ROUNDS_MIN && (a.median / b.median - 1.0).abs() <= DIFFERENCE_MAX
 }
 
+/// The ratio of two medians, and where it would be had the repeats come out a little differently.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Resampled {
+    pub(crate) before: f64,
+    pub(crate) after: f64,
+    pub(crate) ratio: f64,
+    pub(crate) low: f64,
+    pub(crate) high: f64,
+}
+
+/// None where one side has no values. The same values always give the same interval.
+pub(crate) fn resample(before: &[f64], after: &[f64]) -> Option<Resampled> {
+    let (one, two) = (Spread::of(before.iter().copied())?.median, Spread::of(after.iter().copied())?.median);
+    let mut state = 0_u64;
+    let mut draw = |values: &[f64]| {
+        let mut drawn: Vec<f64> = (0..values.len())
+            .map(|_| {
+                // SplitMix64.
+                state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+                let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+                let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+                values[((mixed ^ (mixed >> 31)) % values.len() as u64) as usize]
+            })
+            .collect();
+        drawn.sort_by(f64::total_cmp);
+        median(&drawn)
+    };
+    let mut ratios: Vec<f64> = (0..RESAMPLES).map(|_| draw(after) / draw(before)).collect();
+    ratios.sort_by(f64::total_cmp);
+    let (low, high) = (ratios[RESAMPLES / 40], ratios[RESAMPLES - 1 - RESAMPLES / 40]);
+    Some(Resampled { before: one, after: two, ratio: two / one, low, high })
+}
+
+/// 25 of them lie beyond each end of the interval.
+const RESAMPLES: usize = 1_000;
 /// Fewer rounds prove nothing.
 const ROUNDS_MIN: usize = 3;
 const DIFFERENCE_MAX: f64 = 0.05;
 
-/// Bytes per stretch of 100 ms since the first arrival.
-pub(crate) struct Worst {
+/// Bytes per stretch of 100 ms, counted from the run's begin, which all flows of an end share.
+pub(crate) struct Stretches {
     begin: Instant,
-    last: Instant,
-    stretches: Vec<u64>,
+    first: Option<Instant>,
+    last: Option<Instant>,
+    bytes: Vec<u64>,
 }
 
-impl Worst {
-    pub(crate) fn new() -> Self {
-        let now = Instant::now();
-        Self { begin: now, last: now, stretches: Vec::new() }
+impl Stretches {
+    pub(crate) fn new(begin: Instant) -> Self {
+        Self { begin, first: None, last: None, bytes: Vec::new() }
+    }
+
+    /// The link works: time counts from here.
+    pub(crate) fn open(&mut self) {
+        self.first = self.first.or(Some(Instant::now()));
     }
 
     pub(crate) fn add(&mut self, bytes: u64) {
-        self.last = Instant::now();
-        let index = ((self.last - self.begin).as_nanos() / STRETCH.as_nanos()) as usize;
+        let now = Instant::now();
+        self.first = self.first.or(Some(now));
+        self.last = Some(now);
+        let index = ((now - self.begin).as_nanos() / STRETCH.as_nanos()) as usize;
         if index < STRETCHES_MAX {
-            self.stretches.resize(self.stretches.len().max(index + 1), 0);
-            self.stretches[index] += bytes;
+            self.bytes.resize(self.bytes.len().max(index + 1), 0);
+            self.bytes[index] += bytes;
         }
     }
 
+    /// From the first arrival to the last.
     pub(crate) fn elapsed_ns(&self) -> u64 {
-        (self.last - self.begin).as_nanos() as u64
+        self.first.zip(self.last).map_or(0, |(first, last)| (last - first).as_nanos() as u64)
     }
 
-    /// Of whole stretches; the last one is cut short.
-    pub(crate) fn bps(&self) -> Option<f64> {
-        let whole = self.stretches.split_last()?.1;
-        whole.iter().min().map(|bytes| *bytes as f64 * 8.0 / STRETCH.as_secs_f64())
+    /// Flows side by side: the earliest arrival to the latest.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.first = self.first.into_iter().chain(other.first).min();
+        self.last = self.last.max(other.last);
+        add_up(&mut self.bytes, &other.bytes);
+    }
+
+    pub(crate) fn into_bytes(self) -> Vec<u64> {
+        self.bytes
     }
 }
 
+/// Adds element by element.
+pub(crate) fn add_up(sums: &mut Vec<u64>, more: &[u64]) {
+    sums.resize(sums.len().max(more.len()), 0);
+    sums.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+}
+
+/// The slowest whole stretch; the first and the last one with any bytes are cut short.
+pub(crate) fn worst_bps(stretches: &[u64]) -> Option<f64> {
+    let first = stretches.iter().position(|bytes| *bytes > 0)?;
+    let last = stretches.iter().rposition(|bytes| *bytes > 0)?;
+    let whole = stretches.get(first + 1..last)?;
+    whole.iter().min().map(|bytes| *bytes as f64 * 8.0 / STRETCH.as_secs_f64())
+}
+
 const STRETCH: Duration = Duration::from_millis(100);
-/// An hour.
-const STRETCHES_MAX: usize = 36_000;
+/// A little more than the longest run.
+const STRETCHES_MAX: usize = 6_200;
 
 #[cfg(test)]
 mod tests {
@@ -86,6 +148,15 @@ mod tests {
         assert_eq!((spread.median, spread.min, spread.max, spread.repeats), (2.0, 1.0, 3.0, 3));
         assert_eq!(Spread::of([1.0, 2.0]).expect("two").median, 1.5);
         assert_eq!(Spread::of([]), None);
+    }
+
+    #[test]
+    fn the_worst_stretch_is_a_whole_one() {
+        assert_eq!(worst_bps(&[0, 5, 100, 70, 90, 1, 0]), Some(70.0 * 80.0));
+        for short in [&[][..], &[0, 0], &[1], &[1, 2]] {
+            assert_eq!(worst_bps(short), None, "{short:?}");
+        }
+        assert_eq!(worst_bps(&[1, 0, 1]), Some(0.0), "a silence is a stretch");
     }
 
     #[test]

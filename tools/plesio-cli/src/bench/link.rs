@@ -1,12 +1,17 @@
-//! What the two processes say to each other: one JSON line per order and per answer.
+//! What the driver and its two ends say to each other: one JSON line per order and per answer.
+//!
+//! Lines may come from another machine. [`Run::check`] holds every field to the bounds that flags have; nothing else
+//! of a line reaches a socket or an allocation.
 
-use super::figures::Worst;
-use crate::args::BackendArg;
-use crate::failure::Failure;
+use super::figures::Stretches;
+use crate::args::{BENCH_BYTES_MAX, BackendArg};
+use crate::failure::{Exit, Failure};
 use clap::ValueEnum;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
+use plesio_udp::WaitMode;
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 
 /// Who carries the bytes.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -15,16 +20,19 @@ pub(crate) enum Link {
     Plesio,
     Tcp,
     UdpRaw,
+    Quinn,
 }
 
 /// Who is compared with us.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Rival {
-    /// TCP over loopback, congestion control pinned to cubic
+    /// TCP, congestion control pinned to cubic
     Tcp,
     /// UDP with segmentation offload both ways and nothing else: no acknowledgement, no order, no check
     UdpRaw,
+    /// QUIC by quinn, encrypted; only in a build with `--features rivals`; it always blocks
+    Quinn,
 }
 
 impl Rival {
@@ -32,6 +40,7 @@ impl Rival {
         match self {
             Self::Tcp => Link::Tcp,
             Self::UdpRaw => Link::UdpRaw,
+            Self::Quinn => Link::Quinn,
         }
     }
 
@@ -39,6 +48,7 @@ impl Rival {
         match self {
             Self::Tcp => "tcp",
             Self::UdpRaw => "udp-raw",
+            Self::Quinn => "quinn",
         }
     }
 }
@@ -50,57 +60,201 @@ pub(crate) enum Wait {
     Block,
     /// Ask again and again; wants a core for each end
     Spin,
+    /// Ask for a time that follows the gaps seen, then sleep
+    Adaptive,
+}
+
+impl Wait {
+    pub(crate) const fn mode(self) -> WaitMode {
+        match self {
+            Self::Block => WaitMode::Block,
+            Self::Spin => WaitMode::Spin,
+            Self::Adaptive => WaitMode::Adaptive,
+        }
+    }
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Block => "block",
+            Self::Spin => "spin",
+            Self::Adaptive => "adaptive",
+        }
+    }
+}
+
+/// How our datagrams are protected.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Mode {
+    Sealed,
+    Plaintext,
+}
+
+impl Mode {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Sealed => "sealed",
+            Self::Plaintext => "plaintext",
+        }
+    }
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum What {
+    /// Messages one way, or both ways.
+    Stream,
+    /// One message there and back, then the next.
+    Pingpong,
 }
 
 /// One run.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub(crate) struct Run {
+    pub(crate) what: What,
     pub(crate) link: Link,
     pub(crate) backend: BackendArg,
     pub(crate) wait: Wait,
+    pub(crate) protection: Mode,
     pub(crate) bytes: u32,
     pub(crate) chunk_bytes: u32,
     pub(crate) working_set_bytes: u32,
     pub(crate) seed: u64,
     pub(crate) seconds: f64,
+    pub(crate) flows: u16,
+    pub(crate) both: bool,
+    /// Our own address; the one end that begins has another when it is on another machine.
+    pub(crate) bind: IpAddr,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+impl Run {
+    /// Whether every field is in its bounds: it may come from another machine.
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
+        let bytes = 1..=BENCH_BYTES_MAX as u32;
+        if !bytes.contains(&self.bytes) || !bytes.contains(&self.working_set_bytes) {
+            return Err("a message or a working set is out of bounds");
+        }
+        if !(64..=65_408).contains(&self.chunk_bytes) || !self.chunk_bytes.is_multiple_of(64) {
+            return Err("the chunk size is out of bounds");
+        }
+        if !(0.05..=600.0).contains(&self.seconds) || !(1..=FLOWS_MAX).contains(&self.flows) {
+            return Err("the length of the run or its flows are out of bounds");
+        }
+        let each_flow = u64::from(self.bytes) * u64::from(self.flows) * 2;
+        if each_flow > 2 * BENCH_BYTES_MAX {
+            return Err("its flows together want too much memory");
+        }
+        Ok(())
+    }
+
+    /// Whether this end sends payload.
+    pub(crate) fn sends(&self, role: Role) -> bool {
+        self.what == What::Pingpong || self.both || role == Role::Begin
+    }
+
+    /// Whether this end receives payload.
+    pub(crate) fn takes(&self, role: Role) -> bool {
+        self.what == What::Pingpong || self.both || role == Role::Answer
+    }
+}
+
+/// Which of the two ends one is.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Role {
+    /// Sends one way, asks in a pingpong, connects.
+    Begin,
+    /// Receives one way, answers in a pingpong, is connected to.
+    Answer,
+}
+
+/// What one end has to know of the other before they meet.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Address {
+    pub(crate) ip: IpAddr,
+    /// One per flow; zero where the kernel chooses when it connects.
+    pub(crate) ports: Vec<u16>,
+    /// What this kind of link says beside, one per flow: a certificate, keys.
+    pub(crate) words: Vec<String>,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Order {
-    /// Open a port for this run and say which.
-    Open(Run),
-    /// The other end's port: begin.
-    Begin(u16),
-    /// All that was sent was sent.
+    /// Get ready for this run and say where you are. The text is the pool key of sealed runs: it goes over pipes only,
+    /// and never between machines.
+    Open(Run, Role, String),
+    /// There is the other end: go.
+    Meet(Address),
+    /// Send no more; what is on its way may arrive.
+    Over,
+    /// End the run and tell what you have seen.
     Stop,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Said {
-    Port(u16),
-    Done(Received),
-    Failed(String),
+    Open(Address),
+    /// Met, and taking what comes.
+    Ready,
+    /// All was sent that is sent, and acknowledged where that exists.
+    Sent,
+    Done(Box<Half>),
+    Failed(Trouble),
 }
 
-/// What the receiver saw.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
-pub(crate) struct Received {
-    pub(crate) bytes: u64,
+/// A failure on its way between processes.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Trouble {
+    pub(crate) what: String,
+    pub(crate) cause: String,
+    pub(crate) fix: String,
+    pub(crate) exit: u8,
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        Self { what: failure.what, cause: failure.cause, fix: failure.fix, exit: failure.exit as u8 }
+    }
+}
+
+impl Trouble {
+    pub(crate) fn failure(self, code: &'static str) -> Failure {
+        let exit = match self.exit {
+            4 => Exit::Unreachable,
+            5 => Exit::Missing,
+            2 => Exit::Usage,
+            _ => Exit::Failed,
+        };
+        let shown = |text: String| text.chars().filter(|letter| !letter.is_control()).take(400).collect();
+        Failure { code, exit, what: shown(self.what), cause: shown(self.cause), fix: shown(self.fix) }
+    }
+}
+
+/// What one end saw of a run.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub(crate) struct Half {
+    pub(crate) sent_bytes: u64,
+    pub(crate) retransmitted_bytes: u64,
+    pub(crate) received_bytes: u64,
     pub(crate) messages: u64,
     pub(crate) elapsed_ns: u64,
-    pub(crate) cpu_ns: u64,
+    pub(crate) stretches: Vec<u64>,
     pub(crate) wrong_bytes: u64,
-    pub(crate) worst_bps: Option<f64>,
+    pub(crate) cpu_ns: u64,
+    /// Which backend; of a rival, what it is.
+    pub(crate) tier: String,
+    pub(crate) notes: Vec<String>,
+    /// Round trips, as a serialised histogram in hexadecimal digits.
+    pub(crate) round_trips: String,
 }
 
-impl Received {
-    pub(crate) fn close(mut self, worst: &Worst, cpu_ns: u64) -> Self {
-        self.elapsed_ns = worst.elapsed_ns();
-        self.worst_bps = worst.bps();
-        self.cpu_ns = cpu_ns;
-        self
+impl Half {
+    pub(crate) fn close(&mut self, stretches: Stretches) {
+        self.elapsed_ns = stretches.elapsed_ns();
+        self.stretches = stretches.into_bytes();
     }
 }
 
@@ -109,4 +263,49 @@ pub(crate) fn cpu_ns() -> Result<u64, Failure> {
     let usage = getrusage(UsageWho::RUSAGE_SELF)
         .map_err(|cause| Failure::run("bench", "cannot read this process's CPU time", cause))?;
     Ok((usage.user_time() + usage.system_time()).num_nanoseconds().max(0) as u64)
+}
+
+/// Connections side by side at most.
+pub(crate) const FLOWS_MAX: u16 = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run() -> Run {
+        Run {
+            what: What::Stream,
+            link: Link::Plesio,
+            backend: BackendArg::Auto,
+            wait: Wait::Block,
+            protection: Mode::Plaintext,
+            bytes: 1000,
+            chunk_bytes: 1408,
+            working_set_bytes: 1 << 20,
+            seed: 1,
+            seconds: 1.0,
+            flows: 1,
+            both: false,
+            bind: IpAddr::from([127, 0, 0, 1]),
+        }
+    }
+
+    #[test]
+    fn an_order_out_of_bounds_is_refused_field_by_field() {
+        assert_eq!(run().check(), Ok(()));
+        for wrong in [
+            Run { bytes: 0, ..run() },
+            Run { bytes: u32::MAX, ..run() },
+            Run { working_set_bytes: u32::MAX, ..run() },
+            Run { chunk_bytes: 1400, ..run() },
+            Run { chunk_bytes: 65_472, ..run() },
+            Run { seconds: f64::NAN, ..run() },
+            Run { seconds: 1e9, ..run() },
+            Run { flows: 0, ..run() },
+            Run { flows: 33, ..run() },
+            Run { bytes: 1 << 30, flows: 2, ..run() },
+        ] {
+            assert!(wrong.check().is_err(), "{wrong:?}");
+        }
+    }
 }

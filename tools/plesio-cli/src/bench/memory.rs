@@ -18,19 +18,47 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    /// A zeroed working set for messages of `bytes`; at least one fits.
-    pub(crate) fn new(bytes: u32, working_set_bytes: u32, seed: u64) -> Result<Self, Failure> {
+    /// `count` zeroed working sets of one arena, for messages of `bytes`; at least one fits in each.
+    pub(crate) fn sets(
+        count: usize,
+        bytes: u32,
+        working_set_bytes: u32,
+        seed: u64,
+    ) -> Result<Vec<Self>, Failure> {
         let stride = (bytes as usize).next_multiple_of(LINE_BYTES);
         let slots = (working_set_bytes as usize / stride).max(1);
         // A whole number of rounds over the handles, so that no two of them meet in a slot.
         let slots = if slots > HANDLES_MAX { slots / HANDLES_MAX * HANDLES_MAX } else { slots };
         let region_bytes = slots * stride;
-        let mut plan = ArenaPlan::new("bench", region_bytes + (1 << 20));
-        let region = plan.push(region_bytes);
+        let mut plan = ArenaPlan::new("bench", count * region_bytes + (1 << 20));
+        let regions: Vec<u16> = (0..count).map(|_| plan.push(region_bytes)).collect();
         let (arena, _) = Arena::map(&plan).map_err(|error| {
             Failure::run("bench", "cannot map the working set", error).fix("give a smaller --working-set")
         })?;
-        Ok(Self { arena, region, region_bytes, bytes, stride, slots: slots as u64, seed })
+        let set = |region| Self {
+            arena: arena.clone(),
+            region,
+            region_bytes,
+            bytes,
+            stride,
+            slots: slots as u64,
+            seed,
+        };
+        Ok(regions.into_iter().map(set).collect())
+    }
+
+    /// How many messages go side by side; no two of them share a slot.
+    pub(crate) fn handles(&self) -> u64 {
+        self.slots.min(HANDLES_MAX as u64)
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes as usize
+    }
+
+    /// Where message `index` begins.
+    pub(crate) fn offset(&self, index: u64) -> usize {
+        (index % self.slots) as usize * self.stride
     }
 
     /// Where message `index` lies.
@@ -54,7 +82,7 @@ impl Memory {
         Ok(())
     }
 
-    /// Runs over the whole region as bytes that may be written.
+    /// The whole region as bytes that may be written.
     pub(crate) fn lease(&self) -> Result<plesio_memory::Lease<plesio_memory::Filling>, Failure> {
         self.arena.lease(self.region).map_err(|error| held(&error))
     }
@@ -94,7 +122,7 @@ fn word_at(seed: u64, index: u64) -> u64 {
 }
 
 /// Messages side by side at most.
-pub(crate) const HANDLES_MAX: usize = 16;
+const HANDLES_MAX: usize = 16;
 const LINE_BYTES: usize = 64;
 
 #[cfg(test)]
@@ -103,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_wrong_byte_is_seen_wherever_it_lies() {
-        let memory = Memory::new(100, 1_000, 7).expect("small");
+        let memory = Memory::sets(2, 100, 1_000, 7).expect("small").remove(1);
         assert_eq!(memory.slots, 7);
         memory.fill(true).expect("free");
         assert_eq!(memory.wrong(memory.whole()).expect("free"), 0);

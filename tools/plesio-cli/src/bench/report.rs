@@ -1,164 +1,318 @@
-//! The document `plesio.bench.udp/1` and its table.
+//! The documents `plesio.bench.udp/1` and `plesio.bench.pingpong/1`. Other programs read them; names are an interface.
 
-use super::figures::{Spread, trustworthy};
-use super::link::Rival;
-use super::pair::Outcome;
-use crate::args::BenchUdpArgs;
+use super::ends::Outcome;
+use super::figures::{Spread, add_up, trustworthy, worst_bps};
+use super::link::{Half, Mode, Rival, Wait, What};
+use super::round::RoundTrips;
+use crate::args::BackendArg;
+use crate::failure::Failure;
 use crate::host::Host;
 use serde_json::{Map, Value, json};
-use std::fmt::Write as _;
 
-/// What was measured for one size and chunk.
+/// The independent variables of a row.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Key {
+    pub(crate) bytes: u32,
+    pub(crate) chunk_bytes: u32,
+    pub(crate) backend: BackendArg,
+    pub(crate) wait: Wait,
+    pub(crate) protection: Mode,
+}
+
+/// What was measured for one row.
 pub(crate) struct Cell {
-    bytes: u32,
-    chunk_bytes: u32,
+    pub(crate) key: Key,
     /// Ours, before the rivals of each round and after them.
     pub(crate) first: Vec<Outcome>,
     pub(crate) last: Vec<Outcome>,
     pub(crate) rivals: Vec<(Rival, Vec<Outcome>)>,
 }
 
-fn goodput_bps(outcome: &Outcome) -> f64 {
-    outcome.received.bytes as f64 * 8e9 / outcome.received.elapsed_ns as f64
+impl Outcome {
+    fn halves(&self) -> [&Half; 2] {
+        [&self.begin, &self.answer]
+    }
+
+    fn sum(&self, of: impl Fn(&Half) -> u64) -> u64 {
+        self.halves().into_iter().map(of).fold(0, u64::saturating_add)
+    }
+
+    /// What the receivers hold, each over its own time.
+    fn goodput_bps(&self) -> f64 {
+        let ends = self.halves().into_iter().filter(|half| half.elapsed_ns > 0);
+        ends.map(|half| half.received_bytes as f64 * 8e9 / half.elapsed_ns as f64).sum()
+    }
+
+    fn messages_per_s(&self) -> f64 {
+        let ends = self.halves().into_iter().filter(|half| half.elapsed_ns > 0);
+        ends.map(|half| half.messages as f64 * 1e9 / half.elapsed_ns as f64).sum()
+    }
+
+    fn worst_bps(&self) -> Option<f64> {
+        let mut stretches = self.begin.stretches.clone();
+        add_up(&mut stretches, &self.answer.stretches);
+        worst_bps(&stretches)
+    }
+
+    fn quantile_ns(&self, share: f64) -> f64 {
+        self.trips.as_ref().map_or(f64::NAN, |trips| trips.quantile_ns(share))
+    }
 }
 
 impl Cell {
-    pub(crate) fn new(bytes: u32, chunk_bytes: u32, rivals: &[Rival]) -> Self {
+    pub(crate) fn new(key: Key, rivals: &[Rival]) -> Self {
         let rivals = rivals.iter().map(|rival| (*rival, Vec::new())).collect();
-        Self { bytes, chunk_bytes, first: Vec::new(), last: Vec::new(), rivals }
+        Self { key, first: Vec::new(), last: Vec::new(), rivals }
     }
 
     fn ours(&self) -> Vec<&Outcome> {
         self.first.iter().chain(&self.last).collect()
     }
 
-    pub(crate) fn wrong_bytes(&self) -> u64 {
+    fn outcomes(&self) -> impl Iterator<Item = &Outcome> {
         let rivals = self.rivals.iter().flat_map(|(_, outcomes)| outcomes);
-        self.ours().into_iter().chain(rivals).map(|outcome| outcome.received.wrong_bytes).sum()
+        self.first.iter().chain(&self.last).chain(rivals)
+    }
+}
+
+/// All rows of one command.
+pub(crate) struct Report<'a> {
+    name: &'static str,
+    config: &'a Value,
+    host: &'a Host,
+    what: What,
+    working_set_bytes: u32,
+    flows: u16,
+    both: bool,
+    rivals: Vec<Rival>,
+    cells: Vec<Cell>,
+    notes: Vec<String>,
+}
+
+impl<'a> Report<'a> {
+    pub(crate) fn new(
+        name: &'static str,
+        config: &'a Value,
+        host: &'a Host,
+        what: What,
+        working_set_bytes: u32,
+    ) -> Self {
+        let (cells, notes, rivals) = (Vec::new(), Vec::new(), Vec::new());
+        Self { name, config, host, what, working_set_bytes, flows: 1, both: false, rivals, cells, notes }
     }
 
-    fn trustworthy(&self) -> bool {
-        let goodput = |outcomes: &[Outcome]| outcomes.iter().map(goodput_bps).collect::<Vec<_>>();
-        trustworthy(&goodput(&self.first), &goodput(&self.last))
+    /// Flows, directions and rivals of every row.
+    pub(crate) fn shape(&mut self, flows: u16, both: bool, rivals: &[Rival]) {
+        (self.flows, self.both, self.rivals) = (flows, both, rivals.to_vec());
+    }
+
+    /// A remark, said once.
+    pub(crate) fn note(&mut self, note: String) {
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
+
+    pub(crate) fn push(&mut self, cell: Cell) {
+        let notes: Vec<String> =
+            cell.outcomes().flat_map(Outcome::halves).flat_map(|half| half.notes.clone()).collect();
+        notes.into_iter().for_each(|note| self.note(note));
+        self.cells.push(cell);
+    }
+
+    /// Whether anything was measured.
+    pub(crate) fn has_rows(&self) -> bool {
+        self.cells.iter().any(|cell| !cell.first.is_empty())
+    }
+
+    pub(crate) fn wrong_bytes(&self) -> u64 {
+        self.cells.iter().flat_map(Cell::outcomes).map(|outcome| outcome.sum(|half| half.wrong_bytes)).sum()
+    }
+
+    /// The figure that rivals are measured by.
+    fn figure(&self, outcome: &Outcome) -> f64 {
+        match self.what {
+            What::Stream => outcome.goodput_bps(),
+            What::Pingpong => outcome.quantile_ns(0.5),
+        }
+    }
+
+    fn trustworthy(&self, cell: &Cell) -> bool {
+        let figures =
+            |outcomes: &[Outcome]| outcomes.iter().map(|outcome| self.figure(outcome)).collect::<Vec<_>>();
+        trustworthy(&figures(&cell.first), &figures(&cell.last))
     }
 
     /// What both kinds of row hold.
-    fn row(&self, args: &BenchUdpArgs, outcomes: &[&Outcome]) -> Map<String, Value> {
-        let over =
-            |figure: &dyn Fn(&Outcome) -> f64| Spread::of(outcomes.iter().map(|outcome| figure(outcome)));
-        let goodput = over(&goodput_bps);
-        let cpu = over(&|outcome| {
-            (outcome.cpu_ns + outcome.received.cpu_ns) as f64 * 1024.0 / outcome.received.bytes as f64
-        });
-        let retransmit = over(&|outcome| outcome.retransmitted_bytes as f64 / outcome.sent_bytes as f64);
-        let rate =
-            over(&|outcome| outcome.received.messages as f64 * 1e9 / outcome.received.elapsed_ns as f64);
-        let worst = outcomes.iter().filter_map(|outcome| outcome.received.worst_bps).min_by(f64::total_cmp);
-        let middle = |spread: Option<Spread>| spread.map(|spread| spread.median);
-        let row = json!({
-            "bytes": self.bytes,
-            "working_set_bytes": args.working_set,
-            "chunk_bytes": self.chunk_bytes,
-            "wait": args.wait,
-            "goodput_bps": middle(goodput),
-            "goodput_min_bps": goodput.map(|spread| spread.min),
-            "goodput_max_bps": goodput.map(|spread| spread.max),
-            "goodput_worst_bps": worst,
-            "cpu_ns_per_kib": middle(cpu),
-            "retransmit_ratio": middle(retransmit),
-            "messages_per_s": middle(rate),
-            "sent_bytes": outcomes.iter().map(|outcome| outcome.sent_bytes).sum::<u64>(),
-            "received_bytes": outcomes.iter().map(|outcome| outcome.received.bytes).sum::<u64>(),
-            "wrong_bytes": outcomes.iter().map(|outcome| outcome.received.wrong_bytes).sum::<u64>(),
-            "repeats": outcomes.len(),
-        });
-        if let Value::Object(row) = row { row } else { Map::new() }
-    }
-}
-
-pub(crate) fn document(args: &BenchUdpArgs, host: &Host, cells: &[Cell], interrupted: bool) -> Value {
-    let measured: Vec<&Cell> = cells.iter().filter(|cell| !cell.first.is_empty()).collect();
-    let (mut results, mut baseline, mut ratio) = (Vec::new(), Vec::new(), Map::new());
-    for cell in &measured {
-        let ours = cell.ours();
-        let mut row = cell.row(args, &ours);
-        row.insert("backend".into(), json!(ours.first().map(|outcome| &outcome.tier)));
-        row.insert("protection".into(), json!("plaintext"));
-        results.push(Value::Object(row));
-        for (rival, outcomes) in &cell.rivals {
-            let mut row = cell.row(args, &outcomes.iter().collect::<Vec<_>>());
-            row.insert("rival".into(), json!(rival));
-            // A stream has no messages, and what counts here are calls.
-            row.insert("messages_per_s".into(), Value::Null);
-            baseline.push(Value::Object(row));
+    fn row(&self, cell: &Cell, outcomes: &[&Outcome], ours: bool) -> Map<String, Value> {
+        let key = cell.key;
+        let mut row = object(json!({
+            "bytes": key.bytes,
+            "working_set_bytes": self.working_set_bytes,
+            "chunk_bytes": key.chunk_bytes,
+            "wait": key.wait,
+            "flows": self.flows,
+            "direction": if self.both { "two-way" } else { "one-way" },
+        }));
+        if self.what == What::Pingpong {
+            row.insert("direction".into(), json!("there-and-back"));
         }
-    }
-    for rival in &args.vs {
-        let ratios = measured.iter().filter_map(|cell| {
-            let (_, outcomes) = cell.rivals.iter().find(|(other, _)| other == rival)?;
-            let theirs = Spread::of(outcomes.iter().map(goodput_bps))?.median;
-            Some(Spread::of(cell.ours().into_iter().map(goodput_bps))?.median / theirs)
+        row.append(&mut match self.what {
+            What::Stream => stream_figures(outcomes, ours),
+            What::Pingpong => pingpong_figures(outcomes),
         });
-        ratio.insert(rival.name().into(), json!(Spread::of(ratios).map(|spread| spread.median)));
+        let sum = |of: &dyn Fn(&Half) -> u64| outcomes.iter().map(|outcome| outcome.sum(of)).sum::<u64>();
+        row.append(&mut object(json!({
+            "sent_bytes": sum(&|half| half.sent_bytes),
+            "received_bytes": sum(&|half| half.received_bytes),
+            "wrong_bytes": sum(&|half| half.wrong_bytes),
+            "repeats": outcomes.len(),
+        })));
+        row
     }
-    let trusted = !interrupted && !measured.is_empty() && measured.iter().all(|cell| cell.trustworthy());
-    json!({
-        "schema": "plesio.bench.udp/1",
-        "config": args,
-        "host": host,
-        "ended": if interrupted { "interrupted" } else { "whole" },
-        "results": results,
-        "baseline": baseline,
-        "ratio": { "plaintext": ratio },
-        "verdict": if trusted { "trustworthy" } else { "noisy" },
-    })
+
+    /// The newest row of ours.
+    pub(crate) fn last_row(&self) -> Value {
+        self.cells.last().map_or(Value::Null, |cell| self.our_row(cell))
+    }
+
+    fn our_row(&self, cell: &Cell) -> Value {
+        let ours = cell.ours();
+        let mut row = self.row(cell, &ours, true);
+        row.insert("backend".into(), json!(ours.first().map(|outcome| &outcome.begin.tier)));
+        row.insert("protection".into(), json!(cell.key.protection));
+        row.insert("verdict".into(), json!(verdict(self.trustworthy(cell))));
+        Value::Object(row)
+    }
+
+    pub(crate) fn document(&self, interrupted: bool) -> Value {
+        let measured: Vec<&Cell> = self.cells.iter().filter(|cell| !cell.first.is_empty()).collect();
+        let (mut results, mut baseline) = (Vec::new(), Vec::new());
+        for cell in &measured {
+            results.push(self.our_row(cell));
+            for (rival, outcomes) in &cell.rivals {
+                let mut row = self.row(cell, &outcomes.iter().collect::<Vec<_>>(), false);
+                row.insert("rival".into(), json!(rival));
+                baseline.push(Value::Object(row));
+            }
+        }
+        let trusted =
+            !interrupted && !measured.is_empty() && measured.iter().all(|cell| self.trustworthy(cell));
+        json!({
+            "schema": format!("plesio.bench.{}/1", self.name),
+            "config": self.config,
+            "host": self.host,
+            "ended": if interrupted { "interrupted" } else { "whole" },
+            "notes": self.notes,
+            "results": results,
+            "baseline": baseline,
+            "ratio": self.ratio(&measured),
+            "verdict": verdict(trusted),
+        })
+    }
+
+    /// `ratio.PROTECTION.RIVAL`; a pingpong has `ratio.RIVAL` over all rows as well.
+    fn ratio(&self, measured: &[&Cell]) -> Value {
+        let mut ratio = Map::new();
+        if self.what == What::Pingpong {
+            ratio.append(&mut self.ratios(measured));
+        }
+        for mode in [Mode::Sealed, Mode::Plaintext] {
+            let cells: Vec<&Cell> =
+                measured.iter().filter(|cell| cell.key.protection == mode).copied().collect();
+            if !cells.is_empty() {
+                ratio.insert(mode.name().into(), Value::Object(self.ratios(&cells)));
+            }
+        }
+        Value::Object(ratio)
+    }
+
+    fn ratios(&self, cells: &[&Cell]) -> Map<String, Value> {
+        let ratio_of = |rival: Rival| {
+            let ratios = cells.iter().filter_map(|cell| {
+                let (_, outcomes) = cell.rivals.iter().find(|(other, _)| *other == rival)?;
+                let theirs = Spread::of(outcomes.iter().map(|outcome| self.figure(outcome)))?.median;
+                let ours = Spread::of(cell.ours().into_iter().map(|outcome| self.figure(outcome)))?.median;
+                Some(ours / theirs)
+            });
+            json!(Spread::of(ratios).map(|spread| spread.median))
+        };
+        self.rivals.iter().map(|rival| (rival.name().into(), ratio_of(*rival))).collect()
+    }
+
+    /// Every row's round trips, named for a log.
+    pub(crate) fn histograms(&self) -> Result<Vec<(String, RoundTrips)>, Failure> {
+        let mut rows = Vec::new();
+        for cell in &self.cells {
+            let key = cell.key;
+            let mut push = |who: &str, outcomes: &[&Outcome]| -> Result<(), Failure> {
+                let mut all = RoundTrips::new()?;
+                for trips in outcomes.iter().filter_map(|outcome| outcome.trips.as_ref()) {
+                    all.merge(trips)?;
+                }
+                rows.push((format!("{who}-{}-{}-{}", key.bytes, key.chunk_bytes, key.wait.name()), all));
+                Ok(())
+            };
+            let tier = cell.first.first().map_or("plesio", |outcome| &outcome.begin.tier);
+            push(&format!("{tier}-{}", key.protection.name()), &cell.ours())?;
+            for (rival, outcomes) in &cell.rivals {
+                push(rival.name(), &outcomes.iter().collect::<Vec<_>>())?;
+            }
+        }
+        Ok(rows)
+    }
 }
 
-/// Columns after perftest, in Gbit/s.
-pub(crate) fn table(document: &Value) -> String {
-    let mut text = format!(
-        "{:>9} {:>8} {:>7} {:>6} {:>11} {:>8} {:>8} {:>10} {:>12} {:>12} {:>10}\n",
-        "#who",
-        "#bytes",
-        "chunk",
-        "wait",
-        "#iterations",
-        "BW_peak",
-        "BW_avg",
-        "MsgRate",
-        "worst_window",
-        "CPU_ns/KiB",
-        "retransmit"
-    );
-    let rows = |name: &str| document[name].as_array().cloned().unwrap_or_default();
-    for row in rows("results").into_iter().chain(rows("baseline")) {
-        let who = row["rival"].as_str().or(row["backend"].as_str()).unwrap_or("?");
-        let number = |name: &str, scale: f64, digits: usize| {
-            row[name].as_f64().map_or_else(|| "-".into(), |value| format!("{:.digits$}", value / scale))
-        };
-        let _ = writeln!(
-            text,
-            "{who:>9} {:>8} {:>7} {:>6} {:>11} {:>8} {:>8} {:>10} {:>12} {:>12} {:>10}",
-            number("bytes", 1.0, 0),
-            number("chunk_bytes", 1.0, 0),
-            row["wait"].as_str().unwrap_or("?"),
-            number("repeats", 1.0, 0),
-            number("goodput_max_bps", 1e9, 2),
-            number("goodput_bps", 1e9, 2),
-            number("messages_per_s", 1.0, 0),
-            number("goodput_worst_bps", 1e9, 2),
-            number("cpu_ns_per_kib", 1.0, 1),
-            number("retransmit_ratio", 1.0, 5),
-        );
-    }
-    for (rival, ratio) in document["ratio"]["plaintext"].as_object().into_iter().flatten() {
-        let ratio = ratio.as_f64().map_or_else(|| "none".into(), |ratio| format!("{ratio:.3}"));
-        let _ = writeln!(text, "ratio.plaintext.{rival}  {ratio}");
-    }
-    let _ = writeln!(
-        text,
-        "BW in Gbit/s at the receiver; verdict: {}",
-        document["verdict"].as_str().unwrap_or("?")
-    );
-    text
+const fn verdict(trusted: bool) -> &'static str {
+    if trusted { "trustworthy" } else { "noisy" }
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    if let Value::Object(object) = value { object } else { Map::new() }
+}
+
+fn middle(spread: Option<Spread>) -> Option<f64> {
+    spread.map(|spread| spread.median)
+}
+
+fn stream_figures(outcomes: &[&Outcome], ours: bool) -> Map<String, Value> {
+    let over = |figure: &dyn Fn(&Outcome) -> f64| Spread::of(outcomes.iter().map(|outcome| figure(outcome)));
+    let goodput = over(&Outcome::goodput_bps);
+    let cpu = over(&|outcome| {
+        outcome.sum(|half| half.cpu_ns) as f64 * 1024.0 / outcome.sum(|half| half.received_bytes) as f64
+    });
+    let retransmit = over(&|outcome| {
+        outcome.sum(|half| half.retransmitted_bytes) as f64 / outcome.sum(|half| half.sent_bytes) as f64
+    });
+    object(json!({
+        "goodput_bps": middle(goodput),
+        "goodput_min_bps": goodput.map(|spread| spread.min),
+        "goodput_max_bps": goodput.map(|spread| spread.max),
+        "goodput_worst_bps": outcomes.iter().filter_map(|outcome| outcome.worst_bps()).min_by(f64::total_cmp),
+        "goodput_runs_bps": outcomes.iter().map(|outcome| outcome.goodput_bps()).collect::<Vec<_>>(),
+        "cpu_ns_per_kib": middle(cpu),
+        // What a rival sends again it does not say.
+        "retransmit_ratio": if ours { middle(retransmit) } else { None },
+        "messages_per_s": middle(over(&Outcome::messages_per_s)),
+    }))
+}
+
+fn pingpong_figures(outcomes: &[&Outcome]) -> Map<String, Value> {
+    let trips =
+        || outcomes.iter().filter_map(|outcome| outcome.trips.as_ref()).filter(|trips| trips.count() > 0);
+    let over = |figure: &dyn Fn(&RoundTrips) -> f64| Spread::of(trips().map(figure));
+    let p50 = over(&|trips| trips.quantile_ns(0.5));
+    object(json!({
+        "p50_ns": middle(p50),
+        "p50_min_ns": p50.map(|spread| spread.min),
+        "p50_max_ns": p50.map(|spread| spread.max),
+        "p50_runs_ns": trips().map(|trips| trips.quantile_ns(0.5)).collect::<Vec<_>>(),
+        "p99_ns": middle(over(&|trips| trips.quantile_ns(0.99))),
+        "p999_ns": middle(over(&|trips| trips.quantile_ns(0.999))),
+        "min_ns": over(&RoundTrips::min_ns).map(|spread| spread.min),
+        "mean_ns": middle(over(&RoundTrips::mean_ns)),
+        "stdev_ns": middle(over(&RoundTrips::deviation_ns)),
+        "max_ns": over(&RoundTrips::max_ns).map(|spread| spread.max),
+        "round_trips": trips().map(RoundTrips::count).sum::<u64>(),
+    }))
 }

@@ -1,0 +1,246 @@
+//! The two ends of a bench as its driver sees them: starts them, leads them through a run, notices when one dies.
+//!
+//! ```text
+//!  driver ── Open ──▶ both      ◀── Open: where I am ── both
+//!         ── Meet ──▶ answer    ◀── Ready
+//!         ── Meet ──▶ begin     ◀── Sent: from whoever sends
+//!         ── Stop ──▶ both      ◀── Done: what I saw
+//! ```
+
+use super::control::Writer;
+use super::link::{Address, Half, Order, Role, Run, Said, What};
+use super::round::RoundTrips;
+use crate::failure::{Exit, Failure};
+use std::io::{BufRead, BufReader, Write};
+use std::net::IpAddr;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+/// One run, seen from both ends.
+#[derive(Clone, Debug)]
+pub(crate) struct Outcome {
+    pub(crate) begin: Half,
+    pub(crate) answer: Half,
+    pub(crate) trips: Option<RoundTrips>,
+}
+
+/// How orders reach an end.
+enum Talk {
+    Pipe(ChildStdin),
+    Net(Writer),
+}
+
+struct End {
+    talk: Talk,
+    child: Option<Child>,
+    /// On another machine: where, as seen from here.
+    ip: Option<IpAddr>,
+}
+
+impl End {
+    fn tell(&mut self, order: &Order) -> Result<(), Failure> {
+        match &mut self.talk {
+            Talk::Pipe(pipe) => {
+                let line = serde_json::to_string(order).map_err(|_| lost())?;
+                writeln!(pipe, "{line}").map_err(|_| lost())
+            }
+            Talk::Net(writer) => writer.write(order).map_err(|_| lost()),
+        }
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            // Fails only for a process that has already ended.
+            let _ended = child.kill();
+            let _reaped = child.wait();
+        }
+    }
+}
+
+/// Starts an end on this machine.
+pub(crate) fn spawn() -> Result<(Child, ChildStdin, ChildStdout), Failure> {
+    let failure = |cause: std::io::Error| Failure::run("bench", "cannot start an end of the bench", cause);
+    let mut child = Command::new("/proc/self/exe")
+        .arg0("plesio")
+        .arg("bench-end")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(failure)?;
+    match (child.stdin.take(), child.stdout.take()) {
+        (Some(orders), Some(out)) => Ok((child, orders, out)),
+        _ => Err(failure(std::io::ErrorKind::BrokenPipe.into())),
+    }
+}
+
+/// What an end said; `None`: it is gone.
+type Heard = (Role, Option<Said>);
+
+pub(crate) struct Ends {
+    begin: End,
+    answer: End,
+    heard: Receiver<Heard>,
+    interrupted: Arc<AtomicBool>,
+    over: bool,
+}
+
+fn lost() -> Failure {
+    let cause = "its process ended, or its machine is gone, before the run was over";
+    Failure { exit: Exit::Unreachable, ..Failure::run("bench-peer", "the other end is gone", cause) }
+        .fix("see what ended it: `dmesg` names a process killed for memory; then run again")
+}
+
+fn silent(what: &str) -> Failure {
+    Failure { exit: Exit::Unreachable, ..Failure::run("bench-peer", "the other end does not answer", what) }
+        .fix("see whether its process is stopped or starved, then run again")
+}
+
+impl Ends {
+    /// Both ends on this machine, in sessions of their own, so that the scheduler treats both alike.
+    pub(crate) fn here(interrupted: Arc<AtomicBool>) -> Result<Self, Failure> {
+        let (tell, heard) = mpsc::channel();
+        let begin = local(Role::Begin, &tell)?;
+        let answer = local(Role::Answer, &tell)?;
+        Ok(Self { begin, answer, heard, interrupted, over: false })
+    }
+
+    /// One end here and the other behind a control connection; `hear` is to call its argument with every answer.
+    pub(crate) fn across(
+        interrupted: Arc<AtomicBool>,
+        writer: Writer,
+        ip: IpAddr,
+        mut read: impl FnMut() -> Option<Said> + Send + 'static,
+    ) -> Result<Self, Failure> {
+        let (tell, heard) = mpsc::channel();
+        let begin = local(Role::Begin, &tell)?;
+        let answer = End { talk: Talk::Net(writer), child: None, ip: Some(ip) };
+        let hear = move || loop {
+            let said = read();
+            let gone = said.is_none();
+            if tell.send((Role::Answer, said)).is_err() || gone {
+                break;
+            }
+        };
+        thread(hear)?;
+        Ok(Self { begin, answer, heard, interrupted, over: false })
+    }
+
+    fn end(&mut self, role: Role) -> &mut End {
+        match role {
+            Role::Begin => &mut self.begin,
+            Role::Answer => &mut self.answer,
+        }
+    }
+
+    /// The next thing an end says.
+    fn hear(&mut self, limit: Instant, awaited: &str) -> Result<(Role, Said), Failure> {
+        loop {
+            if !self.over && self.interrupted.load(Ordering::Acquire) {
+                self.over = true;
+                for role in [Role::Begin, Role::Answer] {
+                    self.end(role).tell(&Order::Over)?;
+                }
+            }
+            match self.heard.recv_timeout(LOOK_PERIOD) {
+                Ok((_, None)) => return Err(lost()),
+                Ok((role, Some(Said::Failed(trouble)))) => {
+                    // A link that broke because the other end died is told as that.
+                    let news = Instant::now() + DEATH_NEWS;
+                    while let Ok((other, said)) =
+                        self.heard.recv_timeout(news.saturating_duration_since(Instant::now()))
+                    {
+                        if said.is_none() && other != role {
+                            return Err(lost());
+                        }
+                    }
+                    return Err(trouble.failure("bench"));
+                }
+                Ok((role, Some(said))) => return Ok((role, said)),
+                Err(RecvTimeoutError::Timeout) if Instant::now() < limit => {}
+                Err(_) => return Err(silent(awaited)),
+            }
+        }
+    }
+
+    /// One run.
+    pub(crate) fn run(&mut self, run: &Run, pool: &str) -> Result<Outcome, Failure> {
+        for role in [Role::Answer, Role::Begin] {
+            let end = self.end(role);
+            // Another machine has its own copy of the key.
+            let pool = if end.ip.is_some() { "" } else { pool };
+            end.tell(&Order::Open(*run, role, pool.into()))?;
+        }
+        let limit = Instant::now() + ANSWER_LIMIT;
+        let (mut begin, mut answer) = (None, None);
+        while begin.is_none() || answer.is_none() {
+            match self.hear(limit, "it was asked to get ready")? {
+                (Role::Begin, Said::Open(address)) => begin = Some(address),
+                (Role::Answer, Said::Open(address)) => answer = Some(address),
+                _ => {}
+            }
+        }
+        let (Some(begin), Some(answer)) = (begin, answer) else { return Err(lost()) };
+        self.answer.tell(&Order::Meet(begin))?;
+        while !matches!(self.hear(limit, "it was told to begin")?, (Role::Answer, Said::Ready)) {}
+        // Where a machine is, is where we reach it, whatever it says.
+        let ip = self.answer.ip.unwrap_or(answer.ip);
+        self.begin.tell(&Order::Meet(Address { ip, ..answer }))?;
+        let limit = Instant::now() + Duration::from_secs_f64(run.seconds) + ANSWER_LIMIT;
+        let mut owed = if run.both && run.what == What::Stream { 2_u32 } else { 1 };
+        let mut done: [Option<Half>; 2] = [None, None];
+        let mut stopped = false;
+        while done.iter().any(Option::is_none) {
+            if owed == 0 && !stopped {
+                stopped = true;
+                for role in [Role::Begin, Role::Answer] {
+                    self.end(role).tell(&Order::Stop)?;
+                }
+            }
+            match self.hear(limit, "the run should be over")? {
+                (_, Said::Sent) => owed = owed.saturating_sub(1),
+                (role, Said::Done(half)) => done[usize::from(role == Role::Answer)] = Some(*half),
+                _ => {}
+            }
+        }
+        let [Some(begin), Some(answer)] = done else { return Err(lost()) };
+        let trips =
+            if run.what == What::Pingpong { Some(RoundTrips::from_hex(&begin.round_trips)?) } else { None };
+        Ok(Outcome { begin, answer, trips })
+    }
+}
+
+fn local(role: Role, tell: &Sender<Heard>) -> Result<End, Failure> {
+    let (child, orders, out) = spawn()?;
+    let to = tell.clone();
+    let hear = move || {
+        for line in BufReader::new(out).lines().map_while(Result::ok) {
+            let Ok(said) = serde_json::from_str(&line) else { break };
+            if to.send((role, Some(said))).is_err() {
+                return;
+            }
+        }
+        let _ended = to.send((role, None));
+    };
+    let end = End { talk: Talk::Pipe(orders), child: Some(child), ip: None };
+    thread(hear)?;
+    Ok(end)
+}
+
+fn thread(hear: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
+    let thread = std::thread::Builder::new().name("hear".into());
+    let spawned = thread.spawn(hear).map(drop);
+    spawned.map_err(|cause| Failure::run("bench", "cannot start a thread", cause))
+}
+
+/// How long an answer may take: an end fills its memory before the first one and checks it before the last.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+/// So often the driver looks whether it was interrupted.
+const LOOK_PERIOD: Duration = Duration::from_millis(50);
+/// News of a death may come a little after the link breaks.
+const DEATH_NEWS: Duration = Duration::from_millis(300);

@@ -1,0 +1,236 @@
+//! The two patterns that are measured over our link: messages in a stream, and one message there and back.
+
+use super::{End, STALL_LIMIT, broken, gone, stalled};
+use crate::bench::figures::Stretches;
+use crate::bench::link::{Half, Run, What};
+use crate::bench::memory::Memory;
+use crate::bench::round::RoundTrips;
+use crate::bench::worker::Steps;
+use crate::failure::Failure;
+use plesio_proto::{Event, SendError as QueueError};
+use plesio_wire::Instant as Moment;
+use plesio_wire::data::MessageId;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// Windows over a working set: message `i` comes on handle `i` modulo their count, into slot `i`.
+struct Inbox {
+    /// The next message of each handle.
+    next: Vec<u64>,
+}
+
+impl Inbox {
+    fn post_all(end: &mut End, memory: &Memory) -> Result<Self, Failure> {
+        let next: Vec<u64> = (0..memory.handles()).collect();
+        for &index in &next {
+            end.post(index as u16, memory.span(index))?;
+        }
+        Ok(Self { next })
+    }
+
+    /// A message was taken out of this handle's window: the next one may come.
+    fn post_next(&mut self, end: &mut End, memory: &Memory, handle: u16) -> Result<(), Failure> {
+        let handles = self.next.len();
+        let index = &mut self.next[usize::from(handle) % handles];
+        *index += handles as u64;
+        end.post(handle, memory.span(*index))
+    }
+}
+
+fn message_id(index: u64, handles: u64) -> MessageId {
+    // The sequence wraps, as the protocol has it.
+    MessageId { handle: (index % handles) as u16, sequence: (index / handles + 1) as u16 }
+}
+
+/// Both ends of both patterns, from meeting to the end.
+pub(crate) fn run(
+    end: &mut End,
+    run: &Run,
+    [out, into]: [Option<&Memory>; 2],
+    (address, word): (SocketAddr, &str),
+    steps: &Steps,
+) -> Result<(Half, Stretches), Failure> {
+    end.meet(address, word, steps.begins())?;
+    let mut inbox = into.map(|memory| Inbox::post_all(end, memory)).transpose()?;
+    steps.ready();
+    if steps.begins() {
+        end.establish()?;
+    }
+    let mut half = Half { tier: end.tier.clone(), notes: end.notes.clone(), ..Half::default() };
+    let mut stretches = Stretches::new(steps.begin());
+    match (run.what, out, into, &mut inbox) {
+        (What::Pingpong, Some(out), Some(into), Some(inbox)) if steps.begins() => {
+            ask(end, run, [out, into], inbox, steps, &mut half)?;
+        }
+        (What::Pingpong, _, Some(into), Some(inbox)) => answer(end, into, inbox, steps, &mut half)?,
+        (_, out, into, inbox) => {
+            let inbox = into.zip(inbox.as_mut());
+            stream(end, run, out, inbox, steps, &mut half, &mut stretches)?;
+        }
+    }
+    let stats = end.stats();
+    half.sent_bytes = stats.sent_bytes;
+    half.retransmitted_bytes = stats.retransmitted_bytes;
+    Ok((half, stretches))
+}
+
+/// Messages one after the other, out, in, or both.
+fn stream(
+    end: &mut End,
+    run: &Run,
+    out: Option<&Memory>,
+    mut inbox: Option<(&Memory, &mut Inbox)>,
+    steps: &Steps,
+    half: &mut Half,
+    stretches: &mut Stretches,
+) -> Result<(), Failure> {
+    let length = Duration::from_secs_f64(run.seconds);
+    let (mut next, mut open) = (0_u64, 0_u64);
+    let mut told = out.is_none();
+    let mut silence = Silence::new();
+    while !steps.stop() {
+        let over = steps.begin().elapsed() >= length || steps.over();
+        if let Some(memory) = out {
+            let handles = memory.handles();
+            while !over && open < 2 * handles {
+                let now = end.now();
+                let sent = end.connection.handle_send(now, message_id(next, handles), memory.span(next));
+                sent.map_err(|error| broken(&error))?;
+                next += 1;
+                open += 1;
+            }
+        }
+        if over && open == 0 && !told {
+            told = true;
+            steps.sent();
+        }
+        if told && inbox.is_none() {
+            return Ok(());
+        }
+        end.turn()?;
+        while let Some(event) = end.connection.poll_event() {
+            match event {
+                Event::Delivered { .. } => open = open.saturating_sub(1),
+                Event::Received { message, span } => {
+                    let Some((memory, inbox)) = &mut inbox else { continue };
+                    half.wrong_bytes += memory.wrong_at_ends(span)?;
+                    half.messages += 1;
+                    half.received_bytes += u64::from(span.len_bytes);
+                    stretches.add(u64::from(span.len_bytes));
+                    inbox.post_next(end, memory, message.handle)?;
+                }
+                Event::Gone { .. } | Event::Aborted { .. } => return Err(gone()),
+                Event::Exhausted => return Err(broken(&"its packet numbers are used up")),
+                _ => {}
+            }
+        }
+        if half.received_bytes == 0 && inbox.is_some() && end.stats().received_bytes > 0 {
+            stretches.open();
+        }
+        silence.look(end, open)?;
+    }
+    Ok(())
+}
+
+/// One message, its echo, the next message.
+fn ask(
+    end: &mut End,
+    run: &Run,
+    [out, into]: [&Memory; 2],
+    inbox: &mut Inbox,
+    steps: &Steps,
+    half: &mut Half,
+) -> Result<(), Failure> {
+    let length = Duration::from_secs_f64(run.seconds);
+    let mut trips = RoundTrips::new()?;
+    let mut next = 0_u64;
+    let mut silence = Silence::new();
+    while steps.begin().elapsed() < length && !steps.over() && !steps.stop() {
+        let begin = Instant::now();
+        loop {
+            let now = end.now();
+            match end.connection.handle_send(now, message_id(next, out.handles()), out.span(next)) {
+                Ok(()) => break,
+                // Earlier messages have come back, but their acknowledgements have not.
+                Err(QueueError::QueueFull { .. }) => end.turn()?,
+                Err(error) => return Err(broken(&error)),
+            }
+        }
+        let mut came = None;
+        while came.is_none() && !steps.stop() {
+            end.turn()?;
+            while let Some(event) = end.connection.poll_event() {
+                match event {
+                    Event::Received { message, span } => came = Some((message, span)),
+                    Event::Gone { .. } | Event::Aborted { .. } => return Err(gone()),
+                    _ => {}
+                }
+            }
+            silence.look(end, 1)?;
+        }
+        let Some((message, span)) = came else { break };
+        trips.add(begin.elapsed());
+        half.messages += 1;
+        half.received_bytes += u64::from(span.len_bytes);
+        half.wrong_bytes += into.wrong(span)?;
+        inbox.post_next(end, into, message.handle)?;
+        next += 1;
+    }
+    half.round_trips = trips.to_hex()?;
+    steps.sent();
+    Ok(())
+}
+
+/// Sends back what came, from where it lies.
+fn answer(
+    end: &mut End,
+    into: &Memory,
+    inbox: &mut Inbox,
+    steps: &Steps,
+    half: &mut Half,
+) -> Result<(), Failure> {
+    while !steps.stop() {
+        end.turn()?;
+        while let Some(event) = end.connection.poll_event() {
+            match event {
+                Event::Received { message, span } => {
+                    let now = end.now();
+                    end.connection.handle_send(now, message, span).map_err(|error| broken(&error))?;
+                    half.messages += 1;
+                    half.received_bytes += u64::from(span.len_bytes);
+                    inbox.post_next(end, into, message.handle)?;
+                }
+                Event::Gone { .. } | Event::Aborted { .. } => return Err(gone()),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Notices a peer from which nothing comes although something is owed.
+struct Silence {
+    heard: Moment,
+    since: Instant,
+    turns: u32,
+}
+
+impl Silence {
+    fn new() -> Self {
+        Self { heard: Moment(0), since: Instant::now(), turns: 0 }
+    }
+
+    fn look(&mut self, end: &End, owed: u64) -> Result<(), Failure> {
+        self.turns = self.turns.wrapping_add(1);
+        if !self.turns.is_multiple_of(64) && self.since.elapsed() < STALL_LIMIT {
+            return Ok(());
+        }
+        let heard = end.stats().heard;
+        if owed == 0 || heard != self.heard {
+            (self.heard, self.since) = (heard, Instant::now());
+        } else if self.since.elapsed() > STALL_LIMIT {
+            return Err(stalled());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,172 @@
+//! A bench's document as columns: after perftest for a terminal, with commas, or in Markdown.
+
+use crate::args::FormArg;
+use crate::failure::Failure;
+use serde_json::Value;
+use std::fmt::Write as _;
+
+/// A column: its head, the field it shows, what one unit of it is, and how many digits follow the point. Without a unit the
+/// field is text.
+struct Column(&'static str, &'static str, Option<f64>, usize);
+
+const STREAM: &[Column] = &[
+    Column("#bytes", "bytes", Some(1.0), 0),
+    Column("chunk", "chunk_bytes", Some(1.0), 0),
+    Column("wait", "wait", None, 0),
+    Column("protection", "protection", None, 0),
+    Column("#iterations", "repeats", Some(1.0), 0),
+    Column("BW_peak", "goodput_max_bps", Some(1e9), 2),
+    Column("BW_avg", "goodput_bps", Some(1e9), 2),
+    Column("MsgRate", "messages_per_s", Some(1.0), 0),
+    Column("worst_window", "goodput_worst_bps", Some(1e9), 2),
+    Column("CPU_ns/KiB", "cpu_ns_per_kib", Some(1.0), 1),
+    Column("retransmit", "retransmit_ratio", Some(1.0), 5),
+];
+
+const PINGPONG: &[Column] = &[
+    Column("#bytes", "bytes", Some(1.0), 0),
+    Column("wait", "wait", None, 0),
+    Column("protection", "protection", None, 0),
+    Column("#iterations", "round_trips", Some(1.0), 0),
+    Column("t_min", "min_ns", Some(1e3), 2),
+    Column("t_typical", "p50_ns", Some(1e3), 2),
+    Column("t_avg", "mean_ns", Some(1e3), 2),
+    Column("t_stdev", "stdev_ns", Some(1e3), 2),
+    Column("p99", "p99_ns", Some(1e3), 2),
+    Column("p99.9", "p999_ns", Some(1e3), 2),
+    Column("t_max", "max_ns", Some(1e3), 2),
+];
+
+const COMPARE: &[Column] = &[
+    Column("#bytes", "bytes", Some(1.0), 0),
+    Column("chunk", "chunk_bytes", Some(1.0), 0),
+    Column("backend", "backend", None, 0),
+    Column("wait", "wait", None, 0),
+    Column("protection", "protection", None, 0),
+    Column("A", "before", Some(1.0), 0),
+    Column("B", "after", Some(1.0), 0),
+    Column("ratio", "ratio", Some(1.0), 3),
+    Column("low", "low", Some(1.0), 3),
+    Column("high", "high", Some(1.0), 3),
+    Column("verdict", "verdict", None, 0),
+];
+
+impl Column {
+    fn show(&self, row: &Value) -> String {
+        match self.2 {
+            Some(unit) => row[self.1]
+                .as_f64()
+                .map_or_else(|| "-".into(), |value| format!("{:.*}", self.3, value / unit)),
+            None => row[self.1].as_str().unwrap_or("-").into(),
+        }
+    }
+}
+
+/// The document in a form for people or spreadsheets.
+pub(crate) fn render(document: &Value, form: FormArg) -> Result<String, Failure> {
+    let schema = document["schema"].as_str().unwrap_or_default();
+    let (columns, last) = match schema {
+        "plesio.bench.udp/1" => (STREAM, "BW in Gbit/s at the receiver"),
+        "plesio.bench.pingpong/1" => (PINGPONG, "times of whole round trips in microseconds"),
+        "plesio.bench.compare/1" => (COMPARE, "ratio of B to A with its interval"),
+        _ => {
+            return Err(Failure::run(
+                "bench",
+                "cannot show this document",
+                format!("its schema is {schema:?}"),
+            ));
+        }
+    };
+    let rows = |name: &str| document[name].as_array().cloned().unwrap_or_default();
+    let mut lines: Vec<Vec<String>> = Vec::new();
+    let compares = schema == "plesio.bench.compare/1";
+    let who = (!compares).then(|| "#who".to_owned());
+    lines.push(who.into_iter().chain(columns.iter().map(|column| column.0.to_owned())).collect());
+    for row in rows("results").into_iter().chain(rows("baseline")) {
+        let who = row["rival"].as_str().or(row["backend"].as_str()).unwrap_or("?").to_owned();
+        let who = (!compares).then_some(who);
+        lines.push(who.into_iter().chain(columns.iter().map(|column| column.show(&row))).collect());
+    }
+    let mut text = match form {
+        FormArg::Csv => return Ok(csv(&lines)),
+        FormArg::Md => markdown(&lines),
+        FormArg::Table | FormArg::Json => aligned(&lines),
+    };
+    ratios(&mut text, "ratio", &document["ratio"]);
+    let verdict = document["verdict"].as_str().unwrap_or("?");
+    let _ = writeln!(text, "{last}; verdict: {verdict}");
+    for note in document["notes"].as_array().into_iter().flatten() {
+        let _ = writeln!(text, "note: {}", note.as_str().unwrap_or_default());
+    }
+    Ok(text)
+}
+
+fn ratios(text: &mut String, path: &str, ratio: &Value) {
+    for (name, value) in ratio.as_object().into_iter().flatten() {
+        let path = format!("{path}.{name}");
+        if value.is_object() {
+            ratios(text, &path, value);
+        } else {
+            let shown = value.as_f64().map_or_else(|| "none".into(), |ratio| format!("{ratio:.3}"));
+            let _ = writeln!(text, "{path}  {shown}");
+        }
+    }
+}
+
+fn aligned(lines: &[Vec<String>]) -> String {
+    let columns = lines.first().map_or(0, Vec::len);
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for line in lines {
+        let cells: Vec<String> =
+            line.iter().zip(&widths).map(|(cell, &width)| format!("{cell:>width$}")).collect();
+        let _ = writeln!(text, "{}", cells.join("  "));
+    }
+    text
+}
+
+fn csv(lines: &[Vec<String>]) -> String {
+    // No cell has a comma or a quote: they are numbers and our own names.
+    lines.iter().map(|line| format!("{}\n", line.join(","))).collect()
+}
+
+fn markdown(lines: &[Vec<String>]) -> String {
+    let mut text = String::new();
+    for (index, line) in lines.iter().enumerate() {
+        let _ = writeln!(text, "| {} |", line.join(" | "));
+        if index == 0 {
+            let rule: Vec<&str> = line.iter().map(|_| "---:").collect();
+            let _ = writeln!(text, "|{}|", rule.join("|"));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn every_form_shows_every_row() {
+        let document = json!({
+            "schema": "plesio.bench.udp/1",
+            "results": [{ "backend": "mio", "bytes": 64, "goodput_bps": 2e9, "wait": "spin" }],
+            "baseline": [{ "rival": "tcp", "bytes": 64, "goodput_bps": null }],
+            "ratio": { "plaintext": { "tcp": 1.5 } },
+            "verdict": "noisy",
+            "notes": ["a remark"],
+        });
+        let table = render(&document, FormArg::Table).expect("known");
+        assert!(table.trim_start().starts_with("#who"), "{table}");
+        for part in ["mio", "2.00", "spin", "tcp", "ratio.plaintext.tcp  1.500", "note: a remark"] {
+            assert!(table.contains(part), "{part}: {table}");
+        }
+        let csv = render(&document, FormArg::Csv).expect("known");
+        assert_eq!(csv.lines().count(), 3);
+        assert!(csv.lines().all(|line| line.split(',').count() == STREAM.len() + 1));
+        assert!(render(&document, FormArg::Md).expect("known").contains("|---:|"));
+        assert!(render(&json!({ "schema": "x" }), FormArg::Md).is_err());
+    }
+}

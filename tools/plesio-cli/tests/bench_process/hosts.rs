@@ -1,0 +1,148 @@
+//! `plesio bench --listen` and `--connect`: two commands started by hand, and what strangers cannot do to them.
+
+use crate::common::{SHORT, bench, document, output, text};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, ChildStderr, Stdio};
+use std::time::Duration;
+
+/// A listening side, where it listens, and what else it says.
+struct Listening {
+    child: Child,
+    address: String,
+    said: BufReader<ChildStderr>,
+}
+
+impl Listening {
+    fn start(more: &[&str]) -> Self {
+        let line = [&["udp", "--listen", "127.0.0.1:0"], more].concat();
+        let mut child = bench(&line).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it runs");
+        let mut said = BufReader::new(child.stderr.take().expect("piped"));
+        let mut first = String::new();
+        said.read_line(&mut first).expect("it says where it listens");
+        let address =
+            first.split("--connect ").nth(1).expect("it says what to type").split_whitespace().next();
+        let address = address.expect("an address").to_owned();
+        Self { child, address, said }
+    }
+
+    fn next_line(&mut self) -> String {
+        let mut line = String::new();
+        self.said.read_line(&mut line).expect("it goes on");
+        line
+    }
+
+    fn end(mut self) {
+        kill(Pid::from_raw(self.child.id() as i32), Signal::SIGINT).expect("it lives");
+        assert_eq!(self.child.wait().expect("it ends").code(), Some(130));
+    }
+}
+
+fn key_file(name: &str) -> PathBuf {
+    let path = std::env::temp_dir().join(format!("plesio-{name}-{}.key", std::process::id()));
+    let mut make = std::process::Command::new(env!("CARGO_BIN_EXE_plesio"));
+    let made = make.args(["key", "gen", "pool", "-o"]).arg(&path).output().expect("it runs");
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    path
+}
+
+#[test]
+fn two_commands_that_hold_one_key_measure_each_other() {
+    let (right, wrong) = (key_file("right"), key_file("wrong"));
+    let (right_path, wrong_path) = (right.to_str().expect("text"), wrong.to_str().expect("text"));
+    let mut listening = Listening::start(&["--key-file", right_path]);
+    let address = listening.address.clone();
+    for command in ["udp", "pingpong"] {
+        let line =
+            [command, "--connect", &address, "--key-file", right_path, "--size", "1000", "--vs", "tcp"];
+        let document = document(&[&line, SHORT].concat());
+        assert_eq!(document["results"][0]["wrong_bytes"], 0, "{command}");
+        let rate = if command == "udp" { "goodput_bps" } else { "p50_ns" };
+        for rows in ["results", "baseline"] {
+            assert!(document[rows][0][rate].as_f64().is_some_and(|rate| rate > 0.0), "{command} {rows}");
+        }
+        assert!(listening.next_line().contains("done"));
+    }
+    for key in [&["--key-file", wrong_path][..], &["--protection", "plaintext"]] {
+        let refused = output(&[&["udp", "--connect", &address], key, SHORT].concat());
+        assert_eq!(refused.status.code(), Some(4), "{key:?}: {}", text(&refused.stderr));
+        assert!(listening.next_line().contains("does not hold the same key"), "{key:?}");
+    }
+    listening.end();
+    fs::remove_file(right).expect("it is there");
+    fs::remove_file(wrong).expect("it is there");
+}
+
+#[test]
+fn hostile_bytes_end_their_connection_and_nothing_else() {
+    let mut listening = Listening::start(&[]);
+    let address = listening.address.clone();
+    let long = [b"plesio-bench 1 ".as_slice(), &[b'0'; 4096]].concat();
+    let nonce = [b"plesio-bench 1 ".as_slice(), &[b'7'; 64], b"\n"].concat();
+    let order = [&nonce[..], b"00 {\"open\":[]}\n"].concat();
+    for (bytes, said) in [
+        (&b"GET / HTTP/1.1\r\n\r\n"[..], "no `plesio bench"),
+        (b"\xff\xfe\x00\n", "no `plesio bench"),
+        (b"plesio-bench 2 00\n", "version 2"),
+        (&long, "too long"),
+        (&order, "does not hold the same key"),
+    ] {
+        let mut stream = TcpStream::connect(&address).expect("it listens");
+        stream.write_all(bytes).expect("it reads");
+        let line = listening.next_line();
+        assert!(line.contains(said), "{line}");
+        // It is let go: what was sent has an end.
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a limit");
+        let mut rest = Vec::new();
+        let _reset = stream.read_to_end(&mut rest);
+        assert!(rest.len() < 200, "nothing is handed out: {}", text(&rest));
+    }
+    let line = ["udp", "--connect", &address, "--size", "1000", "--protection", "plaintext"];
+    assert_eq!(document(&[&line, SHORT].concat())["results"][0]["wrong_bytes"], 0, "it serves as before");
+    listening.end();
+}
+
+#[test]
+fn a_peer_that_is_no_bench_is_said() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("its number").to_string();
+    let stranger = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("it connects");
+        stream.write_all(b"220 mail ready\r\n").expect("it reads");
+    });
+    let line = ["udp", "--connect", &address, "--protection", "plaintext"];
+    let refused = output(&[&line, SHORT].concat());
+    assert_eq!(refused.status.code(), Some(4), "{}", text(&refused.stderr));
+    assert!(text(&refused.stderr).contains("no `plesio bench --listen`"), "{}", text(&refused.stderr));
+    stranger.join().expect("no panic");
+    let nobody = output(&[&line, SHORT].concat());
+    assert_eq!(nobody.status.code(), Some(4), "{}", text(&nobody.stderr));
+}
+
+#[test]
+fn plaintext_stays_on_this_machine_unless_the_network_is_trusted() {
+    for (line, said) in [
+        (&["udp", "--listen", "0.0.0.0:0", "--protection", "plaintext"][..], "--trust captive"),
+        (&["udp", "--connect", "192.0.2.1:7470", "--protection", "both"], "--trust captive"),
+        (&["udp", "--listen", "0.0.0.0:0"], "--key-file"),
+        (&["udp", "--connect", "192.0.2.1:7470"], "--key-file"),
+    ] {
+        let refused = output(line);
+        assert_eq!(refused.status.code(), Some(2), "{line:?}: {}", text(&refused.stderr));
+        assert!(text(&refused.stderr).contains(said), "{line:?}: {}", text(&refused.stderr));
+    }
+}
+
+#[test]
+fn an_address_in_use_is_said() {
+    let holder = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = holder.local_addr().expect("its number").to_string();
+    let refused = output(&["udp", "--listen", &address]);
+    assert_eq!(refused.status.code(), Some(1), "{}", text(&refused.stderr));
+    let said = text(&refused.stderr);
+    assert!(said.contains("in use") && said.contains(&address), "{said}");
+}
