@@ -9,12 +9,12 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 pub(crate) use key::{GenArgs, KeyArgs, KeyCommand, KeyKind, PubArgs, TicketArgs};
-pub(crate) use up::{Seed, StatusArgs, TrustArg, UpArgs, data_beside, parse_seed};
 use plesio_sim::FaultSet;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::ops::Range;
 use std::path::PathBuf;
+pub(crate) use up::{Seed, StatusArgs, TrustArg, UpArgs, data_beside, parse_seed};
 
 mod bench;
 mod key;

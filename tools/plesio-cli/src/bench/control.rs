@@ -235,8 +235,8 @@ fn nonce() -> Result<[u8; 32], Broken> {
     Ok(*entropy?.draw().expose())
 }
 
-/// Longest order; a certificate goes with one.
-pub(crate) const ORDER_BYTES_MAX: usize = 16 << 10;
+/// Longest order: a certificate goes with each flow.
+pub(crate) const ORDER_BYTES_MAX: usize = 64 << 10;
 /// Longest answer: the bytes of every stretch of the longest run.
 pub(crate) const ANSWER_BYTES_MAX: usize = 512 << 10;
 

@@ -168,14 +168,19 @@ fn a_document_is_compared_with_another() {
 }
 
 #[test]
-fn what_this_build_lacks_is_said() {
-    if cfg!(feature = "rivals") {
-        println!("skipped: this build has quinn");
-        return;
+fn quinn_is_a_rival_of_builds_that_have_it() {
+    for (command, figure) in [("udp", "goodput_bps"), ("pingpong", "p50_ns")] {
+        let line = [&[command, "--size", "1000", "--vs", "quinn"], SHORT].concat();
+        if cfg!(feature = "rivals") {
+            let row = &document(&line)["baseline"][0];
+            assert!(row[figure].as_f64().is_some_and(|figure| figure > 0.0), "{row}");
+            assert_eq!(row["wrong_bytes"], 0);
+        } else {
+            let refused = output(&line);
+            assert_eq!(refused.status.code(), Some(5), "{}", text(&refused.stderr));
+            assert!(text(&refused.stderr).contains("--features rivals"));
+        }
     }
-    let quinn = output(&[&["udp", "--vs", "quinn"], SHORT].concat());
-    assert_eq!(quinn.status.code(), Some(5), "{}", text(&quinn.stderr));
-    assert!(text(&quinn.stderr).contains("--features rivals"));
 }
 
 #[test]
