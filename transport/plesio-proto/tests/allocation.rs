@@ -1,41 +1,12 @@
 //! In steady state no datagram allocates: sent or received, lost or repeated, acknowledged or dropped.
 
+use counting::COUNT;
 use plesio_proto::{Config, Connection, Event, Transmit};
 use plesio_wire::data::{Kind, MessageId};
 use plesio_wire::{Instant, Span};
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 
-/// The system's allocator, counting.
-struct Counting;
-
-thread_local! {
-    /// Of this thread alone: the test harness has one of its own.
-    static COUNT: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: every call goes to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        COUNT.set(COUNT.get() + 1);
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, len_bytes: usize) -> *mut u8 {
-        COUNT.set(COUNT.get() + 1);
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.realloc(pointer, layout, len_bytes) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+#[path = "../../../tests/counting.rs"]
+mod counting;
 
 const WINDOW: Span = Span { region: 0, offset_bytes: 0, len_bytes: 1 << 20 };
 

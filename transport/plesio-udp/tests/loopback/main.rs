@@ -1,5 +1,7 @@
 //! The data port over real loopback sockets, the same stories for every backend.
 
+#[path = "../../../../tests/counting.rs"]
+mod counting;
 mod node;
 mod sealed;
 
@@ -9,7 +11,8 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use plesio_udp::{
-    OpenError, Peer, Protection, Requested, SendError, SocketConfig, Tier, open, probe, refuse_off_host,
+    DatagramIo, DatagramSink, OpenError, Peer, Protection, Requested, SendError, SocketConfig, Tier, open,
+    probe, refuse_off_host,
 };
 use plesio_wire::Span;
 use plesio_wire::data::{Header, Kind, MessageId};
@@ -145,6 +148,88 @@ fn control_goes_both_ways_beside_bulk() {
         assert_eq!(counters.copied_bytes_received, how.moved(counters.payload_bytes_received));
         let long = near.io.send_control(to_far, &header(Kind::Ack, MessageId::default(), 0), &[0; 2049]);
         assert_eq!(long, Err(SendError::TooLarge { len_bytes: 2081 }));
+    });
+}
+
+/// Sends a message over and over and counts what both ends allocate for it, once all is warm.
+fn assert_frugal(what: &str, mut send: impl FnMut(u64), mut receive: impl FnMut() -> usize, chunks: usize) {
+    let mut begin = None;
+    for round in 0..24 {
+        if round == 4 {
+            begin = Some(counting::COUNT.get());
+        }
+        send(round);
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let mut arrived = 0;
+        while arrived < chunks {
+            assert!(Instant::now() < deadline, "{what}: {arrived} of {chunks}");
+            arrived += receive();
+        }
+    }
+    assert_eq!(begin, Some(counting::COUNT.get()), "{what}: allocations in 20 rounds of {chunks} datagrams");
+}
+
+/// A sink that only counts, and takes every chunk into the same window.
+struct Frugal {
+    chunk_bytes: u32,
+    arrived: usize,
+}
+
+impl DatagramSink for Frugal {
+    fn place(&mut self, _peer: Peer, header: &Header) -> Option<Span> {
+        let offset_bytes = header.chunk * self.chunk_bytes;
+        Some(Span { region: 0, offset_bytes, len_bytes: u32::from(header.payload_bytes) })
+    }
+
+    fn handle_chunk(&mut self, _peer: Peer, _header: &Header, _span: Span) {
+        self.arrived += 1;
+    }
+
+    fn handle_control(&mut self, _peer: Peer, _header: &Header, _payload: &[u8]) {}
+}
+
+/// Sends `chunks` again and again from one end to the other, as new packets each time.
+pub(crate) fn send_again_and_again(
+    what: &str,
+    sender: &mut dyn DatagramIo,
+    to: Peer,
+    receiver: &mut dyn DatagramIo,
+    mut chunks: Vec<(Header, Span)>,
+) {
+    let count = chunks.len();
+    let chunk_bytes = chunks[0].1.len_bytes;
+    let mut sink = Frugal { chunk_bytes, arrived: 0 };
+    let send = |round: u64| {
+        for (index, (header, _)) in chunks.iter_mut().enumerate() {
+            header.packet = round * count as u64 + index as u64;
+        }
+        let mut sent = 0;
+        while sent < count {
+            sent += sender.send_train(to, &chunks[sent..]).map_or(0, |some| some.chunks);
+        }
+    };
+    let receive = || {
+        let before = sink.arrived;
+        if receiver.wait(Some(Duration::from_millis(20))).unwrap().readable {
+            while receiver.receive(&mut sink, 16).unwrap() {}
+        }
+        sink.arrived - before
+    };
+    assert_frugal(what, send, receive, count);
+}
+
+#[test]
+fn datagrams_allocate_nothing() {
+    for_each_backend(|how| {
+        for chunk_bytes in [1_408, 65_408] {
+            let mut sender = Node::new(how, chunk_bytes);
+            let mut receiver = Node::new(how, chunk_bytes);
+            let to = sender.meet(&receiver);
+            receiver.meet(&sender);
+            let chunks = sender.chunks(WINDOWS, 0, 1 << 20);
+            let what = format!("{how} {chunk_bytes}");
+            send_again_and_again(&what, &mut *sender.io, to, &mut *receiver.io, chunks);
+        }
     });
 }
 

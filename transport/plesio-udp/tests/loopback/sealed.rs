@@ -167,6 +167,18 @@ fn sealed_messages_arrive_byte_for_byte() {
 }
 
 #[test]
+fn sealed_datagrams_allocate_nothing() {
+    for_each_backend(|how| {
+        for chunk_bytes in [1_344, 65_408] {
+            let [mut near, mut far] = ends(how, chunk_bytes);
+            let chunks = near.node.chunks(WINDOWS, 0, 1 << 20);
+            let (what, lane) = (format!("sealed {how} {chunk_bytes}"), near.lane());
+            crate::send_again_and_again(&what, &mut *near.node.io, lane, &mut *far.node.io, chunks);
+        }
+    });
+}
+
+#[test]
 fn without_a_session_nothing_goes_out_and_nothing_comes_in() {
     for_each_backend(|how| {
         let mut end = End::new(how, 1_344, 10);
