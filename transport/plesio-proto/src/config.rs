@@ -20,6 +20,9 @@ pub struct Config {
     pub window_bytes: u64,
     /// Credit given to the peer ahead of what has arrived. Default 4 MiB.
     pub receive_budget_bytes: u64,
+    /// How long a message may take that is sent without a deadline of its own; `None`: until it is aborted.
+    /// Default `None`.
+    pub deadline_ns: Option<u64>,
     /// Messages queued for sending at most, 1 to 255. Default 64.
     pub messages_max: usize,
     /// Window handles ever posted at most. Default 256.
@@ -40,6 +43,7 @@ impl Default for Config {
             chunk_bytes: plesio_wire::data::CHUNK_BYTES_ETHERNET,
             window_bytes: 4 << 20,
             receive_budget_bytes: 4 << 20,
+            deadline_ns: None,
             messages_max: 64,
             windows_max: 256,
             congestion: Congestion::Credit,

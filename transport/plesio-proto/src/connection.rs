@@ -12,7 +12,7 @@ use crate::answers::Answers;
 use crate::arrivals::Arrivals;
 use crate::config::Config;
 use crate::congestion::CongestionController;
-use crate::error::{ConfigError, PostError, Refused, SendError};
+use crate::error::{ConfigError, Failure, PostError, Refused, SendError};
 use crate::flight::Flight;
 use crate::outbox::Outbox;
 use crate::rtt::Rtt;
@@ -40,11 +40,28 @@ pub enum Event {
         /// Which.
         message: MessageId,
     },
-    /// The message was still queued when the connection ended; the span may be reused.
+    /// The message was given up before every chunk was acknowledged; the span may be reused.
     Aborted {
         /// Which.
         message: MessageId,
+        /// Why.
+        failure: Failure,
     },
+    /// The window was taken back before its message was complete; its memory may be reused.
+    Withdrawn {
+        /// Which.
+        handle: u16,
+        /// Why.
+        failure: Failure,
+    },
+    /// Three probe timeouts passed and nothing of the peer's was heard: it may be gone, which the sideband decides. The
+    /// connection goes on asking, ever more rarely.
+    Silent {
+        /// When it was heard last.
+        heard: Instant,
+    },
+    /// The peer that was silent is heard again.
+    Heard,
     /// The peer said goodbye.
     Gone {
         /// As in BYE: 0 leaving, 1 restarting, 2 refused, 3 its packet numbers are used up.
@@ -60,6 +77,8 @@ pub enum Event {
 pub struct Connection {
     config: Config,
     open: bool,
+    /// The peer is reported silent.
+    silent: bool,
     /// A goodbye to be said.
     bye: Option<u16>,
     events: VecDeque<Event>,
@@ -130,8 +149,9 @@ impl Connection {
         Ok(Self {
             config: *config,
             open: true,
+            silent: false,
             bye: None,
-            events: VecDeque::with_capacity(config.messages_max + config.windows_max + 2),
+            events: VecDeque::with_capacity(2 * config.messages_max + 2 * config.windows_max + 4),
             stats: Stats { heard: now, ..Stats::default() },
             control_next: 0,
             outbox: Outbox::new(config.chunk_bytes, config.messages_max),
@@ -167,10 +187,44 @@ impl Connection {
     /// # Errors
     /// The peer is gone, the queue is full, the message is empty or queued already.
     pub fn handle_send(&mut self, now: Instant, message: MessageId, span: Span) -> Result<(), SendError> {
+        self.send(now, message, span, self.config.deadline_ns.map(|deadline_ns| now.after(deadline_ns)))
+    }
+
+    /// The same, to be delivered by `deadline` or given up.
+    ///
+    /// # Errors
+    /// As [`handle_send`](Self::handle_send); the deadline has passed.
+    pub fn handle_send_by(
+        &mut self,
+        now: Instant,
+        message: MessageId,
+        span: Span,
+        deadline: Instant,
+    ) -> Result<(), SendError> {
+        self.send(now, message, span, Some(deadline))
+    }
+
+    fn send(
+        &mut self,
+        now: Instant,
+        message: MessageId,
+        span: Span,
+        deadline: Option<Instant>,
+    ) -> Result<(), SendError> {
         if !self.open {
             return Err(SendError::Departed);
         }
-        self.outbox.push(now, message, span)
+        if deadline.is_some_and(|deadline| deadline <= now) {
+            return Err(SendError::DeadlineExceeded);
+        }
+        if self.outbox.is_full() && self.outbox.find(message).is_none() {
+            return Err(SendError::WindowFull {
+                messages_max: self.config.messages_max,
+                in_flight_bytes: self.flight.in_flight_bytes(),
+                window_bytes: self.path.window_bytes(),
+            });
+        }
+        self.outbox.push(now, message, span, deadline)
     }
 
     /// Forgets a queued message: its span may be reused, no later train refers to it.
@@ -197,6 +251,26 @@ impl Connection {
         Ok(())
     }
 
+    /// The same until `deadline`: then the window is withdrawn, and that is an event.
+    ///
+    /// # Errors
+    /// As [`handle_post`](Self::handle_post); the deadline has passed.
+    pub fn handle_post_by(
+        &mut self,
+        now: Instant,
+        handle: u16,
+        sequence: Option<u16>,
+        span: Span,
+        deadline: Instant,
+    ) -> Result<(), PostError> {
+        if deadline <= now {
+            return Err(PostError::DeadlineExceeded);
+        }
+        self.handle_post(handle, sequence, span)?;
+        self.windows.limit(handle, deadline);
+        Ok(())
+    }
+
     /// Takes a posted window back; a message begun in it is refused for good.
     pub fn handle_withdraw(&mut self, handle: u16) {
         self.windows.withdraw(handle);
@@ -210,7 +284,7 @@ impl Connection {
     /// [`Refused::Unposted`] for a PING: the peer waits to send that message, and no window is posted for it.
     pub fn handle_datagram(&mut self, now: Instant, header: &Header, body: &[u8]) -> Result<(), Refused> {
         self.admit(header)?;
-        self.stats.heard = self.stats.heard.max(now);
+        self.note_heard(now);
         if header.kind == Kind::Data {
             return self.handle_data(now, header);
         }
@@ -234,7 +308,7 @@ impl Connection {
         if header.kind != Kind::Data {
             return Refused::Kind(header.kind);
         }
-        self.stats.heard = self.stats.heard.max(now);
+        self.note_heard(now);
         self.refuse_data(now, header)
     }
 
@@ -248,9 +322,11 @@ impl Connection {
         }
         if self.ping_at.is_some_and(|at| at <= now) {
             self.ping_at = None;
+            self.note_silence(now, self.pings);
             self.pings = self.pings.saturating_add(1);
             self.ping_due = true;
         }
+        self.give_up_late(now);
         if self.loss_at.is_some_and(|at| at <= now) {
             self.detect_losses(now);
             self.report(now);
@@ -266,7 +342,13 @@ impl Connection {
             return None;
         }
         let messages = self.outbox.iter().filter_map(|m| m.timeout(self.stats.heard, &self.rtt));
-        messages.chain(self.ack_at).chain(self.ping_at).chain(self.loss_at).chain(self.path.timeout()).min()
+        messages
+            .chain(self.windows.deadline())
+            .chain(self.ack_at)
+            .chain(self.ping_at)
+            .chain(self.loss_at)
+            .chain(self.path.timeout())
+            .min()
     }
 
     /// What happened, oldest first.
@@ -278,7 +360,7 @@ impl Connection {
     pub fn handle_close(&mut self, reason: u16) {
         if self.open {
             self.bye = Some(reason);
-            self.end();
+            self.end(Failure::Aborted);
         }
     }
 
@@ -323,28 +405,59 @@ impl Connection {
         header.packet & !COUNT_MAX == lane | packet_first(self.config.channel)
     }
 
+    fn note_heard(&mut self, now: Instant) {
+        self.stats.heard = self.stats.heard.max(now);
+        if self.silent {
+            self.silent = false;
+            self.events.push_back(Event::Heard);
+        }
+    }
+
+    /// A question was not answered in time, after `unanswered` others in a row.
+    fn note_silence(&mut self, now: Instant, unanswered: u32) {
+        let heard = self.stats.heard;
+        let long = now.since(heard) >= u64::from(PROBES_SILENT) * self.rtt.probe_ns();
+        if unanswered >= PROBES_SILENT && long && !self.silent {
+            self.silent = true;
+            self.events.push_back(Event::Silent { heard });
+        }
+    }
+
+    /// Gives up messages and windows whose deadline has passed.
+    fn give_up_late(&mut self, now: Instant) {
+        let failure = Failure::DeadlineExceeded;
+        while let Some(slot) = self.outbox.first_late(now) {
+            let message = self.drop_message(slot);
+            self.events.push_back(Event::Aborted { message, failure });
+        }
+        while let Some(handle) = self.windows.first_late(now) {
+            self.windows.withdraw(handle);
+            self.events.push_back(Event::Withdrawn { handle, failure });
+        }
+    }
+
     /// Ends the connection when its packet numbers are used up; the last one is left for a goodbye.
     fn end_exhausted(&mut self) {
         if self.open && self.control_next.max(self.flight.next()) >= COUNT_MAX {
             self.bye = Some(BYE_EXHAUSTED);
-            self.end();
+            self.end(Failure::Exhausted);
             self.events.push_back(Event::Exhausted);
         }
     }
 
     fn handle_bye(&mut self, body: &[u8]) -> Result<(), Refused> {
         let bye: Bye = receive::body(body)?;
-        self.end();
+        self.end(Failure::from_reason(bye.reason));
         self.events.push_back(Event::Gone { reason: bye.reason });
         Ok(())
     }
 
-    fn end(&mut self) {
+    fn end(&mut self, failure: Failure) {
         self.open = false;
         self.windows.withdraw_all();
         while let Some((slot, _)) = self.outbox.nth(0) {
             let message = self.drop_message(slot);
-            self.events.push_back(Event::Aborted { message });
+            self.events.push_back(Event::Aborted { message, failure });
         }
     }
 
@@ -384,6 +497,8 @@ impl Connection {
     }
 }
 
+/// Probe timeouts after which a peer counts as silent.
+const PROBES_SILENT: u32 = 3;
 /// What a goodbye says when packet numbers are used up.
 const BYE_EXHAUSTED: u16 = 3;
 

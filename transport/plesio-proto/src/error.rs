@@ -66,11 +66,17 @@ impl core::error::Error for ConfigError {}
 pub enum SendError {
     /// The peer is gone; wait for the next membership event.
     Departed,
-    /// The queue is full; retry after the next `Delivered` or abort a message.
-    QueueFull {
+    /// As many messages wait as may; retry after the next `Delivered` or abort one.
+    WindowFull {
         /// The queue's length.
         messages_max: usize,
+        /// Payload in flight.
+        in_flight_bytes: u64,
+        /// Payload that may be in flight.
+        window_bytes: u64,
     },
+    /// The deadline has passed already; give the message more time, or do not send it.
+    DeadlineExceeded,
     /// A message must have at least one byte.
     Empty,
     /// The span ends behind the largest offset a region can have.
@@ -83,9 +89,12 @@ impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Departed => f.write_str("peer departed: wait for the next membership event"),
-            Self::QueueFull { messages_max } => {
-                write!(f, "send queue full at {messages_max} messages: retry after a delivery")
-            }
+            Self::WindowFull { messages_max, in_flight_bytes, window_bytes } => write!(
+                f,
+                "send queue full at {messages_max} messages, {in_flight_bytes} of {window_bytes} bytes in flight: \
+                 retry after a delivery"
+            ),
+            Self::DeadlineExceeded => f.write_str("deadline passed already: give the message more time"),
             Self::Empty => f.write_str("empty message: send at least one byte"),
             Self::Range => f.write_str("span ends behind its region: cut it to the region"),
             Self::Busy => f.write_str("message queued already: abort it first"),
@@ -94,6 +103,56 @@ impl fmt::Display for SendError {
 }
 
 impl core::error::Error for SendError {}
+
+/// Why a message that was queued, or a window that was posted, came to nothing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Failure {
+    /// The peer is gone; wait for the next membership event.
+    Departed,
+    /// Its deadline passed; what arrived of it is never shown to anybody.
+    DeadlineExceeded,
+    /// This side ended the connection.
+    Aborted,
+    /// The peer refused the connection.
+    Refused {
+        /// As in BYE.
+        reason: u16,
+    },
+    /// This side's packet numbers are used up; go on under new keys or on another channel.
+    Exhausted,
+}
+
+impl Failure {
+    /// What a goodbye with this reason means for what was under way.
+    pub(crate) const fn from_reason(reason: u16) -> Self {
+        match reason {
+            BYE_LEAVING | BYE_RESTARTING => Self::Departed,
+            reason => Self::Refused { reason },
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Departed => f.write_str("peer departed: wait for the next membership event"),
+            Self::DeadlineExceeded => {
+                f.write_str("deadline exceeded: send it again with more time, or not at all")
+            }
+            Self::Aborted => f.write_str("connection ended on this side: open another one"),
+            Self::Refused { reason } => {
+                write!(f, "peer refused (reason {reason}): check its view of this node")
+            }
+            Self::Exhausted => f.write_str("packet numbers used up: open a connection on another channel"),
+        }
+    }
+}
+
+impl core::error::Error for Failure {}
+
+const BYE_LEAVING: u16 = 0;
+const BYE_RESTARTING: u16 = 1;
 
 /// Why a window was not posted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -112,6 +171,8 @@ pub enum PostError {
     },
     /// The message of this sequence was completed or refused last; it will not come again.
     Done,
+    /// The deadline has passed already.
+    DeadlineExceeded,
 }
 
 impl fmt::Display for PostError {
@@ -123,6 +184,7 @@ impl fmt::Display for PostError {
             Self::TooMany { windows_max } => {
                 write!(f, "{windows_max} window handles in use: post on one used before")
             }
+            Self::DeadlineExceeded => f.write_str("deadline passed already: give the window more time"),
             Self::Done => f.write_str("sequence completed or refused already: post the next one"),
         }
     }

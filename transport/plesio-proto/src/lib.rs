@@ -40,6 +40,6 @@ mod windows;
 pub use config::Config;
 pub use congestion::{Congestion, CongestionController, Credit, RateDelay, RateSample, Report};
 pub use connection::{Connection, Event};
-pub use error::{ConfigError, PostError, Refused, SendError};
+pub use error::{ConfigError, Failure, PostError, Refused, SendError};
 pub use stats::Stats;
 pub use transmit::{Control, Next, SEGMENTS_MAX, Train, Transmit};

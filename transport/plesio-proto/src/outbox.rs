@@ -33,6 +33,8 @@ pub(crate) struct Outgoing {
     scan: u32,
     /// Questions in a row without an acknowledgement or an answer.
     strikes: u32,
+    /// Questions in a row to which nothing came back.
+    unanswered: u32,
     /// Rounds in a row that were lost whole, though the peer would have taken them.
     rounds: u32,
     /// The peer has no window for it: nothing is sent before it says that it has.
@@ -47,6 +49,8 @@ pub(crate) struct Outgoing {
     hurried: bool,
     /// When something was last sent, asked or acknowledged.
     active: Instant,
+    /// When it is given up.
+    deadline: Option<Instant>,
 }
 
 impl Outgoing {
@@ -93,6 +97,7 @@ impl Outgoing {
             self.acked_count += 1;
         }
         self.strikes = 0;
+        self.unanswered = 0;
         self.rounds = 0;
         self.parked = false;
         self.asks = false;
@@ -111,14 +116,20 @@ impl Outgoing {
 
     /// Silence lasted too long: what became of it is asked, not sent again. Whether that was so.
     pub(crate) fn handle_timeout(&mut self, now: Instant, heard: Instant, rtt: &Rtt) -> bool {
-        if self.timeout(heard, rtt).is_none_or(|at| at > now) {
+        if self.ask_timeout(heard, rtt).is_none_or(|at| at > now) {
             return false;
         }
         self.asks = true;
         self.strikes = self.strikes.saturating_add(1);
+        self.unanswered = self.unanswered.saturating_add(u32::from(self.question.is_some()));
         self.active = now;
         self.ask_at = now.after(self.wait_ns(heard, rtt));
         true
+    }
+
+    /// Questions before the newest one to which nothing came back.
+    pub(crate) const fn unanswered(&self) -> u32 {
+        self.unanswered
     }
 
     /// Whether a question is to be sent.
@@ -139,6 +150,7 @@ impl Outgoing {
     /// The peer answered, and `lost` of its packets are not there.
     pub(crate) fn handle_answer(&mut self, now: Instant, takes: bool, lost: bool, heard: Instant, rtt: &Rtt) {
         self.question = None;
+        self.unanswered = 0;
         self.parked = !takes;
         self.active = now;
         if takes {
@@ -162,8 +174,12 @@ impl Outgoing {
         }
     }
 
-    /// When the peer is to be asked what became of the message.
+    /// When the peer is to be asked what became of the message, or it is given up.
     pub(crate) fn timeout(&self, heard: Instant, rtt: &Rtt) -> Option<Instant> {
+        self.ask_timeout(heard, rtt).into_iter().chain(self.deadline).min()
+    }
+
+    fn ask_timeout(&self, heard: Instant, rtt: &Rtt) -> Option<Instant> {
         if self.waits {
             None
         } else if self.parked {
@@ -213,7 +229,13 @@ impl Outbox {
         Self { chunk_bytes, slots, free, order: Vec::with_capacity(messages_max) }
     }
 
-    pub(crate) fn push(&mut self, now: Instant, message: MessageId, span: Span) -> Result<(), SendError> {
+    pub(crate) fn push(
+        &mut self,
+        now: Instant,
+        message: MessageId,
+        span: Span,
+        deadline: Option<Instant>,
+    ) -> Result<(), SendError> {
         if span.len_bytes == 0 {
             return Err(SendError::Empty);
         }
@@ -224,7 +246,7 @@ impl Outbox {
             return Err(SendError::Busy);
         }
         let waits = self.order.iter().any(|slot| self.at(*slot).message.handle == message.handle);
-        let slot = self.free.pop().ok_or(SendError::QueueFull { messages_max: self.slots.len() })?;
+        let slot = self.free.pop().expect("the caller asked for room");
         self.order.push(slot);
         let chunks = span.len_bytes.div_ceil(self.chunk_bytes);
         let outgoing = &mut self.slots[usize::from(slot)];
@@ -241,9 +263,19 @@ impl Outbox {
             acked,
             flying,
             active: now,
+            deadline,
             ..Outgoing::default()
         };
         Ok(())
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.free.is_empty()
+    }
+
+    /// The oldest message whose deadline has passed.
+    pub(crate) fn first_late(&self, now: Instant) -> Option<u8> {
+        self.order.iter().copied().find(|slot| self.at(*slot).deadline.is_some_and(|at| at <= now))
     }
 
     /// The slot of a queued message.

@@ -13,8 +13,8 @@
 use crate::bits::Bits;
 use crate::error::{PostError, Refused};
 use alloc::vec::Vec;
-use plesio_wire::Span;
 use plesio_wire::data::{Flags, Header, MessageId};
+use plesio_wire::{Instant, Span};
 
 /// What a chunk is to its window.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -45,6 +45,8 @@ struct Window {
     /// The sequence asked for at posting.
     wanted: Option<u16>,
     span: Span,
+    /// When it is withdrawn.
+    deadline: Option<Instant>,
     /// The message being received.
     bound: Option<u16>,
     received: Bits,
@@ -62,11 +64,13 @@ pub(crate) struct Windows {
     windows_max: usize,
     windows: Vec<Window>,
     posted: usize,
+    /// No deadline is earlier.
+    deadline: Option<Instant>,
 }
 
 impl Windows {
     pub(crate) fn new(chunk_bytes: u32, windows_max: usize) -> Self {
-        Self { chunk_bytes, windows_max, windows: Vec::with_capacity(windows_max), posted: 0 }
+        Self { chunk_bytes, windows_max, windows: Vec::with_capacity(windows_max), posted: 0, deadline: None }
     }
 
     /// Windows that wait for a message.
@@ -104,6 +108,7 @@ impl Windows {
             return Err(PostError::Done);
         }
         window.posted = true;
+        window.deadline = None;
         window.wanted = wanted;
         window.span = span;
         window.begin(None, self.chunk_bytes);
@@ -122,6 +127,31 @@ impl Windows {
         }
         window.posted = false;
         self.posted -= 1;
+    }
+
+    /// Gives a posted window a deadline.
+    pub(crate) fn limit(&mut self, handle: u16, deadline: Instant) {
+        if let Ok(at) = self.find(handle) {
+            self.windows[at].deadline = Some(deadline);
+            self.deadline = self.deadline.into_iter().chain([deadline]).min();
+        }
+    }
+
+    /// When to look for late windows at the earliest.
+    pub(crate) const fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// A posted window whose deadline has passed.
+    pub(crate) fn first_late(&mut self, now: Instant) -> Option<u16> {
+        self.deadline.filter(|at| *at <= now)?;
+        let posted = || self.windows.iter().filter(|window| window.posted);
+        let late = posted().find(|window| window.deadline.is_some_and(|at| at <= now));
+        let handle = late.map(|window| window.handle);
+        if handle.is_none() {
+            self.deadline = posted().filter_map(|window| window.deadline).min();
+        }
+        handle
     }
 
     pub(crate) fn withdraw_all(&mut self) {

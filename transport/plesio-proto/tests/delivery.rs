@@ -3,7 +3,7 @@
 mod link;
 
 use link::{CLEAN, Faults, World, id, pattern};
-use plesio_proto::{Config, Event, PostError, SendError};
+use plesio_proto::{Config, Event, Failure, PostError, SendError};
 use plesio_wire::Span;
 
 const SECOND: u64 = 1_000_000_000;
@@ -26,7 +26,8 @@ fn exchange(config: Config, faults: Faults, seed: u64, sizes: &[usize]) -> World
     }
     let count = sizes.len();
     world.run_until(120 * SECOND, |world| {
-        world.ends.iter().all(|end| end.events.len() == 2 * count) // received and delivered
+        let done = |event: &&Event| matches!(event, Event::Received { .. } | Event::Delivered { .. });
+        world.ends.iter().all(|end| end.events.iter().filter(done).count() == 2 * count)
     });
     for (handle, len_bytes) in sizes.iter().enumerate() {
         for from in 0..2 {
@@ -222,7 +223,10 @@ fn a_queue_of_one_handle_goes_in_order_and_its_bounds_hold() {
     }
     let machine = &mut world.ends[0].machine;
     assert_eq!(machine.handle_send(world.now, id(1, 2), span), Err(SendError::Busy));
-    assert_eq!(machine.handle_send(world.now, id(1, 4), span), Err(SendError::QueueFull { messages_max: 4 }));
+    assert_eq!(
+        machine.handle_send(world.now, id(1, 4), span),
+        Err(SendError::WindowFull { messages_max: 4, in_flight_bytes: 0, window_bytes: 1 << 20 })
+    );
     for sequence in 0..4 {
         world.post(1, 1, None, 9_000);
         world.run_until(5 * SECOND, |world| world.received(1, id(1, sequence)).is_some());
@@ -266,8 +270,9 @@ fn goodbye_releases_everything_on_both_sides() {
     world.run_for(500_000);
     world.ends[0].machine.handle_close(1);
     world.run_for(2_000_000);
-    assert_eq!(world.ends[0].events, [Event::Aborted { message: id(1, 1) }]);
-    assert_eq!(world.ends[1].events, [Event::Aborted { message: id(3, 1) }, Event::Gone { reason: 1 }]);
+    let aborted = |message, failure| Event::Aborted { message, failure };
+    assert_eq!(world.ends[0].events, [aborted(id(1, 1), Failure::Aborted)]);
+    assert_eq!(world.ends[1].events, [aborted(id(3, 1), Failure::Departed), Event::Gone { reason: 1 }]);
     for end in &mut world.ends {
         assert!(!end.machine.is_open());
         assert_eq!(end.machine.poll_timeout(), None);

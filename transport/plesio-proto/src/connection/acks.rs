@@ -79,8 +79,11 @@ impl Connection {
         let mut place = 0;
         while let Some((_, outgoing)) = self.outbox.nth(place) {
             place += 1;
-            let asks = outgoing.handle_timeout(now, self.stats.heard, &self.rtt);
-            self.stats.strikes += u64::from(asks);
+            if outgoing.handle_timeout(now, self.stats.heard, &self.rtt) {
+                self.stats.strikes += 1;
+                let unanswered = outgoing.unanswered();
+                self.note_silence(now, unanswered);
+            }
         }
     }
 

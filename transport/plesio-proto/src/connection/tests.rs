@@ -21,7 +21,10 @@ fn last_words(machine: &mut Connection) {
     assert_eq!(control.header.packet >> 40, 2 << 22 | 5, "the count never leaves its bits");
     assert!(machine.poll_transmit(Instant(1)).is_none() && !machine.is_open());
     let events: Vec<Event> = core::iter::from_fn(|| machine.poll_event()).collect();
-    assert_eq!(events, [Event::Aborted { message: message(1) }, Event::Exhausted]);
+    assert_eq!(
+        events,
+        [Event::Aborted { message: message(1), failure: Failure::Exhausted }, Event::Exhausted]
+    );
 }
 
 #[test]
