@@ -15,6 +15,12 @@ impl Bits {
         self.words.resize(count.div_ceil(64) as usize, 0);
     }
 
+    /// Makes room ahead for `count` chunks.
+    pub(crate) fn reserve(&mut self, count: u32) {
+        let words = count.div_ceil(64) as usize;
+        self.words.reserve(words.saturating_sub(self.words.len()));
+    }
+
     pub(crate) fn has(&self, index: u32) -> bool {
         self.words[(index / 64) as usize] & mask(index) != 0
     }

@@ -16,6 +16,12 @@ pub struct Config {
     pub channel: u32,
     /// Payload of every chunk but a message's last; a multiple of 64, 64 to 65,408. Default 1,408.
     pub chunk_bytes: u32,
+    /// Whether to find out which chunk size the path takes: starts at datagrams of 1,440 bytes, probes up to
+    /// `chunk_bytes`, and falls back when large packets vanish. Otherwise `chunk_bytes` is used as it is. Default
+    /// `false`.
+    pub search: bool,
+    /// Bytes that the shell puts behind each payload: a sealed datagram's tag. Default 0.
+    pub tag_bytes: u32,
     /// Payload in flight at most; at least one chunk always may be. Default 4 MiB.
     pub window_bytes: u64,
     /// Credit given to the peer ahead of what has arrived. Default 4 MiB.
@@ -41,6 +47,8 @@ impl Default for Config {
             remote: 0,
             channel: 0,
             chunk_bytes: plesio_wire::data::CHUNK_BYTES_ETHERNET,
+            search: false,
+            tag_bytes: 0,
             window_bytes: 4 << 20,
             receive_budget_bytes: 4 << 20,
             deadline_ns: None,
@@ -78,8 +86,8 @@ impl Config {
     }
 
     /// Packets whose fate is remembered: four windows' worth, so that holes do not stop the flow at once.
-    pub(crate) fn packets_max(&self) -> usize {
-        let wanted = (self.window_bytes / u64::from(self.chunk_bytes)).saturating_mul(4);
+    pub(crate) fn packets_max(&self, chunk_bytes: u32) -> usize {
+        let wanted = (self.window_bytes / u64::from(chunk_bytes)).saturating_mul(4);
         // Loopback has no long path to fill; there a table that stays in the cache is worth more.
         let most = match self.congestion {
             Congestion::Credit => PACKETS_NEAR,

@@ -1,10 +1,12 @@
 //! One peer, one session: both directions of the reliable datagram machine, and what a caller sees of it.
 //!
 //! Sending lives in `connection/send.rs`, acknowledgements of what was sent in `connection/acks.rs`,
-//! receiving in `connection/receive.rs`, congestion in `connection/control.rs`. Fairness among peers is the caller's, who polls them in turn.
+//! receiving in `connection/receive.rs`, congestion in `connection/control.rs`, chunk
+//! sizes in `connection/cut.rs`. Fairness among peers is the caller's, who polls them in turn.
 
 mod acks;
 mod control;
+mod cut;
 mod receive;
 mod send;
 
@@ -16,6 +18,7 @@ use crate::error::{ConfigError, Failure, PostError, Refused, SendError};
 use crate::flight::Flight;
 use crate::outbox::Outbox;
 use crate::rtt::Rtt;
+use crate::search::Search;
 use crate::stats::Stats;
 use crate::windows::Windows;
 use alloc::boxed::Box;
@@ -91,6 +94,7 @@ pub struct Connection {
     rtt: Rtt,
     train: u32,
     path: Path,
+    search: Search,
     /// What the peer allows in total, whole chunks counted.
     credit_limit_bytes: u64,
     /// Payload sent since an acknowledgement was last asked for or came.
@@ -110,6 +114,8 @@ pub struct Connection {
     windows: Windows,
     arrivals: Arrivals,
     granted_bytes: u64,
+    /// What the peer cuts its messages by now.
+    peer_chunk_bytes: u32,
     ack_due: bool,
     ack_at: Option<Instant>,
     /// When the last acknowledgement went.
@@ -146,6 +152,7 @@ impl Connection {
         controller: Box<dyn CongestionController>,
     ) -> Result<Self, ConfigError> {
         config.check()?;
+        let search = Search::new(config.search, config.chunk_bytes, config.tag_bytes, now);
         Ok(Self {
             config: *config,
             open: true,
@@ -154,8 +161,9 @@ impl Connection {
             events: VecDeque::with_capacity(2 * config.messages_max + 2 * config.windows_max + 4),
             stats: Stats { heard: now, ..Stats::default() },
             control_next: 0,
-            outbox: Outbox::new(config.chunk_bytes, config.messages_max),
-            flight: Flight::new(config.packets_max()),
+            outbox: Outbox::new(config.messages_max),
+            flight: Flight::new(config.packets_max(search.chunk_bytes())),
+            search,
             rtt: Rtt::new(config.rtt_initial_ns, now),
             train: 0,
             path: Path::new(config, controller, now),
@@ -171,6 +179,7 @@ impl Connection {
             windows: Windows::new(config.chunk_bytes, config.windows_max),
             arrivals: Arrivals::new(),
             granted_bytes: 0,
+            peer_chunk_bytes: config.chunk_bytes,
             ack_due: false,
             ack_at: None,
             acked: now,
@@ -224,7 +233,7 @@ impl Connection {
                 window_bytes: self.path.window_bytes(),
             });
         }
-        self.outbox.push(now, message, span, deadline)
+        self.outbox.push(now, message, span, self.search.chunk_bytes(), deadline)
     }
 
     /// Forgets a queued message: its span may be reused, no later train refers to it.
@@ -292,6 +301,7 @@ impl Connection {
             Kind::Ack => self.handle_ack(now, header, body),
             Kind::Credit => self.handle_credit(now, body),
             Kind::Ping => self.handle_ping(header, body),
+            Kind::Probe => self.handle_probe(header),
             Kind::Bye => self.handle_bye(body),
             kind => Err(Refused::Kind(kind)),
         };
@@ -344,6 +354,7 @@ impl Connection {
         let messages = self.outbox.iter().filter_map(|m| m.timeout(self.stats.heard, &self.rtt));
         messages
             .chain(self.windows.deadline())
+            .chain(self.probe_timeout())
             .chain(self.ack_at)
             .chain(self.ping_at)
             .chain(self.loss_at)
@@ -378,6 +389,7 @@ impl Connection {
             in_flight_bytes: self.flight.in_flight_bytes(),
             window_bytes: self.path.window_bytes(),
             pace: self.path.rate(),
+            chunk_bytes: self.search.chunk_bytes(),
             messages: self.outbox.len(),
             ..self.stats
         }
@@ -463,6 +475,11 @@ impl Connection {
 
     /// Frees a message's slot; its packets in flight count no more.
     fn drop_message(&mut self, slot: u8) -> MessageId {
+        self.forget_flying(slot);
+        self.outbox.remove(slot)
+    }
+
+    fn forget_flying(&mut self, slot: u8) {
         let outgoing = self.outbox.at(slot);
         if outgoing.is_flying() {
             let generation = outgoing.generation;
@@ -472,7 +489,6 @@ impl Connection {
                 from = packet + 1;
             }
         }
-        self.outbox.remove(slot)
     }
 
     /// Header of the next control datagram.

@@ -46,6 +46,11 @@ impl Delivery {
         }
     }
 
+    pub(crate) fn forget_trains(&mut self, trains_max: usize) {
+        self.notes.clear();
+        self.notes.resize(trains_max, Note::default());
+    }
+
     pub(crate) fn handle_sent(&mut self, now: Instant, train: u32, idle: bool) {
         if idle {
             (self.first_sent, self.delivered_at) = (now, now);
@@ -71,7 +76,7 @@ impl Delivery {
         self.delivered_at = now;
         let note = self.notes[train as usize & (self.notes.len() - 1)];
         let newer = self.newest.is_none_or(|newest| train.wrapping_sub(newest.train) as i32 > 0);
-        if note.train == train && newer {
+        if note.train == train && note.sent > Instant(0) && newer {
             self.newest = Some(note);
         }
     }

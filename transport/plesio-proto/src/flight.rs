@@ -77,6 +77,23 @@ impl Flight {
         }
     }
 
+    /// Makes room for as many packets, a larger power of two.
+    pub(crate) fn grow(&mut self, packets_max: usize) {
+        if packets_max <= self.records.len() {
+            return;
+        }
+        let mut grown = Self::starting(packets_max, self.base);
+        for packet in self.base..self.next {
+            let record = self.records[self.index(packet)];
+            grown.push(record);
+            if record.fate != Fate::Flying {
+                grown.settle(packet, record.fate);
+            }
+        }
+        (grown.floor, grown.newest, grown.trains) = (self.floor, self.newest, self.trains);
+        *self = grown;
+    }
+
     /// Whether another packet number can be used.
     pub(crate) const fn has_room(&self) -> bool {
         self.next - self.base < self.records.len() as u64
@@ -332,5 +349,18 @@ mod tests {
         assert_eq!(flight.next_flying(0, 124), None);
         flight.advance();
         assert_eq!((flight.floor(), flight.in_flight_bytes()), (124, 0));
+    }
+
+    #[test]
+    fn a_table_that_grows_keeps_what_it_knows() {
+        let mut flight = flight(&[1, 2, 3, 4, 5, 6]);
+        flight.handle_acked(5);
+        flight.handle_acked(0);
+        flight.lose(1);
+        flight.grow(256);
+        assert_eq!((flight.in_flight_bytes(), flight.floor(), flight.next()), (3, 2, 6));
+        assert_eq!(flight.unknown(0, u64::MAX), 0b01_1110);
+        assert_eq!(flight.handle_acked(1).map(|record| record.fate), Some(Fate::Lost));
+        assert!(flight.is_overtaken(0));
     }
 }

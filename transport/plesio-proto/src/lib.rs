@@ -33,6 +33,7 @@ mod flight;
 mod outbox;
 mod pacer;
 mod rtt;
+mod search;
 mod stats;
 mod transmit;
 mod windows;

@@ -20,6 +20,7 @@ pub(crate) struct Outgoing {
     pub(crate) message: MessageId,
     pub(crate) span: Span,
     pub(crate) chunks: u32,
+    pub(crate) chunk_bytes: u32,
     pub(crate) generation: u32,
     /// An older message of the same handle is not finished.
     waits: bool,
@@ -215,7 +216,6 @@ const SILENCE_NS: u64 = 500_000_000;
 /// All messages of one connection.
 #[derive(Debug)]
 pub(crate) struct Outbox {
-    chunk_bytes: u32,
     slots: Vec<Outgoing>,
     free: Vec<u8>,
     /// Slots in use, oldest message first.
@@ -223,10 +223,10 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    pub(crate) fn new(chunk_bytes: u32, messages_max: usize) -> Self {
+    pub(crate) fn new(messages_max: usize) -> Self {
         let slots = (0..messages_max).map(|_| Outgoing::default()).collect();
         let free = (0..messages_max).rev().map(|slot| slot as u8).collect();
-        Self { chunk_bytes, slots, free, order: Vec::with_capacity(messages_max) }
+        Self { slots, free, order: Vec::with_capacity(messages_max) }
     }
 
     pub(crate) fn push(
@@ -234,6 +234,7 @@ impl Outbox {
         now: Instant,
         message: MessageId,
         span: Span,
+        chunk_bytes: u32,
         deadline: Option<Instant>,
     ) -> Result<(), SendError> {
         if span.len_bytes == 0 {
@@ -248,7 +249,7 @@ impl Outbox {
         let waits = self.order.iter().any(|slot| self.at(*slot).message.handle == message.handle);
         let slot = self.free.pop().expect("the caller asked for room");
         self.order.push(slot);
-        let chunks = span.len_bytes.div_ceil(self.chunk_bytes);
+        let chunks = span.len_bytes.div_ceil(chunk_bytes);
         let outgoing = &mut self.slots[usize::from(slot)];
         let (mut acked, mut flying) =
             (core::mem::take(&mut outgoing.acked), core::mem::take(&mut outgoing.flying));
@@ -258,6 +259,7 @@ impl Outbox {
             message,
             span,
             chunks,
+            chunk_bytes,
             generation: outgoing.generation,
             waits,
             acked,
@@ -276,6 +278,23 @@ impl Outbox {
     /// The oldest message whose deadline has passed.
     pub(crate) fn first_late(&self, now: Instant) -> Option<u8> {
         self.order.iter().copied().find(|slot| self.at(*slot).deadline.is_some_and(|at| at <= now))
+    }
+
+    /// Begins a message anew in chunks of this size. The peer is asked first, so that it begins anew as well.
+    pub(crate) fn restart(&mut self, now: Instant, slot: u8, chunk_bytes: u32) {
+        let outgoing = &mut self.slots[usize::from(slot)];
+        outgoing.generation = outgoing.generation.wrapping_add(1);
+        outgoing.chunk_bytes = chunk_bytes;
+        outgoing.chunks = outgoing.span.len_bytes.div_ceil(chunk_bytes);
+        outgoing.acked.reset(outgoing.chunks);
+        outgoing.flying.reset(outgoing.chunks);
+        (outgoing.acked_count, outgoing.flying_count) = (0, 0);
+        let begun = outgoing.fresh > 0;
+        (outgoing.fresh, outgoing.scan, outgoing.rounds, outgoing.question) = (0, 0, 0, None);
+        if begun && !outgoing.waits {
+            (outgoing.parked, outgoing.asks) = (true, true);
+            (outgoing.active, outgoing.ask_at) = (now, now);
+        }
     }
 
     /// The slot of a queued message.

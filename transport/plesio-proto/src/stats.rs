@@ -16,6 +16,8 @@ pub struct Stats {
     pub window_bytes: u64,
     /// Payload bytes per second at which trains leave now; `None`: as fast as they can.
     pub pace: Option<u64>,
+    /// What new messages are cut by now.
+    pub chunk_bytes: u32,
     /// Messages queued or in flight now.
     pub messages: usize,
     /// Payload sent, retransmissions included.
@@ -26,6 +28,8 @@ pub struct Stats {
     pub lost_packets: u64,
     /// Packets given up that turned out to have arrived.
     pub spurious_packets: u64,
+    /// Messages that began anew in smaller chunks, because the path took no larger ones.
+    pub restarts: u64,
     /// Times that a message was silent for too long and the peer was asked about it.
     pub strikes: u64,
     /// Payload placed, each byte once.

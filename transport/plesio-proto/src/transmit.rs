@@ -5,7 +5,9 @@ use core::fmt;
 use core::ops::Deref;
 use plesio_wire::Span;
 use plesio_wire::codec::{Wire, Writer};
-use plesio_wire::data::{ACK_BLOCKS_MAX, DATAGRAM_BYTES_MAX, Flags, HEADER_BYTES, Header, Kind, MessageId};
+use plesio_wire::data::{
+    ACK_BLOCKS_MAX, CHUNK_BYTES_LOOPBACK, DATAGRAM_BYTES_MAX, Flags, HEADER_BYTES, Header, Kind, MessageId,
+};
 
 /// Most datagrams in one train: the kernel's limit for segmentation offload.
 pub const SEGMENTS_MAX: usize = 64;
@@ -105,6 +107,11 @@ impl Control {
         Self { header: Header { payload_bytes: (len_bytes + extra) as u16, ..header }, body }
     }
 
+    /// A datagram of so much padding.
+    pub(crate) const fn padded(header: Header, payload_bytes: u16) -> Self {
+        Self { header: Header { payload_bytes, ..header }, body: [0; BODY_BYTES_MAX] }
+    }
+
     /// The same, as a question about a message or the answer to one.
     pub(crate) const fn about(mut self, message: MessageId, number: u32) -> Self {
         self.header.message = message;
@@ -112,9 +119,12 @@ impl Control {
         self
     }
 
-    /// The bytes behind the header.
+    /// The bytes behind the header; of a PROBE as many as a chunk has.
     #[must_use]
     pub fn body(&self) -> &[u8] {
+        if self.header.kind == Kind::Probe {
+            return &PADDING[..usize::from(self.header.payload_bytes).min(PADDING.len())];
+        }
         &self.body[..usize::from(self.header.payload_bytes).min(BODY_BYTES_MAX)]
     }
 }
@@ -125,6 +135,7 @@ impl fmt::Debug for Control {
     }
 }
 
+static PADDING: [u8; CHUNK_BYTES_LOOPBACK as usize] = [0; CHUNK_BYTES_LOOPBACK as usize];
 const BODY_BYTES_MAX: usize = 64 + 32 * ACK_BLOCKS_MAX;
 const BLANK: Header = Header {
     kind: Kind::Data,

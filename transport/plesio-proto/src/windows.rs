@@ -13,7 +13,7 @@
 use crate::bits::Bits;
 use crate::error::{PostError, Refused};
 use alloc::vec::Vec;
-use plesio_wire::data::{Flags, Header, MessageId};
+use plesio_wire::data::{CHUNK_STEPS, Flags, Header, MessageId, chunk_of_step};
 use plesio_wire::{Instant, Span};
 
 /// What a chunk is to its window.
@@ -23,7 +23,7 @@ pub(crate) enum Fit {
     Hole(Span),
     /// It was received before and is acknowledged again.
     Repeat,
-    /// It belongs to a newer message than the one begun: the sender aborted that one.
+    /// It belongs to a newer message than the one begun, or to the same cut smaller: the sender gave that one up.
     Newer,
     /// It is dropped.
     Drop(Refused),
@@ -49,6 +49,8 @@ struct Window {
     deadline: Option<Instant>,
     /// The message being received.
     bound: Option<u16>,
+    /// What it is cut by.
+    chunk_bytes: u32,
     received: Bits,
     count: u32,
     /// One past the highest chunk received.
@@ -111,6 +113,7 @@ impl Windows {
         window.deadline = None;
         window.wanted = wanted;
         window.span = span;
+        window.received.reserve(span.len_bytes.div_ceil(CHUNK_BYTES_LEAST.min(self.chunk_bytes)));
         window.begin(None, self.chunk_bytes);
         self.posted += 1;
         Ok(())
@@ -165,14 +168,12 @@ impl Windows {
     pub(crate) fn fit(&self, header: &Header) -> Fit {
         let payload_bytes = u32::from(header.payload_bytes);
         let last = header.flags.has(Flags::LAST_OF_MSG);
-        if payload_bytes == 0
-            || payload_bytes > self.chunk_bytes
-            || (!last && payload_bytes != self.chunk_bytes)
-        {
+        let Some(chunk_bytes) = self.chunk_of(header) else { return Fit::Drop(Refused::Range) };
+        if payload_bytes == 0 || payload_bytes > chunk_bytes || (!last && payload_bytes != chunk_bytes) {
             return Fit::Drop(Refused::Range);
         }
         match self.find(header.message.handle) {
-            Ok(at) => self.windows[at].fit(header, last, payload_bytes, self.chunk_bytes),
+            Ok(at) => self.windows[at].fit(header, last, payload_bytes, chunk_bytes),
             Err(_) => Fit::Drop(Refused::Unposted),
         }
     }
@@ -185,19 +186,20 @@ impl Windows {
     /// Takes a chunk that `fit` called a hole. The message and its exact span once it is complete.
     pub(crate) fn accept(&mut self, header: &Header) -> Option<(MessageId, Span)> {
         let at = self.find(header.message.handle).ok()?;
+        let chunk_bytes = self.chunk_of(header)?;
         let window = &mut self.windows[at];
         if window.bound.is_none() {
-            window.begin(Some(header.message.sequence), self.chunk_bytes);
+            window.begin(Some(header.message.sequence), chunk_bytes);
         }
         if window.received.insert(header.chunk) {
             window.count += 1;
         }
         window.reach = window.reach.max(header.chunk + 1);
         if header.flags.has(Flags::LAST_OF_MSG) {
-            window.len_bytes = Some(header.chunk * self.chunk_bytes + u32::from(header.payload_bytes));
+            window.len_bytes = Some(header.chunk * chunk_bytes + u32::from(header.payload_bytes));
         }
         let len_bytes = window.len_bytes?;
-        if window.count < len_bytes.div_ceil(self.chunk_bytes) {
+        if window.count < len_bytes.div_ceil(chunk_bytes) {
             return None;
         }
         window.posted = false;
@@ -206,11 +208,28 @@ impl Windows {
         Some((header.message, window.span.part(0, len_bytes)?))
     }
 
-    /// A newer message than the one begun has shown itself: the sender gave that one up.
-    pub(crate) fn rebind(&mut self, message: MessageId) {
-        if let Ok(at) = self.find(message.handle) {
-            self.windows[at].begin(Some(message.sequence), self.chunk_bytes);
+    /// A newer message than the one begun has shown itself, or the same cut smaller: the sender gave that one up.
+    pub(crate) fn rebind(&mut self, header: &Header) {
+        if let (Ok(at), Some(chunk_bytes)) = (self.find(header.message.handle), self.chunk_of(header)) {
+            self.windows[at].begin(Some(header.message.sequence), chunk_bytes);
         }
+    }
+
+    /// The sender says what it cuts a message by: one begun with larger chunks begins anew.
+    pub(crate) fn recut(&mut self, header: &Header) {
+        let (Ok(at), Some(chunk_bytes)) = (self.find(header.message.handle), self.chunk_of(header)) else {
+            return;
+        };
+        let window = &self.windows[at];
+        if window.posted && window.bound == Some(header.message.sequence) && chunk_bytes < window.chunk_bytes
+        {
+            self.rebind(header);
+        }
+    }
+
+    /// What the message of `header` is cut by.
+    fn chunk_of(&self, header: &Header) -> Option<u32> {
+        chunk_of_step(header.flags.step(), self.chunk_bytes)
     }
 
     fn find(&self, handle: u16) -> Result<usize, usize> {
@@ -237,6 +256,10 @@ impl Window {
             (true, None, None) if self.last.precedes(sequence) => {}
             (false, ..) if self.last.precedes(sequence) => return Fit::Drop(Refused::Unposted),
             _ => return Fit::Drop(Refused::Stale),
+        }
+        if self.bound == Some(sequence) && chunk_bytes != self.chunk_bytes {
+            // Chunks of a message only ever get smaller; with the first such one it begins anew.
+            return if chunk_bytes < self.chunk_bytes { Fit::Newer } else { Fit::Drop(Refused::Stale) };
         }
         let Some(hole) =
             header.chunk.checked_mul(chunk_bytes).and_then(|offset| self.span.part(offset, payload_bytes))
@@ -274,6 +297,7 @@ impl Window {
 
     fn begin(&mut self, sequence: Option<u16>, chunk_bytes: u32) {
         self.bound = sequence;
+        self.chunk_bytes = chunk_bytes;
         self.received.reset(self.span.len_bytes.div_ceil(chunk_bytes));
         self.count = 0;
         self.reach = 0;
@@ -294,6 +318,9 @@ impl Last {
         }
     }
 }
+
+/// The smallest chunk that a path may force on a message.
+const CHUNK_BYTES_LEAST: u32 = CHUNK_STEPS[CHUNK_STEPS.len() - 1];
 
 /// Serial-number arithmetic (RFC 1982) on 16 bits.
 const fn is_newer(sequence: u16, than: u16) -> bool {

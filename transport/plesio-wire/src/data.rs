@@ -42,6 +42,25 @@ pub const ACK_BLOCKS_MAX: usize = 31;
 /// Packets from the cumulative count on that acknowledgements can speak of, 8,192 in each.
 pub const ACK_PACKETS_MAX: u64 = 32_768;
 
+/// Chunk sizes that a message may fall back to when the path takes none of the connection's own; the step in a
+/// header's flags is 0 for that one and counts these from 1.
+pub const CHUNK_STEPS: [u32; 7] = [8_832, 4_032, 1_408, 1_344, 1_152, 960, 512];
+
+/// The chunk size that a step means on a connection with chunks of `chunk_bytes`.
+#[must_use]
+pub fn chunk_of_step(step: u8, chunk_bytes: u32) -> Option<u32> {
+    match usize::from(step).checked_sub(1) {
+        None => Some(chunk_bytes),
+        Some(at) => CHUNK_STEPS.get(at).copied().filter(|size| *size < chunk_bytes),
+    }
+}
+
+/// The step that means `size`: zero for every size that has none.
+#[must_use]
+pub fn step_of_chunk(size: u32) -> u8 {
+    CHUNK_STEPS.iter().position(|step| *step == size).map_or(0, |at| at as u8 + 1)
+}
+
 pub(crate) const VERSION: u8 = 1;
 
 /// First packet number of a channel's DATA; with [`CONTROL_PACKET_FIRST`] that of its other kinds.
@@ -72,7 +91,7 @@ pub enum Kind {
     Ack,
     /// Credit limit: [`Credit`].
     Credit,
-    /// Padded path-MTU probe.
+    /// Padded path-MTU probe: zeros; the ACK that answers it names the number in its `chunk`, as for a PING.
     Probe,
     /// Asks for an ACK: [`Ping`].
     Ping,
@@ -135,6 +154,19 @@ impl Flags {
         Self((self.0 | Self::SEALED.0) & !Self::CRC.0)
     }
 
+    /// The set with this chunk step, 0 to 7, in its three highest bits: of a DATA datagram or of a PING about a message,
+    /// which chunk size the message is cut by.
+    #[must_use]
+    pub const fn with_step(self, step: u8) -> Self {
+        Self(self.0 & 31 | (step & 7) << 5)
+    }
+
+    /// The chunk step.
+    #[must_use]
+    pub const fn step(self) -> u8 {
+        self.0 >> 5
+    }
+
     /// Whether all of `other` is set.
     #[must_use]
     pub const fn has(self, other: Self) -> bool {
@@ -168,7 +200,7 @@ pub struct Header {
     /// Which message; zero for control datagrams but PING, which may ask about one, and ACK, where the handle says
     /// how many blocks of the bitmap are left out behind the first.
     pub message: MessageId,
-    /// Byte offset in the window = chunk x chunk size.
+    /// Byte offset in the window = chunk x chunk size of the flags' step.
     pub chunk: u32,
     /// Sender's clock, microseconds, wrapping; echoed in ACK.
     pub clock_us: u32,
@@ -234,9 +266,6 @@ impl Header {
         }
         let kind = Kind::from_code(first & 15)?;
         let flags = reader.read::<u8>()?;
-        if flags & !31 != 0 {
-            return Err(DecodeError::Field("flags"));
-        }
         Ok(Self {
             kind,
             flags: Flags(flags),

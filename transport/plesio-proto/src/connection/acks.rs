@@ -69,7 +69,7 @@ impl Connection {
                 (a, b) => a.or(b),
             };
             let Some(packet) = lost else { return };
-            self.handle_lost(packet);
+            self.handle_lost(now, packet);
             from = packet + 1;
         }
     }
@@ -91,6 +91,7 @@ impl Connection {
     /// the question and are not there, though they had their time, never will be.
     fn handle_answer(&mut self, now: Instant, answer: u32) {
         let (number, takes) = (answer >> 1, answer & 1 == 1);
+        self.search.handle_answer(now, number);
         let Some((slot, generation, question)) = self.outbox.asked(number) else { return };
         let age_ns = self.rtt.loss_ns();
         let mut from = 0;
@@ -101,7 +102,7 @@ impl Connection {
                 break;
             }
             if late {
-                self.handle_lost(packet);
+                self.handle_lost(now, packet);
                 lost = true;
             }
             from = packet + 1;
@@ -135,6 +136,7 @@ impl Connection {
             self.rtt.handle_sample(now.since(record.sent), u64::from(ack.delay_us) * 1_000);
         }
         self.path.handle_acked(now, &record);
+        self.search.handle_acked(u32::from(record.payload_bytes));
         let flew = record.fate == Fate::Flying;
         if !flew {
             self.stats.spurious_packets += 1;
@@ -152,12 +154,18 @@ impl Connection {
         }
     }
 
-    fn handle_lost(&mut self, packet: u64) {
+    fn handle_lost(&mut self, now: Instant, packet: u64) {
         let record = self.flight.lose(packet);
         self.path.handle_lost(&record);
         self.stats.lost_packets += 1;
         if let Some(outgoing) = self.outbox.of(record.slot, record.generation) {
             outgoing.handle_lost(record.chunk);
+        }
+        let (train, payload_bytes) = (record.train, u32::from(record.payload_bytes));
+        let wait_ns = self.rtt.probe_ns();
+        let shrinks = self.search.handle_lost(now, train, payload_bytes, self.stats.heard, wait_ns);
+        if let Some(chunk_bytes) = shrinks {
+            self.recut(now, chunk_bytes);
         }
     }
 

@@ -34,7 +34,7 @@ impl Path {
         Self {
             controller,
             watched,
-            delivery: Delivery::new(if watched { config.packets_max() } else { 1 }),
+            delivery: Delivery::new(if watched { config.packets_max(config.chunk_bytes) } else { 1 }),
             pacer: Pacer::new(now),
             report: Report::default(),
             window_bytes_max: config.window_bytes,
@@ -58,6 +58,13 @@ impl Path {
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         self.paced = self.paced.filter(|at| *at > now);
+    }
+
+    /// As many trains may fly from now on; those that do give no samples.
+    pub(super) fn handle_packets_max(&mut self, packets_max: usize) {
+        if self.watched {
+            self.delivery.forget_trains(packets_max);
+        }
     }
 
     /// Whether a train has to wait for its turn.

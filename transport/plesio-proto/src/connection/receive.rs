@@ -31,6 +31,9 @@ impl Connection {
             return Err(self.refuse_data(now, header));
         }
         self.stats.received_bytes += u64::from(header.payload_bytes);
+        if !header.flags.has(Flags::LAST_OF_MSG) {
+            self.peer_chunk_bytes = u32::from(header.payload_bytes);
+        }
         self.note_arrival(now, header);
         if let Some((message, span)) = self.windows.accept(header) {
             self.events.push_back(Event::Received { message, span });
@@ -54,7 +57,7 @@ impl Connection {
                     Refused::Duplicate
                 }
                 Fit::Newer => {
-                    self.windows.rebind(header.message);
+                    self.windows.rebind(header);
                     Refused::Unposted
                 }
                 // The window has changed since the payload was read, so the payload is not in it.
@@ -84,6 +87,7 @@ impl Connection {
         if header.chunk == 0 {
             return Ok(());
         }
+        self.windows.recut(header);
         let takes = self.windows.takes(header.message);
         self.answers.push(header.chunk, takes);
         if takes {
@@ -93,10 +97,20 @@ impl Connection {
         Err(Refused::Unposted)
     }
 
+    /// A padded datagram arrived: that is all its sender wants to know.
+    pub(super) fn handle_probe(&mut self, header: &Header) -> Result<(), Refused> {
+        self.ack_due = true;
+        self.answers.push(header.chunk, true);
+        Ok(())
+    }
+
     /// Payload the peer may have sent in total: what is settled, and the budget while a window waits.
     pub(super) fn limit_bytes(&self) -> u64 {
         let budget_bytes = if self.windows.posted() > 0 { self.config.receive_budget_bytes } else { 0 };
-        let settled_bytes = self.arrivals.settled().saturating_mul(u64::from(self.config.chunk_bytes));
+        // Credit counts whole chunks, so of smaller ones it grants as many more.
+        let chunk_bytes = u64::from(self.config.chunk_bytes);
+        let budget_bytes = budget_bytes / u64::from(self.peer_chunk_bytes) * chunk_bytes;
+        let settled_bytes = self.arrivals.settled().saturating_mul(chunk_bytes);
         self.granted_bytes.max(settled_bytes.saturating_add(budget_bytes))
     }
 

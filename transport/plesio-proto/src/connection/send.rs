@@ -62,6 +62,9 @@ impl Connection {
         if let Some(question) = self.transmit_question(now) {
             return Some(question);
         }
+        if let Some(probe) = self.transmit_probe(now) {
+            return Some(probe);
+        }
         self.ping_due.then(|| self.transmit_ping(now))
     }
 
@@ -82,12 +85,13 @@ impl Connection {
             if !outgoing.asks() {
                 continue;
             }
-            let number = self.question_next;
-            self.question_next = if number == QUESTION_MAX { 1 } else { number + 1 };
+            let (message, chunk_bytes) = (outgoing.message, outgoing.chunk_bytes);
+            let number = self.next_question();
+            let (_, outgoing) = self.outbox.nth(place - 1).expect("was there a moment ago");
             outgoing.handle_asked(Question { number, next });
-            let message = outgoing.message;
-            let ping = self.transmit_ping(now);
-            return Some(ping.about(message, number));
+            let mut ping = self.transmit_ping(now).about(message, number);
+            ping.header.flags = ping.header.flags.with_step(self.step(chunk_bytes));
+            return Some(ping);
         }
         None
     }
@@ -133,7 +137,8 @@ impl Connection {
 
     /// Adds chunks of one message until the train or the room ends.
     fn fill_train(&mut self, now: Instant, slot: u8, train: &mut Train) -> Option<Block> {
-        let chunk_bytes = self.config.chunk_bytes;
+        let chunk_bytes = self.outbox.at(slot).chunk_bytes;
+        let step = self.step(chunk_bytes);
         let base = self.header(now, Kind::Data);
         let generation = self.outbox.at(slot).generation;
         let narrow = self.outbox.at(slot).is_narrow();
@@ -151,10 +156,12 @@ impl Connection {
             let repeat = outgoing.is_repeat(chunk);
             let is_last = chunk + 1 == outgoing.chunks;
             let message = outgoing.message;
-            if let Some(block) = self.block(chunk, len_bytes, repeat) {
+            let end_bytes = u64::from(chunk + 1) * u64::from(chunk_bytes);
+            let scheduled = chunk > 0 && end_bytes > UNSCHEDULED_BYTES;
+            if let Some(block) = self.block(scheduled && !repeat, len_bytes) {
                 return Some(block);
             }
-            let mut flags = if is_last { Flags::LAST_OF_MSG } else { Flags::NONE };
+            let mut flags = if is_last { Flags::LAST_OF_MSG } else { Flags::NONE }.with_step(step);
             if repeat {
                 flags = flags.with(Flags::RETX);
                 self.stats.retransmitted_bytes += u64::from(len_bytes);
@@ -188,7 +195,7 @@ impl Connection {
 
     /// What keeps a chunk back. One packet may always fly; repetitions and a message's first 64 KiB need no
     /// credit.
-    fn block(&self, chunk: u32, len_bytes: u32, repeat: bool) -> Option<Block> {
+    fn block(&self, scheduled: bool, len_bytes: u32) -> Option<Block> {
         let chunk_bytes = u64::from(self.config.chunk_bytes);
         let in_flight_bytes = self.flight.in_flight_bytes();
         if !self.flight.has_room() || self.flight.next() >= COUNT_MAX {
@@ -197,9 +204,8 @@ impl Connection {
         if in_flight_bytes > 0 && in_flight_bytes + u64::from(len_bytes) > self.path.window_bytes() {
             return Some(Block::Window);
         }
-        let scheduled = chunk > 0 && u64::from(chunk + 1) * chunk_bytes > UNSCHEDULED_BYTES;
         let total_bytes = (self.flight.next() + 1).saturating_mul(chunk_bytes);
-        (scheduled && !repeat && total_bytes > self.credit_limit_bytes).then_some(Block::Grant)
+        (scheduled && total_bytes > self.credit_limit_bytes).then_some(Block::Grant)
     }
 
     /// Whether the train just built should ask for an acknowledgement: nothing follows it, or much of the
@@ -219,6 +225,3 @@ impl Connection {
         true
     }
 }
-
-/// Question numbers have 31 bits on the wire, beside the answer's one; 0 asks nothing.
-const QUESTION_MAX: u32 = u32::MAX >> 1;

@@ -61,6 +61,8 @@ pub(crate) struct World {
     pub(crate) config: Config,
     pub(crate) random: Seeded,
     pub(crate) datagrams: u64,
+    /// Longer datagrams vanish.
+    pub(crate) mtu_bytes: usize,
     wire: BTreeMap<(u64, u64), (usize, Vec<u8>)>,
     serial: u64,
 }
@@ -92,6 +94,7 @@ impl World {
             config,
             random: Seeded(seed),
             datagrams: 0,
+            mtu_bytes: usize::MAX,
             wire: BTreeMap::new(),
             serial: 0,
         }
@@ -235,14 +238,16 @@ impl World {
         end.flight_bytes = end.flight_bytes.max(in_flight_bytes);
         let Transmit::Train(train) = transmit else { return };
         let chunk_bytes = u64::from(self.config.chunk_bytes);
+        let cut_bytes =
+            data::chunk_of_step(train[0].0.flags.step(), self.config.chunk_bytes).map_or(0, u64::from);
         assert!(!train.is_empty() && train.len() <= 64);
         let sizes: Vec<u64> = train.iter().map(|(header, _)| u64::from(header.payload_bytes)).collect();
-        assert!(sizes[..sizes.len() - 1].iter().all(|size| *size == chunk_bytes));
+        assert!(sizes[..sizes.len() - 1].iter().all(|size| *size == cut_bytes));
         assert!(sizes.iter().map(|size| size + HEADER_BYTES as u64).sum::<u64>() <= 65_507);
         assert!(in_flight_bytes <= self.config.window_bytes.max(chunk_bytes), "window exceeded");
         for (header, span) in train.iter() {
             assert_eq!(u32::from(header.payload_bytes), span.len_bytes);
-            let end_bytes = (u64::from(header.chunk) + 1) * chunk_bytes;
+            let end_bytes = (u64::from(header.chunk) + 1) * cut_bytes;
             if header.chunk > 0 && end_bytes > 64 << 10 && !header.flags.has(Flags::RETX) {
                 assert!(
                     (data::count_of(header.packet) + 1) * chunk_bytes <= end.limit_bytes,
@@ -269,6 +274,9 @@ impl World {
         let mut datagram = header.to_bytes().to_vec();
         datagram.extend_from_slice(payload);
         self.datagrams += 1;
+        if datagram.len() > self.mtu_bytes {
+            return;
+        }
         let free = self.ends[from].link_free.max(self.now.0)
             + self.faults.pace_ns * (datagram.len() as u64 + 64) / 1024;
         self.ends[from].link_free = free;
