@@ -4,6 +4,17 @@ use crate::congestion::Congestion;
 use crate::error::ConfigError;
 use plesio_wire::data::{CHANNEL_MAX, CHUNK_BYTES_LOOPBACK, CHUNK_BYTES_MIN};
 
+/// Who gives the peer credit.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Grants {
+    /// The connection, `receive_budget_bytes` ahead of what has arrived.
+    #[default]
+    Own,
+    /// A [`Granter`](crate::Granter), which many connections share, through `handle_grant`.
+    Shared,
+}
+
 /// One connection's parameters. Both ends use the same chunk size.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
@@ -26,6 +37,11 @@ pub struct Config {
     pub window_bytes: u64,
     /// Credit given to the peer ahead of what has arrived. Default 4 MiB.
     pub receive_budget_bytes: u64,
+    /// What the kernel granted this end's socket as receive buffer, read back; credit keeps within half of it.
+    /// Default `u64::MAX`: unknown.
+    pub receive_buffer_bytes: u64,
+    /// Who gives credit. Default [`Grants::Own`].
+    pub grants: Grants,
     /// How long a message may take that is sent without a deadline of its own; `None`: until it is aborted.
     /// Default `None`.
     pub deadline_ns: Option<u64>,
@@ -51,6 +67,8 @@ impl Default for Config {
             tag_bytes: 0,
             window_bytes: 4 << 20,
             receive_budget_bytes: 4 << 20,
+            receive_buffer_bytes: u64::MAX,
+            grants: Grants::Own,
             deadline_ns: None,
             messages_max: 64,
             windows_max: 256,
@@ -76,6 +94,9 @@ impl Config {
         if self.receive_budget_bytes < u64::from(self.chunk_bytes) {
             return Err(ConfigError::Budget { receive_budget_bytes: self.receive_budget_bytes });
         }
+        if self.receive_buffer_bytes / 2 < u64::from(self.chunk_bytes) {
+            return Err(ConfigError::Budget { receive_budget_bytes: self.receive_buffer_bytes / 2 });
+        }
         if !(1..=usize::from(u8::MAX)).contains(&self.messages_max) {
             return Err(ConfigError::Messages { messages_max: self.messages_max });
         }
@@ -83,6 +104,11 @@ impl Config {
             return Err(ConfigError::Windows { windows_max: self.windows_max });
         }
         Ok(())
+    }
+
+    /// Payload that may be on its way here beyond what is unscheduled.
+    pub(crate) fn budget_bytes(&self) -> u64 {
+        self.receive_budget_bytes.min(self.receive_buffer_bytes / 2)
     }
 
     /// Packets whose fate is remembered: four windows' worth, so that holes do not stop the flow at once.

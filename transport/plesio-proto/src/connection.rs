@@ -121,6 +121,10 @@ pub struct Connection {
     /// When the last acknowledgement went.
     acked: Instant,
     unacked_bytes: u64,
+    /// When to ask for the holes of a message whose end is here, and how often that was done.
+    holes_at: Option<Instant>,
+    holes_asked: u32,
+    asks_holes: bool,
     /// Questions of the peer's to be answered.
     answers: Answers,
     credit_due: bool,
@@ -184,6 +188,9 @@ impl Connection {
             ack_at: None,
             acked: now,
             unacked_bytes: 0,
+            holes_at: None,
+            holes_asked: 0,
+            asks_holes: false,
             answers: Answers::default(),
             credit_due: false,
             missed: false,
@@ -336,6 +343,7 @@ impl Connection {
             self.pings = self.pings.saturating_add(1);
             self.ping_due = true;
         }
+        self.ask_for_holes(now);
         self.give_up_late(now);
         if self.loss_at.is_some_and(|at| at <= now) {
             self.detect_losses(now);
@@ -356,6 +364,7 @@ impl Connection {
             .chain(self.windows.deadline())
             .chain(self.probe_timeout())
             .chain(self.ack_at)
+            .chain(self.holes_at)
             .chain(self.ping_at)
             .chain(self.loss_at)
             .chain(self.path.timeout())

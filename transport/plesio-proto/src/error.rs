@@ -216,6 +216,8 @@ pub enum Refused {
     Range,
     /// It claims that packets arrived which were never sent.
     Unsent,
+    /// It goes beyond the credit that its sender was given, or gives more than there can be.
+    Credit,
 }
 
 impl fmt::Display for Refused {
@@ -230,6 +232,7 @@ impl fmt::Display for Refused {
             Self::Duplicate => f.write_str("received before"),
             Self::Unposted => f.write_str("no window posted"),
             Self::Range => f.write_str("chunk outside its window"),
+            Self::Credit => f.write_str("beyond the credit given"),
             Self::Unsent => f.write_str("acknowledges packets never sent"),
         }
     }

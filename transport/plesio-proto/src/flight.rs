@@ -211,6 +211,18 @@ impl Flight {
         (None, due)
     }
 
+    /// The oldest packet from `from` on that has flown for `age_ns`, whatever was acknowledged.
+    pub(crate) fn first_aged(&self, now: Instant, from: u64, age_ns: u64) -> Option<u64> {
+        let mut from = from;
+        while let Some(packet) = self.next_flying(from, self.next) {
+            if self.records[self.index(packet)].sent.after(age_ns) <= now {
+                return Some(packet);
+            }
+            from = packet + 1;
+        }
+        None
+    }
+
     /// The first flying packet of a message, from `from` on.
     pub(crate) fn first_of(&self, slot: u8, generation: u32, from: u64) -> Option<u64> {
         let mut from = from;

@@ -44,6 +44,8 @@ pub struct Stats {
     pub dropped_stale: u64,
     /// Chunks dropped because they do not fit their window.
     pub dropped_range: u64,
+    /// Chunks dropped because their sender was not given the credit for them.
+    pub dropped_credit: u64,
     /// Datagrams dropped because they belong to another session.
     pub dropped_receiver: u64,
     /// Control datagrams dropped because they make no sense.

@@ -12,6 +12,7 @@
 
 use crate::bits::Bits;
 use crate::error::{PostError, Refused};
+use crate::outbox::UNSCHEDULED_BYTES;
 use alloc::vec::Vec;
 use plesio_wire::data::{CHUNK_STEPS, Flags, Header, MessageId, chunk_of_step};
 use plesio_wire::{Instant, Span};
@@ -117,6 +118,19 @@ impl Windows {
         window.begin(None, self.chunk_bytes);
         self.posted += 1;
         Ok(())
+    }
+
+    /// Whether the end of a message is here, and not all of it.
+    pub(crate) fn has_holes(&self) -> bool {
+        self.windows
+            .iter()
+            .any(|window| window.posted && window.bound.is_some() && window.len_bytes.is_some())
+    }
+
+    /// Payload that begun messages still lack, without what comes unscheduled.
+    pub(crate) fn lacks_bytes(&self) -> u64 {
+        let begun = self.windows.iter().filter(|window| window.posted && window.bound.is_some());
+        begun.map(Window::lacks_bytes).sum()
     }
 
     pub(crate) fn withdraw(&mut self, handle: u16) {
@@ -281,6 +295,12 @@ impl Window {
         } else {
             Fit::Hole(hole)
         }
+    }
+
+    fn lacks_bytes(&self) -> u64 {
+        let len_bytes = u64::from(self.len_bytes.unwrap_or(self.span.len_bytes));
+        let received_bytes = u64::from(self.count) * u64::from(self.chunk_bytes);
+        len_bytes.saturating_sub(received_bytes.max(UNSCHEDULED_BYTES))
     }
 
     fn takes(&self, sequence: u16) -> bool {

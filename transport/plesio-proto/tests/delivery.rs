@@ -334,6 +334,29 @@ fn what_is_lost_at_a_message_s_end_is_recovered_within_two_round_trips_of_the_pr
     assert!((2 * probe_ns..2 * probe_ns + 3 * round_ns).contains(&ping_ns), "and the question: {ping_ns} ns");
 }
 
+/// A chunk in the middle is lost, and then its repetition: the receiver, which has the end, asks for the hole, and that
+/// is faster than waiting for the probe timeout and asking what became of it.
+#[test]
+fn a_receiver_that_has_the_end_asks_for_the_holes() {
+    let (delay_ns, chunk) = (20_000_000, 1_408);
+    let mut world = World::new(config(1_408), Faults { delay_ns, ..CLEAN }, 4);
+    for sequence in 0..20 {
+        world.post(1, 1, None, 10 * chunk);
+        world.send(0, id(1, sequence), pattern(1, 10 * chunk));
+        world.run_until(SECOND, |world| world.delivered(0, id(1, sequence)));
+    }
+    world.lost = vec![204, 210];
+    let start = world.now;
+    world.post(1, 1, None, 10 * chunk);
+    world.send(0, id(1, 20), pattern(2, 10 * chunk));
+    world.run_until(SECOND, |world| world.delivered(0, id(1, 20)));
+    let took_ms = world.now.since(start) / 1_000_000;
+    // Asking after the probe timeout would take 171 ms: 50 until the first is lost, 41, the question's 40, and 40.
+    assert!(took_ms < 150, "{took_ms} ms");
+    assert_eq!(world.stats(0).retransmitted_bytes, 2 * chunk as u64);
+    assert_eq!(world.stats(0).spurious_packets, 0);
+}
+
 /// Streams 64 MB over four handles and returns virtual nanoseconds and payload sent again.
 fn stream(config: Config, faults: Faults) -> (u64, u64) {
     const LEN: usize = 1_000_000;

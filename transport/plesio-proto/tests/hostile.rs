@@ -1,6 +1,8 @@
 //! Whatever a peer sends, the machine neither panics nor loops nor believes what cannot be.
 
-use plesio_proto::{Config, ConfigError, Connection, Event, PostError, Refused, Transmit};
+use plesio_proto::{
+    Config, ConfigError, Congestion, Connection, Event, Grants, PostError, Refused, Train, Transmit,
+};
 use plesio_wire::data::{
     Ack, CONTROL_PACKET_FIRST, Credit, Flags, HEADER_BYTES, Header, Kind, MessageId, Ping, packet_first,
 };
@@ -185,6 +187,148 @@ fn configurations_out_of_range_are_refused() {
     }
     let widest = Config { window_bytes: u64::MAX, receive_budget_bytes: u64::MAX, ..good };
     assert!(Connection::new(&widest, Instant(u64::MAX)).is_ok());
+}
+
+/// SplitMix64.
+fn random(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    mixed ^ (mixed >> 31)
+}
+
+/// A datagram whose checksum is right and everything else is anybody's.
+fn noise(state: &mut u64) -> (Header, Vec<u8>) {
+    let mut pick = |near: u64| {
+        let draw = random(state);
+        if draw & 3 == 0 { random(state) } else { (draw >> 8) % near }
+    };
+    let kinds = [Kind::Data, Kind::Data, Kind::Ack, Kind::Ack, Kind::Credit, Kind::Ping, Kind::Probe];
+    let kind = kinds[pick(u64::MAX) as usize % kinds.len()];
+    let lane = if kind == Kind::Data || pick(20) == 0 { 0 } else { CONTROL_PACKET_FIRST };
+    let mut flags = Flags::NONE.with_step(if pick(4) == 0 { pick(8) as u8 } else { 0 });
+    for flag in [Flags::ACK_REQ, Flags::RETX, Flags::LAST_OF_MSG] {
+        flags = if pick(4) == 0 { flags.with(flag) } else { flags };
+    }
+    let mut bytes = vec![0; [0, 2, 8, 64, 64, 96, 1_056, 200][pick(8) as usize % 8]];
+    if pick(2) == 0 {
+        bytes.iter_mut().for_each(|byte| *byte = pick(256) as u8);
+    } else if bytes.len() >= 64 {
+        let (cumulative, largest) = (pick(200), pick(200));
+        let ack = Ack { cumulative, largest, credit_limit_bytes: pick(1 << 20), ..Ack::default() };
+        bytes[..64].copy_from_slice(&body(&ack));
+    }
+    let payload_bytes = if kind == Kind::Data {
+        [64, 512, pick(70), 960][pick(4) as usize % 4] as u16
+    } else {
+        bytes.len() as u16
+    };
+    let header = Header {
+        kind,
+        flags,
+        payload_bytes,
+        receiver: 7,
+        packet: (lane | pick(300)) & !(1 << 62),
+        message: MessageId { handle: pick(4) as u16, sequence: pick(6) as u16 },
+        chunk: pick(80) as u32,
+        clock_us: pick(1_000) as u32,
+        crc32: 0,
+    };
+    (header, bytes)
+}
+
+/// Also of chunks that can be cut smaller, paced, with credit from outside.
+#[test]
+fn a_hundred_thousand_datagrams_of_noise_break_no_live_connection() {
+    for seed in 0..4 {
+        let mut state = seed;
+        let config = Config {
+            local: 7,
+            remote: 9,
+            chunk_bytes: if seed == 0 { CHUNK } else { 8_832 },
+            congestion: if seed == 1 { Congestion::Credit } else { Congestion::RateDelay },
+            grants: if seed == 2 { Grants::Shared } else { Grants::Own },
+            search: seed > 1,
+            ..Config::default()
+        };
+        let mut machine = Connection::new(&config, Instant(0)).unwrap();
+        let mut train = Train::default();
+        let mut now = Instant(0);
+        let (mut taken, mut refused, mut asked) = (0, 0, 0);
+        for count in 0..25_000u16 {
+            now = now.after(random(&mut state) % 50_000);
+            let handle = count % 3;
+            let span = Span { region: handle, offset_bytes: 0, len_bytes: 60_000 };
+            let _ = machine.handle_post(handle, None, span);
+            let _ = machine.handle_send(now, MessageId { handle, sequence: count / 500 }, span);
+            let (header, bytes) = noise(&mut state);
+            let result = if header.kind != Kind::Data {
+                machine.handle_datagram(now, &header, &bytes)
+            } else if let Some(place) = machine.place(&header) {
+                assert!(place.region < 3 && place.offset_bytes + place.len_bytes <= 60_000);
+                machine.handle_datagram(now, &header, &[])
+            } else {
+                Err(machine.handle_unplaced(now, &header))
+            };
+            if result.is_ok() {
+                taken += 1
+            } else {
+                refused += 1
+            }
+            asked += u64::from(header.kind == Kind::Ping && result == Err(Refused::Unposted));
+            machine.handle_timeout(now);
+            machine.handle_grant(machine.demand().wanted_bytes);
+            for drained in 0.. {
+                assert!(drained < 10_000, "seed {seed}: sends without end");
+                if machine.poll_transmit_into(now, &mut train).is_none() {
+                    break;
+                }
+            }
+            while machine.poll_event().is_some() {}
+            if count % 1_000 == 999 {
+                machine.handle_abort(MessageId { handle, sequence: count / 500 });
+            }
+        }
+        let stats = machine.stats();
+        assert!(machine.is_open() && taken > 1_000 && refused > 1_000, "{taken} taken, {refused} refused");
+        assert!(stats.in_flight_bytes <= config.window_bytes);
+        let dropped =
+            stats.dropped_unposted + stats.dropped_stale + stats.dropped_range + stats.dropped_credit;
+        // A PING about a message without a window is a question, not an offence.
+        let counted = dropped + stats.duplicates + stats.dropped_control;
+        assert_eq!(counted, refused - asked, "every refusal is counted");
+    }
+}
+
+#[test]
+fn a_peer_that_lies_about_credit_is_refused_and_counted() {
+    let mut machine = machine();
+    let wide = Span { len_bytes: 1 << 20, ..WINDOW };
+    machine.handle_post(1, Some(5), wide).unwrap();
+    // Sends more than it was given: 4 MiB at first, once it was told.
+    let far = 64 * 1_024 / CHUNK + 5;
+    assert_eq!(machine.place(&data(0, far)), None, "told nothing yet");
+    assert_eq!(machine.handle_unplaced(Instant(0), &data(0, far)), Refused::Credit);
+    assert_eq!(machine.stats().dropped_credit, 1);
+    let Some(Transmit::Control(credit)) = machine.poll_transmit(Instant(0)) else { panic!("a grant") };
+    assert_eq!(credit.header.kind, Kind::Credit);
+    assert!(machine.place(&data(0, far)).is_some());
+    assert!(machine.place(&Header { flags: Flags::RETX, ..data(9, far) }).is_some());
+
+    // Gives more than anybody can use.
+    let lie = body(&Credit { credit_limit_bytes: u64::MAX });
+    assert_eq!(machine.handle_datagram(Instant(0), &control(Kind::Credit), &lie), Err(Refused::Credit));
+    let lie = body(&Ack { credit_limit_bytes: u64::MAX, ..Ack::default() });
+    assert_eq!(machine.handle_datagram(Instant(0), &control(Kind::Ack), &lie), Err(Refused::Credit));
+    assert_eq!(machine.stats().dropped_control, 2);
+    // Gives much: no more flies than the window takes.
+    let much = body(&Credit { credit_limit_bytes: 1 << 40 });
+    machine.handle_datagram(Instant(0), &control(Kind::Credit), &much).unwrap();
+    machine
+        .handle_send(Instant(0), MessageId { handle: 1, sequence: 5 }, Span { len_bytes: 64 << 20, ..WINDOW })
+        .unwrap();
+    while machine.poll_transmit(Instant(0)).is_some() {}
+    assert!(machine.stats().in_flight_bytes <= Config::default().window_bytes);
 }
 
 /// What a caller or a peer may do next.

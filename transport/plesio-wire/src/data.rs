@@ -131,7 +131,8 @@ pub struct Flags(u8);
 impl Flags {
     /// Nothing special.
     pub const NONE: Self = Self(0);
-    /// The receiver should acknowledge at once.
+    /// The receiver should acknowledge at once; of an ACK: the end of a message is here and other parts are not, so what
+    /// is not acknowledged after its time should come again.
     pub const ACK_REQ: Self = Self(1);
     /// This chunk was sent before.
     pub const RETX: Self = Self(2);

@@ -3,7 +3,7 @@
 use super::{Connection, Event};
 use crate::error::Refused;
 use crate::flight::{Fate, Record};
-use plesio_wire::data::{ACK_BLOCKS_MAX, Ack, Credit, Header};
+use plesio_wire::data::{ACK_BLOCKS_MAX, Ack, COUNT_MAX, Credit, Flags, Header};
 use plesio_wire::{DecodeError, Instant, Reader};
 
 impl Connection {
@@ -16,6 +16,7 @@ impl Connection {
         }
         let extra = Extra { skipped: header.message.handle, blocks: extra };
         self.check_claims(&ack, extra)?;
+        self.check_limit(ack.credit_limit_bytes)?;
 
         for packet in self.flight.base()..ack.cumulative {
             // Below a floor that the peer was told a packet given up tells nothing: it may be why the peer moved on.
@@ -38,6 +39,9 @@ impl Connection {
         self.unasked_bytes = 0;
         self.rtt.relax(now);
         self.detect_losses(now);
+        if header.flags.has(Flags::ACK_REQ) {
+            self.fill_holes(now);
+        }
         self.report(now);
         // The peer keeps holes that will never be filled: tell it, rarely while they do no harm.
         // (What was only late is dropped once the peer has moved on.)
@@ -48,6 +52,7 @@ impl Connection {
 
     pub(super) fn handle_credit(&mut self, now: Instant, bytes: &[u8]) -> Result<(), Refused> {
         let credit: Credit = super::receive::body(bytes)?;
+        self.check_limit(credit.credit_limit_bytes)?;
         self.raise_limit(credit.credit_limit_bytes);
         let mut place = 0;
         while let Some((_, outgoing)) = self.outbox.nth(place) {
@@ -69,6 +74,17 @@ impl Connection {
                 (a, b) => a.or(b),
             };
             let Some(packet) = lost else { return };
+            self.handle_lost(now, packet);
+            from = packet + 1;
+        }
+    }
+
+    /// The peer has a message's end and lacks other parts of it: what had its time to be acknowledged and is not there
+    /// is lost, even if nothing newer arrived.
+    fn fill_holes(&mut self, now: Instant) {
+        let age_ns = self.rtt.loss_ns();
+        let mut from = 0;
+        while let Some(packet) = self.flight.first_aged(now, from, age_ns) {
             self.handle_lost(now, packet);
             from = packet + 1;
         }
@@ -169,10 +185,20 @@ impl Connection {
         }
     }
 
+    /// Nobody has credit for more packets than a connection can count.
+    fn check_limit(&self, limit_bytes: u64) -> Result<(), Refused> {
+        if limit_bytes / u64::from(self.config.chunk_bytes) > CREDIT_PACKETS_MAX {
+            return Err(Refused::Credit);
+        }
+        Ok(())
+    }
+
     fn raise_limit(&mut self, limit_bytes: u64) {
-        self.credit_limit_bytes = self.credit_limit_bytes.max(limit_bytes);
+        if limit_bytes > self.credit_limit_bytes {
+            self.credit_limit_bytes = limit_bytes;
+            self.pings = 0;
+        }
         self.ping_at = None;
-        self.pings = 0;
     }
 }
 
@@ -193,5 +219,6 @@ fn claims<'a>(ack: &'a Ack, extra: Extra<'a>) -> impl Iterator<Item = (u64, u64)
     })
 }
 
+const CREDIT_PACKETS_MAX: u64 = 2 * COUNT_MAX;
 const FLOOR_NS: u64 = 50_000_000;
 const FLOOR_NS_MIN: u64 = 1_000_000;

@@ -61,6 +61,8 @@ pub(crate) struct World {
     pub(crate) config: Config,
     pub(crate) random: Seeded,
     pub(crate) datagrams: u64,
+    /// Counts of DATA from end 0 that vanish.
+    pub(crate) lost: Vec<u64>,
     /// Longer datagrams vanish.
     pub(crate) mtu_bytes: usize,
     wire: BTreeMap<(u64, u64), (usize, Vec<u8>)>,
@@ -94,6 +96,7 @@ impl World {
             config,
             random: Seeded(seed),
             datagrams: 0,
+            lost: Vec::new(),
             mtu_bytes: usize::MAX,
             wire: BTreeMap::new(),
             serial: 0,
@@ -274,7 +277,9 @@ impl World {
         let mut datagram = header.to_bytes().to_vec();
         datagram.extend_from_slice(payload);
         self.datagrams += 1;
-        if datagram.len() > self.mtu_bytes {
+        let named =
+            header.kind == Kind::Data && from == 0 && self.lost.contains(&data::count_of(header.packet));
+        if named || datagram.len() > self.mtu_bytes {
             return;
         }
         let free = self.ends[from].link_free.max(self.now.0)

@@ -3,4 +3,5 @@
 //! The link is simulated and the clock virtual, so every figure repeats bit for bit.
 
 mod congestion;
+mod incast;
 mod shaped;

@@ -1,7 +1,7 @@
 //! Senders, one receiver, and between them one bottleneck: a rate, a queue that drops at its tail, and behind it delay,
 //! jitter, reordering, duplicates and losses. Headers travel without their payload, so a gigabit takes little time.
 
-use plesio_proto::{Config, Connection, Event, Stats, Transmit};
+use plesio_proto::{Config, Connection, Event, Granter, Stats, Transmit};
 use plesio_wire::data::{Header, Kind, MessageId};
 use plesio_wire::{Instant, Span};
 use std::collections::BTreeMap;
@@ -64,6 +64,8 @@ pub(crate) struct Net {
     pub(crate) now: Instant,
     pub(crate) shape: Shape,
     pub(crate) flows: Vec<Flow>,
+    /// Gives credit, if the connections do not.
+    pub(crate) granter: Option<Granter>,
     wire: BTreeMap<(u64, u64), Datagram>,
     /// Until when the bottleneck is busy.
     busy_ns: u64,
@@ -90,6 +92,7 @@ impl Net {
             now: Instant(0),
             shape,
             flows,
+            granter: None,
             wire: BTreeMap::new(),
             busy_ns: 0,
             burst_end_ns: 0,
@@ -170,6 +173,17 @@ impl Net {
                 }
             }
             self.handle_events(flow);
+        }
+        self.grant();
+    }
+
+    fn grant(&mut self) {
+        let Some(granter) = &mut self.granter else { return };
+        for (key, flow) in (0..).zip(&self.flows) {
+            granter.handle_demand(key, flow.receiver.demand());
+        }
+        while let Some((key, bytes)) = granter.poll_grant() {
+            self.flows[key as usize].receiver.handle_grant(bytes);
         }
     }
 
