@@ -248,7 +248,7 @@ impl Pair {
                         assert_eq!(byte, content(message, at), "{message:?} at {at}");
                     }
                 }
-                Event::Delivered { message } | Event::Aborted { message } => {
+                Event::Delivered { message } | Event::Aborted { message, .. } => {
                     assert!(receiver.sent.contains_key(&message), "{message:?} was never sent");
                 }
                 _ => {}
