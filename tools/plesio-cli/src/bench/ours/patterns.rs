@@ -152,7 +152,7 @@ fn ask(
             match end.connection.handle_send(now, message_id(next, out.handles()), out.span(next)) {
                 Ok(()) => break,
                 // Earlier messages have come back, but their acknowledgements have not.
-                Err(QueueError::QueueFull { .. }) => end.turn()?,
+                Err(QueueError::WindowFull { .. }) => end.turn()?,
                 Err(error) => return Err(broken(&error)),
             }
         }
