@@ -48,8 +48,8 @@ fn thirty_one_senders_do_not_collapse_and_share_alike() {
             let name = format!("{congestion:?}");
             let config = config(congestion);
             let one: u64 =
-                goodput(&name, &config, Turn::RoundRobin, queue_bytes, 1, 150 * MILLISECOND).0.iter().sum();
-            let (all, _) = goodput(&name, &config, Turn::RoundRobin, queue_bytes, SENDERS, 150 * MILLISECOND);
+                goodput(&name, &config, Turn::RoundRobin, queue_bytes, 1, 300 * MILLISECOND).0.iter().sum();
+            let (all, _) = goodput(&name, &config, Turn::RoundRobin, queue_bytes, SENDERS, 300 * MILLISECOND);
             let sum: u64 = all.iter().sum();
             assert!(sum * 10 >= one * 9, "{name}: {sum} of {one}");
             let mean = sum / SENDERS as u64;
