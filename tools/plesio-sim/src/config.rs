@@ -1,5 +1,6 @@
 //! What to simulate, checked, and the names of the faults.
 
+use crate::impair::{ImpairError, Impairment};
 use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
@@ -161,6 +162,8 @@ pub struct SimConfig {
     pub seeds: Range<u64>,
     /// What may go wrong; every seed draws some kinds of it. Default all.
     pub faults: FaultSet,
+    /// What is wrong with every link until nothing breaks any more; faults come on top. Default nothing.
+    pub links: Impairment,
     /// Virtual time per seed, seconds, 10 to 3,600; nothing breaks in the last six. Default 20.
     pub simulated_s: u32,
     /// Seeds that run side by side; the report does not depend on it. Default 2.
@@ -171,7 +174,15 @@ pub struct SimConfig {
 
 impl Default for SimConfig {
     fn default() -> Self {
-        Self { nodes: 8, seeds: 0..200, faults: FaultSet::ALL, simulated_s: 20, threads: 2, story: false }
+        Self {
+            nodes: 8,
+            seeds: 0..200,
+            faults: FaultSet::ALL,
+            links: Impairment::default(),
+            simulated_s: 20,
+            threads: 2,
+            story: false,
+        }
     }
 }
 
@@ -191,7 +202,8 @@ impl SimConfig {
         range("nodes", u64::from(self.nodes), 1, 24)?;
         range("simulated seconds", u64::from(self.simulated_s), 10, 3_600)?;
         range("threads", self.threads as u64, 1, 256)?;
-        range("number of seeds", self.seeds.end.saturating_sub(self.seeds.start), 1, 1_000_000)
+        range("number of seeds", self.seeds.end.saturating_sub(self.seeds.start), 1, 1_000_000)?;
+        self.links.check().map_err(ConfigError::Links)
     }
 }
 
@@ -212,6 +224,8 @@ pub enum ConfigError {
     },
     /// No fault of that name.
     Fault(String),
+    /// No link can be like that.
+    Links(ImpairError),
 }
 
 impl fmt::Display for ConfigError {
@@ -220,6 +234,7 @@ impl fmt::Display for ConfigError {
             Self::Range { name, value, low, high } => {
                 write!(f, "{name} {value} is out of range; choose {low} to {high}")
             }
+            Self::Links(error) => write!(f, "{error}"),
             Self::Fault(name) => write!(f, "no fault is called {name:?}; the names are {}", FaultSet::ALL),
         }
     }

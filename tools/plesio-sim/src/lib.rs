@@ -19,6 +19,7 @@ mod checker;
 mod clock;
 mod config;
 mod host;
+pub mod impair;
 mod net;
 mod plan;
 mod process;

@@ -3,6 +3,9 @@
 //! Without a fault a link keeps the order and loses nothing. Datagrams are real bytes: a damaged one differs from
 //! what was sent, and remembers that it does, so that the receiver's checks can be judged.
 
+#[cfg(test)]
+use crate::impair::Rate;
+use crate::impair::{Fate, Impairment, Path, Tally};
 use crate::queue::{Due, Queue};
 use crate::random::Random;
 
@@ -23,50 +26,17 @@ pub(crate) struct Packet {
     pub(crate) bytes: Vec<u8>,
 }
 
-/// What a link does to datagrams.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Impairment {
-    pub(crate) loss: u32,
-    /// Per datagram: the chance that a silence begins, and its longest length.
-    pub(crate) burst: u32,
-    pub(crate) silence_ns: u64,
-    pub(crate) delay_ns: u64,
-    pub(crate) jitter_ns: u64,
-    pub(crate) reorder: u32,
-    pub(crate) duplicate: u32,
-    pub(crate) corrupt: u32,
-    pub(crate) cut: bool,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Link {
-    base_ns: u64,
-    now: Impairment,
-    silent_until: u64,
-    last_arrival: u64,
-    /// What it carries, bytes per second; 0: whatever comes. And until when it is busy.
-    rate: u64,
-    busy_until: u64,
-}
-
-/// Datagrams by what became of them; `sent` + copies = all others + in flight.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Tally {
-    pub(crate) sent: u64,
-    pub(crate) lost: u64,
-    pub(crate) copied: u64,
-    pub(crate) damaged: u64,
-}
-
 /// All links and everything on them.
 #[derive(Debug)]
 pub(crate) struct Net {
     hosts: usize,
-    links: Vec<Link>,
+    links: Vec<Path>,
     packets: Vec<Packet>,
     free: Vec<u32>,
     random: Random,
-    tally: Tally,
+    copy: Vec<u8>,
+    #[cfg(test)]
+    throttled: Vec<Option<u64>>,
 }
 
 impl Net {
@@ -74,74 +44,72 @@ impl Net {
     pub(crate) fn new(seed: u64, hosts: usize, path_ns: (u64, u64)) -> Self {
         let mut random = Random::new(seed, "net");
         let (low, high) = path_ns;
-        let mut links = vec![Link::default(); hosts * hosts];
+        let mut links = vec![Path::default(); hosts * hosts];
         for a in 0..hosts {
             for b in 0..a {
                 let base_ns = random.between(low, high);
-                links[a * hosts + b].base_ns = base_ns;
+                links[a * hosts + b] = Path::new(base_ns);
                 // The way back is up to a fifth longer: no clock can see that.
-                links[b * hosts + a].base_ns = base_ns + random.below(base_ns / 5 + 1);
+                links[b * hosts + a] = Path::new(base_ns + random.below(base_ns / 5 + 1));
             }
         }
-        Self { hosts, links, packets: Vec::new(), free: Vec::new(), random, tally: Tally::default() }
+        Self {
+            hosts,
+            links,
+            packets: Vec::new(),
+            free: Vec::new(),
+            random,
+            copy: Vec::new(),
+            #[cfg(test)]
+            throttled: vec![None; hosts],
+        }
     }
 
     /// Sets what is wrong with every link.
     pub(crate) fn impair(&mut self, of: impl Fn(u8, u8) -> Impairment) {
         for from in 0..self.hosts {
             for to in 0..self.hosts {
-                let link = &mut self.links[from * self.hosts + to];
-                link.now = of(from as u8, to as u8);
-                if link.now.burst == 0 {
-                    link.silent_until = 0;
-                }
+                let impairment = of(from as u8, to as u8);
+                #[cfg(test)]
+                let impairment = Impairment { rate: self.throttle_of(to).or(impairment.rate), ..impairment };
+                self.links[from * self.hosts + to].impair(impairment);
             }
         }
     }
 
-    /// From here on every link to `host` carries only so many bytes per second, one datagram after the other.
+    /// From here on every link to `host` carries only so many bytes per second, and is sound for now.
     #[cfg(test)]
-    pub(crate) fn throttle(&mut self, host: u8, rate: u64) {
-        for from in 0..self.hosts {
-            self.links[from * self.hosts + usize::from(host)].rate = rate;
-        }
+    pub(crate) fn throttle(&mut self, host: u8, bytes_per_s: u64) {
+        self.throttled[usize::from(host)] = Some(bytes_per_s);
+        self.impair(|_, _| Impairment::default());
+    }
+
+    #[cfg(test)]
+    fn throttle_of(&self, host: usize) -> Option<Rate> {
+        self.throttled[host].map(|bytes_per_s| Rate { bytes_per_s, bucket_bytes: 0, queue_bytes: u64::MAX })
     }
 
     /// Puts a datagram made of `parts` on its way.
     pub(crate) fn send(&mut self, queue: &mut Queue, now_ns: u64, way: (u8, u8, Plane), parts: [&[u8]; 2]) {
         let (from, to, plane) = way;
-        let at = usize::from(from) * self.hosts + usize::from(to);
-        let link = self.links[at].now;
-        self.tally.sent += 1;
-        let now_ns = self.pass(at, now_ns, parts[0].len() + parts[1].len());
-        if self.random.chance(link.burst) {
-            self.links[at].silent_until = now_ns + self.random.between(link.silence_ns / 8, link.silence_ns);
-        }
-        if link.cut || now_ns < self.links[at].silent_until || self.random.chance(link.loss) {
-            self.tally.lost += 1;
-            return;
-        }
         let packet = self.take(from, to, plane);
-        let bytes = &mut self.packets[packet as usize].bytes;
+        let mut bytes = std::mem::take(&mut self.packets[packet as usize].bytes);
         bytes.extend_from_slice(parts[0]);
         bytes.extend_from_slice(parts[1]);
-        if self.random.chance(link.duplicate) {
-            let copy = self.take(from, to, plane);
-            let original = std::mem::take(&mut self.packets[packet as usize].bytes);
-            self.packets[copy as usize].bytes.extend_from_slice(&original);
-            self.packets[packet as usize].bytes = original;
-            self.tally.copied += 1;
-            let longest_ns = self.random.pick(&[1_000_000, 20_000_000, 300_000_000]);
-            let late_ns = self.random.below(longest_ns);
-            let arrival = self.arrival(at, now_ns, late_ns);
-            queue.push(arrival, Due::Deliver { packet: copy });
+        let link = &mut self.links[usize::from(from) * self.hosts + usize::from(to)];
+        match link.pass(&mut self.random, now_ns, &mut bytes, &mut self.copy) {
+            Fate::Lose => self.put(packet, bytes),
+            Fate::Arrive { at_ns, damaged, copy_at_ns } => {
+                let place = &mut self.packets[packet as usize];
+                (place.damaged, place.bytes) = (damaged, bytes);
+                if let Some(copy_at_ns) = copy_at_ns {
+                    let copy = self.take(from, to, plane);
+                    std::mem::swap(&mut self.copy, &mut self.packets[copy as usize].bytes);
+                    queue.push(copy_at_ns, Due::Deliver { packet: copy });
+                }
+                queue.push(at_ns, Due::Deliver { packet });
+            }
         }
-        if self.random.chance(link.corrupt) {
-            self.damage(packet);
-        }
-        let late_ns = if self.random.chance(link.reorder) { self.random.below(30_000_000) } else { 0 };
-        let arrival = self.arrival(at, now_ns, late_ns);
-        queue.push(arrival, Due::Deliver { packet });
     }
 
     /// A datagram has arrived; give it back with [`Self::put`].
@@ -157,8 +125,9 @@ impl Net {
         self.free.push(packet);
     }
 
+    /// What became of everything sent so far.
     pub(crate) fn tally(&self) -> Tally {
-        self.tally
+        self.links.iter().fold(Tally::default(), |sum, link| sum.and(link.tally))
     }
 
     fn take(&mut self, from: u8, to: u8, plane: Plane) -> u32 {
@@ -170,51 +139,6 @@ impl Net {
         }
         self.packets.push(Packet { from, to, plane, damaged: false, bytes: Vec::with_capacity(256) });
         (self.packets.len() - 1) as u32
-    }
-
-    /// When the last byte of a datagram has left for the link, behind all those before it.
-    fn pass(&mut self, at: usize, now_ns: u64, len_bytes: usize) -> u64 {
-        let link = &mut self.links[at];
-        let takes_ns = (len_bytes as u64 * 1_000_000_000).checked_div(link.rate);
-        takes_ns.map_or(now_ns, |takes_ns| {
-            link.busy_until = link.busy_until.max(now_ns) + takes_ns;
-            link.busy_until
-        })
-    }
-
-    /// Late datagrams leave the order of their link; all others keep it.
-    fn arrival(&mut self, at: usize, now_ns: u64, late_ns: u64) -> u64 {
-        let jitter_ns = self.random.below(self.links[at].now.jitter_ns + 1);
-        let link = &mut self.links[at];
-        let arrival = now_ns + link.base_ns + link.now.delay_ns + jitter_ns;
-        if late_ns > 0 {
-            return arrival + late_ns;
-        }
-        link.last_arrival = link.last_arrival.max(arrival);
-        link.last_arrival
-    }
-
-    fn damage(&mut self, packet: u32) {
-        let bytes = &mut self.packets[packet as usize].bytes;
-        let before = bytes.clone();
-        let len = bytes.len() as u64;
-        match self.random.below(8) {
-            0 => bytes.truncate(self.random.below(len) as usize),
-            1 => {
-                for _ in 0..self.random.between(1, 40) {
-                    bytes.push(self.random.next() as u8);
-                }
-            }
-            _ => {
-                for _ in 0..self.random.between(1, 4) {
-                    let bit = self.random.below(len * 8);
-                    bytes[(bit / 8) as usize] ^= 1 << (bit % 8);
-                }
-            }
-        }
-        let damaged = *bytes != before;
-        self.packets[packet as usize].damaged = damaged;
-        self.tally.damaged += u64::from(damaged);
     }
 }
 
@@ -252,15 +176,15 @@ mod tests {
     #[test]
     fn every_impairment_shows() {
         let none = Impairment::default();
-        let (seen, tally) = arrivals(Impairment { loss: 200_000, ..none }, 10_000);
+        let (seen, tally) = arrivals(Impairment { loss_ppm: 200_000, ..none }, 10_000);
         assert!((7_700..8_300).contains(&seen.len()) && tally.lost as usize + seen.len() == 10_000);
-        let (seen, _) = arrivals(Impairment { burst: 1_000, silence_ns: 1_000_000, ..none }, 10_000);
+        let (seen, _) = arrivals(Impairment { silence_ppm: 1_000, silence_ns: 1_000_000, ..none }, 10_000);
         assert!(seen.len() < 9_500 && seen.len() > 1_000, "{}", seen.len());
-        let (seen, _) = arrivals(Impairment { reorder: 100_000, ..none }, 1_000);
+        let (seen, _) = arrivals(Impairment { reorder_ppm: 100_000, reorder_ns: 30_000_000, ..none }, 1_000);
         assert!(seen.len() == 1_000 && !numbers(&seen).is_sorted());
-        let (seen, tally) = arrivals(Impairment { duplicate: 500_000, ..none }, 1_000);
+        let (seen, tally) = arrivals(Impairment { duplicate_ppm: 500_000, ..none }, 1_000);
         assert!(seen.len() > 1_400 && tally.copied as usize + 1_000 == seen.len());
-        let (seen, tally) = arrivals(Impairment { corrupt: 1_000_000, ..none }, 1_000);
+        let (seen, tally) = arrivals(Impairment { corrupt_ppm: 1_000_000, ..none }, 1_000);
         let damaged = seen.iter().filter(|(_, _, damaged)| *damaged).count();
         assert!(damaged > 950 && damaged as u64 == tally.damaged);
         let (seen, _) = arrivals(Impairment { cut: true, ..none }, 100);

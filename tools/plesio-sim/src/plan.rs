@@ -4,7 +4,7 @@
 //! 2012), because a run in which everything breaks at once never gets far enough to break anything else.
 
 use crate::config::{Fault, FaultSet};
-use crate::net::Impairment;
+use crate::impair::Impairment;
 use crate::random::Random;
 
 /// One thing that goes wrong.
@@ -130,13 +130,16 @@ impl Planned {
         }
         let part = |most: u64| (most * self.level / 100).max(1);
         match self.kind {
-            Fault::Loss => link.loss = link.loss.max(part(300_000) as u32),
-            Fault::Burst => (link.burst, link.silence_ns) = (part(8_000) as u32, 250_000_000),
+            Fault::Loss => link.loss_ppm = link.loss_ppm.max(part(300_000) as u32),
+            Fault::Burst => (link.silence_ppm, link.silence_ns) = (part(8_000) as u32, 250_000_000),
             Fault::Delay => link.delay_ns += part(60_000_000),
             Fault::Jitter => link.jitter_ns += part(30_000_000),
-            Fault::Reorder => link.reorder = link.reorder.max(part(300_000) as u32),
-            Fault::Duplicate => link.duplicate = link.duplicate.max(part(500_000) as u32),
-            Fault::Corrupt => link.corrupt = link.corrupt.max(part(150_000) as u32),
+            Fault::Reorder => {
+                link.reorder_ppm = link.reorder_ppm.max(part(300_000) as u32);
+                link.reorder_ns = link.reorder_ns.max(30_000_000);
+            }
+            Fault::Duplicate => link.duplicate_ppm = link.duplicate_ppm.max(part(500_000) as u32),
+            Fault::Corrupt => link.corrupt_ppm = link.corrupt_ppm.max(part(150_000) as u32),
             Fault::OneWay | Fault::Partition => link.cut = true,
             Fault::Slow => link.delay_ns += part(25_000_000),
             Fault::Crash | Fault::Pause | Fault::Clock | Fault::Join | Fault::Leave => {}

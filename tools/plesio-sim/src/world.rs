@@ -5,7 +5,8 @@ mod judge;
 use crate::checker::Checker;
 use crate::config::{Fault, SimConfig};
 use crate::host::{Host, INBOX_MAX};
-use crate::net::{Impairment, Net};
+use crate::impair::Impairment;
+use crate::net::Net;
 use crate::plan::Plan;
 use crate::process::{Birth, Process, Scene, sideband_address};
 use crate::queue::{Due, Queue};
@@ -36,6 +37,8 @@ pub(crate) struct World {
     processes: u32,
     /// A quorum was there when the faults were over: versions must follow.
     hopeful: bool,
+    /// What is wrong with every link until the faults are over.
+    links: Impairment,
 }
 
 /// What all nodes of a mesh have in common.
@@ -88,7 +91,9 @@ impl World {
             mesh,
             processes: 0,
             hopeful: false,
+            links: config.links,
         };
+        world.impair();
         for (at, fault) in world.plan.faults.iter().enumerate() {
             world.queue.push(fault.begin_ns, Due::Begin { fault: at as u16 });
             world.queue.push(fault.end_ns, Due::End { fault: at as u16 });
@@ -133,7 +138,7 @@ impl World {
             what: what.clone(),
         });
         let (events, frames) = (self.trace.events(), self.checker.newest_final().0);
-        let (views, datagrams) = (self.checker.views(), self.net.tally().sent);
+        let (views, datagrams) = (self.checker.views(), self.net.tally().taken);
         let (trace_hash, story): (Digest, Vec<String>) = self.trace.finish();
         SeedReport {
             seed: self.seed,
@@ -203,6 +208,8 @@ impl World {
             Due::Begin { fault } => self.begin(fault),
             Due::End { fault } => self.end(fault),
             Due::Quiet => {
+                self.links = Impairment::default();
+                self.impair();
                 self.hopeful = self.has_quorum(None);
                 let (now_ns, hopeful) = (self.now_ns, self.hopeful);
                 self.trace.tell(now_ns, ALL, || format!("the faults are over; a quorum lives: {hopeful}"));
@@ -492,7 +499,7 @@ impl World {
             .map(|(fault, _)| *fault)
             .collect();
         self.net.impair(|from, to| {
-            let mut link = Impairment::default();
+            let mut link = self.links;
             for fault in &active {
                 fault.impair(from, to, &mut link);
             }
