@@ -37,6 +37,7 @@ const FLOORS: &[(&str, u32, Kind)] = &[
     ("plesio-sideband", 3, Kind::Shell),
     ("plesio", 4, Kind::Shell),
     ("plesio-cli", 5, Kind::Shell),
+    ("plesio-relay", 5, Kind::Shell),
     ("plesio-sim", 5, Kind::Shell),
     ("xtask", 5, Kind::Shell),
     ("plesio-benches", 6, Kind::Shell),
@@ -45,8 +46,10 @@ const FLOORS: &[(&str, u32, Kind)] = &[
 
 /// Edges within one floor, each with its reason.
 const SIDEWAYS: &[(&str, &str, &str)] = &[
+    ("plesio-cli", "plesio-relay", "`plesio bench relay`, and the bad paths of demo and bench"),
     ("plesio-cli", "plesio-sim", "`plesio sim` runs the simulator"),
     ("plesio-model", "plesio-kernels", "the model's mathematics goes through `Device`"),
+    ("plesio-relay", "plesio-sim", "real datagrams suffer what simulated ones do: one machine"),
     ("plesio-udp", "plesio-memory", "a datagram's payload is gathered from and scattered into the arena"),
 ];
 

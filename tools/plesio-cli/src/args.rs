@@ -3,20 +3,23 @@
 //! Nothing is done here. A value that passed this file is one the commands can use as it is.
 
 pub(crate) use bench::{
-    BYTES_MAX as BENCH_BYTES_MAX, BenchArgs, BenchCommand, BenchCompareArgs, COLD_BYTES, FormArg, HOT_BYTES,
+    BYTES_MAX as BENCH_BYTES_MAX, BenchArgs, BenchCommand, BenchCompareArgs, BenchRelayArgs, COLD_BYTES, FormArg, HOT_BYTES,
 };
+pub(crate) use impair::ImpairArgs;
+pub(crate) use key::{GenArgs, KeyArgs, KeyCommand, KeyKind, PubArgs, TicketArgs};
+pub(crate) use up::{Seed, StatusArgs, TrustArg, UpArgs, data_beside, parse_seed};
+
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
-pub(crate) use key::{GenArgs, KeyArgs, KeyCommand, KeyKind, PubArgs, TicketArgs};
 use plesio_sim::FaultSet;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::ops::Range;
 use std::path::PathBuf;
-pub(crate) use up::{Seed, StatusArgs, TrustArg, UpArgs, data_beside, parse_seed};
 
 mod bench;
+mod impair;
 mod key;
 mod up;
 
@@ -71,7 +74,7 @@ impl Cli {
     ) -> Result<Self, clap::Error> {
         let found = Self::command().try_get_matches_from(line)?;
         let mut cli = Self::from_arg_matches(&found)?;
-        let Some((_, found)) = found.subcommand() else { return Ok(cli) };
+        let Some((_, mut found)) = found.subcommand() else { return Ok(cli) };
         let output = match &mut cli.command {
             Command::Demo(args) => &mut args.output,
             Command::Doctor(args) => &mut args.output,
@@ -82,12 +85,17 @@ impl Cli {
                 }
                 &mut args.output
             }
+            Command::Bench(BenchCommand::Relay(args)) => {
+                found = found.subcommand().map_or(found, |(_, found)| found);
+                &mut args.output
+            }
             Command::Bench(command) => {
                 let Some((_, found)) = found.subcommand() else { return Ok(cli) };
                 let output = match command {
                     BenchCommand::Udp(args) => &mut args.common.output,
                     BenchCommand::Pingpong(args) => &mut args.common.output,
                     BenchCommand::Compare(args) => &mut args.output,
+                    BenchCommand::Relay(_) => return Ok(cli),
                 };
                 if yielding(found, ["output_form", "json"])? == Some("json") {
                     output.json = false;
@@ -191,6 +199,10 @@ pub(crate) struct SimArgs {
 
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+
+    /// What is wrong with every link until the last six seconds; faults come on top.
+    #[command(flatten)]
+    pub(crate) impair: ImpairArgs,
 }
 
 /// `A..B`.

@@ -19,6 +19,7 @@ mod listen;
 mod memory;
 mod ours;
 mod quinn;
+mod relay;
 mod report;
 mod require;
 mod rival;
@@ -70,6 +71,7 @@ pub(crate) fn run(command: &BenchCommand) -> Result<Exit, Failure> {
         }
         .run(),
         BenchCommand::Compare(args) => compare::run(args),
+        BenchCommand::Relay(args) => relay::run(args),
     }
 }
 

@@ -118,6 +118,7 @@ fn config(args: &SimArgs) -> Result<SimConfig, Failure> {
         nodes: args.nodes,
         seeds,
         faults: args.faults,
+        links: args.impair.impairment(),
         simulated_s: args.seconds,
         threads: host::cores(),
         story: args.story,
@@ -182,7 +183,11 @@ impl Line {
 /// What makes the same run again.
 fn replay(args: &SimArgs, violation: &Violation) -> String {
     let (seed, nodes, faults) = (violation.seed, violation.nodes, violation.faults);
-    format!("plesio sim --nodes {nodes} --seed {seed} --faults {faults} --seconds {} --story", args.seconds)
+    let links = if args.impair.is_none() { String::new() } else { format!(" {}", args.impair) };
+    format!(
+        "plesio sim --nodes {nodes} --seed {seed} --faults {faults} --seconds {} --story{links}",
+        args.seconds
+    )
 }
 
 fn document(args: &SimArgs, tally: &Tally, interrupted: bool, wall_s: f64) -> Value {
@@ -232,6 +237,9 @@ fn table(args: &SimArgs, tally: &Tally, wall: Duration, paint: Paint) -> String 
         tally.frames,
         tally.faults.values().sum::<u64>()
     );
+    if !args.impair.is_none() {
+        let _ = writeln!(text, "links       {}", args.impair);
+    }
     let faults: Vec<String> = tally.faults.iter().map(|(fault, count)| format!("{fault} {count}")).collect();
     if !faults.is_empty() {
         let _ = writeln!(text, "faults      {}", faults.join(", "));
@@ -292,5 +300,11 @@ mod tests {
         assert_eq!(replay, "plesio sim --nodes 8 --seed 5 --faults loss,crash --seconds 20 --story");
         let text = table(&args, &broken(), Duration::from_secs(1), Paint(false));
         assert!(text.contains("I4: two digests") && text.contains(replay), "{text}");
+        let lossy = self::args(&["--loss", "1%", "--delay", "2ms"]);
+        let links = config(&lossy).expect("good").links;
+        assert_eq!((links.loss_ppm, links.delay_ns), (10_000, 2_000_000));
+        assert!(
+            table(&lossy, &broken(), Duration::from_secs(1), Paint(false)).contains("--loss 1% --delay 2ms")
+        );
     }
 }

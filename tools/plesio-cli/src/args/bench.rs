@@ -1,6 +1,6 @@
 //! The flags of `plesio bench`. A list is a matrix: every size with every chunk, backend, wait and protection.
 
-use super::{BackendArg, ColorArg, TrustArg, parse_switch};
+use super::{BackendArg, ColorArg, ImpairArgs, OutputArgs, TrustArg, parse_switch};
 use crate::bench::{Mode, Requirement, Rival, Wait};
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
@@ -18,6 +18,8 @@ pub(crate) enum BenchCommand {
     /// Two documents of the same bench, row by row
     #[command(long_about = COMPARE_ABOUT)]
     Compare(BenchCompareArgs),
+    /// A bad path between two ends: what comes is sent on, lost, late, doubled or damaged
+    Relay(BenchRelayArgs),
 }
 
 const UDP_ABOUT: &str = "Goodput between two processes, on this machine or across hosts.
@@ -262,6 +264,36 @@ impl ProtectionArg {
             Self::Both => &[Mode::Sealed, Mode::Plaintext],
         }
     }
+}
+
+/// Give one end the relay's address instead of the other's.
+#[derive(Args, Clone, Debug, Serialize)]
+pub(crate) struct BenchRelayArgs {
+    /// Where it listens; port 0 takes a free one and says which
+    #[arg(long, env = "PLESIO_LISTEN", default_value = "127.0.0.1:0", value_name = "ADDR")]
+    pub(crate) listen: SocketAddr,
+
+    /// Where it sends on what comes; answers go back to whoever sent first
+    #[arg(long, env = "PLESIO_TO", value_name = "ADDR")]
+    pub(crate) to: SocketAddr,
+
+    /// The way back is as bad as the way there
+    #[arg(long, env = "PLESIO_BACK", value_parser = parse_switch)]
+    pub(crate) back: bool,
+
+    /// Draws what happens by chance
+    #[arg(long, env = "PLESIO_SEED", default_value_t = 1, value_name = "N")]
+    pub(crate) seed: u64,
+
+    /// Ends after so long, 1 to 86400; else with Ctrl-C
+    #[arg(long, env = "PLESIO_SECONDS", value_name = "S", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub(crate) seconds: Option<u32>,
+
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+
+    #[command(flatten)]
+    pub(crate) impair: ImpairArgs,
 }
 
 /// `64`, `4k`, `1M`, `2MiB`: powers of 1024, at most 1 GiB.

@@ -1,0 +1,109 @@
+//! `plesio bench relay`: a bad path between two ends, by hand.
+
+use crate::args::BenchRelayArgs;
+use crate::failure::{Exit, Failure};
+use crate::host::Host;
+use crate::{signals, stdout};
+use plesio_relay::{Relay, RelayConfig, RelayError, Report};
+use serde_json::{Value, json};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+/// How often the stream has an interval.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Relays until its time is over or Ctrl-C.
+pub(crate) fn run(args: &BenchRelayArgs) -> Result<Exit, Failure> {
+    if args.to.port() == 0 || args.to.ip().is_unspecified() {
+        let cause = format!("{} is no address that can be sent to", args.to);
+        return Err(Failure::usage("relay", "cannot relay to there", cause).fix("say --to HOST:PORT"));
+    }
+    if args.to.is_ipv4() != args.listen.is_ipv4() {
+        let cause = format!("{} and {} are addresses of two kinds", args.listen, args.to);
+        let what = "cannot relay between them";
+        return Err(Failure::usage("relay", what, cause).fix("say both as IPv4 or both as IPv6"));
+    }
+    let (signal, heard) = mpsc::channel();
+    signals::watch(move || {
+        let _ended = signal.send(());
+    })?;
+    let begun = Instant::now();
+    let relay = Relay::start(RelayConfig {
+        impairment: args.impair.impairment(),
+        back: args.back,
+        seed: args.seed,
+        ..RelayConfig::default()
+    })
+    .map_err(failed)?;
+    let (end, listen) = relay.open(args.listen).map_err(failed)?;
+    relay.stands_for(end, args.to);
+    relay.admit_at(end);
+    if args.output.json_stream {
+        let start = json!({ "schema": "plesio.bench.relay/1", "config": args, "listen": listen.to_string() });
+        stdout::emit("start", &start);
+    }
+    if !args.output.quiet {
+        let _gone = writeln!(std::io::stderr(), "relaying {listen} to {}; Ctrl-C ends it", args.to);
+    }
+    let limit = args.seconds.map(|seconds| Duration::from_secs(seconds.into()));
+    let exit = loop {
+        let left = limit.map_or(INTERVAL, |limit| limit.saturating_sub(begun.elapsed()).min(INTERVAL));
+        match heard.recv_timeout(left) {
+            Err(RecvTimeoutError::Timeout) => {}
+            _ => break Exit::Interrupted,
+        }
+        if limit.is_some_and(|limit| begun.elapsed() >= limit) {
+            break Exit::Ok;
+        }
+        let report = relay.report().map_err(failed)?;
+        if args.output.json_stream {
+            stdout::emit("interval", &figures(&report));
+        }
+    };
+    let report = relay.report().map_err(failed)?;
+    let document = document(args, listen, &report, begun.elapsed().as_secs_f64());
+    if args.output.json_stream {
+        stdout::emit("end", &document);
+    } else if args.output.json {
+        stdout::document(&document);
+    } else {
+        stdout::text(&format!("{report}\n"));
+    }
+    Ok(exit)
+}
+
+fn failed(error: RelayError) -> Failure {
+    let fix = "say another --listen, or see `plesio bench relay --help` for what a path can be";
+    Failure::usage("relay", "cannot relay", error).fix(fix)
+}
+
+fn document(args: &BenchRelayArgs, listen: SocketAddr, report: &Report, wall_s: f64) -> Value {
+    json!({
+        "schema": "plesio.bench.relay/1",
+        "config": args,
+        "host": Host::look("none".into(), "plain sockets".into()),
+        "listen": listen.to_string(),
+        "datagrams": figures(report),
+        "wall_s": wall_s,
+    })
+}
+
+/// The figures of a relay, as every document that has one tells them.
+pub(crate) fn figures(report: &Report) -> Value {
+    let tally = report.tally;
+    json!({
+        "taken": tally.taken,
+        "sent": tally.sent,
+        "lost": tally.lost,
+        "copied": tally.copied,
+        "damaged": tally.damaged,
+        "late": tally.late,
+        "overrun": tally.overrun,
+        "refused": tally.refused,
+        "strangers": report.strangers,
+        "unsent": report.unsent,
+        "overflowed": report.overflowed,
+    })
+}
