@@ -4,6 +4,7 @@
 
 pub mod fuzz;
 pub mod mesh;
+pub mod netns;
 
 /// Says that a test did not run here, and why: to stderr itself, since what a passing test prints is kept from the
 /// reader.

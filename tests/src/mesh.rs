@@ -4,6 +4,7 @@
 
 use plesio::engine::node_id;
 use plesio::{Control, Final, Hello, Node, NodeConfig, NodeEvent, NodeThread, Running, What};
+use plesio_relay::Relay;
 use plesio_udp::Requested;
 use plesio_wire::{Digest, Incarnation, NodeKey};
 use std::collections::BTreeMap;
@@ -49,13 +50,32 @@ pub fn config(index: u64, backend: Requested) -> NodeConfig {
 #[must_use]
 pub fn begin(n: u64, backend: Requested) -> Vec<Member> {
     let bind = |index| Node::bind(config(index, backend)).expect("loopback sockets and a few megabytes");
-    let nodes: Vec<Node> = (0..n).map(bind).collect();
+    enter((0..n).map(bind).collect())
+}
+
+fn enter(nodes: Vec<Node>) -> Vec<Member> {
     let roster: Vec<Hello> = nodes.iter().map(Node::hello).collect();
     let enter = |(index, node): (usize, Node)| {
         let hello = node.hello();
         employ(node.start(&roster).expect("the roster is whole"), hello, 1e-4 * (index + 1) as f32)
     };
     nodes.into_iter().enumerate().map(enter).collect()
+}
+
+/// A mesh of `n` nodes that only see each other through `relay`, on both planes.
+#[must_use]
+pub fn begin_through(relay: &Relay, n: u64, backend: Requested) -> Vec<Member> {
+    let open = || relay.open(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a loopback port");
+    let bind = |index| {
+        let (data, sideband) = (open(), open());
+        let mut config = config(index, backend);
+        (config.advertise_data, config.advertise_sideband) = (Some(data.1), Some(sideband.1));
+        let node = Node::bind(config).expect("loopback sockets and a few megabytes");
+        relay.stands_for(data.0, node.listens().data);
+        relay.stands_for(sideband.0, node.listens().sideband);
+        node
+    };
+    enter((0..n).map(bind).collect())
 }
 
 /// One more node, which asks a member to be let in.

@@ -13,5 +13,5 @@ pub mod store;
 mod worker;
 
 pub use event::{Counters, Final, NodeEvent, Progress, What};
-pub use node::{Control, Found, Hello, Node, NodeConfig, NodeError, NodeThread, Running};
+pub use node::{Control, Found, Hello, Listens, Node, NodeConfig, NodeError, NodeThread, Running};
 pub use worker::{StepOutcome, Stopped, Worker};

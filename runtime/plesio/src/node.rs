@@ -33,6 +33,10 @@ pub struct NodeConfig {
     pub data: SocketAddr,
     /// Sideband address; port 0 takes a free one.
     pub sideband: SocketAddr,
+    /// Where others reach the data plane, if not where it listens: behind a relay or a translation of addresses.
+    pub advertise_data: Option<SocketAddr>,
+    /// The same for the sideband.
+    pub advertise_sideband: Option<SocketAddr>,
     /// Data backend.
     pub backend: Requested,
     /// Seam through which the node sees time; honest by default.
@@ -62,6 +66,8 @@ impl NodeConfig {
             mesh,
             data: loopback,
             sideband: loopback,
+            advertise_data: None,
+            advertise_sideband: None,
             backend: Requested::Auto,
             clock: ClockSeam::default(),
             elements,
@@ -95,10 +101,19 @@ pub struct Hello {
     pub id: NodeId,
     /// Which life of it.
     pub incarnation: Incarnation,
-    /// Where its sideband listens.
+    /// Where others reach its sideband.
     pub sideband: SocketAddr,
-    /// Where its data plane listens.
+    /// Where others reach its data plane.
     pub data: SocketAddr,
+}
+
+/// Where a node listens; others may have to be told another address.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Listens {
+    /// Its data plane.
+    pub data: SocketAddr,
+    /// Its sideband.
+    pub sideband: SocketAddr,
 }
 
 impl Hello {
@@ -185,6 +200,7 @@ pub struct Node {
     config: NodeConfig,
     found: Found,
     hello: Hello,
+    listens: Listens,
     worker: Worker<Cpu>,
     control: Control,
     orders: Sender<Order>,
@@ -306,9 +322,10 @@ impl Node {
         let hello = Hello {
             id: config.id,
             incarnation: config.incarnation,
-            sideband: opened.sideband,
-            data: opened.data,
+            sideband: config.advertise_sideband.unwrap_or(opened.sideband),
+            data: config.advertise_data.unwrap_or(opened.data),
         };
+        let listens = Listens { data: opened.data, sideband: opened.sideband };
         let worker = Worker::new(
             device,
             config.scale,
@@ -319,13 +336,19 @@ impl Node {
             config.elements,
         );
         let control = Control { orders: orders.clone(), waker: opened.waker, mailbox };
-        Ok(Self { config, found, hello, worker, control, orders, events, thread })
+        Ok(Self { config, found, hello, listens, worker, control, orders, events, thread })
     }
 
     /// How others reach it.
     #[must_use]
     pub fn hello(&self) -> Hello {
         self.hello
+    }
+
+    /// Where it listens, whatever it advertises.
+    #[must_use]
+    pub fn listens(&self) -> Listens {
+        self.listens
     }
 
     /// What it found here.
@@ -378,6 +401,14 @@ fn check(config: &NodeConfig) -> Result<(), NodeError> {
     let refuse = |text: String| Err(NodeError::Config(text));
     plesio_udp::refuse_off_host(config.data)?;
     plesio_udp::refuse_off_host(config.sideband)?;
+    for advertised in [config.advertise_data, config.advertise_sideband].into_iter().flatten() {
+        plesio_udp::refuse_off_host(advertised)?;
+        if advertised.port() == 0 {
+            return refuse(format!(
+                "advertised address {advertised} has no port; name the one that others send to"
+            ));
+        }
+    }
     if config.elements == 0 || config.elements > ELEMENTS_MAX {
         return refuse(format!("elements is {}; it must be 1 to {ELEMENTS_MAX}", config.elements));
     }

@@ -87,7 +87,8 @@ fn open(seat: Seat, ready: &Sender<Result<Opened, NodeError>>) -> Result<Option<
         Ok(Order::Enter(entrance)) => entrance,
         Ok(Order::Leave | Order::Finish | Order::Stop) | Err(_) => return Ok(None),
     };
-    Runner::new(seat, opened.io, waker, entrance, (sideband, data)).map(Some)
+    let reached = (config.advertise_sideband.unwrap_or(sideband), config.advertise_data.unwrap_or(data));
+    Runner::new(seat, opened.io, waker, entrance, reached).map(Some)
 }
 
 struct Runner {
