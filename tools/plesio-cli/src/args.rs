@@ -3,7 +3,8 @@
 //! Nothing is done here. A value that passed this file is one the commands can use as it is.
 
 pub(crate) use bench::{
-    BYTES_MAX as BENCH_BYTES_MAX, BenchArgs, BenchCommand, BenchCompareArgs, BenchRelayArgs, COLD_BYTES, FormArg, HOT_BYTES,
+    BYTES_MAX as BENCH_BYTES_MAX, BenchArgs, BenchCommand, BenchCompareArgs, BenchRelayArgs, COLD_BYTES,
+    FormArg, HOT_BYTES,
 };
 pub(crate) use impair::ImpairArgs;
 pub(crate) use key::{GenArgs, KeyArgs, KeyCommand, KeyKind, PubArgs, TicketArgs};
@@ -162,6 +163,10 @@ pub(crate) struct DemoArgs {
 
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+
+    /// What is wrong with every way between two nodes, data and sideband.
+    #[command(flatten)]
+    pub(crate) impair: ImpairArgs,
 }
 
 #[derive(Args, Clone, Debug, Serialize)]

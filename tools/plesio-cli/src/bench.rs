@@ -28,6 +28,7 @@ mod table;
 mod worker;
 
 pub(crate) use link::{Mode, Rival, Wait};
+pub(crate) use relay::relay_figures;
 pub(crate) use require::Requirement;
 pub(crate) use worker::run_end;
 

@@ -16,6 +16,7 @@ mod example;
 mod launcher;
 mod measure;
 pub(crate) mod output;
+mod path;
 mod plan;
 mod process;
 mod protocol;
@@ -34,6 +35,7 @@ use document::Parts;
 use evaluate::Losses;
 use launcher::{Ended, Launcher};
 use output::Folder;
+use path::BadPath;
 use plan::Plan;
 use process::{Fleet, Heard};
 use record::Record;
@@ -69,7 +71,8 @@ pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
         stdout::emit("start", &json!({ "schema": "plesio.demo/1", "config": args }));
     }
     let fleet = Fleet::new(plan.members.len(), folder.logs(), elements, heard_sender);
-    let launcher = Launcher::new(&plan, args.backend, fleet, &heard, &mut record, &mut screen);
+    let path = BadPath::start(&args.impair, args.seed)?;
+    let launcher = Launcher::new(&plan, args.backend, path, fleet, &heard, &mut record, &mut screen);
     let ended = launcher.run();
     screen.end();
     let mut ended = ended?;

@@ -59,7 +59,7 @@ pub(crate) fn run(args: &BenchRelayArgs) -> Result<Exit, Failure> {
         }
         let report = relay.report().map_err(failed)?;
         if args.output.json_stream {
-            stdout::emit("interval", &figures(&report));
+            stdout::emit("interval", &relay_figures(&report));
         }
     };
     let report = relay.report().map_err(failed)?;
@@ -85,13 +85,13 @@ fn document(args: &BenchRelayArgs, listen: SocketAddr, report: &Report, wall_s: 
         "config": args,
         "host": Host::look("none".into(), "plain sockets".into()),
         "listen": listen.to_string(),
-        "datagrams": figures(report),
+        "datagrams": relay_figures(report),
         "wall_s": wall_s,
     })
 }
 
 /// The figures of a relay, as every document that has one tells them.
-pub(crate) fn figures(report: &Report) -> Value {
+pub(crate) fn relay_figures(report: &Report) -> Value {
     let tally = report.tally;
     json!({
         "taken": tally.taken,

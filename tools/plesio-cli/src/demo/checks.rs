@@ -50,6 +50,7 @@ pub(crate) fn judge(plan: &Plan, record: &Record, losses: &Losses) -> Vec<Check>
     ));
     let clock_ns = measure::quantile(&mut measure::clock_errors_ns(record), 0.99);
     checks.push(at_most("clock_error_p99_ns", clock_ns, CLOCK_ERROR_FRAMES_MAX * PERIOD_NS as f64));
+    checks.extend(record.path.as_ref().map(through_path));
     if record.killed_s.is_some() {
         checks.push(at_most("recovery_s", record.recovery_s(), RECOVERY_S_MAX));
     }
@@ -136,6 +137,16 @@ fn ports(record: &Record) -> Check {
     }
 }
 
+/// The bad path was there: datagrams went through it, and none came from a socket that it does not know.
+fn through_path(report: &plesio_relay::Report) -> Check {
+    Check {
+        name: "through_the_path",
+        expected: "every datagram from a known node".into(),
+        measured: json!(report.to_string()),
+        pass: report.tally.sent > 0 && report.strangers == 0,
+    }
+}
+
 fn ended_well(record: &Record) -> Check {
     use super::record::Fate;
     let odd: Vec<String> = record
@@ -216,6 +227,9 @@ mod tests {
         let late = slow.nodes.iter_mut().find(|node| node.last.is_some()).expect("a survivor");
         late.versions.retain(|_, (t_s, _)| !(killed_s..killed_s + 2.5).contains(t_s));
         assert_eq!(failed(&plan, &slow, &losses), ["recovery_s"]);
+        let mut around = good.clone();
+        around.path = Some(plesio_relay::Report { strangers: 1, ..plesio_relay::Report::default() });
+        assert_eq!(failed(&plan, &around, &losses), ["through_the_path"]);
         let mut one_port = good;
         let hello = one_port.nodes[1].hello.as_mut().expect("a hello");
         hello.sideband = hello.data;

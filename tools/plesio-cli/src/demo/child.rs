@@ -84,7 +84,9 @@ impl Child {
         let node = Node::bind(events::config(setup, elements)?).map_err(node_failure)?;
         let hello = node.hello();
         let found = events::found(node.found());
-        say(&Said::Hello { hello: events::hello_out(&hello), pid: std::process::id(), found });
+        let plesio::Listens { data, sideband } = node.listens();
+        let listens = protocol::Addresses { data, sideband };
+        say(&Said::Hello { hello: events::hello_out(&hello), listens, pid: std::process::id(), found });
         let orders = Arc::new(Orders::default());
         let begin = listen(told, Arc::clone(&orders))?;
         let running = match begin.recv() {

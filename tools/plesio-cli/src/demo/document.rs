@@ -8,6 +8,7 @@ use super::measure;
 use super::plan::{PERIOD_NS, Plan};
 use super::record::Record;
 use crate::args::DemoArgs;
+use crate::bench;
 use crate::host::Host;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -59,6 +60,8 @@ struct Document<'a> {
     bytes_sideband: u64,
     datagrams_dropped: u64,
     copies_per_byte: Value,
+    /// What the bad path between the nodes was and did; null when there was none.
+    path: Value,
     phase_error_p99_s: Option<f64>,
     clock_error_p99_ns: Option<f64>,
     recovery_s: Option<f64>,
@@ -112,6 +115,9 @@ pub(crate) fn document(parts: &Parts<'_>) -> Value {
             "sent": copies.map(|(sent, _)| sent),
             "received": copies.map(|(_, received)| received),
         }),
+        path: json!(record.path.as_ref().map(|report| {
+            json!({ "flags": parts.args.impair.to_string(), "datagrams": bench::relay_figures(report) })
+        })),
         phase_error_p99_s: measure::quantile(&mut measure::phase_errors_s(&record.nodes), 0.99),
         clock_error_p99_ns: measure::quantile(&mut measure::clock_errors_ns(record), 0.99),
         recovery_s: record.recovery_s(),

@@ -5,7 +5,7 @@ use super::document::Parts;
 use super::evaluate::{Alone, Losses};
 use super::launcher::Ended;
 use super::plan::{PERIOD_NS, Plan};
-use super::protocol::{Bytes, Copies, Entry, Final, Found, Hello, Progress, Said};
+use super::protocol::{Addresses, Bytes, Copies, Entry, Final, Found, Hello, Progress, Said};
 use super::record::{Fate, Kind, Record};
 use crate::args::{Cli, Command, DemoArgs};
 use crate::host::Host;
@@ -125,7 +125,8 @@ fn hello(plan: &Plan, record: &mut Record, index: usize) {
         sideband: ([127, 0, 0, 1], port + 1).into(),
     };
     let found = Found { backend: "mio".into(), backend_reason: "asked for".into(), ..Found::default() };
-    record.handle_said(0.0, index, Said::Hello { hello, pid: 100 + index as u32, found });
+    let listens = Addresses { data: hello.data, sideband: hello.sideband };
+    record.handle_said(0.0, index, Said::Hello { hello, listens, pid: 100 + index as u32, found });
     record.nodes[index].fate = Fate::Alive;
     if index < plan.founders() {
         record.handle_said(0.1, index, Said::Attached { version: 0 });

@@ -4,6 +4,7 @@
 //! roster, and writes down what it hears. Every phase has a deadline, and a node that misses it is a line in
 //! the record and never a reason to wait.
 
+use super::path::BadPath;
 use super::plan::{self, Plan};
 use super::process::{self, Fleet, Heard};
 use super::protocol::{Hello, Said, Setup, Told};
@@ -48,6 +49,7 @@ pub(crate) enum Ended {
 pub(crate) struct Launcher<'a> {
     plan: &'a Plan,
     backend: BackendArg,
+    path: Option<BadPath>,
     fleet: Fleet,
     heard: &'a Receiver<Heard>,
     record: &'a mut Record,
@@ -64,6 +66,7 @@ impl<'a> Launcher<'a> {
     pub(crate) fn new(
         plan: &'a Plan,
         backend: BackendArg,
+        path: Option<BadPath>,
         fleet: Fleet,
         heard: &'a Receiver<Heard>,
         record: &'a mut Record,
@@ -72,6 +75,7 @@ impl<'a> Launcher<'a> {
         Self {
             plan,
             backend,
+            path,
             fleet,
             heard,
             record,
@@ -87,6 +91,12 @@ impl<'a> Launcher<'a> {
 
     /// Runs the mesh from the first process to the last.
     pub(crate) fn run(mut self) -> Result<Ended, Failure> {
+        let ended = self.course();
+        self.record.path = self.path.as_ref().and_then(BadPath::report);
+        ended
+    }
+
+    fn course(&mut self) -> Result<Ended, Failure> {
         self.start_founders()?;
         let broken = if self.interrupted { None } else { self.train() };
         self.record.trained_s = self.now_s();
@@ -138,12 +148,14 @@ impl<'a> Launcher<'a> {
 
     fn start(&mut self, index: usize) -> Result<(), Failure> {
         let member = &self.plan.members[index];
+        let advertise = self.path.as_mut().map(|path| path.advertise(index)).transpose()?;
         let setup = Setup {
             launcher_pid: std::process::id(),
             name: member.name.clone(),
             id: hex(&member.id.0),
             mesh: self.plan.mesh,
             backend: self.backend,
+            advertise,
             clock: member.clock,
             period_ns: plan::PERIOD_NS,
             members_max: self.plan.members.len() as u8,
@@ -351,8 +363,11 @@ impl<'a> Launcher<'a> {
             Heard::Signal => self.interrupted = true,
             Heard::State(index, state) => self.record.nodes[index].state = Some(state),
             Heard::Said(index, said) => {
-                let joins = index == self.plan.joiner() && matches!(said, Said::Hello { .. });
-                self.record.handle_said(now_s, index, said);
+                let joins = index == self.plan.joiner() && matches!(*said, Said::Hello { .. });
+                if let (Some(path), Said::Hello { listens, .. }) = (&self.path, &*said) {
+                    path.stands_for(index, *listens);
+                }
+                self.record.handle_said(now_s, index, *said);
                 if joins {
                     let alive = self.record.survivors().filter(|node| node.attached.is_some());
                     let hellos = alive.filter_map(|node| node.hello.as_ref());

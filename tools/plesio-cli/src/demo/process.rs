@@ -24,7 +24,7 @@ const REAP_LIMIT: Duration = Duration::from_secs(2);
 /// What the launcher hears.
 #[derive(Debug)]
 pub(crate) enum Heard {
-    Said(usize, Said),
+    Said(usize, Box<Said>),
     /// A node's last word and its state.
     State(usize, Vec<f32>),
     /// A node's pipe has closed.
@@ -171,7 +171,7 @@ fn hear(index: usize, said: impl Read, state_bytes: usize, heard: &Sender<Heard>
             let floats = raw.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
             let _ended = heard.send(Heard::State(index, floats.collect()));
         }
-        if heard.send(Heard::Said(index, message)).is_err() {
+        if heard.send(Heard::Said(index, Box::new(message))).is_err() {
             return;
         }
     }

@@ -39,6 +39,8 @@ pub(crate) struct Setup {
     pub(crate) id: String,
     pub(crate) mesh: u64,
     pub(crate) backend: BackendArg,
+    /// Where the others are told that it is, if not where it listens.
+    pub(crate) advertise: Option<Addresses>,
     pub(crate) clock: Clock,
     pub(crate) period_ns: u64,
     pub(crate) members_max: u8,
@@ -67,6 +69,13 @@ pub(crate) struct Clock {
     pub(crate) rate_ppm: f64,
 }
 
+/// Both planes of one node.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(crate) struct Addresses {
+    pub(crate) data: SocketAddr,
+    pub(crate) sideband: SocketAddr,
+}
+
 /// A node that is open for business.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub(crate) struct Hello {
@@ -82,6 +91,8 @@ pub(crate) struct Hello {
 pub(crate) enum Said {
     Hello {
         hello: Hello,
+        /// Where it listens, whatever its hello says.
+        listens: Addresses,
         pid: u32,
         found: Found,
     },
@@ -279,6 +290,10 @@ mod tests {
                     incarnation: u64::MAX,
                     data: "127.0.0.1:9".parse().expect("an address"),
                     sideband: "[::1]:10".parse().expect("an address"),
+                },
+                listens: Addresses {
+                    data: "127.0.0.1:11".parse().expect("an address"),
+                    sideband: "[::1]:12".parse().expect("an address"),
                 },
                 pid: 7,
                 found: Found { notes: vec!["line\nbreak".into()], ..Found::default() },

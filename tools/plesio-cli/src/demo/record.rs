@@ -108,6 +108,8 @@ pub(crate) struct Record {
     pub(crate) killed_s: Option<f64>,
     /// How long the mesh trained.
     pub(crate) trained_s: f64,
+    /// What the bad path did, if there was one.
+    pub(crate) path: Option<plesio_relay::Report>,
 }
 
 impl Record {
@@ -160,7 +162,7 @@ impl Record {
         let node = &mut self.nodes[index];
         let name = node.name.clone();
         let note = match said {
-            Said::Hello { hello, pid, found } => {
+            Said::Hello { hello, pid, found, .. } => {
                 (node.pid, node.hello, node.found) = (Some(pid), Some(hello), found);
                 return;
             }

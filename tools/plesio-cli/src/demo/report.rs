@@ -75,6 +75,14 @@ pub(crate) fn page(parts: &Parts<'_>) -> String {
         &events(record),
     );
     section(&mut html, "Checks", "What a demo promises, and what this one did.", &checks_table(parts.checks));
+    if let Some(report) = &record.path {
+        section(
+            &mut html,
+            "The path",
+            "Every way between two nodes, data and sideband, went through a relay that was told to be bad.",
+            &format!("<p>{}: {}.</p>\n", escape(&parts.args.impair.to_string()), escape(&report.to_string())),
+        );
+    }
     section(
         &mut html,
         "Processes",

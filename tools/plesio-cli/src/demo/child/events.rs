@@ -22,6 +22,8 @@ pub(super) fn config(setup: &Setup, elements: usize) -> Result<NodeConfig, Failu
     config.clock = ClockSeam { offset_ns: setup.clock.offset_ns, rate_ppm: setup.clock.rate_ppm };
     config.period_ns = setup.period_ns;
     config.model = data::base_digest();
+    config.advertise_data = setup.advertise.map(|addresses| addresses.data);
+    config.advertise_sideband = setup.advertise.map(|addresses| addresses.sideband);
     Ok(config)
 }
 
