@@ -139,8 +139,11 @@ impl Waiter {
             found = look(limit.saturating_sub(spent))?;
             spent = begin.elapsed();
         }
-        // A limit that was reached is a gap of at least that.
-        self.gaps.handle_gap(spent.as_nanos() as u64);
+        // A limit that was reached before asking ends says nothing about gaps.
+        let spent_ns = spent.as_nanos() as u64;
+        if found.is_some() || spent_ns >= SPIN_NS_MAX {
+            self.gaps.handle_gap(spent_ns);
+        }
         Ok(found)
     }
 
