@@ -26,6 +26,8 @@ pub(crate) struct Epoch {
     /// Receiver index that we chose: what comes in names it.
     pub(crate) local: u32,
     pub(crate) initiator: bool,
+    /// Where the peer was when they were made.
+    pub(crate) address: SocketAddr,
     pub(crate) born: Instant,
     /// What the session says for itself.
     pub(crate) own: OwnSealer,
@@ -140,6 +142,10 @@ impl Peer {
     /// Makes `epoch` the current one; what was current goes on receiving until `until`.
     pub(crate) fn promote(&mut self, epoch: Epoch, facts: Facts, until: Instant) {
         let same_life = self.facts.is_some_and(|known| known.incarnation == facts.incarnation);
+        // A life stays where its user says it is; another one is where it came from.
+        if !same_life {
+            self.address = epoch.address;
+        }
         let seen = if same_life { self.facts.map_or(0, |known| known.attempt) } else { 0 };
         let admission =
             facts.admission.or_else(|| self.facts.filter(|_| same_life).and_then(|known| known.admission));

@@ -24,6 +24,8 @@ macro_rules! refusals {
 refusals! {
     /// Length, version, kind, flags.
     Malformed => "not a datagram of ours: length, version, kind or flags",
+    /// Another layout version.
+    Version => "of another version of the protocol; give both nodes the same version of plesio",
     /// Another pool's tag.
     Pool => "of another pool; give both nodes the same pool key",
     /// Its sender does not know our public key, or it was altered.

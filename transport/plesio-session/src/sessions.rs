@@ -9,6 +9,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
+use plesio_wire::data::VERSION;
 use plesio_wire::handshake::{CAPABILITY_AES, INIT_BYTES, Role, Suite};
 use plesio_wire::{Incarnation, Instant};
 
@@ -66,6 +67,10 @@ pub enum Event {
     Open {
         /// Whose.
         peer: PeerId,
+        /// Its keys.
+        node: NodePublic,
+        /// Where it is.
+        address: SocketAddr,
         /// Of the data plane.
         data: DataOpener,
         /// Of the sideband.
@@ -75,6 +80,8 @@ pub enum Event {
     Seal {
         /// For whom.
         peer: PeerId,
+        /// Where it is.
+        address: SocketAddr,
         /// On the data plane.
         data: DataSealer,
         /// On the sideband.
@@ -213,6 +220,7 @@ impl Sessions {
         self.jar.rotate(now, &mut self.entropy);
         let handled = match plesio_wire::handshake::kind_of(datagram) {
             Some(_) if self.events.len() >= EVENTS_FULL => Err(Refusal::Full),
+            None if datagram.first().is_some_and(|first| first >> 4 != VERSION) => Err(Refusal::Version),
             Some(Kind::Init) => self.handle_init(now, from, datagram),
             Some(Kind::Response) => self.handle_response(now, datagram),
             Some(Kind::Cookie) => self.handle_cookie(now, datagram),
@@ -255,6 +263,26 @@ impl Sessions {
                 self.drop_peer(id);
             }
         }
+    }
+
+    /// The connections that the peer's keys protect begin anew, and so must the keys: their numbers are used.
+    pub fn handle_rekey(&mut self, now: Instant, peer: PeerId) {
+        let rests = |known: &mut Peer| known.attempt.is_none() && known.next.is_none();
+        if self.peer(peer).is_some_and(rests) {
+            self.start(now, peer);
+        }
+    }
+
+    /// Nobody here asks for the peer any more: the session there is lives as long as the peer keeps it alive.
+    pub fn handle_release(&mut self, peer: PeerId) {
+        if let Some(known) = self.peer(peer) {
+            known.wanted = false;
+        }
+    }
+
+    /// This node goes on as another life; the sessions of the one before stay until the peers have new ones.
+    pub fn handle_life(&mut self, incarnation: Incarnation) {
+        self.config.incarnation = incarnation;
     }
 
     /// The peer has left: its keys are wiped, and nothing of it opens any more.
@@ -351,14 +379,23 @@ impl Sessions {
     }
 
     /// Takes the keys of a handshake: what opens is handed out, what seals waits.
-    fn open_epoch(&mut self, now: Instant, id: PeerId, initiator: bool, local: u32, keys: KeySet) -> Epoch {
+    fn open_epoch(
+        &mut self,
+        now: Instant,
+        id: PeerId,
+        (node, address): (NodePublic, SocketAddr),
+        initiator: bool,
+        local: u32,
+        keys: KeySet,
+    ) -> Epoch {
         self.by_index.insert(local, Owner { peer: id, open: true });
         let (data, sideband) = (keys.data_opener, keys.sideband_opener);
-        self.events.push_back(Event::Open { peer: id, data, sideband });
+        self.events.push_back(Event::Open { peer: id, node, address, data, sideband });
         let retry = now.after(self.config.limits.retry_ns);
         Epoch {
             local,
             initiator,
+            address,
             born: now,
             own: keys.own_sealer,
             sealers: Some((keys.data_sealer, keys.sideband_sealer)),
@@ -370,14 +407,14 @@ impl Sessions {
 
     /// Makes `epoch` the one that sends.
     fn establish(&mut self, id: PeerId, mut epoch: Epoch, facts: Facts, overlap: Instant) {
-        let sealers = epoch.sealers.take();
+        let (sealers, address) = (epoch.sealers.take(), epoch.address);
         let Some(peer) = self.peer(id) else { return };
         let known = peer.knows(facts.incarnation);
         peer.promote(epoch, facts, overlap);
         let (node, role) = (peer.node, peer.facts.and_then(|facts| facts.admission).map(|(role, _)| role));
         self.reindex(id);
         if let Some((data, sideband)) = sealers {
-            self.events.push_back(Event::Seal { peer: id, data, sideband });
+            self.events.push_back(Event::Seal { peer: id, address, data, sideband });
         }
         self.events.push_back(if known {
             Event::Rekey { peer: id }
@@ -388,9 +425,8 @@ impl Sessions {
 
     /// Sends an empty datagram of the session's own, so that the other end learns that the keys work.
     fn say_own(&mut self, id: PeerId, local: u32) {
-        let Some(peer) = self.peer(id) else { return };
-        let to = peer.address;
-        if let Some(datagram) = peer.epoch(local).map(|epoch| epoch.own.seal()) {
+        let epoch = self.peer(id).and_then(|peer| peer.epoch(local));
+        if let Some((to, datagram)) = epoch.map(|epoch| (epoch.address, epoch.own.seal())) {
             self.push_transmit(Transmit::new(to, &datagram));
         }
     }
@@ -418,3 +454,6 @@ const fn local(config: &Config) -> Local<'_> {
     let pool: &PoolKey = &config.pool;
     Local { private: config.node.x25519(), psk: pool.key(), mesh: pool.mesh }
 }
+
+#[cfg(test)]
+mod tests;

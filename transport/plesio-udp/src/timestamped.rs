@@ -61,12 +61,11 @@ pub struct TimestampedSocket {
 }
 
 impl TimestampedSocket {
-    /// Opens the port. The sentences are to be said once.
+    /// Opens the port; whoever sends plaintext over it keeps to this host by itself. The sentences are to be said once.
     ///
     /// # Errors
-    /// An address off this host, a taken port, or a kernel that refuses.
+    /// A taken port, or a kernel that refuses.
     pub fn bind(address: SocketAddr) -> Result<(Self, Vec<String>), OpenError> {
-        socket::refuse_off_host(address)?;
         let mut notes = Vec::new();
         let socket = socket::open_plain(address)?;
         let marked = if address.is_ipv4() {

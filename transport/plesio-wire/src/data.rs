@@ -61,7 +61,8 @@ pub fn step_of_chunk(size: u32) -> u8 {
     CHUNK_STEPS.iter().position(|step| *step == size).map_or(0, |at| at as u8 + 1)
 }
 
-pub(crate) const VERSION: u8 = 1;
+/// Layout version: the high four bits of every datagram of the data plane, handshakes included.
+pub const VERSION: u8 = 1;
 
 /// First packet number of a channel's DATA; with [`CONTROL_PACKET_FIRST`] that of its other kinds.
 #[must_use]

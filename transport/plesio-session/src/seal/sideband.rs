@@ -143,10 +143,9 @@ impl SidebandKeys {
         }
     }
 
-    /// Whether something can be sealed.
-    #[must_use]
-    pub const fn can_seal(&self) -> bool {
-        self.sealer.is_some()
+    /// Indices of the keys that receive.
+    pub fn locals(&self) -> impl Iterator<Item = u32> {
+        self.openers.iter().flatten().map(|(opener, _)| opener.local())
     }
 
     /// Whether there is nothing at all.

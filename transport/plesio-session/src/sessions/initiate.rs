@@ -121,13 +121,12 @@ impl Sessions {
         let limits = self.config.limits;
         let keys = KeySet::new(&keys, suite, local, response.sender, limits.packets_max);
         let facts = Facts { incarnation: answer.incarnation, mtu: answer.mtu, admission: None, attempt: 0 };
-        if let Some(peer) = self.peer(id) {
-            peer.attempt = None;
-            peer.next = None;
-        }
+        let peer = self.peer(id).ok_or(Refusal::UnknownReceiver)?;
+        (peer.attempt, peer.next) = (None, None);
+        let whom = (peer.node, peer.address);
         self.reindex(id);
-        let epoch = self.open_epoch(now, id, true, local, keys);
-        let Some(peer) = self.peer(id) else { return Err(Refusal::UnknownReceiver) };
+        let epoch = self.open_epoch(now, id, whom, true, local, keys);
+        let peer = self.peer(id).ok_or(Refusal::UnknownReceiver)?;
         if peer.knows(answer.incarnation) {
             // The old keys go on sending until the peer has shown that it has the new ones.
             peer.next = Some(Pending { epoch, facts, until: now.after(limits.unconfirmed_ns) });

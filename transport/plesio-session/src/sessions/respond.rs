@@ -145,12 +145,15 @@ impl Sessions {
         peer.next = None;
         // Ours, if one is under way, is the higher key's: the peer does not answer it.
         peer.attempt = None;
-        if peer.current.is_none() {
+        if peer.current.is_none() && !peer.wanted {
             peer.address = from;
         }
+        // Whom the user has placed stays there; another life of a peer is where it speaks from.
+        let stays = peer.knows(asked.incarnation) || peer.current.is_none();
+        let whom = (peer.node, if stays { peer.address } else { from });
         self.reindex(id);
         let keys = KeySet::new(&keys, suite, index, remote, limits.packets_max);
-        let epoch = self.open_epoch(now, id, false, index, keys);
+        let epoch = self.open_epoch(now, id, whom, false, index, keys);
         if let Some(peer) = self.peer(id) {
             peer.next = Some(Pending { epoch, facts, until: now.after(limits.unconfirmed_ns) });
         }

@@ -61,7 +61,8 @@ fn every_altered_byte_of_an_init_is_refused_and_leaves_nothing() {
         let before = *b.counters();
         let refusal = b.handle_datagram(NOW, address(A), &bad).unwrap_err();
         let expected = match at {
-            0 | 1 => Refusal::Malformed,
+            0 => Refusal::Version,
+            1 => Refusal::Malformed,
             2 | 3 => Refusal::Pool,
             4..248 => Refusal::Mac1,
             _ => Refusal::Mac2,
@@ -115,7 +116,8 @@ fn every_altered_byte_of_a_response_is_refused_and_the_right_one_still_counts() 
         bad[at] ^= 0x41;
         let refusal = a.handle_datagram(NOW, address(B), &bad).unwrap_err();
         let expected = match at {
-            0 | 1 => Refusal::Malformed,
+            0 => Refusal::Version,
+            1 => Refusal::Malformed,
             2 | 3 => Refusal::Pool,
             4..108 => Refusal::Mac1,
             _ => Refusal::Mac2,
@@ -169,7 +171,8 @@ fn every_altered_byte_of_a_cookie_is_refused() {
         let mut bad = good.clone();
         bad[at] ^= 0x41;
         let expected = match at {
-            0 | 1 => Refusal::Malformed,
+            0 => Refusal::Version,
+            1 => Refusal::Malformed,
             2 | 3 => Refusal::Pool,
             4..8 => Refusal::UnknownReceiver,
             _ => Refusal::Cookie,

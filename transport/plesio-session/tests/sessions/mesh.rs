@@ -79,13 +79,13 @@ impl Node {
     pub(crate) fn take_keys(&mut self) {
         while let Some(event) = self.sessions.poll_event() {
             match event {
-                Event::Open { peer, data, sideband } => {
+                Event::Open { peer, data, sideband, .. } => {
                     let lane = self.lanes.entry(peer).or_default();
                     lane.openers.push((data, false));
                     lane.sideband.add_opener(sideband);
                     assert!(lane.openers.len() <= 3, "current, previous, next");
                 }
-                Event::Seal { peer, data, sideband } => {
+                Event::Seal { peer, data, sideband, .. } => {
                     let lane = self.lanes.entry(peer).or_default();
                     lane.sealer = Some(data);
                     lane.sideband.set_sealer(sideband);

@@ -288,3 +288,72 @@ fn who_fetches_no_events_gets_no_more_sessions() {
     let asked = sent(&mut a);
     assert_eq!(b.handle_datagram(NOW, address(A), asked[0].as_bytes()), Err(Refusal::Replay), "it goes on");
 }
+
+/// Every kind of datagram of either plane, sealed: whatever bit is turned on the way, it does not come in.
+#[test]
+fn no_flipped_bit_of_any_kind_is_accepted() {
+    use plesio_wire::data::Kind;
+    use plesio_wire::sideband::{
+        Accept, Beat, Commit, Epoch, Have, Join, Last, Nack, Probe, ProbeReply, Propose, Query, Ready,
+        Roster, RosterEntry, Shard, ShortBeat, Snapshot,
+    };
+    let (mut a, mut b, b_of_a, a_of_b) = pair(config(1), config(2));
+    let mut opened = [0; 64];
+    let kinds = [Kind::Data, Kind::Ack, Kind::Credit, Kind::Probe, Kind::Ping, Kind::Bye];
+    for (count, kind) in kinds.into_iter().enumerate() {
+        let lane = if kind == Kind::Data { 0 } else { 1 << 63 };
+        let mut header = plesio_wire::data::Header { kind, ..data(lane | count as u64) };
+        let mut datagram = [0; 112];
+        a.seal_data(b_of_a, &mut header, &[count as u8; 64], &mut datagram).unwrap();
+        for bit in 0..datagram.len() * 8 {
+            let mut bad = datagram;
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(b.open_data(NOW, &bad, &mut opened).is_err(), "{kind:?} bit {bit}");
+        }
+        assert_eq!(b.open_data(NOW, &datagram, &mut opened).map(|o| o.map(|(_, h)| h.kind)), Ok(Some(kind)));
+    }
+
+    let mut roster = Roster::default();
+    for _ in 0..16 {
+        roster.entries.push(RosterEntry::default()).unwrap();
+    }
+    let view = plesio_wire::value::Value::View(plesio_wire::value::View::default());
+    let messages = [
+        Message::Probe(Probe::default()),
+        Message::ProbeReply(ProbeReply::default()),
+        Message::Beat(Beat::default()),
+        Message::Ready(Ready::default()),
+        Message::Have(Have::default()),
+        Message::Propose(Propose::default()),
+        Message::Accept(Accept::default()),
+        Message::Commit(Commit::default()),
+        Message::Query(Query::default()),
+        Message::Last(Last::default()),
+        Message::Join(Join::default()),
+        Message::Epoch(Epoch::default()),
+        Message::Leave(Leave::default()),
+        Message::Nack(Nack::default()),
+        Message::ShortBeat(ShortBeat::default()),
+        Message::Shard(Shard::default()),
+        Message::Roster(roster),
+        Message::Decided { index: plesio_wire::LogIndex(0), value: view },
+        Message::Seal(Accept::default()),
+        Message::Snapshot(Snapshot::default()),
+    ];
+    let header = Header { mesh: 9, view: 1, src: 0, dst: 1, sequence: 0 };
+    for message in messages {
+        let (mut plain, mut sealed, mut opened) = ([0; 1_232], [0; 1_232], [0; 1_232]);
+        let plain = sideband::encode(&header, &message, &mut plain);
+        let len_bytes = a.seal_sideband(b_of_a, plain, &mut sealed).unwrap();
+        for bit in 0..len_bytes * 8 {
+            let mut bad = sealed;
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(
+                b.open_sideband(NOW, a_of_b, &bad[..len_bytes], &mut opened).is_err(),
+                "{message:?} bit {bit}"
+            );
+        }
+        let len_bytes = b.open_sideband(NOW, a_of_b, &sealed[..len_bytes], &mut opened).unwrap();
+        assert_eq!(sideband::decode(&opened[..len_bytes]).unwrap().1, message);
+    }
+}

@@ -69,6 +69,7 @@ fn every_message_survives_the_wire() {
         let datagram = encode(&header(), &message, &mut buffer).to_vec();
         let (read, body) = decode(&datagram).unwrap();
         assert_eq!((read, body), (header(), message));
+        assert!(datagram.len() + crate::data::TAG_BYTES <= DATAGRAM_BYTES_MAX, "room for a tag: {message:?}");
         let mut again = [0; DATAGRAM_BYTES_MAX];
         assert_eq!(encode(&read, &body, &mut again), datagram);
     }
