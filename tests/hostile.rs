@@ -7,8 +7,8 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, sendto, socket,
 };
 use plesio::engine::node_id;
-use plesio::{Counters, What};
-use plesio_tests::mesh::{MESH, Member, begin, config, join, settle_and_end, wait};
+use plesio::{Counters, NodeConfig, Protection, What};
+use plesio_tests::mesh::{MESH, Member, begin_as, config, join_as, plaintext, settle_and_end, wait};
 use plesio_tests::say_skipped;
 use plesio_udp::Requested;
 use plesio_wire::data::{self, Flags, Kind, MessageId};
@@ -293,8 +293,8 @@ fn nothing_came_of_it(members: &[Member]) {
     }
 }
 
-fn under_fire(backend: Requested) {
-    let mut members = begin(3, backend);
+fn under_fire(backend: Requested, config: fn(u64, Requested) -> NodeConfig) {
+    let mut members = begin_as(3, |index| config(index, backend));
     wait("versions", || members.iter().all(|member| member.version() >= 4));
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a loopback socket");
     let mut forge = Forge::new(0x9E37_79B9_7F4A_7C15, socket.local_addr().expect("it is bound"));
@@ -337,11 +337,13 @@ fn under_fire(backend: Requested) {
     assert!(data >= sent[0] * 9 / 10, "{data} of {} counted", sent[0]);
     assert!(aside >= sent[1] / 10, "{aside} of {} counted", sent[1]);
 
-    // Once, a stranger's JOIN with an address that cannot be sent to ended the node. It is heard, and said.
-    assert!(members[1].has(|what| matches!(what, What::Note(note) if note.contains("no data link"))));
+    // Once, a stranger's JOIN with an address that cannot be sent to ended the node. In plaintext it is heard, and said;
+    // a sealed mesh hears nobody who was not admitted.
+    let heard = members[1].has(|what| matches!(what, What::Note(note) if note.contains("no data link")));
+    assert_eq!(heard, matches!(config(0, backend).protection, Protection::Plaintext));
 
     // Nor is anything used up: a node that does exist is let in.
-    let joiner = join(9, backend, members[1].hello.sideband);
+    let joiner = join_as(config(9, backend), members[1].hello.seed());
     let key = joiner.hello.id.key();
     members.push(joiner);
     wait("the view with it", || members.iter().all(|member| member.view().contains(&key)));
@@ -355,9 +357,9 @@ fn socket_raw() -> nix::Result<OwnedFd> {
 /// One after the other: they are told apart by the process's memory and threads.
 #[test]
 fn a_flood_of_malformed_datagrams_is_counted_and_nothing_else() {
-    for backend in [Requested::Auto, Requested::Mio] {
-        under_fire(backend);
-    }
+    under_fire(Requested::Auto, config);
+    under_fire(Requested::Mio, config);
+    under_fire(Requested::Auto, plaintext);
 }
 
 const CRC_AT: usize = 28;

@@ -1,7 +1,7 @@
 //! Whole nodes in one process: one alone, three on each backend, and a mesh in which one dies and one joins.
 
 use plesio::What;
-use plesio_tests::mesh::{begin, join, settle_and_end, wait};
+use plesio_tests::mesh::{begin, begin_as, join, plaintext, settle_and_end, wait};
 use plesio_udp::Requested;
 
 #[test]
@@ -17,8 +17,22 @@ fn three_nodes_commit_the_same_bits() {
         let members = begin(3, backend);
         wait("versions", || members.iter().all(|member| member.version() >= 8));
         let ends = settle_and_end(members);
-        assert!(ends.iter().all(|end| end.progress.counters.copied_sent_bytes == 0));
+        for end in &ends {
+            let counters = &end.progress.counters;
+            // Moved into the packet and sealed there; opened, and where it was received aside moved before.
+            assert_eq!(counters.copied_sent_bytes, 2 * counters.data_sent_bytes);
+            let passes = counters.data_received_bytes..=2 * counters.data_received_bytes;
+            assert!(passes.contains(&counters.copied_received_bytes), "{counters:?}");
+        }
     }
+}
+
+#[test]
+fn three_nodes_without_protection_commit_the_same_bits() {
+    let members = begin_as(3, |index| plaintext(index, Requested::Auto));
+    wait("versions", || members.iter().all(|member| member.version() >= 8));
+    let ends = settle_and_end(members);
+    assert!(ends.iter().all(|end| end.progress.counters.copied_sent_bytes == 0));
 }
 
 #[test]
@@ -32,7 +46,7 @@ fn a_node_dies_and_another_joins() {
     let removed = |what: &What| matches!(what, What::View { removed, .. } if removed.len() == 1);
     assert!(members[0].has(removed));
 
-    let joiner = join(9, Requested::Auto, members[1].hello.sideband);
+    let joiner = join(9, Requested::Auto, members[1].hello.seed());
     let key = joiner.hello.id.key();
     members.push(joiner);
     wait("the view with it", || {

@@ -3,11 +3,14 @@
 //! Knows nothing of what is done to them; a scenario looks at what they said.
 
 use plesio::engine::node_id;
-use plesio::{Control, Final, Hello, Node, NodeConfig, NodeEvent, NodeThread, Running, What};
+use plesio::{Control, Final, Hello, Identity, Node, NodeConfig, NodeEvent, NodeThread, Running, Seed, What};
 use plesio_relay::Relay;
+use plesio_session::{Entropy, NodeSecret, OperatorSecret, PoolKey, Secret, Ticket};
 use plesio_udp::Requested;
+use plesio_wire::handshake::Role;
 use plesio_wire::{Digest, Incarnation, NodeKey};
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,11 +39,51 @@ pub struct Member {
     thread: NodeThread,
 }
 
+/// What the node `index` shows to be let in; the same each time but for its seed.
+#[must_use]
+pub fn identity(index: u64) -> Identity {
+    let node = NodeSecret::generate(&mut entropy(&format!("member {index}")));
+    let mut seed = [0; 32];
+    let mut random = std::fs::File::open("/dev/urandom").expect("the system's randomness");
+    random.read_exact(&mut seed).expect("it never ends");
+    Identity {
+        ticket: ticket(&node, u32::MAX),
+        node,
+        pool: PoolKey::generate(MESH, &mut entropy("pool")),
+        operators: vec![operator().public()],
+        seed: Secret::new(seed),
+    }
+}
+
+/// What the tests' operator signs for a node.
+#[must_use]
+pub fn ticket(node: &NodeSecret, not_after_view: u32) -> Ticket {
+    Ticket::sign(&operator(), MESH, node.public(), Role::Member, not_after_view)
+}
+
+fn operator() -> OperatorSecret {
+    OperatorSecret::generate(&mut entropy("operator"))
+}
+
+fn entropy(what: &str) -> Entropy {
+    let digest = node_id(format!("{what} of the tests").as_bytes());
+    Entropy::new(&Secret::new(digest.0))
+}
+
 /// Who the node `index` is, and what it is told.
 #[must_use]
 pub fn config(index: u64, backend: Requested) -> NodeConfig {
+    told(NodeConfig::new(identity(index), Incarnation(1_000 + index), ELEMENTS), backend)
+}
+
+/// The same without protection.
+#[must_use]
+pub fn plaintext(index: u64, backend: Requested) -> NodeConfig {
     let id = node_id(format!("member {index}").as_bytes());
-    let mut config = NodeConfig::new(id, Incarnation(1_000 + index), MESH, ELEMENTS);
+    told(NodeConfig::plaintext(id, Incarnation(1_000 + index), MESH, ELEMENTS), backend)
+}
+
+fn told(mut config: NodeConfig, backend: Requested) -> NodeConfig {
     config.period_ns = 100_000_000;
     config.backend = backend;
     config
@@ -49,7 +92,13 @@ pub fn config(index: u64, backend: Requested) -> NodeConfig {
 /// A mesh of `n` nodes, all of them begun together.
 #[must_use]
 pub fn begin(n: u64, backend: Requested) -> Vec<Member> {
-    let bind = |index| Node::bind(config(index, backend)).expect("loopback sockets and a few megabytes");
+    begin_as(n, |index| config(index, backend))
+}
+
+/// The same, each told what `config` says of its index.
+#[must_use]
+pub fn begin_as(n: u64, config: impl Fn(u64) -> NodeConfig) -> Vec<Member> {
+    let bind = |index| Node::bind(config(index)).expect("loopback sockets and a few megabytes");
     enter((0..n).map(bind).collect())
 }
 
@@ -80,8 +129,14 @@ pub fn begin_through(relay: &Relay, n: u64, backend: Requested) -> Vec<Member> {
 
 /// One more node, which asks a member to be let in.
 #[must_use]
-pub fn join(index: u64, backend: Requested, seed: SocketAddr) -> Member {
-    let node = Node::bind(config(index, backend)).expect("loopback sockets and a few megabytes");
+pub fn join(index: u64, backend: Requested, seed: Seed) -> Member {
+    join_as(config(index, backend), seed)
+}
+
+/// The same, told what `config` says.
+#[must_use]
+pub fn join_as(config: NodeConfig, seed: Seed) -> Member {
+    let node = Node::bind(config).expect("loopback sockets and a few megabytes");
     let hello = node.hello();
     employ(node.join(&[seed]).expect("a loopback seed"), hello, 5e-4)
 }

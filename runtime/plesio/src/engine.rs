@@ -104,6 +104,7 @@ impl Engine {
                 (key, config.incarnation),
                 config.chunk_bytes,
                 config.window_bytes,
+                config.sealed,
             ),
             consensus,
             corrector,
@@ -262,7 +263,7 @@ impl Engine {
     /// Where the payload of a DATA datagram belongs.
     #[must_use]
     pub fn place(&self, peer: NodeKey, header: &Header) -> Option<Span> {
-        self.links.addressed(peer, header.receiver)?.place(header)
+        self.links.addressed(peer, header.packet)?.place(header)
     }
 
     /// A checked datagram: DATA whose payload lies at its place, or control with its body. Events of the
@@ -277,7 +278,7 @@ impl Engine {
         header: &Header,
         body: &[u8],
     ) -> Result<(), Refused> {
-        let link = self.links.addressed_mut(peer, header.receiver);
+        let link = self.links.addressed_mut(peer, header.packet);
         let taken = link.map_or(Ok(()), |link| link.handle_datagram(now, header, body));
         if header.kind == Kind::Ping && taken == Err(Refused::Unposted) {
             self.exchange.handle_offered(peer, header.message);

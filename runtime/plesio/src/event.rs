@@ -129,6 +129,8 @@ pub struct Counters {
     pub retransmitted_bytes: u64,
     /// Data-plane datagrams dropped, all causes.
     pub data_dropped: u64,
+    /// Handshake datagrams refused, all causes.
+    pub handshakes_refused: u64,
     /// Sideband bytes sent, IP and UDP headers included.
     pub sideband_sent_bytes: u64,
     /// Sideband datagrams dropped, all causes.

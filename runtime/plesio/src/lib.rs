@@ -13,5 +13,8 @@ pub mod store;
 mod worker;
 
 pub use event::{Counters, Final, NodeEvent, Progress, What};
-pub use node::{Control, Found, Hello, Listens, Node, NodeConfig, NodeError, NodeThread, Running};
+pub use node::{
+    Control, Found, Hello, Identity, Listens, Node, NodeConfig, NodeError, NodeThread, Protection, Running,
+    Seed, Trust,
+};
 pub use worker::{StepOutcome, Stopped, Worker};

@@ -1,12 +1,17 @@
 //! Binding and starting a node: sockets, arena, threads.
 
+mod protection;
 mod run;
+mod sealing;
+mod sink;
 
 use crate::engine::{Common, Entrance, genesis};
 use crate::event::NodeEvent;
 use crate::mailbox::Mailbox;
 use crate::store::{Store, StoreError, StorePlan};
 use crate::worker::Worker;
+pub use protection::{Identity, Protection, Seed, Trust};
+
 use plesio_cpu::Cpu;
 use plesio_kernels::{KernelError, Scale};
 use plesio_memory::{Arena, ArenaError, RingError, ring};
@@ -20,15 +25,19 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-/// What a node is told; [`NodeConfig::new`] fills the defaults.
+/// What a node is told; [`NodeConfig::new`] and [`NodeConfig::plaintext`] fill the defaults.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
-    /// Who it is.
+    /// Who it is; sealed, the id that its keys make.
     pub id: NodeId,
     /// 64 random bits, drawn by the process at its start.
     pub incarnation: Incarnation,
-    /// Which mesh.
+    /// Which mesh; sealed, the one of its pool key.
     pub mesh: u64,
+    /// What protects its links.
+    pub protection: Protection,
+    /// Who can reach the network it is on.
+    pub trust: Trust,
     /// Data address; port 0 takes a free one.
     pub data: SocketAddr,
     /// Sideband address; port 0 takes a free one.
@@ -56,14 +65,24 @@ pub struct NodeConfig {
 }
 
 impl NodeConfig {
-    /// A node of `mesh` with free loopback ports.
+    /// A node with free loopback ports, whose links are sealed.
     #[must_use]
-    pub fn new(id: NodeId, incarnation: Incarnation, mesh: u64, elements: usize) -> Self {
+    pub fn new(identity: Identity, incarnation: Incarnation, elements: usize) -> Self {
+        let (id, mesh) = (identity.node.public().id(), identity.pool.mesh);
+        let protection = Protection::Sealed(Box::new(identity));
+        Self { protection, ..Self::plaintext(id, incarnation, mesh, elements) }
+    }
+
+    /// A node of `mesh` with free loopback ports and nothing that protects its links.
+    #[must_use]
+    pub fn plaintext(id: NodeId, incarnation: Incarnation, mesh: u64, elements: usize) -> Self {
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
         Self {
             id,
             incarnation,
             mesh,
+            protection: Protection::Plaintext,
+            trust: Trust::Open,
             data: loopback,
             sideband: loopback,
             advertise_data: None,
@@ -81,6 +100,14 @@ impl NodeConfig {
 }
 
 impl NodeConfig {
+    /// Whether an address may be used: plaintext stays on this host unless the network is captive.
+    fn admit(&self, address: SocketAddr) -> Result<(), OpenError> {
+        match (&self.protection, self.trust) {
+            (Protection::Plaintext, Trust::Open) => plesio_udp::refuse_off_host(address),
+            _ => Ok(()),
+        }
+    }
+
     /// What must be the same on all nodes of a mesh.
     #[must_use]
     pub fn common(&self) -> Common {
@@ -117,6 +144,12 @@ pub struct Listens {
 }
 
 impl Hello {
+    /// How a node that joins finds it.
+    #[must_use]
+    pub fn seed(&self) -> Seed {
+        Seed { id: self.id, sideband: self.sideband, data: self.data }
+    }
+
     fn entry(&self) -> RosterEntry {
         RosterEntry { id: self.id, sideband: Address(self.sideband), data: Address(self.data), weight: 1_000 }
     }
@@ -266,7 +299,8 @@ impl Control {
 
 #[derive(Debug)]
 enum Order {
-    Enter(Entrance),
+    /// How, and the members to ask for a session first.
+    Enter(Entrance, Vec<Seed>),
     Leave,
     Finish,
     Stop,
@@ -366,31 +400,33 @@ impl Node {
             return Err(NodeError::Config("the roster does not name this node as it said hello".into()));
         }
         for hello in roster {
-            plesio_udp::refuse_off_host(hello.data)?;
-            plesio_udp::refuse_off_host(hello.sideband)?;
+            self.config.admit(hello.data)?;
+            self.config.admit(hello.sideband)?;
         }
         let entries: Vec<_> = roster.iter().map(|hello| (hello.entry(), hello.incarnation)).collect();
         let (entries, view) = genesis(&entries, self.config.period_ns, &self.config.common())
             .map_err(|rule| NodeError::Config(rule.into()))?;
-        self.enter(Entrance::Genesis(entries, Box::new(view)))
+        self.enter(Entrance::Genesis(entries, Box::new(view)), Vec::new())
     }
 
-    /// Joins a running mesh through the sideband addresses of some of its members.
+    /// Joins a running mesh through some of its members.
     ///
     /// # Errors
-    /// No address, or one that is not on this host: links are not sealed yet.
-    pub fn join(self, seeds: &[SocketAddr]) -> Result<Running, NodeError> {
+    /// No member, or in plaintext one that is not on this host.
+    pub fn join(self, seeds: &[Seed]) -> Result<Running, NodeError> {
         if seeds.is_empty() {
             return Err(NodeError::Config("no member's address is known; give at least one".into()));
         }
         for seed in seeds {
-            plesio_udp::refuse_off_host(*seed)?;
+            self.config.admit(seed.data)?;
+            self.config.admit(seed.sideband)?;
         }
-        self.enter(Entrance::Join(seeds.to_vec()))
+        let sidebands = seeds.iter().map(|seed| seed.sideband).collect();
+        self.enter(Entrance::Join(sidebands), seeds.to_vec())
     }
 
-    fn enter(self, entrance: Entrance) -> Result<Running, NodeError> {
-        self.orders.send(Order::Enter(entrance)).map_err(|_| NodeError::Gone)?;
+    fn enter(self, entrance: Entrance, seeds: Vec<Seed>) -> Result<Running, NodeError> {
+        self.orders.send(Order::Enter(entrance, seeds)).map_err(|_| NodeError::Gone)?;
         self.control.waker.wake();
         let thread = NodeThread(self.thread);
         Ok(Running { worker: self.worker, events: self.events, control: self.control, thread })
@@ -399,15 +435,30 @@ impl Node {
 
 fn check(config: &NodeConfig) -> Result<(), NodeError> {
     let refuse = |text: String| Err(NodeError::Config(text));
-    plesio_udp::refuse_off_host(config.data)?;
-    plesio_udp::refuse_off_host(config.sideband)?;
+    config.admit(config.data)?;
+    config.admit(config.sideband)?;
     for advertised in [config.advertise_data, config.advertise_sideband].into_iter().flatten() {
-        plesio_udp::refuse_off_host(advertised)?;
+        config.admit(advertised)?;
         if advertised.port() == 0 {
             return refuse(format!(
                 "advertised address {advertised} has no port; name the one that others send to"
             ));
         }
+    }
+    if let Protection::Sealed(identity) = &config.protection {
+        let public = identity.node.public();
+        if (config.id, config.mesh) != (public.id(), identity.pool.mesh) {
+            return refuse(
+                "a sealed node's id and mesh are those of its keys; leave them as they are".into(),
+            );
+        }
+        if (identity.ticket.mesh, identity.ticket.node) != (identity.pool.mesh, public) {
+            return refuse("the ticket is of another node or mesh; ask the operator for this node's".into());
+        }
+        identity
+            .ticket
+            .verify(&identity.operators, 0)
+            .map_err(|error| NodeError::Config(error.to_string()))?;
     }
     if config.elements == 0 || config.elements > ELEMENTS_MAX {
         return refuse(format!("elements is {}; it must be 1 to {ELEMENTS_MAX}", config.elements));

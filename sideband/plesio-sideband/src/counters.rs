@@ -21,8 +21,12 @@ pub struct Drops {
     pub checksum: u64,
     /// Another mesh.
     pub mesh: u64,
-    /// The source index is not that of the address.
+    /// The source index is not that of the address, or the name not that of who sealed it.
     pub spoof: u64,
+    /// Not sealed, where everything has to be.
+    pub plaintext: u64,
+    /// Sealed with keys of nobody known, or altered on the way.
+    pub authentication: u64,
     /// Seen before, or older than the window.
     pub replay: u64,
     /// From an unknown address, and nothing a stranger may say.
@@ -49,6 +53,8 @@ impl Drops {
             + self.checksum
             + self.mesh
             + self.spoof
+            + self.plaintext
+            + self.authentication
             + self.replay
             + self.stranger
             + self.rate_limited
@@ -73,6 +79,8 @@ pub struct SidebandCounters {
     pub datagrams_received: u64,
     /// Datagrams the socket did not take.
     pub sends_refused: u64,
+    /// Datagrams not sent because there was no session with who is there.
+    pub sends_unsealed: u64,
     /// Times CLOCK_REALTIME was moved under an exchange.
     pub clock_steps: u64,
     /// What makes the stamps.

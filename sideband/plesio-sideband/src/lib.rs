@@ -10,6 +10,7 @@
 mod clock;
 mod counters;
 mod directory;
+mod guard;
 mod machine;
 mod replay;
 mod stamps;
@@ -17,6 +18,7 @@ mod thread;
 
 pub use clock::{ClockSeam, LocalClock};
 pub use counters::{Drops, SidebandCounters};
+pub use guard::KeyChange;
 pub use machine::{Event, Machine, MachineConfig, SendError, Status, To, Transmit};
 pub use plesio_phase::{ClockCounters, MeshClock};
 pub use thread::{Bound, Sideband, SidebandConfig, StartError};

@@ -296,11 +296,10 @@ impl Machine {
         let header =
             Header { mesh: self.config.mesh, view: self.view, src: self.me, dst, sequence: self.sequence };
         self.sequence = self.sequence.wrapping_add(1);
-        let bytes = encode(&header, message, &mut self.buffer);
-        let ip_bytes = if to.is_ipv4() { 20 } else { 40 };
-        self.bytes_sent += bytes.len() as u64 + ip_bytes + UDP_HEADER_BYTES;
+        let transmit = Transmit { to, bytes: encode(&header, message, &mut self.buffer), id };
+        self.bytes_sent += datagram_bytes(&transmit);
         self.datagrams_sent += 1;
-        Transmit { to, bytes, id }
+        transmit
     }
 
     /// The next receiver, and its index; `None` when all have it.
@@ -425,6 +424,12 @@ impl Machine {
             });
         }
     }
+}
+
+/// What a datagram takes on the link, its headers included.
+pub(crate) const fn datagram_bytes(transmit: &Transmit<'_>) -> u64 {
+    let ip_bytes = if transmit.to.is_ipv4() { 20 } else { 40 };
+    transmit.bytes.len() as u64 + ip_bytes + UDP_HEADER_BYTES
 }
 
 /// How a datagram to a node of this role names its receiver.

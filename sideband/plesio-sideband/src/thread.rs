@@ -1,11 +1,15 @@
-//! The thread: gives the machine its socket and its clock, and carries messages to and from the node.
+//! The thread: gives the machine its socket and its clock, seals what it sends and opens what it hears, and carries
+//! messages to and from the node.
 //!
 //! Kernel stamps are on `CLOCK_REALTIME`; they become local time through a bracketed reading of both clocks at
 //! every turn. When that map moves by more than slewing explains, the waiting exchanges are discarded.
 
-use crate::{Drops, Event, LocalClock, Machine, MachineConfig, SidebandCounters, Status, To};
+use crate::guard::Guard;
+use crate::machine::datagram_bytes;
+use crate::{Drops, Event, KeyChange, LocalClock, Machine, MachineConfig, SidebandCounters, Status, To};
 use plesio_phase::ClockCounters;
 use plesio_udp::{OpenError, SendError, TimestampedSocket, Waker};
+use plesio_wire::data::TAG_BYTES;
 use plesio_wire::sideband::{DATAGRAM_BYTES_MAX, Message};
 use plesio_wire::value::View;
 use plesio_wire::{Incarnation, Instant, NodeKey};
@@ -23,6 +27,8 @@ pub struct SidebandConfig {
     pub machine: MachineConfig,
     /// The node's clock; the same one in all its threads.
     pub clock: LocalClock,
+    /// Whether every datagram is sealed, and what is not is dropped.
+    pub sealed: bool,
 }
 
 /// The sideband cannot be had.
@@ -110,8 +116,13 @@ impl Bound {
             shared: Arc::clone(&shared),
             map: RealtimeMap::default(),
             sent: [None; SENT_MAX],
+            handed: false,
+            guard: config.sealed.then(|| Guard::new(config.clock.now())),
             events_lost: 0,
             sends_refused: 0,
+            sends_unsealed: 0,
+            tag_bytes: 0,
+            unsent_bytes: 0,
             published_at: Instant(0),
         };
         let run = move || {
@@ -148,16 +159,22 @@ impl Sideband {
 
     /// Another view is in force.
     pub fn view(&self, view: View, addresses: Vec<(NodeKey, SocketAddr)>) {
-        // A lost view would be for ever: this one waits, and the thread always drains.
-        let command = Command::View(Box::new(view), addresses);
-        if self.commands.send(command).is_ok() {
-            self.waker.wake();
-        }
+        self.deliver(Command::View(Box::new(view), addresses));
     }
 
     /// Registers an observer, or forgets it.
     pub fn observer(&self, key: NodeKey, incarnation: Incarnation, address: Option<SocketAddr>) {
         self.command(Command::Observer(key, incarnation, address));
+    }
+
+    /// Where a node is that no view names yet: what is for there is sealed for it.
+    pub fn address(&self, key: NodeKey, address: SocketAddr) {
+        self.deliver(Command::Address(key, address));
+    }
+
+    /// Keys of a session with a node, or their end.
+    pub fn keys(&self, key: NodeKey, change: KeyChange) {
+        self.deliver(Command::Keys(key, change));
     }
 
     /// One step of the mesh clock is allowed.
@@ -182,6 +199,13 @@ impl Sideband {
     #[must_use]
     pub fn failure(&self) -> Option<String> {
         self.shared.published().failure.clone()
+    }
+
+    /// What would be lost for ever, as views and keys, waits; the thread always drains.
+    fn deliver(&self, command: Command) {
+        if self.commands.send(command).is_ok() {
+            self.waker.wake();
+        }
     }
 
     fn command(&self, command: Command) -> bool {
@@ -215,6 +239,8 @@ enum Command {
     Observer(NodeKey, Incarnation, Option<SocketAddr>),
     Status(Status),
     Send(To, Message),
+    Address(NodeKey, SocketAddr),
+    Keys(NodeKey, KeyChange),
     Reentry,
 }
 
@@ -243,6 +269,7 @@ fn first_counters(socket: &TimestampedSocket) -> SidebandCounters {
         datagrams_sent: 0,
         datagrams_received: 0,
         sends_refused: 0,
+        sends_unsealed: 0,
         clock_steps: 0,
         stamps: socket.stamps(),
     }
@@ -259,8 +286,16 @@ struct Turn {
     map: RealtimeMap,
     /// The machine's number of the socket's last datagrams.
     sent: [Option<(u32, u32)>; SENT_MAX],
+    /// Whether there are events that the node was not told of yet.
+    handed: bool,
+    /// None in plaintext mode.
+    guard: Option<Guard>,
     events_lost: u64,
     sends_refused: u64,
+    sends_unsealed: u64,
+    /// What sealing added to the machine's count of bytes, and what of it was never sent.
+    tag_bytes: u64,
+    unsent_bytes: u64,
     published_at: Instant,
 }
 
@@ -297,8 +332,12 @@ impl Turn {
             let Ok(command) = self.commands.try_recv() else { return };
             let now = self.clock.now();
             match command {
-                Command::View(view, addresses) => self.machine.handle_view(now, &view, &addresses),
+                Command::View(view, addresses) => {
+                    addresses.iter().for_each(|(key, address)| self.learn(*key, *address));
+                    self.machine.handle_view(now, &view, &addresses);
+                }
                 Command::Observer(key, incarnation, address) => {
+                    address.iter().for_each(|address| self.learn(key, *address));
                     self.machine.handle_observer(now, key, incarnation, address);
                 }
                 Command::Status(status) => self.machine.handle_status(now, status),
@@ -309,13 +348,25 @@ impl Turn {
                         let _counted = self.machine.handle_send(now, to, message);
                     }
                 }
+                Command::Address(key, address) => self.learn(key, address),
+                Command::Keys(key, change) => {
+                    if let Some(guard) = &mut self.guard {
+                        guard.handle_keys(key, change);
+                    }
+                }
                 Command::Reentry => self.machine.handle_reentry(now),
             }
         }
     }
 
+    fn learn(&mut self, key: NodeKey, address: SocketAddr) {
+        if let Some(guard) = &mut self.guard {
+            guard.handle_address(key, address);
+        }
+    }
+
     fn receive(&mut self) -> Result<(), String> {
-        let mut buffer = [0; DATAGRAM_BYTES_MAX + 1];
+        let (mut buffer, mut plain) = ([0; DATAGRAM_BYTES_MAX + 1], [0; DATAGRAM_BYTES_MAX]);
         for _ in 0..BATCH_MAX {
             let received = self.socket.recv_from(&mut buffer).map_err(|error| error.to_string())?;
             let Some(received) = received else { break };
@@ -323,16 +374,43 @@ impl Turn {
             let stamp = received.stamp_realtime_ns.and_then(|stamp_ns| self.local_stamp(stamp_ns));
             let now = self.clock.now();
             let stamp = stamp.map(|(_, latest)| latest.min(now));
-            self.machine.handle_datagram(now, received.from, &buffer[..received.len], stamp);
+            let (from, datagram) = (received.from, &buffer[..received.len]);
+            match self.guard.as_mut().map(|guard| guard.open(now, from, datagram, &mut plain)) {
+                None => self.machine.handle_datagram(now, from, datagram, stamp),
+                Some(Ok(opened)) => {
+                    if let Some(local) = opened.confirms {
+                        self.hand(Event::Confirm { local });
+                    }
+                    let plain = &plain[..opened.len_bytes];
+                    self.machine.handle_opened(now, from, opened.by, plain, stamp);
+                }
+                Some(Err(kept)) => self.machine.handle_kept(kept),
+            }
             self.transmit();
         }
         Ok(())
     }
 
     fn transmit(&mut self) {
+        let mut sealed = [0; DATAGRAM_BYTES_MAX];
         while let Some(transmit) = self.machine.poll_transmit(self.clock.now()) {
             let id = transmit.id;
-            match self.socket.send_to(transmit.bytes, transmit.to) {
+            let bytes = match &mut self.guard {
+                None => transmit.bytes,
+                Some(guard) => match guard.seal(transmit.to, transmit.bytes, &mut sealed) {
+                    Ok(len_bytes) => {
+                        self.tag_bytes += TAG_BYTES as u64;
+                        &sealed[..len_bytes]
+                    }
+                    // As lost on the way: there is a session soon, or nobody is there.
+                    Err(_) => {
+                        self.sends_unsealed += 1;
+                        self.unsent_bytes += datagram_bytes(&transmit);
+                        continue;
+                    }
+                },
+            };
+            match self.socket.send_to(bytes, transmit.to) {
                 Ok(number) => {
                     if let Some(id) = id {
                         self.sent[number as usize % SENT_MAX] = Some((number, id));
@@ -369,14 +447,17 @@ impl Turn {
 
     /// Hands events to the node; false when there was none.
     fn hand_up(&mut self) -> bool {
-        let mut any = false;
         while let Some(event) = self.machine.poll_event() {
-            any = true;
-            if self.events.try_send(event).is_err() {
-                self.events_lost += 1;
-            }
+            self.hand(event);
         }
-        any
+        std::mem::take(&mut self.handed)
+    }
+
+    fn hand(&mut self, event: Event) {
+        self.handed = true;
+        if self.events.try_send(event).is_err() {
+            self.events_lost += 1;
+        }
     }
 
     fn publish(&mut self, failure: Option<String>) {
@@ -385,10 +466,11 @@ impl Turn {
         let counters = SidebandCounters {
             drops,
             clock: self.machine.clock_counters(),
-            bytes_sent: self.machine.bytes_sent(),
+            bytes_sent: self.machine.bytes_sent() + self.tag_bytes - self.unsent_bytes,
             datagrams_sent: self.machine.datagrams_sent(),
             datagrams_received: self.machine.datagrams_received(),
             sends_refused: self.sends_refused,
+            sends_unsealed: self.sends_unsealed,
             clock_steps: self.map.steps,
             stamps: self.socket.stamps(),
         };

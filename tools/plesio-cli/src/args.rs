@@ -149,7 +149,7 @@ pub(crate) struct DemoArgs {
     #[arg(value_parser = clap::value_parser!(u16).range(5..=3600))]
     pub(crate) seconds: u16,
 
-    /// Draws node ids, the node to kill, and the order of the data
+    /// Draws the node to kill, the odd clock and the order of the data; keys are new in every run
     #[arg(long, env = "PLESIO_SEED", default_value_t = 1, value_name = "N")]
     pub(crate) seed: u64,
 
@@ -160,6 +160,10 @@ pub(crate) struct DemoArgs {
     /// Socket backend of the data plane
     #[arg(long, env = "PLESIO_BACKEND", default_value = "auto", value_enum)]
     pub(crate) backend: BackendArg,
+
+    /// Do not seal what the nodes send each other: checksums alone, on this machine
+    #[arg(long, env = "PLESIO_PLAINTEXT", value_parser = parse_switch)]
+    pub(crate) plaintext: bool,
 
     #[command(flatten)]
     pub(crate) output: OutputArgs,

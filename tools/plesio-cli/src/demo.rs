@@ -13,6 +13,7 @@ mod document;
 mod evaluate;
 #[cfg(test)]
 mod example;
+mod keys;
 mod launcher;
 mod measure;
 pub(crate) mod output;
@@ -33,6 +34,7 @@ use crate::paint::Paint;
 use crate::{signals, stdout};
 use document::Parts;
 use evaluate::Losses;
+use keys::Keys;
 use launcher::{Ended, Launcher};
 use output::Folder;
 use path::BadPath;
@@ -61,7 +63,8 @@ pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
         let _ended = signal.send(Heard::Signal);
     })?;
     probe(args)?;
-    let plan = Plan::draw(args.seed, args.nodes, args.seconds, host::cores());
+    let mut plan = Plan::draw(args.seed, args.nodes, args.seconds, host::cores());
+    let keys = if args.plaintext { None } else { Some(Keys::make(&mut plan)?) };
     let broken = |error| Failure::run("base-model", "cannot load the base model of this build", error);
     let base = data::base().map_err(broken)?;
     let elements = train::elements(&base, plan.adapter_seed).map_err(broken)?;
@@ -72,7 +75,8 @@ pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
     }
     let fleet = Fleet::new(plan.members.len(), folder.logs(), elements, heard_sender);
     let path = BadPath::start(&args.impair, args.seed)?;
-    let launcher = Launcher::new(&plan, args.backend, path, fleet, &heard, &mut record, &mut screen);
+    let links = (keys.as_ref(), path);
+    let launcher = Launcher::new(&plan, links, args.backend, fleet, &heard, &mut record, &mut screen);
     let ended = launcher.run();
     screen.end();
     let mut ended = ended?;

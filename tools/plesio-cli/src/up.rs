@@ -21,8 +21,8 @@ use crate::hex::hex;
 use crate::status::{SCHEMA as STATUS_SCHEMA, Status};
 use crate::{random, signals, stdout, work};
 use place::Place;
-use plesio::{Control, Final, Node, NodeConfig, NodeEvent, Running, What};
-use plesio_wire::Incarnation;
+use plesio::{Control, Final, Node, NodeConfig, NodeEvent, Running, Trust, What};
+use plesio_wire::{Incarnation, NodeId};
 use seen::{Seen, Voice};
 use serde_json::json;
 use settings::Settings;
@@ -132,8 +132,13 @@ pub(crate) fn run(args: &UpArgs) -> Result<Exit, Failure> {
     let running = if settings.join.is_empty() {
         node.start(&[hello])
     } else {
-        let seeds: Vec<_> = settings.join.iter().map(|seed| seed.sideband).collect();
-        node.join(&seeds)
+        // Plaintext does without keys.
+        let seed = |seed: &Seed| plesio::Seed {
+            id: NodeId(seed.key.unwrap_or_default()),
+            sideband: seed.sideband,
+            data: seed.data,
+        };
+        node.join(&settings.join.iter().map(seed).collect::<Vec<_>>())
     };
     let ended = train_until_told(
         running.map_err(cannot_open)?,
@@ -187,7 +192,9 @@ fn cannot_open(cause: plesio::NodeError) -> Failure {
 
 fn config(settings: &Settings, elements: usize) -> Result<NodeConfig, Failure> {
     let id = settings.secret.public().id();
-    let mut config = NodeConfig::new(id, Incarnation(random::number()?), MESH, elements);
+    let mut config = NodeConfig::plaintext(id, Incarnation(random::number()?), MESH, elements);
+    // Off this host only where the settings call the network captive: they refuse it otherwise.
+    config.trust = if settings.on_host() { Trust::Open } else { Trust::Captive };
     config.sideband = settings.listen;
     config.data = settings.listen_data;
     config.backend = settings.backend;

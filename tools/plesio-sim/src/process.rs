@@ -371,8 +371,8 @@ impl Process {
         let now = scene.local;
         let say = |error: &dyn std::fmt::Display| error.to_string();
         match work {
-            Work::Connect { peer, address } => {
-                if let Some(host) = host_of(address) {
+            Work::Connect { peer, entry } => {
+                if let Some(host) = host_of(entry.data.0) {
                     self.peers.insert(host, peer);
                 }
             }

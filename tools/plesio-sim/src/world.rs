@@ -348,6 +348,7 @@ impl World {
                 period_ns: self.mesh.period_ns,
                 regions: self.mesh.store.regions,
                 chunk_bytes: self.mesh.common.chunk_bytes,
+                sealed: false,
                 window_bytes: 1 << 20,
                 seed: incarnation.0,
             },

@@ -110,15 +110,13 @@ impl Engine {
 
     /// Opens connection and data path to one life of a node whose address is known; true when the connection is new.
     pub(super) fn connect(&mut self, now: Instant, peer: NodeKey, life: Incarnation) -> bool {
-        let Some(address) = self.entry_of(peer, life).map(|entry| entry.data.0) else {
-            return false;
-        };
+        let Some(entry) = self.entry_of(peer, life).copied() else { return false };
         if !self.links.open(now, peer, life) {
             return false;
         }
         self.stop_serving(now, peer);
         self.work.push_back(Work::Disconnect { peer });
-        self.work.push_back(Work::Connect { peer, address });
+        self.work.push_back(Work::Connect { peer, entry });
         true
     }
 

@@ -2,9 +2,11 @@
 //!
 //! Two members exchange contributions and results in a session that lasts one view: afterwards ranges differ, and a
 //! slot that is sent again under its own number must not be taken for the one received before. Beside it stand two
-//! that last as long as both lives do, because who follows without a seat or needs a snapshot is in another view.
+//! that last as long as both lives do, because who follows without a seat or needs a snapshot is in another view. Each
+//! has a channel of packet numbers, which says whom a datagram is for.
 
 use plesio_proto::{Config, Connection, Event, Transmit};
+use plesio_wire::data::{CHANNEL_MAX, channel_of};
 use plesio_wire::digest::Hasher;
 use plesio_wire::{Incarnation, Instant, NodeKey};
 use std::collections::BTreeMap;
@@ -27,7 +29,7 @@ struct Link {
 
 #[derive(Debug)]
 struct Session {
-    local: u32,
+    channel: u32,
     connection: Connection,
 }
 
@@ -37,6 +39,8 @@ pub(super) struct Links {
     me: Life,
     chunk_bytes: u32,
     window_bytes: u64,
+    /// Datagrams are found by the keys that open them, and need no receiver index.
+    sealed: bool,
     links: BTreeMap<NodeKey, Link>,
     /// The peer served last: the next train comes from the one after it.
     last: NodeKey,
@@ -44,12 +48,13 @@ pub(super) struct Links {
 }
 
 impl Links {
-    pub(super) fn new(mesh: u64, me: Life, chunk_bytes: u32, window_bytes: u64) -> Self {
+    pub(super) fn new(mesh: u64, me: Life, chunk_bytes: u32, window_bytes: u64, sealed: bool) -> Self {
         Self {
             mesh,
             me,
             chunk_bytes,
             window_bytes,
+            sealed,
             links: BTreeMap::new(),
             last: NodeKey(0),
             retransmitted_bytes: 0,
@@ -71,8 +76,9 @@ impl Links {
             return false;
         }
         self.close(peer);
-        let standing = self.session(now, (peer, incarnation), 0, self.window_bytes);
-        let bulk = self.session(now, (peer, incarnation), BULK_ERA, BULK_WINDOW_BYTES.min(self.window_bytes));
+        let standing = self.session(now, (peer, incarnation), (0, STANDING), self.window_bytes);
+        let bulk_bytes = BULK_WINDOW_BYTES.min(self.window_bytes);
+        let bulk = self.session(now, (peer, incarnation), (BULK_ERA, BULK), bulk_bytes);
         self.links.insert(peer, Link { incarnation, standing, bulk, view: None, gone: None });
         true
     }
@@ -84,8 +90,10 @@ impl Links {
             return false;
         }
         let life = (peer, link.incarnation);
-        let session =
-            view.map(|number| (number, self.session(now, life, number.wrapping_add(1), self.window_bytes)));
+        let session = view.map(|number| {
+            let era = (number.wrapping_add(1), channel_of_view(number));
+            (number, self.session(now, life, era, self.window_bytes))
+        });
         let link = self.links.get_mut(&peer).expect("was found above");
         let ended = std::mem::replace(&mut link.view, session);
         self.retransmitted_bytes +=
@@ -93,18 +101,19 @@ impl Links {
         view.is_some()
     }
 
-    fn session(&self, now: Instant, peer: Life, era: u32, window_bytes: u64) -> Session {
-        let local = self.receiver(self.me, peer, era);
+    fn session(&self, now: Instant, peer: Life, (era, channel): (u32, u32), window_bytes: u64) -> Session {
+        let index = |to, from| if self.sealed { 0 } else { self.receiver(to, from, era) };
         let config = Config {
-            local,
-            remote: self.receiver(peer, self.me, era),
+            local: index(self.me, peer),
+            remote: index(peer, self.me),
+            channel,
             chunk_bytes: self.chunk_bytes,
             window_bytes,
             receive_budget_bytes: self.window_bytes,
             ..Config::default()
         };
         let connection = Connection::new(&config, now).expect("the chunk size is one of the named constants");
-        Session { local, connection }
+        Session { channel, connection }
     }
 
     /// Drops the connection; true when there was one.
@@ -129,16 +138,16 @@ impl Links {
     }
 
     /// The session that a datagram of `peer` is for.
-    pub(super) fn addressed(&self, peer: NodeKey, receiver: u32) -> Option<&Connection> {
+    pub(super) fn addressed(&self, peer: NodeKey, packet: u64) -> Option<&Connection> {
         let link = self.links.get(&peer)?;
-        let session = link.views().find(|session| session.local == receiver);
+        let session = link.views().find(|session| session.channel == channel_of(packet));
         Some(&session.unwrap_or(&link.standing).connection)
     }
 
     /// The same, to take the datagram.
-    pub(super) fn addressed_mut(&mut self, peer: NodeKey, receiver: u32) -> Option<&mut Connection> {
+    pub(super) fn addressed_mut(&mut self, peer: NodeKey, packet: u64) -> Option<&mut Connection> {
         let link = self.links.get_mut(&peer)?;
-        let at = link.views().position(|session| session.local == receiver);
+        let at = link.views().position(|session| session.channel == channel_of(packet));
         let standing = usize::from(link.view.is_some());
         link.sessions().nth(at.unwrap_or(standing)).map(|session| &mut session.connection)
     }
@@ -234,6 +243,14 @@ impl Link {
     fn views(&self) -> impl Iterator<Item = &Session> {
         self.view.iter().map(|(_, session)| session).chain([&self.standing, &self.bulk])
     }
+}
+
+/// Channels of the two that stand.
+const STANDING: u32 = 0;
+const BULK: u32 = 1;
+
+const fn channel_of_view(number: u32) -> u32 {
+    2 + number % (CHANNEL_MAX - 1)
 }
 
 /// What tells the session of snapshots from those of views, which are numbered from 1, and the standing one, 0.

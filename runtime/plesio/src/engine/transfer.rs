@@ -68,7 +68,7 @@ impl Transfers {
 impl Engine {
     /// Checked DATA that had no place.
     pub fn handle_unplaced(&mut self, now: Instant, peer: NodeKey, header: &Header) {
-        if let Some(link) = self.links.addressed_mut(peer, header.receiver)
+        if let Some(link) = self.links.addressed_mut(peer, header.packet)
             && link.handle_unplaced(now, header) == Refused::Unposted
         {
             self.exchange.handle_offered(peer, header.message);

@@ -27,6 +27,9 @@ pub struct EngineConfig {
     pub regions: Regions,
     /// Payload bytes per datagram.
     pub chunk_bytes: u32,
+    /// Whether the shell seals datagrams: a session of its own then tells whom a datagram is for, and receiver indices
+    /// are zero here.
+    pub sealed: bool,
     /// Payload bytes a peer may have in flight to this node and this node to a peer: half a receive buffer.
     pub window_bytes: u64,
     /// Seed of every random choice.
@@ -60,12 +63,12 @@ pub enum Entrance {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Work {
-    /// Open the data path to a peer.
+    /// Open the data path to a peer; its connections begin anew, so what seals them must be new as well.
     Connect {
         /// Who.
         peer: NodeKey,
-        /// Where.
-        address: SocketAddr,
+        /// Where, on both planes, and its full id.
+        entry: RosterEntry,
     },
     /// Close it.
     Disconnect {

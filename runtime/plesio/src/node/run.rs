@@ -2,7 +2,9 @@
 //!
 //! Decides nothing. What cannot be done at once (a full socket) is dropped; the machines recover it as loss.
 
-use super::{NodeConfig, NodeError, Order, engine_entry};
+use super::sealing::Sealing;
+use super::sink::{Peers, Sink};
+use super::{NodeConfig, NodeError, Order, Protection, Seed, engine_entry};
 use crate::engine::{Engine, EngineConfig, Entrance, Out, SlotFate, Work};
 use crate::event::{Counters, Final, NodeEvent, Progress, What};
 use crate::mailbox::Mailbox;
@@ -14,12 +16,8 @@ use plesio_proto::Transmit;
 use plesio_sideband::{
     Bound, Event as SidebandEvent, LocalClock, MachineConfig, Sideband, SidebandConfig, Status,
 };
-use plesio_udp::{
-    DatagramIo, DatagramSink, Peer, Protection, SendError, SocketConfig, Waker, clock::monotonic_raw_ns,
-};
-use plesio_wire::data::Header;
-use plesio_wire::{Digest, Instant, NodeKey, Span};
-use std::collections::BTreeMap;
+use plesio_udp::{DatagramIo, SendError, SocketConfig, Waker, clock::monotonic_raw_ns};
+use plesio_wire::{Digest, Instant, NodeKey};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
@@ -62,7 +60,8 @@ pub(super) fn run(seat: Seat, ready: &Sender<Result<Opened, NodeError>>) {
 /// Opens the data socket, then waits for the order to enter a mesh.
 fn open(seat: Seat, ready: &Sender<Result<Opened, NodeError>>) -> Result<Option<Runner>, NodeError> {
     let config = &seat.config;
-    let socket = SocketConfig { protection: Protection::Plaintext, ..SocketConfig::new(config.data) };
+    let protection = config.protection.of_socket(config.trust);
+    let socket = SocketConfig { protection, ..SocketConfig::new(config.data) };
     let opened = match plesio_udp::open(config.backend, &socket, seat.store.arena().clone()) {
         Ok(opened) => opened,
         Err(error) => {
@@ -83,12 +82,12 @@ fn open(seat: Seat, ready: &Sender<Result<Opened, NodeError>>) -> Result<Option<
     if ready.send(Ok(report)).is_err() {
         return Ok(None);
     }
-    let entrance = match seat.inbox.recv() {
-        Ok(Order::Enter(entrance)) => entrance,
+    let (entrance, seeds) = match seat.inbox.recv() {
+        Ok(Order::Enter(entrance, seeds)) => (entrance, seeds),
         Ok(Order::Leave | Order::Finish | Order::Stop) | Err(_) => return Ok(None),
     };
     let reached = (config.advertise_sideband.unwrap_or(sideband), config.advertise_data.unwrap_or(data));
-    Runner::new(seat, opened.io, waker, entrance, reached).map(Some)
+    Runner::new(seat, opened.io, waker, (entrance, &seeds), reached).map(Some)
 }
 
 struct Runner {
@@ -99,6 +98,8 @@ struct Runner {
     sideband: Sideband,
     clock: LocalClock,
     peers: Peers,
+    /// None in plaintext mode.
+    sealing: Option<Sealing>,
     mailbox: Arc<Mailbox>,
     inbox: Receiver<Order>,
     events: Sender<NodeEvent>,
@@ -120,59 +121,28 @@ struct Runner {
     refused: u64,
 }
 
-/// Data-path indices of nodes, both ways.
-#[derive(Default)]
-struct Peers {
-    by_key: BTreeMap<NodeKey, Peer>,
-    by_peer: BTreeMap<Peer, NodeKey>,
-}
-
-struct Sink<'a> {
-    engine: &'a mut Engine,
-    peers: &'a Peers,
-    refused: &'a mut u64,
-    now: Instant,
-}
-
-impl DatagramSink for Sink<'_> {
-    fn place(&mut self, peer: Peer, header: &Header) -> Option<Span> {
-        self.engine.place(*self.peers.by_peer.get(&peer)?, header)
-    }
-
-    fn handle_chunk(&mut self, peer: Peer, header: &Header, _span: Span) {
-        if let Some(key) = self.peers.by_peer.get(&peer) {
-            // A refusal is counted by the connection.
-            let _ = self.engine.handle_datagram(self.now, *key, header, &[]);
-        }
-    }
-
-    fn handle_unplaced(&mut self, peer: Peer, header: &Header) {
-        if let Some(key) = self.peers.by_peer.get(&peer) {
-            self.engine.handle_unplaced(self.now, *key, header);
-        }
-    }
-
-    fn handle_control(&mut self, peer: Peer, header: &Header, payload: &[u8]) {
-        if let Some(key) = self.peers.by_peer.get(&peer) {
-            let taken = self.engine.handle_datagram(self.now, *key, header, payload);
-            *self.refused += u64::from(taken.is_err());
-        }
-    }
-}
-
 impl Runner {
     fn new(
         seat: Seat,
         io: Box<dyn DatagramIo>,
         waker: Waker,
-        entrance: Entrance,
+        (entrance, seeds): (Entrance, &[Seed]),
         (sideband, data): (SocketAddr, SocketAddr),
     ) -> Result<Self, NodeError> {
         let config = seat.config;
         let machine = MachineConfig { mesh: config.mesh, key: config.id.key(), seed: config.incarnation.0 };
         let notify = waker;
-        let bound = seat.bound.start(SidebandConfig { machine, clock: seat.clock }, move || notify.wake())?;
+        let sealed = matches!(config.protection, Protection::Sealed(_));
+        let sideband_config = SidebandConfig { machine, clock: seat.clock, sealed };
+        let bound = seat.bound.start(sideband_config, move || notify.wake())?;
         let now = seat.clock.now();
+        let mut sealing = match &config.protection {
+            Protection::Sealed(identity) => Some(Sealing::new(now, identity, config.incarnation)),
+            Protection::Plaintext => None,
+        };
+        if let Some(sealing) = &mut sealing {
+            seeds.iter().for_each(|seed| sealing.seek(now, &bound, seed));
+        }
         let started = matches!(entrance, Entrance::Genesis(..));
         let engine_config = EngineConfig {
             entry: engine_entry(&config, sideband, data),
@@ -183,6 +153,7 @@ impl Runner {
             period_ns: config.period_ns,
             regions: seat.plan.regions,
             chunk_bytes: config.chunk_bytes,
+            sealed,
             window_bytes: (io.receive_buffer_bytes() as u64 / 2).clamp(WINDOW_BYTES_MIN, WINDOW_BYTES_MAX),
             seed: config.incarnation.0,
         };
@@ -197,6 +168,7 @@ impl Runner {
             sideband: bound,
             clock: seat.clock,
             peers: Peers::default(),
+            sealing,
             mailbox: seat.mailbox,
             inbox: seat.inbox,
             events: seat.events,
@@ -231,6 +203,7 @@ impl Runner {
             if self.engine.poll_timeout().is_some_and(|due| due <= now) {
                 self.engine.handle_timeout(now);
             }
+            self.seal(now);
             self.drain()?;
             self.report(self.clock.now());
             if self.finishing {
@@ -239,7 +212,9 @@ impl Runner {
             }
             if !more {
                 let now = self.clock.now();
-                let due = [self.engine.poll_timeout(), Some(self.status_due)].into_iter().flatten().min();
+                let handshake = self.sealing.as_ref().and_then(|sealing| sealing.poll_timeout(now));
+                let due = [self.engine.poll_timeout(), handshake, Some(self.status_due)];
+                let due = due.into_iter().flatten().min();
                 let wait_ns = due.map_or(WAIT_NS_MAX, |due| due.since(now).min(WAIT_NS_MAX));
                 self.io
                     .wait(Some(Duration::from_nanos(wait_ns)))
@@ -254,7 +229,7 @@ impl Runner {
             match self.inbox.try_recv() {
                 Ok(Order::Leave) => self.engine.handle_leave(self.clock.now()),
                 Ok(Order::Finish) => self.finishing = true,
-                Ok(Order::Enter(_)) => {}
+                Ok(Order::Enter(..)) => {}
                 Ok(Order::Stop) | Err(TryRecvError::Disconnected) => return true,
                 Err(TryRecvError::Empty) => return false,
             }
@@ -273,6 +248,11 @@ impl Runner {
                 }
                 SidebandEvent::Liveness { view, suspects, dead, .. } => {
                     self.engine.handle_liveness(now, view, suspects, dead);
+                }
+                SidebandEvent::Confirm { local } => {
+                    if let Some(sealing) = &mut self.sealing {
+                        sealing.handle_confirmed(now, local);
+                    }
                 }
                 SidebandEvent::Clock(clock) => self.engine.handle_clock(now, clock),
                 SidebandEvent::Suspect { key } => self.say(What::Suspect(key)),
@@ -309,11 +289,26 @@ impl Runner {
 
     fn receive(&mut self) -> Result<bool, NodeError> {
         let now = self.clock.now();
-        let mut sink = Sink { engine: &mut self.engine, peers: &self.peers, refused: &mut self.refused, now };
+        let mut sink = Sink {
+            engine: &mut self.engine,
+            peers: &self.peers,
+            sealing: self.sealing.as_mut(),
+            refused: &mut self.refused,
+            now,
+        };
         let more =
             self.io.receive(&mut sink, TRAINS_PER_TURN).map_err(|error| NodeError::Io(error.to_string()))?;
         self.engine.handle_received(self.clock.now());
         Ok(more)
+    }
+
+    /// Moves the sessions: what is due, what is to be sent, and the keys that have changed.
+    fn seal(&mut self, now: Instant) {
+        if let Some(sealing) = &mut self.sealing {
+            sealing.handle_life(self.engine.incarnation());
+            sealing.handle_timeout(now);
+            sealing.turn(now, self.io.as_mut(), &self.sideband);
+        }
     }
 
     /// Does what the engine asks until it asks for nothing more.
@@ -352,10 +347,15 @@ impl Runner {
 
     fn work(&mut self, work: Work) -> Result<(), NodeError> {
         match work {
-            Work::Connect { peer, address } => {
+            Work::Connect { peer, entry } => {
                 // The address is another's word. One that cannot be sent to costs that peer its link, not this node
                 // its life.
-                match self.io.add_peer(address) {
+                let (now, io) = (self.clock.now(), self.io.as_mut());
+                let lane = match &mut self.sealing {
+                    Some(sealing) => sealing.connect(now, io, &self.sideband, &entry),
+                    None => io.add_peer(entry.data.0),
+                };
+                match lane {
                     Ok(index) => {
                         self.peers.by_key.insert(peer, index);
                         self.peers.by_peer.insert(index, peer);
@@ -366,7 +366,10 @@ impl Runner {
             Work::Disconnect { peer } => {
                 if let Some(index) = self.peers.by_key.remove(&peer) {
                     self.peers.by_peer.remove(&index);
-                    self.io.remove_peer(index);
+                    match &mut self.sealing {
+                        Some(sealing) => sealing.disconnect(self.io.as_mut(), peer),
+                        None => self.io.remove_peer(index),
+                    }
                 }
             }
             Work::Square { contributor, seq, span } => {
@@ -427,6 +430,9 @@ impl Runner {
             match sent {
                 // Dropped here is lost on the wire: recovered the same way.
                 Ok(()) | Err(SendError::Unreachable | SendError::UnknownPeer | SendError::Access(_)) => {}
+                Err(SendError::Seal(_)) => {} // The session is being made, or has new keys soon.
+                // An address that the kernel refuses is another's word as well.
+                Err(error @ SendError::System { .. }) => self.note_unreachable(peer, &error.to_string()),
                 Err(SendError::WouldBlock) => break,
                 Err(error) => return Err(NodeError::Io(error.to_string())),
             }
@@ -470,6 +476,9 @@ impl Runner {
         match event {
             Event::View { index, view, added, removed } => {
                 let members = view.members.iter().map(|seat| seat.key).collect();
+                if let Some(sealing) = &mut self.sealing {
+                    sealing.handle_view(view.number);
+                }
                 self.say(What::View { number: view.number, index: index.0, members, added, removed });
             }
             Event::Open { version, manifest, .. } => {
@@ -513,11 +522,20 @@ impl Runner {
         }
         if now >= self.report_due {
             self.report_due = now.after(REPORT_NS);
+            self.note_refusals();
             // Read side by side: onlookers compare mesh times of several nodes at equal raw times.
             let (raw_ns, now) = (monotonic_raw_ns(), self.clock.now());
             let progress = self.progress(now);
             self.say_at(raw_ns, What::Progress(progress));
         }
+    }
+
+    /// Says once of every cause that somebody was refused for it.
+    fn note_refusals(&mut self) {
+        let Some(sealing) = &mut self.sealing else { return };
+        let news: Vec<String> =
+            sealing.poll_refusals().map(|refusal| format!("a handshake was refused: {refusal}")).collect();
+        news.into_iter().for_each(|note| self.say(What::Note(note)));
     }
 
     fn progress(&self, now: Instant) -> Progress {
@@ -539,6 +557,7 @@ impl Runner {
                 copied_received_bytes: data.copied_bytes_received,
                 retransmitted_bytes: self.engine.retransmitted_bytes(),
                 data_dropped: data.dropped() + self.refused,
+                handshakes_refused: self.sealing.as_ref().map_or(0, Sealing::refused),
                 sideband_sent_bytes: sideband.bytes_sent,
                 sideband_dropped: sideband.drops.total(),
             },

@@ -2,6 +2,8 @@
 
 use super::{Event, Machine};
 use crate::directory::Role;
+use crate::guard::Kept;
+use plesio_session::Refusal;
 use plesio_wire::sideband::{Beat, Header, Message, ShortBeat, decode};
 use plesio_wire::{DecodeError, Instant, LogIndex, MeshTime, NodeKey, Version};
 use std::net::SocketAddr;
@@ -10,11 +12,46 @@ use std::net::SocketAddr;
 pub(super) const FLAG_LEAVING: u8 = 1;
 
 impl Machine {
-    /// A datagram from `from`; `rx_stamp` is when the kernel took it, on the local clock.
+    /// A plaintext datagram from `from`; `rx_stamp` is when the kernel took it, on the local clock.
     pub fn handle_datagram(
         &mut self,
         now: Instant,
         from: SocketAddr,
+        bytes: &[u8],
+        rx_stamp: Option<Instant>,
+    ) {
+        self.take(now, from, None, bytes, rx_stamp);
+    }
+
+    /// The plaintext form of a datagram from `from` that `by` has sealed.
+    pub fn handle_opened(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        by: NodeKey,
+        bytes: &[u8],
+        rx_stamp: Option<Instant>,
+    ) {
+        self.take(now, from, Some(by), bytes, rx_stamp);
+    }
+
+    /// A datagram that did not open.
+    pub(crate) fn handle_kept(&mut self, kept: Kept) {
+        self.datagrams_received += 1;
+        match kept {
+            Kept::Decode(error) => self.count(error),
+            Kept::Plaintext => self.drops.plaintext += 1,
+            Kept::Refused(Refusal::Replay) => self.drops.replay += 1,
+            Kept::Refused(Refusal::RateLimit) => self.drops.rate_limited += 1,
+            Kept::Refused(_) => self.drops.authentication += 1,
+        }
+    }
+
+    fn take(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        by: Option<NodeKey>,
         bytes: &[u8],
         rx_stamp: Option<Instant>,
     ) {
@@ -35,18 +72,29 @@ impl Machine {
         }
         // A process that starts anew may come from the address of its own former life.
         let known = self.directory.position_of(from).filter(|_| !matches!(message, Message::Join(_)));
+        let named = match (&message, known) {
+            (Message::Join(join), _) => Some(join.id.key()),
+            (_, known) => known.map(|at| self.directory.nodes[at].key),
+        };
+        // Who is admitted may still lie about who it is.
+        if by.is_some_and(|by| named.is_some_and(|named| named != by)) {
+            self.drops.spoof += 1;
+            return;
+        }
         match known {
-            Some(at) => self.handle_known(now, at, from, &header, message, rx_stamp),
+            Some(at) => self.handle_known(now, at, from, by.is_some(), &header, message, rx_stamp),
             None => self.handle_stranger(now, from, &header, message),
         }
         self.drain(now);
     }
 
+    #[expect(clippy::too_many_arguments, reason = "what came with one datagram")]
     fn handle_known(
         &mut self,
         now: Instant,
         at: usize,
         from_addr: SocketAddr,
+        opened: bool,
         header: &Header,
         message: Message,
         rx_stamp: Option<Instant>,
@@ -58,7 +106,8 @@ impl Machine {
             return;
         }
         let node = &mut self.directory.nodes[at];
-        if !node.replay.accept(header.sequence) {
+        // The sequence of what was sealed belongs to the session, which has a window of its own.
+        if !opened && !node.replay.accept(header.sequence) {
             self.drops.replay += 1;
             return;
         }

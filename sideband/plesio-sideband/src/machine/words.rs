@@ -194,6 +194,11 @@ pub enum Event {
         /// Who.
         key: NodeKey,
     },
+    /// Keys were used by the peer for the first time; their index, for the machine of the sessions.
+    Confirm {
+        /// Receiver index of the keys on the data plane.
+        local: u32,
+    },
     /// A new line of the mesh clock.
     Clock(MeshClock),
     /// Whose clock defines mesh time.

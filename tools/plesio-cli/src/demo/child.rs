@@ -94,7 +94,10 @@ impl Child {
                 let roster = roster.iter().map(events::hello_in).collect::<Result<Vec<_>, _>>()?;
                 node.start(&roster)
             }
-            Ok(Told::Join { seeds }) => node.join(&seeds),
+            Ok(Told::Join { seeds }) => {
+                let seeds = seeds.iter().map(|seed| events::hello_in(seed).map(|hello| hello.seed()));
+                node.join(&seeds.collect::<Result<Vec<_>, _>>()?)
+            }
             _ => return Err(Failure::run("node", "never started", "the launcher gave no roster")),
         };
         let running = running.map_err(node_failure)?;

@@ -14,9 +14,6 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
-/// Datagrams on loopback carry a CRC and no cipher.
-const PROTECTION: &str = "plaintext";
-
 /// All a document is made of.
 pub(crate) struct Parts<'a> {
     pub(crate) args: &'a DemoArgs,
@@ -94,7 +91,7 @@ pub(crate) fn document(parts: &Parts<'_>) -> Value {
         nodes: plan.founders(),
         processes: record.processes(),
         backend: record.nodes.iter().find(|node| node.pid.is_some()).map(|node| node.found.backend.as_str()),
-        protection: PROTECTION,
+        protection: if plan.sealed { "sealed" } else { "plaintext" },
         period_ns: PERIOD_NS,
         versions_committed: record.versions_committed(),
         digests_equal: record.digests_equal(),

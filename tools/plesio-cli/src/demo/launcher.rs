@@ -4,6 +4,7 @@
 //! roster, and writes down what it hears. Every phase has a deadline, and a node that misses it is a line in
 //! the record and never a reason to wait.
 
+use super::keys::Keys;
 use super::path::BadPath;
 use super::plan::{self, Plan};
 use super::process::{self, Fleet, Heard};
@@ -48,6 +49,7 @@ pub(crate) enum Ended {
 
 pub(crate) struct Launcher<'a> {
     plan: &'a Plan,
+    keys: Option<&'a Keys>,
     backend: BackendArg,
     path: Option<BadPath>,
     fleet: Fleet,
@@ -65,8 +67,8 @@ pub(crate) struct Launcher<'a> {
 impl<'a> Launcher<'a> {
     pub(crate) fn new(
         plan: &'a Plan,
+        (keys, path): (Option<&'a Keys>, Option<BadPath>),
         backend: BackendArg,
-        path: Option<BadPath>,
         fleet: Fleet,
         heard: &'a Receiver<Heard>,
         record: &'a mut Record,
@@ -74,6 +76,7 @@ impl<'a> Launcher<'a> {
     ) -> Self {
         Self {
             plan,
+            keys,
             backend,
             path,
             fleet,
@@ -154,6 +157,7 @@ impl<'a> Launcher<'a> {
             name: member.name.clone(),
             id: hex(&member.id.0),
             mesh: self.plan.mesh,
+            keys: self.keys.map(|keys| keys.of(index)),
             backend: self.backend,
             advertise,
             clock: member.clock,
@@ -370,8 +374,7 @@ impl<'a> Launcher<'a> {
                 self.record.handle_said(now_s, index, *said);
                 if joins {
                     let alive = self.record.survivors().filter(|node| node.attached.is_some());
-                    let hellos = alive.filter_map(|node| node.hello.as_ref());
-                    let seeds = hellos.map(|hello| hello.sideband).collect();
+                    let seeds = alive.filter_map(|node| node.hello.clone()).collect();
                     self.fleet.tell(index, &Told::Join { seeds });
                 }
             }

@@ -38,6 +38,8 @@ pub(crate) struct Plan {
     pub(crate) kill_s: f64,
     pub(crate) join_s: f64,
     pub(crate) mesh: u64,
+    /// Whether the links are sealed; the ids are then those of keys made for the run.
+    pub(crate) sealed: bool,
     /// Seed of the adapter's start, the same for every member.
     pub(crate) adapter_seed: u64,
 }
@@ -90,6 +92,7 @@ impl Plan {
             kill_s: seconds * KILL_AT,
             join_s: seconds * JOIN_AT,
             mesh: draw.next(),
+            sealed: false,
             adapter_seed: draw.next(),
         }
     }

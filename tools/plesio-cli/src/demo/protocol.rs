@@ -5,10 +5,12 @@
 //! leaves no file behind. Whoever reads bounds what it reads: the other end may have been killed in the
 //! middle of a line.
 
+use super::keys;
 use crate::args::BackendArg;
 use serde::{Deserialize, Serialize};
 use std::io::{self, BufRead, Read, Write};
 use std::net::SocketAddr;
+use zeroize::Zeroize;
 
 /// A longer line is not one of ours.
 pub(crate) const LINE_BYTES_MAX: usize = 1 << 20;
@@ -21,8 +23,8 @@ pub(crate) enum Told {
     Setup(Box<Setup>),
     /// Everybody's hello: begin as a founding member.
     Start { roster: Vec<Hello> },
-    /// Join the mesh whose members listen at these sideband addresses.
-    Join { seeds: Vec<SocketAddr> },
+    /// Join the mesh of these members.
+    Join { seeds: Vec<Hello> },
     /// No further step; bring in what is trained and say [`Said::Settled`]. Membership goes on.
     Settle,
     /// Say [`Said::Final`] and end.
@@ -38,6 +40,8 @@ pub(crate) struct Setup {
     /// 32 bytes in hexadecimal.
     pub(crate) id: String,
     pub(crate) mesh: u64,
+    /// None: the links are plaintext.
+    pub(crate) keys: Option<keys::Told>,
     pub(crate) backend: BackendArg,
     /// Where the others are told that it is, if not where it listens.
     pub(crate) advertise: Option<Addresses>,
@@ -245,7 +249,10 @@ pub(crate) struct Copies {
 pub(crate) fn write_message<T: Serialize>(to: &mut impl Write, message: &T, raw: &[u8]) -> io::Result<()> {
     let mut line = serde_json::to_vec(message)?;
     line.push(b'\n');
-    to.write_all(&line)?;
+    let written = to.write_all(&line);
+    // A setup holds keys.
+    line.zeroize();
+    written?;
     to.write_all(raw)?;
     to.flush()
 }

@@ -31,6 +31,7 @@ pub(in crate::engine) fn config(ids: &[NodeId]) -> EngineConfig {
         period_ns: 250_000_000,
         regions: StorePlan::new(64, 4).regions,
         chunk_bytes: 1_408,
+        sealed: false,
         window_bytes: 1 << 20,
         seed: 1,
     }

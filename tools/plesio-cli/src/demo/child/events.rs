@@ -2,11 +2,13 @@
 
 use super::{data, say};
 use crate::args::BackendArg;
+use crate::demo::keys;
 use crate::demo::protocol::{self, Bytes, Copies, Entry, Final, Found, Hello, Progress, Said, Setup};
 use crate::failure::Failure;
 use crate::hex::hex;
 use crate::random;
-use plesio::{NodeConfig, NodeEvent, What};
+use plesio::{Identity, NodeConfig, NodeEvent, What};
+use plesio_session::{NodeSecret, PoolKey, Ticket};
 use plesio_sideband::ClockSeam;
 use plesio_udp::Requested;
 use plesio_wire::{Incarnation, NodeId, NodeKey};
@@ -17,7 +19,10 @@ use std::sync::mpsc::Receiver;
 /// The node's configuration from its setup.
 pub(super) fn config(setup: &Setup, elements: usize) -> Result<NodeConfig, Failure> {
     let incarnation = Incarnation(random::number()?);
-    let mut config = NodeConfig::new(id(&setup.id)?, incarnation, setup.mesh, elements);
+    let mut config = match &setup.keys {
+        Some(keys) => NodeConfig::new(identity(keys)?, incarnation, elements),
+        None => NodeConfig::plaintext(id(&setup.id)?, incarnation, setup.mesh, elements),
+    };
     config.backend = requested(setup.backend);
     config.clock = ClockSeam { offset_ns: setup.clock.offset_ns, rate_ppm: setup.clock.rate_ppm };
     config.period_ns = setup.period_ns;
@@ -25,6 +30,17 @@ pub(super) fn config(setup: &Setup, elements: usize) -> Result<NodeConfig, Failu
     config.advertise_data = setup.advertise.map(|addresses| addresses.data);
     config.advertise_sideband = setup.advertise.map(|addresses| addresses.sideband);
     Ok(config)
+}
+
+fn identity(keys: &keys::Told) -> Result<Identity, Failure> {
+    let broken = |cause| Failure::run("node", "cannot read the keys of this run", cause);
+    Ok(Identity {
+        node: NodeSecret::from_text(keys.node.expose()).map_err(broken)?,
+        ticket: Ticket::from_text(&keys.ticket).map_err(broken)?,
+        pool: PoolKey::from_text(keys.pool.expose()).map_err(broken)?,
+        operators: vec![id(&keys.operator)?.0],
+        seed: random::seed()?,
+    })
 }
 
 /// The backend in the words of the data plane.
@@ -92,7 +108,7 @@ fn last_word(last: &plesio::Final, steps: u64, state_bytes: u64) -> Final {
         steps_committed: last.progress.steps_committed,
         bytes: bytes(counters),
         copies: Copies {
-            sent_payload: counters.data_sent_bytes,
+            sent_payload: counters.data_sent_bytes.saturating_sub(counters.retransmitted_bytes),
             sent_copied: counters.copied_sent_bytes,
             received_payload: counters.data_received_bytes,
             received_copied: counters.copied_received_bytes,
