@@ -13,7 +13,6 @@ use plesio_wire::data::{DATAGRAM_BYTES_MAX, Header};
 
 use crate::engine::{Engine, Lane, Outgoing, SLOTS_MAX, TRAINS_MAX};
 use crate::keys::Keys;
-use crate::message::SMALL_BYTES_MAX;
 use crate::receive::Receiver;
 use crate::{
     Counters, DatagramIo, DatagramSink, IoError, OpenError, Peer, Protection, Ready, SendError, Sent,
@@ -63,10 +62,12 @@ impl<E: Engine> Endpoint<E> {
             overflow_seen: 0,
             keys: Keys::new(),
         });
-        let (trains, aside_bytes) = match config.protection {
-            Protection::Sealed => (SEALED_TRAINS_MAX, DATAGRAM_BYTES_MAX),
-            Protection::Plaintext | Protection::Captive => (TRAINS_MAX, SMALL_BYTES_MAX),
+        // What is not of a train goes out through the first; what is sealed, through each.
+        let (trains, sealing) = match config.protection {
+            Protection::Sealed => (SEALED_TRAINS_MAX, SEALED_TRAINS_MAX),
+            Protection::Plaintext | Protection::Captive => (TRAINS_MAX, 1),
         };
+        let aside_bytes = |index| if index < sealing { DATAGRAM_BYTES_MAX } else { 0 };
         let endpoint = Self {
             engine,
             waker,
@@ -77,7 +78,7 @@ impl<E: Engine> Endpoint<E> {
             lanes,
             generation_next: 1,
             receiver: scatter.then(|| Receiver::new(&arena, SLOTS_MAX, !config.protection.is_plaintext())),
-            trains: (0..trains).map(|_| Outgoing::new(Some(arena.clone()), aside_bytes)).collect(),
+            trains: (0..trains).map(|index| Outgoing::new(Some(arena.clone()), aside_bytes(index))).collect(),
             counters: Counters::default(),
             notes: Vec::new(),
             arena,

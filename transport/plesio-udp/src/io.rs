@@ -256,7 +256,7 @@ pub trait DatagramIo {
     /// When not one chunk was taken.
     fn send_train(&mut self, peer: Peer, chunks: &[(Header, Span)]) -> Result<Sent, SendError>;
 
-    /// Sends one datagram whose small payload may lie anywhere.
+    /// Sends one datagram whose payload may lie anywhere, and is copied.
     ///
     /// # Errors
     /// It was not sent.

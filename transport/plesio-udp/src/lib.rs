@@ -42,7 +42,6 @@ pub use io::{
     Counters, DatagramIo, DatagramSink, OPENERS_MAX, Peer, Placement, Protection, Ready, STRANGER_BYTES_MAX,
     Sent, SocketConfig,
 };
-pub use message::CONTROL_PAYLOAD_BYTES_MAX;
 pub use socket::refuse_off_host;
 pub use timestamped::{Received, StampKind, TimestampedSocket};
 pub use train::SEGMENTS_MAX;

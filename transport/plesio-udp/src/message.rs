@@ -16,15 +16,10 @@ use nix::errno::Errno;
 use nix::libc;
 use plesio_memory::{AccessError, Arena, Filling, Lease, Shared};
 use plesio_wire::Span;
-use plesio_wire::data::{HEADER_BYTES, TAG_BYTES};
+use plesio_wire::data::HEADER_BYTES;
 
 use crate::address::{self, NAME_WORDS};
 use crate::control::{self, CONTROL_WORDS};
-
-/// Largest payload of a control datagram.
-pub const CONTROL_PAYLOAD_BYTES_MAX: usize = 2048;
-/// Room for a datagram that is not of a train.
-pub(crate) const SMALL_BYTES_MAX: usize = CONTROL_PAYLOAD_BYTES_MAX + HEADER_BYTES + TAG_BYTES;
 
 /// A part of a message.
 #[derive(Clone, Debug)]

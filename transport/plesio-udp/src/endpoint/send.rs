@@ -6,11 +6,10 @@ use std::os::fd::AsRawFd;
 use nix::errno::Errno;
 use plesio_session::DataSealer;
 use plesio_wire::Span;
-use plesio_wire::data::{HEADER_BYTES, Header, TAG_BYTES};
+use plesio_wire::data::{DATAGRAM_BYTES_MAX, HEADER_BYTES, Header, TAG_BYTES};
 
 use super::Endpoint;
 use crate::engine::{Engine, Lane, Outgoing};
-use crate::message::{CONTROL_PAYLOAD_BYTES_MAX, SMALL_BYTES_MAX};
 use crate::{Peer, SendError, Sent, train};
 
 /// Times a send is tried again because an earlier one's refusal was reported instead.
@@ -185,7 +184,7 @@ impl<E: Engine> Endpoint<E> {
         let lane = self.lanes.get_mut(usize::from(peer.0) + 1).and_then(Option::as_mut);
         let lane = lane.ok_or(SendError::UnknownPeer)?;
         let descriptor = lane.socket.as_raw_fd();
-        if payload.len() > CONTROL_PAYLOAD_BYTES_MAX {
+        if len_bytes > DATAGRAM_BYTES_MAX {
             return Err(SendError::TooLarge { len_bytes });
         }
         let message = &mut self.trains[0].message;
@@ -219,7 +218,7 @@ impl<E: Engine> Endpoint<E> {
         let len_bytes = datagram.len();
         let base = self.lanes[0].as_ref().ok_or(SendError::UnknownPeer)?;
         let descriptor = base.socket.as_raw_fd();
-        if len_bytes > SMALL_BYTES_MAX {
+        if len_bytes > DATAGRAM_BYTES_MAX {
             return Err(SendError::TooLarge { len_bytes });
         }
         let message = &mut self.trains[0].message;

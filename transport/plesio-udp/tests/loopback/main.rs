@@ -146,8 +146,11 @@ fn control_goes_both_ways_beside_bulk() {
         assert_eq!(near.sink.control, [(to_far, Kind::Ack, body.to_vec())]);
         let counters = far.io.counters();
         assert_eq!(counters.copied_bytes_received, how.moved(counters.payload_bytes_received));
-        let long = near.io.send_control(to_far, &header(Kind::Ack, MessageId::default(), 0), &[0; 2049]);
-        assert_eq!(long, Err(SendError::TooLarge { len_bytes: 2081 }));
+        let long = near.io.send_control(to_far, &header(Kind::Ack, MessageId::default(), 0), &[0; 65_500]);
+        assert_eq!(long, Err(SendError::TooLarge { len_bytes: 65_532 }));
+        // A padded probe is as long as a chunk.
+        near.io.send_control(to_far, &header(Kind::Probe, MessageId::default(), 0), &[0; 65_408]).unwrap();
+        assert!(far.receive_until(|sink| sink.control.last().is_some_and(|last| last.2.len() == 65_408)));
     });
 }
 
