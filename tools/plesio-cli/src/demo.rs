@@ -35,7 +35,7 @@ use crate::{signals, stdout};
 use document::Parts;
 use evaluate::Losses;
 use keys::Keys;
-use launcher::{Ended, Launcher};
+use launcher::{Ended, Launcher, Means};
 use output::Folder;
 use path::BadPath;
 use plan::Plan;
@@ -75,8 +75,8 @@ pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
     }
     let fleet = Fleet::new(plan.members.len(), folder.logs(), elements, heard_sender);
     let path = BadPath::start(&args.impair, args.seed)?;
-    let links = (keys.as_ref(), path);
-    let launcher = Launcher::new(&plan, links, args.backend, fleet, &heard, &mut record, &mut screen);
+    let means = Means { keys: keys.as_ref(), backend: args.backend, path };
+    let launcher = Launcher::new(&plan, means, fleet, &heard, &mut record, &mut screen);
     let ended = launcher.run();
     screen.end();
     let mut ended = ended?;

@@ -428,13 +428,13 @@ impl Runner {
                 Transmit::Control(control) => self.io.send_control(*index, &control.header, control.body()),
             };
             match sent {
-                // Dropped here is lost on the wire: recovered the same way.
-                Ok(()) | Err(SendError::Unreachable | SendError::UnknownPeer | SendError::Access(_)) => {}
-                Err(SendError::Seal(_)) => {} // The session is being made, or has new keys soon.
+                Ok(()) => {}
+                Err(SendError::WouldBlock) => break,
                 // An address that the kernel refuses is another's word as well.
                 Err(error @ SendError::System { .. }) => self.note_unreachable(peer, &error.to_string()),
-                Err(SendError::WouldBlock) => break,
-                Err(error) => return Err(NodeError::Io(error.to_string())),
+                // Dropped here is lost on the wire and recovered the same way: nobody there, a path that has become
+                // narrower, a session that is being made, or keys that changed for a connection that begins anew.
+                Err(_) => {}
             }
         }
         Ok(())

@@ -64,16 +64,23 @@ pub(crate) struct Launcher<'a> {
     extended: bool,
 }
 
+/// What nodes are reached by.
+pub(crate) struct Means<'a> {
+    pub(crate) keys: Option<&'a Keys>,
+    pub(crate) backend: BackendArg,
+    pub(crate) path: Option<BadPath>,
+}
+
 impl<'a> Launcher<'a> {
     pub(crate) fn new(
         plan: &'a Plan,
-        (keys, path): (Option<&'a Keys>, Option<BadPath>),
-        backend: BackendArg,
+        means: Means<'a>,
         fleet: Fleet,
         heard: &'a Receiver<Heard>,
         record: &'a mut Record,
         screen: &'a mut Screen,
     ) -> Self {
+        let Means { keys, backend, path } = means;
         Self {
             plan,
             keys,
