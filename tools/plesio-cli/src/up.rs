@@ -21,7 +21,8 @@ use crate::hex::hex;
 use crate::status::{SCHEMA as STATUS_SCHEMA, Status};
 use crate::{random, signals, stdout, work};
 use place::Place;
-use plesio::{Control, Final, Node, NodeConfig, NodeEvent, Running, Trust, What};
+use plesio::{Control, Final, Identity, Node, NodeConfig, NodeEvent, Protection, Running, What};
+use plesio_wire::data::{CHUNK_BYTES_ETHERNET, CHUNK_BYTES_LOOPBACK};
 use plesio_wire::{Incarnation, NodeId};
 use seen::{Seen, Voice};
 use serde_json::json;
@@ -35,8 +36,8 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
 const SCHEMA: &str = "plesio.up/1";
-/// Which mesh, where no pool key says so.
-const MESH: u64 = 1;
+/// Chunk for a path of MTU 1,500 with a tag behind every payload, or in a tunnel.
+const CHUNK_BYTES_SEALED: u32 = 1_344;
 /// Start of the adapter, the same for every member of every mesh.
 const ADAPTER_SEED: u64 = 1;
 /// Longest text that is read.
@@ -78,19 +79,21 @@ pub(crate) fn run(args: &UpArgs) -> Result<Exit, Failure> {
     })?;
 
     let node = Node::bind(config(&settings, elements)?).map_err(cannot_open)?;
-    let public = settings.secret.public();
+    let public = settings.public;
     let key = hex(&public.x25519);
+    let sealed = matches!(settings.protection, Protection::Sealed(_));
+    let protection = if sealed { "sealed" } else { "plaintext" };
     let found = node.found().clone();
     let hello = node.hello();
     let seen = Arc::new(Seen::new(Status {
         schema: STATUS_SCHEMA.into(),
         node: key.clone(),
         pid: std::process::id(),
-        mesh: format!("{MESH:016x}"),
+        mesh: format!("{:016x}", settings.mesh()),
         sideband: Some(hello.sideband),
         data: Some(hello.data),
         backend: found.backend.clone(),
-        protection: "plaintext".into(),
+        protection: protection.into(),
         state: "acquire".into(),
         ..Status::default()
     }));
@@ -105,7 +108,7 @@ pub(crate) fn run(args: &UpArgs) -> Result<Exit, Failure> {
         "join": reach,
         "sideband": hello.sideband,
         "data": hello.data,
-        "protection": "plaintext",
+        "protection": protection,
         "text": text.name,
         "elements": elements,
         "arena_bytes": found.arena_bytes,
@@ -118,8 +121,14 @@ pub(crate) fn run(args: &UpArgs) -> Result<Exit, Failure> {
     line("node", &key);
     line("addresses", &format!("sideband {}, data {}", hello.sideband, hello.data));
     line("data plane", &format!("{}: {}", found.backend, found.backend_reason));
-    let host = if settings.on_host() { "on this host alone" } else { "on a captive network" };
-    line("protection", &format!("none: plaintext, {host}"));
+    line(
+        "protection",
+        match (sealed, settings.on_host()) {
+            (true, _) => "sealed: only who holds the pool key and a ticket is heard",
+            (false, true) => "none: plaintext, on this host alone",
+            (false, false) => "none: plaintext, on a captive network",
+        },
+    );
     line("memory", &format!("{} bytes of tensors, {} locked", found.arena_bytes, found.locked_bytes));
     line("training", &format!("{elements} elements, on {}", text.name));
     line(
@@ -127,14 +136,14 @@ pub(crate) fn run(args: &UpArgs) -> Result<Exit, Failure> {
         &socket.map_or("not to be asked for".into(), |path| format!("plesio status --socket {path}")),
     );
     found.notes.iter().for_each(|note| line("note", note));
-    line("another node", &format!("plesio up --plaintext --join {reach}"));
+    let with = if sealed { "--key, --ticket, --pool and --operator FILES" } else { "--plaintext" };
+    line("another node", &format!("plesio up --join {reach} with {with}"));
 
     let running = if settings.join.is_empty() {
         node.start(&[hello])
     } else {
-        // Plaintext does without keys.
         let seed = |seed: &Seed| plesio::Seed {
-            id: NodeId(seed.key.unwrap_or_default()),
+            id: NodeId(seed.key.unwrap_or_default()), // Plaintext does without.
             sideband: seed.sideband,
             data: seed.data,
         };
@@ -191,10 +200,19 @@ fn cannot_open(cause: plesio::NodeError) -> Failure {
 }
 
 fn config(settings: &Settings, elements: usize) -> Result<NodeConfig, Failure> {
-    let id = settings.secret.public().id();
-    let mut config = NodeConfig::plaintext(id, Incarnation(random::number()?), MESH, elements);
-    // Off this host only where the settings call the network captive: they refuse it otherwise.
-    config.trust = if settings.on_host() { Trust::Open } else { Trust::Captive };
+    let incarnation = Incarnation(random::number()?);
+    let mut config = match &settings.protection {
+        Protection::Sealed(identity) => NodeConfig::new(Identity::clone(identity), incarnation, elements),
+        Protection::Plaintext => {
+            NodeConfig::plaintext(settings.public.id(), incarnation, settings.mesh(), elements)
+        }
+    };
+    config.trust = settings.trust;
+    config.chunk_bytes = match (settings.on_host(), &settings.protection) {
+        (true, _) => CHUNK_BYTES_LOOPBACK,
+        (false, Protection::Plaintext) => CHUNK_BYTES_ETHERNET,
+        (false, Protection::Sealed(_)) => CHUNK_BYTES_SEALED,
+    };
     config.sideband = settings.listen;
     config.data = settings.listen_data;
     config.backend = settings.backend;
@@ -394,7 +412,7 @@ struct Text {
 impl Text {
     fn read(settings: &Settings) -> Result<Self, Failure> {
         let Some(path) = &settings.data else {
-            let [low, ..] = settings.secret.public().x25519;
+            let [low, ..] = settings.public.x25519;
             let whole = data::whole(low);
             return Ok(Self {
                 name: format!("{} (a text inside the program)", data::shard_name(low)),

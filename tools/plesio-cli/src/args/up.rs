@@ -8,9 +8,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 #[derive(Args, Clone, Debug, Default, Serialize)]
-#[command(after_help = "Example: two nodes of one machine, in two terminals\n  \
-        plesio up --found --plaintext\n  \
-        plesio up --plaintext --join ADDRESS          the first one says which\n\
+#[command(after_help = "Example: two machines, with keys and tickets of `plesio key` (see its --help)\n  \
+        plesio up --found --listen 10.0.0.1:7000 --key a.key --ticket a.ticket --pool pool.key --operator operator.pub\n  \
+        plesio up --join KEY@10.0.0.1:7000 --listen 10.0.0.2:7000 --key b.key --ticket b.ticket --pool pool.key \
+        --operator operator.pub\n\
+        On one machine, to try it: plesio up --found --plaintext, then plesio up --plaintext --join ADDRESS\n\
         Ctrl-C leaves the mesh in good order; a second one ends at once.\n\
         The file holds the same names with _ for -, for example listen_data = \"[::1]:7001\".")]
 pub(crate) struct UpArgs {
@@ -30,6 +32,18 @@ pub(crate) struct UpArgs {
     /// This node's secret key file (plesio key gen); without one and in plaintext, a key for this run
     #[arg(long, env = "PLESIO_KEY", value_name = "FILE")]
     pub(crate) key: Option<PathBuf>,
+
+    /// The ticket that admits this node to the mesh (plesio key ticket)
+    #[arg(long, env = "PLESIO_TICKET", value_name = "FILE")]
+    pub(crate) ticket: Option<PathBuf>,
+
+    /// Key file that all nodes of the mesh share
+    #[arg(long, env = "PLESIO_POOL", value_name = "FILE")]
+    pub(crate) pool: Option<PathBuf>,
+
+    /// Public key file of an operator whose tickets admit others; may be given again
+    #[arg(long, env = "PLESIO_OPERATOR", value_name = "FILE", value_delimiter = ',')]
+    pub(crate) operator: Vec<PathBuf>,
 
     /// Address that others reach: of the sideband, which others join by. Port 0 takes a free one.
     /// [default: 127.0.0.1:0]

@@ -18,6 +18,9 @@ pub(super) struct Settings {
     /// As [`crate::args::parse_seed`] reads them.
     pub(super) join: Vec<String>,
     pub(super) key: Option<PathBuf>,
+    pub(super) ticket: Option<PathBuf>,
+    pub(super) pool: Option<PathBuf>,
+    pub(super) operator: Vec<PathBuf>,
     pub(super) listen: Option<SocketAddr>,
     pub(super) listen_data: Option<SocketAddr>,
     pub(super) backend: Option<BackendArg>,
@@ -41,10 +44,13 @@ pub(super) enum Protection {
 }
 
 /// Every name, in the order of the help.
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 18] = [
     "found",
     "join",
     "key",
+    "ticket",
+    "pool",
+    "operator",
     "listen",
     "listen_data",
     "backend",
@@ -134,6 +140,8 @@ mod tests {
     const WHOLE: &str = r#"
         join = ["0f0f@10.0.0.1:7000"]
         key = "a.key"
+        ticket = "a.ticket"
+        operator = ["operator.pub"]
         listen = "[::1]:7000"
         listen_data = "127.0.0.1:0"
         backend = "mio"

@@ -1,11 +1,13 @@
 //! What a node is told, from flags, environment, file and defaults, in this order; and what does not go together.
 
-use super::file::{self, Protection};
+use super::file;
 use crate::args::{BackendArg, Seed, TrustArg, UpArgs, data_beside, parse_seed};
 use crate::demo::child::requested;
-use crate::failure::{Exit, Failure};
-use crate::{keyfile, random};
-use plesio_session::NodeSecret;
+use crate::failure::Failure;
+use crate::keyfile::{self, Kind};
+use crate::random;
+use plesio::{Identity, Protection, Trust};
+use plesio_session::{NodePublic, NodeSecret, OPERATORS_MAX, OperatorPublic, PoolKey, Ticket};
 use plesio_udp::Requested;
 use std::fs::File;
 use std::io::Read;
@@ -17,7 +19,9 @@ use std::path::{Path, PathBuf};
 pub(super) struct Settings {
     /// Members to join by; none: this node begins the mesh.
     pub(super) join: Vec<Seed>,
-    pub(super) secret: NodeSecret,
+    pub(super) public: NodePublic,
+    pub(super) protection: Protection,
+    pub(super) trust: Trust,
     pub(super) listen: SocketAddr,
     pub(super) listen_data: SocketAddr,
     pub(super) backend: Requested,
@@ -49,21 +53,44 @@ impl Settings {
             )
             .fix("give --join KEY@ADDR to join a mesh, or --found to begin one"));
         }
-        let plaintext = args.plaintext || said.protection == Some(Protection::Plaintext);
+        let plaintext = args.plaintext || said.protection == Some(file::Protection::Plaintext);
         let listen = args.listen.or(said.listen).unwrap_or(LISTEN);
         let listen_data = args.listen_data.or(said.listen_data).unwrap_or_else(|| data_beside(listen));
         let captive = args.trust.or(said.trust) == Some(TrustArg::Captive);
         refuse_wildcards([listen, listen_data])?;
-        check_protection(plaintext, captive, [listen, listen_data], &join)?;
         let key = args.key.clone().or(said.key);
-        let secret = match key {
-            Some(path) => keyfile::read(&path, keyfile::Kind::Secret, NodeSecret::from_text)?,
-            None => NodeSecret::generate(&mut random::entropy()?),
+        let (public, protection) = if plaintext {
+            check_plaintext(captive, [listen, listen_data], &join)?;
+            let secret = match key {
+                Some(path) => keyfile::read(&path, Kind::Secret, NodeSecret::from_text)?,
+                None => NodeSecret::generate(&mut random::entropy()?),
+            };
+            (secret.public(), Protection::Plaintext)
+        } else {
+            let operator = if args.operator.is_empty() { said.operator } else { args.operator.clone() };
+            let files = Files {
+                key,
+                ticket: args.ticket.clone().or(said.ticket),
+                pool: args.pool.clone().or(said.pool),
+                operator,
+            };
+            let identity = files.read()?;
+            if let Some(seed) = join.iter().find(|seed| seed.key.is_none()) {
+                return Err(Failure::usage(
+                    "usage",
+                    format!("cannot join by {seed}"),
+                    "a handshake is sealed for the member's key, and none stands before its address",
+                )
+                .fix("write KEY@IP:PORT, as that member says at its start"));
+            }
+            (identity.node.public(), Protection::Sealed(Box::new(identity)))
         };
-        let [low, ..] = secret.public().x25519;
+        let [low, ..] = public.x25519;
         Ok(Self {
             join,
-            secret,
+            public,
+            protection,
+            trust: if captive { Trust::Captive } else { Trust::Open },
             listen,
             listen_data,
             backend: requested(args.backend.or(said.backend).unwrap_or(BackendArg::Auto)),
@@ -77,12 +104,21 @@ impl Settings {
         })
     }
 
+    /// Which mesh: the pool key's, or the one of all that go without.
+    pub(super) fn mesh(&self) -> u64 {
+        match &self.protection {
+            Protection::Sealed(identity) => identity.pool.mesh,
+            Protection::Plaintext => MESH,
+        }
+    }
+
     /// Whether everything stays on this machine.
     pub(super) fn on_host(&self) -> bool {
         self.listen.ip().is_loopback() && self.listen_data.ip().is_loopback()
     }
 }
 
+const MESH: u64 = 1;
 const PERIOD_MS: u32 = 250;
 
 fn read_file(path: &Path) -> Result<file::Settings, Failure> {
@@ -116,6 +152,72 @@ fn joined(args: &UpArgs, said: &file::Settings) -> Result<Vec<Seed>, Failure> {
     said.join.iter().map(read).collect()
 }
 
+/// What a sealed node shows and knows, as files.
+struct Files {
+    key: Option<PathBuf>,
+    ticket: Option<PathBuf>,
+    pool: Option<PathBuf>,
+    operator: Vec<PathBuf>,
+}
+
+impl Files {
+    fn read(self) -> Result<Identity, Failure> {
+        let (Some(key), Some(ticket_path), Some(pool), false) =
+            (&self.key, &self.ticket, &self.pool, self.operator.is_empty())
+        else {
+            let named = [
+                ("--key", self.key.is_some()),
+                ("--ticket", self.ticket.is_some()),
+                ("--pool", self.pool.is_some()),
+                ("--operator", !self.operator.is_empty()),
+            ];
+            let missing: Vec<&str> =
+                named.iter().filter(|(_, there)| !there).map(|(name, _)| *name).collect();
+            return Err(Failure::usage(
+                "keys",
+                "cannot seal what this node sends",
+                format!("{} was not given", missing.join(", ")),
+            )
+            .fix(
+                "make the files with `plesio key` (its --help shows how), or say --plaintext on one machine",
+            ));
+        };
+        if self.operator.len() > OPERATORS_MAX {
+            let what = format!("cannot take {} operators", self.operator.len());
+            return Err(Failure::usage("keys", what, format!("at most {OPERATORS_MAX} are looked at"))
+                .fix("leave out those who sign no tickets any more"));
+        }
+        let operators = self.operator.iter().map(|path| {
+            keyfile::read(path, Kind::Public, OperatorPublic::from_text).map(|operator| operator.0)
+        });
+        let identity = Identity {
+            node: keyfile::read(key, Kind::Secret, NodeSecret::from_text)?,
+            ticket: keyfile::read(ticket_path, Kind::Public, Ticket::from_text)?,
+            pool: keyfile::read(pool, Kind::Secret, PoolKey::from_text)?,
+            operators: operators.collect::<Result<_, _>>()?,
+            seed: random::seed()?,
+        };
+        check_ticket(&identity, ticket_path)?;
+        Ok(identity)
+    }
+}
+
+/// A ticket that no member would take is told from here, with its file.
+fn check_ticket(identity: &Identity, path: &Path) -> Result<(), Failure> {
+    let Identity { node, ticket, pool, operators, .. } = identity;
+    let cause = if ticket.mesh != pool.mesh {
+        format!("it admits to the mesh {:016x}, and the pool key is of {:016x}", ticket.mesh, pool.mesh)
+    } else if ticket.node != node.public() {
+        "it admits another node than the one of --key".into()
+    } else if let Err(error) = ticket.verify(operators, 0) {
+        error.to_string()
+    } else {
+        return Ok(());
+    };
+    Err(Failure::usage("ticket", format!("cannot be admitted with {}", path.display()), cause)
+        .fix("ask the operator for a ticket for `plesio key pub` of this node and this mesh"))
+}
+
 /// What stands in the roster is what others send to.
 fn refuse_wildcards(addresses: [SocketAddr; 2]) -> Result<(), Failure> {
     match addresses.iter().find(|address| address.ip().is_unspecified()) {
@@ -130,17 +232,7 @@ fn refuse_wildcards(addresses: [SocketAddr; 2]) -> Result<(), Failure> {
 }
 
 /// The rules for plaintext.
-fn check_protection(
-    plaintext: bool,
-    captive: bool,
-    own: [SocketAddr; 2],
-    join: &[Seed],
-) -> Result<(), Failure> {
-    if !plaintext {
-        let failure = Failure::usage("protection", "cannot seal datagrams", "this version does not yet")
-            .fix("add --plaintext, on this machine alone");
-        return Err(Failure { exit: Exit::Missing, ..failure });
-    }
+fn check_plaintext(captive: bool, own: [SocketAddr; 2], join: &[Seed]) -> Result<(), Failure> {
     let mut all = own.into_iter().chain(join.iter().flat_map(|seed| [seed.sideband, seed.data]));
     match all.find(|address| !address.ip().is_loopback()) {
         Some(address) if !captive => Err(Failure::usage(
@@ -176,6 +268,7 @@ fn period_ns(period_ms: u32) -> Result<u64, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::failure::Exit;
 
     fn seed(text: &str) -> Seed {
         parse_seed(text).expect("a seed")
@@ -195,7 +288,16 @@ mod tests {
         let joined = Settings::gather(&UpArgs { join: join.clone(), ..args() }).expect("loopback");
         assert_eq!(joined.join, join);
         // Two nodes without key files are two nodes.
-        assert_ne!(founded.secret.public(), joined.secret.public());
+        assert_ne!(founded.public, joined.public);
+    }
+
+    #[test]
+    fn a_sealed_node_says_what_it_lacks() {
+        let refused = Settings::gather(&UpArgs { found: true, ..UpArgs::default() }).expect_err("no keys");
+        assert_eq!(refused.code, "keys");
+        for flag in ["--key", "--ticket", "--pool", "--operator"] {
+            assert!(refused.cause.contains(flag), "{}", refused.cause);
+        }
     }
 
     #[test]
