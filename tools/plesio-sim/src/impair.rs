@@ -1,6 +1,6 @@
 //! What a bad path does to datagrams: one machine for the simulator's links and for real ones.
 //!
-//! [`Path`] draws what becomes of each datagram and when it arrives; the simulator puts that on its own queue.
+//! `Path` draws what becomes of each datagram and when it arrives; the simulator puts that on its own queue.
 //! [`Link`] is the same path with a bounded queue of its own, for whoever carries real datagrams: time and bytes
 //! come in, bytes come out when they are due. Same seed, same datagrams at the same times: the same fate.
 //!

@@ -16,7 +16,7 @@ use plesio_proto::Transmit;
 use plesio_sideband::{
     Bound, Event as SidebandEvent, LocalClock, MachineConfig, Sideband, SidebandConfig, Status,
 };
-use plesio_udp::{DatagramIo, SendError, SocketConfig, Waker, clock::monotonic_raw_ns};
+use plesio_udp::{DatagramIo, Placement, SendError, SocketConfig, Waker, clock::monotonic_raw_ns};
 use plesio_wire::{Digest, Instant, NodeKey};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -61,7 +61,8 @@ pub(super) fn run(seat: Seat, ready: &Sender<Result<Opened, NodeError>>) {
 fn open(seat: Seat, ready: &Sender<Result<Opened, NodeError>>) -> Result<Option<Runner>, NodeError> {
     let config = &seat.config;
     let protection = config.protection.of_socket(config.trust);
-    let socket = SocketConfig { protection, ..SocketConfig::new(config.data) };
+    let placement = Placement::for_chunk(config.chunk_bytes);
+    let socket = SocketConfig { protection, placement, ..SocketConfig::new(config.data) };
     let opened = match plesio_udp::open(config.backend, &socket, seat.store.arena().clone()) {
         Ok(opened) => opened,
         Err(error) => {
@@ -428,13 +429,12 @@ impl Runner {
                 Transmit::Control(control) => self.io.send_control(*index, &control.header, control.body()),
             };
             match sent {
-                Ok(()) => {}
                 Err(SendError::WouldBlock) => break,
                 // An address that the kernel refuses is another's word as well.
                 Err(error @ SendError::System { .. }) => self.note_unreachable(peer, &error.to_string()),
-                // Dropped here is lost on the wire and recovered the same way: nobody there, a path that has become
-                // narrower, a session that is being made, or keys that changed for a connection that begins anew.
-                Err(_) => {}
+                // What is dropped is lost, as on the wire, and recovered the same way: nobody there, a path that has
+                // become narrower, a session that is being made, or keys that changed for a connection begun anew.
+                Ok(()) | Err(_) => {}
             }
         }
         Ok(())

@@ -16,7 +16,7 @@ use keys::Keys;
 use plesio_proto::{Config, Congestion, Connection, Next, Stats, Train};
 use plesio_session::SealError;
 use plesio_udp::{
-    DatagramIo, DatagramSink, OpenError, Peer, Protection, SendError, SocketConfig, Waiter, open,
+    DatagramIo, DatagramSink, OpenError, Peer, Placement, Protection, SendError, SocketConfig, Waiter, open,
 };
 use plesio_wire::Instant as Moment;
 use plesio_wire::Span;
@@ -49,7 +49,8 @@ impl End {
             Mode::Plaintext if here => (Protection::Plaintext, None),
             Mode::Plaintext => (Protection::Captive, None),
         };
-        let config = SocketConfig { protection, ..SocketConfig::new((run.bind, 0).into()) };
+        let placement = Placement::for_chunk(run.chunk_bytes);
+        let config = SocketConfig { protection, placement, ..SocketConfig::new((run.bind, 0).into()) };
         let opened = open(requested(run.backend), &config, memory.arena.clone()).map_err(refused)?;
         let budget = opened.io.receive_buffer_bytes() as u64 / 2;
         let config = Config {
