@@ -123,6 +123,4 @@ fn waits_end_and_long_datagrams_are_no_harm() {
     );
     let taken = TimestampedSocket::bind(node.local_address()).err();
     assert_eq!(taken, Some(OpenError::InUse { address: node.local_address() }));
-    let off_host = TimestampedSocket::bind("0.0.0.0:0".parse().unwrap()).err();
-    assert!(matches!(off_host, Some(OpenError::OffHost { .. })));
 }
