@@ -1,8 +1,26 @@
 //! Whole nodes in one process: one alone, three on each backend, and a mesh in which one dies and one joins.
 
-use plesio::What;
+use plesio::{Node, NodeConfig, Trust, What};
 use plesio_tests::mesh::{begin, begin_as, join, plaintext, settle_and_end, wait};
 use plesio_udp::Requested;
+use std::net::SocketAddr;
+
+#[test]
+fn plaintext_stays_on_this_host_unless_the_network_is_captive() {
+    let everywhere = "0.0.0.0:0".parse().expect("an address");
+    let on = |plane: fn(&mut NodeConfig) -> &mut SocketAddr, trust| {
+        let mut config = NodeConfig { trust, ..plaintext(0, Requested::Auto) };
+        *plane(&mut config) = everywhere;
+        Node::bind(config).err().map(|error| error.to_string())
+    };
+    let planes: [fn(&mut NodeConfig) -> &mut SocketAddr; 2] =
+        [|config| &mut config.data, |config| &mut config.sideband];
+    for plane in planes {
+        let refusal = on(plane, Trust::Open).expect("plaintext for everybody to hear");
+        assert!(refusal.contains("0.0.0.0") && refusal.contains("stay on this host"), "{refusal}");
+        assert_eq!(on(plane, Trust::Captive), None);
+    }
+}
 
 #[test]
 fn one_node_commits_alone() {
