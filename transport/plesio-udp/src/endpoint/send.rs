@@ -125,11 +125,13 @@ impl<E: Engine> Endpoint<E> {
         while used < self.trains.len() && sent.chunks < chunks.len() && outcome.is_ok() {
             let rest = &chunks[sent.chunks..];
             let len = train::len_of_first(rest, segmentation, HEADER_BYTES + TAG_BYTES);
-            outcome = lane.keys.sealer().map_err(SendError::from).and_then(|sealer| {
-                // What was sealed before one that was refused goes out.
-                seal(&mut self.trains[used], &rest[..len], sealer)
-            });
-            let train = &self.trains[used];
+            let sealer = match lane.keys.sealer() {
+                Ok(sealer) => sealer,
+                Err(error) => return (sent, Err(error.into())),
+            };
+            let train = &mut self.trains[used];
+            // What was sealed before one that was refused goes out.
+            outcome = seal(train, &rest[..len], sealer);
             sent.chunks += train.chunks;
             sent.payload_bytes += train.payload_bytes;
             used += usize::from(train.chunks > 0);
@@ -150,25 +152,20 @@ impl<E: Engine> Endpoint<E> {
                 }
                 Err(cause) => {
                     self.counters.dropped_unsent += train.chunks as u64;
-                    refused = refused.or(Some((cause, train.chunks)));
+                    let payload_bytes = train.payload_bytes as usize / train.chunks;
+                    refused = refused.or(Some((cause, train.chunks, payload_bytes)));
                 }
             }
         }
-        if let Some((cause, chunks)) = refused {
+        if let Some((cause, chunks, payload_bytes)) = refused {
             let told = self.explain(peer, cause, chunks);
             // A datagram too long for the path is not lost on the way: the caller has to know.
             if matches!(told, Err(SendError::TooLarge { .. })) {
-                let len_bytes = HEADER_BYTES + TAG_BYTES + self.longest(chunks);
+                let len_bytes = HEADER_BYTES + TAG_BYTES + payload_bytes;
                 return (Sent::default(), Err(SendError::TooLarge { len_bytes }));
             }
         }
         (sent, outcome)
-    }
-
-    /// Payload of the longest datagram of trains just refused that had so many chunks.
-    fn longest(&self, chunks: usize) -> usize {
-        let of = self.trains.iter().filter(|train| train.chunks == chunks);
-        of.map(|train| train.payload_bytes as usize / train.chunks.max(1)).max().unwrap_or(0)
     }
 
     /// Sends one datagram that is not of a train.

@@ -178,6 +178,23 @@ fn sealed_datagrams_allocate_nothing() {
     });
 }
 
+/// A lane whose sealer was gone sent what its last train had been, as empty datagrams, and said that it went well.
+#[test]
+fn a_lane_without_its_sealer_sends_nothing_more() {
+    for_each_backend(|how| {
+        let [mut near, far] = ends(how, 1_344);
+        let chunks = near.node.chunks(WINDOWS, 0, 3 * 1_344);
+        let lane = near.lane();
+        near.node.send_all(lane, &chunks);
+        near.node.io.remove_sealer(lane);
+        let before = near.node.io.counters().datagrams_sent;
+        let sent = near.node.io.send_train(lane, &chunks[..1]);
+        assert!(matches!(sent, Err(SendError::Seal(_))), "{how}: {sent:?}");
+        assert_eq!(near.node.io.counters().datagrams_sent, before, "{how}");
+        drop(far);
+    });
+}
+
 #[test]
 fn without_a_session_nothing_goes_out_and_nothing_comes_in() {
     for_each_backend(|how| {
