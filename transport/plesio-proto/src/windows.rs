@@ -67,13 +67,22 @@ pub(crate) struct Windows {
     windows_max: usize,
     windows: Vec<Window>,
     posted: usize,
+    /// Where the last chunk went: most likely the next one does too.
+    recent: usize,
     /// No deadline is earlier.
     deadline: Option<Instant>,
 }
 
 impl Windows {
     pub(crate) fn new(chunk_bytes: u32, windows_max: usize) -> Self {
-        Self { chunk_bytes, windows_max, windows: Vec::with_capacity(windows_max), posted: 0, deadline: None }
+        Self {
+            chunk_bytes,
+            windows_max,
+            windows: Vec::with_capacity(windows_max),
+            posted: 0,
+            recent: 0,
+            deadline: None,
+        }
     }
 
     /// Windows that wait for a message.
@@ -201,6 +210,7 @@ impl Windows {
     pub(crate) fn accept(&mut self, header: &Header) -> Option<(MessageId, Span)> {
         let at = self.find(header.message.handle).ok()?;
         let chunk_bytes = self.chunk_of(header)?;
+        self.recent = at;
         let window = &mut self.windows[at];
         if window.bound.is_none() {
             window.begin(Some(header.message.sequence), chunk_bytes);
@@ -247,6 +257,9 @@ impl Windows {
     }
 
     fn find(&self, handle: u16) -> Result<usize, usize> {
+        if self.windows.get(self.recent).is_some_and(|window| window.handle == handle) {
+            return Ok(self.recent);
+        }
         self.windows.binary_search_by_key(&handle, |window| window.handle)
     }
 }
