@@ -99,6 +99,8 @@ pub struct Connection {
     credit_limit_bytes: u64,
     /// Payload sent since an acknowledgement was last asked for or came.
     unasked_bytes: u64,
+    /// The newest train did not ask, though nothing followed it.
+    spared: bool,
     /// When a packet in flight counts as lost by age.
     loss_at: Option<Instant>,
     /// When to ask, because credit or packet numbers ran out.
@@ -173,6 +175,7 @@ impl Connection {
             path: Path::new(config, controller, now),
             credit_limit_bytes: 0,
             unasked_bytes: 0,
+            spared: false,
             loss_at: None,
             ping_at: None,
             pings: 0,
@@ -240,7 +243,10 @@ impl Connection {
                 window_bytes: self.path.window_bytes(),
             });
         }
-        self.outbox.push(now, message, span, self.search.chunk_bytes(), deadline)
+        let waits = self.outbox.push(now, message, span, self.search.chunk_bytes(), deadline)?;
+        // What it waits for may be spared a question that is worth asking now.
+        self.ping_due |= waits && core::mem::take(&mut self.spared);
+        Ok(())
     }
 
     /// Forgets a queued message: its span may be reused, no later train refers to it.
@@ -522,8 +528,14 @@ impl Connection {
     }
 }
 
+/// Whether a chunk is a whole message that need not be acknowledged at once.
+fn is_small(header: &Header) -> bool {
+    header.chunk == 0 && header.flags.has(Flags::LAST_OF_MSG) && header.payload_bytes <= SMALL_BYTES_MAX
+}
+
 /// Probe timeouts after which a peer counts as silent.
 const PROBES_SILENT: u32 = 3;
+const SMALL_BYTES_MAX: u16 = 8 << 10;
 /// What a goodbye says when packet numbers are used up.
 const BYE_EXHAUSTED: u16 = 3;
 

@@ -71,6 +71,11 @@ impl Outgoing {
         self.rounds >= ROUNDS_WHOLE
     }
 
+    /// Whether an older message of the same handle has to be finished first.
+    pub(crate) const fn waits(&self) -> bool {
+        self.waits
+    }
+
     /// Whether chunks wait for nothing but room.
     pub(crate) const fn has_more(&self) -> bool {
         !self.waits && !self.parked && !self.is_narrow() && self.scan < self.chunks
@@ -229,6 +234,7 @@ impl Outbox {
         Self { slots, free, order: Vec::with_capacity(messages_max) }
     }
 
+    /// Queues a message; whether it waits for an older one of the same handle.
     pub(crate) fn push(
         &mut self,
         now: Instant,
@@ -236,7 +242,7 @@ impl Outbox {
         span: Span,
         chunk_bytes: u32,
         deadline: Option<Instant>,
-    ) -> Result<(), SendError> {
+    ) -> Result<bool, SendError> {
         if span.len_bytes == 0 {
             return Err(SendError::Empty);
         }
@@ -268,7 +274,7 @@ impl Outbox {
             deadline,
             ..Outgoing::default()
         };
-        Ok(())
+        Ok(waits)
     }
 
     pub(crate) fn is_full(&self) -> bool {

@@ -36,7 +36,7 @@ impl Connection {
         self.flight.advance();
         self.handle_answer(now, header.chunk);
         self.raise_limit(ack.credit_limit_bytes);
-        self.unasked_bytes = 0;
+        (self.unasked_bytes, self.spared) = (0, false);
         self.rtt.relax(now);
         self.detect_losses(now);
         if header.flags.has(Flags::ACK_REQ) {

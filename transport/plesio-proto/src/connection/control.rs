@@ -44,6 +44,11 @@ impl Path {
         }
     }
 
+    /// Whether the controller learns from how long acknowledgements take.
+    pub(super) const fn is_watched(&self) -> bool {
+        self.watched
+    }
+
     pub(super) const fn window_bytes(&self) -> u64 {
         self.window_bytes
     }

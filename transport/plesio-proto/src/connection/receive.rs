@@ -1,6 +1,6 @@
 //! Receiving: where chunks belong, what is acknowledged when, and how much credit is given.
 
-use super::{Connection, Event};
+use super::{Connection, Event, is_small};
 use crate::arrivals::Arrival;
 use crate::config::Grants;
 use crate::error::Refused;
@@ -40,7 +40,8 @@ impl Connection {
         self.note_arrival(now, header);
         if let Some((message, span)) = self.windows.accept(header) {
             self.events.push_back(Event::Received { message, span });
-            self.ack_due = true;
+            // The sender of a small one has asked, or does not wait.
+            self.ack_due |= !is_small(header);
         } else if header.flags.has(Flags::LAST_OF_MSG) {
             // The end is here and holes remain.
             self.ack_due = true;

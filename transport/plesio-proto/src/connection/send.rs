@@ -1,11 +1,11 @@
 //! Sending: what goes next, and how much of it fits under window, credit and packet numbers.
 
-use super::Connection;
+use super::{Connection, is_small};
 use crate::flight::Record;
 use crate::outbox::{Question, UNSCHEDULED_BYTES};
 use crate::transmit::{Control, Next, Train, Transmit};
-use plesio_wire::Instant;
 use plesio_wire::data::{Bye, COUNT_MAX, Flags, Header, Kind, Ping, packet_first};
+use plesio_wire::{Instant, Span};
 
 /// Why a message's next chunk stays.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -115,9 +115,9 @@ impl Connection {
             if !train.is_empty() {
                 let train_bytes = self.flight.in_flight_bytes() - in_flight_bytes;
                 self.path.handle_sent(now, self.train, train_bytes, in_flight_bytes == 0);
-                if self.should_ask() {
+                if self.should_ask(train) {
                     train.ask();
-                    self.unasked_bytes = 0;
+                    (self.unasked_bytes, self.spared) = (0, false);
                 }
                 self.train = self.train.wrapping_add(1);
                 return true;
@@ -209,19 +209,28 @@ impl Connection {
     }
 
     /// Whether the train just built should ask for an acknowledgement: nothing follows it, or much of the
-    /// window went out unasked.
-    fn should_ask(&mut self) -> bool {
+    /// window went out unasked. A few small messages on a path without delay can wait for what the peer sends of itself:
+    /// an answer that is under way shall not queue behind it.
+    fn should_ask(&mut self, train: &Train) -> bool {
         if self.unasked_bytes >= self.path.window_bytes() / 2 {
             return true;
         }
-        let mut place = 0;
+        let (mut place, mut waits) = (0, false);
         while let Some((_, outgoing)) = self.outbox.nth(place) {
             place += 1;
             outgoing.next_chunk();
             if outgoing.has_more() {
                 return false;
             }
+            waits |= outgoing.waits();
         }
-        true
+        let is_spared = |(header, _): &(Header, Span)| is_small(header) && !header.flags.has(Flags::RETX);
+        let few = self.outbox.len() <= SPARED_MESSAGES_MAX.min(self.config.messages_max / 2);
+        self.spared = train.iter().all(is_spared) && few && !waits && !self.path.is_watched();
+        !self.spared
     }
 }
+
+/// Messages that may be on their way without a question for an acknowledgement, which the peer then sends within a
+/// millisecond.
+const SPARED_MESSAGES_MAX: usize = 8;
