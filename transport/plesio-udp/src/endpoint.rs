@@ -31,6 +31,8 @@ pub(crate) struct Endpoint<E> {
     segmentation: bool,
     /// The base socket, then one per peer.
     lanes: Vec<Option<Lane>>,
+    /// Behind these there is none.
+    lanes_len: usize,
     generation_next: u32,
     /// For payload that is received in place; otherwise it is received aside.
     receiver: Option<Receiver>,
@@ -76,6 +78,7 @@ impl<E: Engine> Endpoint<E> {
             segmentation: base.segmentation,
             receive_buffer_bytes: base.receive_buffer_bytes,
             lanes,
+            lanes_len: 1,
             generation_next: 1,
             receiver: scatter.then(|| Receiver::new(&arena, SLOTS_MAX, !config.protection.is_plaintext())),
             trains: (0..trains).map(|index| Outgoing::new(Some(arena.clone()), aside_bytes(index))).collect(),
@@ -121,6 +124,7 @@ impl<E: Engine> DatagramIo for Endpoint<E> {
             overflow_seen: 0,
             keys: Keys::new(),
         });
+        self.lanes_len = self.lanes_len.max(index + 1);
         self.generation_next = self.generation_next.wrapping_add(1);
         Ok(Peer((index - 1) as u16))
     }
@@ -129,6 +133,8 @@ impl<E: Engine> DatagramIo for Endpoint<E> {
         let index = usize::from(peer.0) + 1;
         if let Some(lane) = self.lanes.get_mut(index).and_then(Option::take) {
             self.engine.remove(index, lane.generation, lane.socket.as_fd());
+            let last = self.lanes.iter().rposition(Option::is_some);
+            self.lanes_len = last.map_or(0, |last| last + 1);
         }
     }
 
@@ -173,15 +179,18 @@ impl<E: Engine> DatagramIo for Endpoint<E> {
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> Result<Ready, IoError> {
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        // Who only asks needs no clock.
+        let asks = timeout == Some(Duration::ZERO);
+        let deadline = timeout.filter(|_| !asks).and_then(|timeout| Instant::now().checked_add(timeout));
         let mut rest = timeout;
+        let lanes = &mut self.lanes[..self.lanes_len];
         loop {
-            let waiting = self.lanes.iter().flatten().any(|lane| lane.readable);
+            let waiting = lanes.iter().flatten().any(|lane| lane.readable);
             // Even then the others and the waker are looked at, or one busy lane would hide them.
             let rest_or_none = if waiting { Some(Duration::ZERO) } else { rest };
-            let woken = self.engine.wait(rest_or_none, &self.waker, &mut self.lanes)?;
+            let woken = self.engine.wait(rest_or_none, &self.waker, lanes)?;
             let mut ready = Ready { woken, ..Ready::default() };
-            for lane in self.lanes.iter_mut().flatten() {
+            for lane in lanes.iter_mut().flatten() {
                 ready.readable |= lane.readable;
                 if lane.writable {
                     ready.writable = true;
@@ -191,6 +200,9 @@ impl<E: Engine> DatagramIo for Endpoint<E> {
             }
             if ready != Ready::default() {
                 return Ok(ready);
+            }
+            if asks {
+                return Ok(Ready { timed_out: true, ..ready });
             }
             // Signals and news that nobody waits for end the engine's wait, not this one.
             if let Some(deadline) = deadline {
@@ -205,7 +217,8 @@ impl<E: Engine> DatagramIo for Endpoint<E> {
 
     fn receive(&mut self, sink: &mut dyn DatagramSink, trains_max: usize) -> Result<bool, IoError> {
         let sealed = !self.config.protection.is_plaintext();
-        let Self { receiver, engine, lanes, arena, counters, .. } = self;
+        let Self { receiver, engine, arena, counters, .. } = self;
+        let lanes = &mut self.lanes[..self.lanes_len];
         let more = match receiver {
             Some(receiver) => receiver.receive(engine, lanes, arena, sink, trains_max, counters),
             None => engine.collect(lanes, trains_max, &mut |index, lane, taken| {

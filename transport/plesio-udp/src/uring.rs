@@ -82,7 +82,8 @@ impl UringEngine {
         let mut builder = IoUring::builder();
         builder.dontfork().setup_clamp().setup_cqsize(4 * ENTRIES);
         if tier == Tier::Uring {
-            builder.setup_single_issuer().setup_defer_taskrun();
+            // The flag tells without a system call whether the kernel has work that waits for this thread.
+            builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
         }
         let ring = builder.build(ENTRIES).map_err(|error| refusal(&error, tier))?;
         let mut probe = Probe::new();
@@ -333,7 +334,8 @@ impl UringEngine {
             if !cqueue::more(flags) && armed[index][0] == Some(generation) {
                 armed[index][0] = None;
             }
-            let lane = lanes[index].as_mut().filter(|lane| lane.generation == generation);
+            let lane =
+                lanes.get_mut(index).and_then(Option::as_mut).filter(|lane| lane.generation == generation);
             let len_bytes = usize::try_from(result).map_err(|_| Errno::from_raw(-result));
             if let Some(buffer) = cqueue::buffer_select(flags) {
                 trains_left -= 1;
@@ -381,14 +383,23 @@ impl UringEngine {
         if filled > 0 { Ok(filled) } else { refused }
     }
 
+    /// Submits what was pushed and has the kernel finish what is ready, without waiting. Costs no system call when there
+    /// is neither.
+    fn look(&mut self) -> io::Result<usize> {
+        if self.tier == Tier::Uring {
+            let submission = self.ring.submission();
+            if submission.is_empty() && !submission.taskrun() && !submission.cq_overflow() {
+                return Ok(0);
+            }
+        }
+        self.ring.submit()
+    }
+
     /// Waits for `want` completions, at most so long.
     fn enter_timed(&mut self, want: usize, timeout: Option<Duration>) -> io::Result<usize> {
         let Some(timespec) = timeout.map(Timespec::from) else { return self.ring.submit_and_wait(want) };
         if self.tier == Tier::Uring {
             return self.ring.submitter().submit_with_args(want, &SubmitArgs::new().timespec(&timespec));
-        }
-        if want == 0 || timeout == Some(Duration::ZERO) {
-            return self.ring.submit();
         }
         // Older kernels: a timer that also ends with the first completion, so that none is left behind.
         let timer = opcode::Timeout::new(&raw const timespec).count(1).build().user_data(TIMED);
@@ -492,7 +503,8 @@ impl Engine for UringEngine {
         self.arm_all(waker, lanes);
         // What came in while calls were awaited needs no waiting.
         let want = usize::from(self.events.is_empty() && self.arrived.is_empty());
-        let result = self.enter_timed(want, timeout);
+        let ask = want == 0 || timeout == Some(Duration::ZERO);
+        let result = if ask { self.look() } else { self.enter_timed(want, timeout) };
         match result {
             Ok(_) => {}
             Err(error) if is_passing(&error) || error.raw_os_error() == Some(libc::ETIME) => {}

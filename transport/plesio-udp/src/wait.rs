@@ -112,7 +112,7 @@ impl Waiter {
     }
 
     /// Waits at most for `limit`. `look` is given how long it may sleep, zero for not at all, and says whether the wait
-    /// is over. A spinning wait looks once: its caller turns anyway.
+    /// is over. A spinning wait looks a few times, whatever the limit: its caller turns anyway.
     ///
     /// # Errors
     /// What `look` says.
@@ -123,7 +123,15 @@ impl Waiter {
     ) -> Result<Option<T>, E> {
         match self.mode {
             WaitMode::Block => return look(limit),
-            WaitMode::Spin => return look(Duration::ZERO),
+            WaitMode::Spin => {
+                for _ in 1..SPIN_LOOKS {
+                    let found = look(Duration::ZERO)?;
+                    if found.is_some() || limit.is_zero() {
+                        return Ok(found);
+                    }
+                }
+                return look(Duration::ZERO);
+            }
             WaitMode::Adaptive => {}
         }
         let begin = Instant::now();
@@ -171,6 +179,8 @@ fn runnable(text: &[u8]) -> Option<u32> {
 const SPIN_NS_MAX: u64 = 50_000;
 /// One look at the socket and back.
 const SPIN_NS_MIN: u64 = 2_000;
+/// Looks of one spinning wait: few enough to be done within microseconds.
+const SPIN_LOOKS: u32 = 16;
 /// Longer gaps count as this one.
 const GAP_NS_MAX: u64 = 1_000_000;
 /// A look at the load takes some microseconds.
@@ -228,7 +238,8 @@ mod tests {
             (found.expect("no error").is_some(), slept)
         };
         assert_eq!(looks(WaitMode::Block, 0), (true, vec![true]));
-        assert_eq!(looks(WaitMode::Spin, 1), (false, vec![false]));
+        assert_eq!(looks(WaitMode::Spin, 1), (true, vec![false; 2]));
+        assert_eq!(looks(WaitMode::Spin, u32::MAX), (false, vec![false; SPIN_LOOKS as usize]));
         let (found, slept) = looks(WaitMode::Adaptive, u32::MAX);
         assert!(!found);
         assert_eq!(slept.iter().filter(|slept| **slept).count(), 1, "it sleeps once, in the end");
