@@ -49,7 +49,7 @@ impl End {
             Mode::Plaintext if here => (Protection::Plaintext, None),
             Mode::Plaintext => (Protection::Captive, None),
         };
-        let placement = Placement::for_chunk(run.chunk_bytes);
+        let placement = Placement::for_chunk(run.chunk_bytes.min(run.bytes));
         let config = SocketConfig { protection, placement, ..SocketConfig::new((run.bind, 0).into()) };
         let opened = open(requested(run.backend), &config, memory.arena.clone()).map_err(refused)?;
         let budget = opened.io.receive_buffer_bytes() as u64 / 2;
