@@ -130,6 +130,8 @@ pub struct Connection {
     /// Questions of the peer's to be answered.
     answers: Answers,
     credit_due: bool,
+    /// The peer was granted more and does not know.
+    grant_due: bool,
     /// A chunk found no window since credit was last sent.
     missed: bool,
 }
@@ -196,6 +198,7 @@ impl Connection {
             asks_holes: false,
             answers: Answers::default(),
             credit_due: false,
+            grant_due: false,
             missed: false,
         })
     }

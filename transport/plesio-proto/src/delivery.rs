@@ -54,6 +54,8 @@ impl Delivery {
     pub(crate) fn handle_sent(&mut self, now: Instant, train: u32, idle: bool) {
         if idle {
             (self.first_sent, self.delivered_at) = (now, now);
+            // There had been nothing to send: what leaves before the first of it arrives is as much as there was.
+            self.limited_until_bytes = self.limited_until_bytes.max(self.delivered_bytes + 1);
         }
         let at = train as usize & (self.notes.len() - 1);
         self.notes[at] = Note {

@@ -94,6 +94,12 @@ impl Path {
         }
     }
 
+    /// Its turn came with nothing to send, or will: nobody waits for it.
+    pub(super) fn rest(&mut self, in_flight_bytes: u64) {
+        self.paced = None;
+        self.handle_limited(in_flight_bytes);
+    }
+
     /// There was nothing to send, though the path would have taken it.
     pub(super) fn handle_limited(&mut self, in_flight_bytes: u64) {
         if self.watched {

@@ -170,7 +170,7 @@ impl Connection {
         let packets = bytes.div_ceil(u64::from(self.peer_chunk_bytes));
         let more_bytes = packets.saturating_mul(u64::from(self.config.chunk_bytes));
         self.granted_bytes = self.limit_bytes().saturating_add(more_bytes);
-        self.credit_due = true;
+        self.grant_due = true;
     }
 
     pub(super) fn transmit_ack(&mut self, now: Instant) -> Control {
@@ -179,6 +179,7 @@ impl Connection {
         let answer = self.answers.pop();
         self.ack_due = !self.answers.is_empty();
         self.ack_at = None;
+        self.grant_due = false; // It says so too.
         self.acked = now;
         self.unacked_bytes = 0;
         self.stats.acks_sent += 1;
@@ -193,7 +194,7 @@ impl Connection {
 
     pub(super) fn transmit_credit(&mut self, now: Instant) -> Control {
         self.granted_bytes = self.limit_bytes();
-        self.credit_due = false;
+        (self.credit_due, self.grant_due) = (false, false);
         self.missed = false;
         let credit = Credit { credit_limit_bytes: self.granted_bytes };
         Control::new(self.control_header(now, Kind::Credit), &credit, 0, |_| {})

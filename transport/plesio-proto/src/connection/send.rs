@@ -2,7 +2,7 @@
 
 use super::{Connection, is_small};
 use crate::flight::Record;
-use crate::outbox::{Question, UNSCHEDULED_BYTES};
+use crate::outbox::{Outgoing, Question, UNSCHEDULED_BYTES};
 use crate::transmit::{Control, Next, Train, Transmit};
 use plesio_wire::data::{Bye, COUNT_MAX, Flags, Header, Kind, Ping, packet_first};
 use plesio_wire::{Instant, Span};
@@ -56,7 +56,7 @@ impl Connection {
         if self.ack_due || self.ack_at.is_some_and(|at| at <= now) {
             return Some(self.transmit_ack(now));
         }
-        if self.credit_due {
+        if self.credit_due || self.grant_due {
             return Some(self.transmit_credit(now));
         }
         if let Some(question) = self.transmit_question(now) {
@@ -99,6 +99,10 @@ impl Connection {
     /// Fills an empty train; whether there was something for it.
     fn transmit_train(&mut self, now: Instant, train: &mut Train) -> bool {
         if self.path.is_paced(now) {
+            if !self.has_more() {
+                // Nothing waits for its turn: no timer, and what flies says nothing of what the path could carry.
+                self.path.rest(self.flight.in_flight_bytes());
+            }
             return false;
         }
         let (mut starved, mut full) = (false, false);
@@ -215,19 +219,27 @@ impl Connection {
         if self.unasked_bytes >= self.path.window_bytes() / 2 {
             return true;
         }
-        let (mut place, mut waits) = (0, false);
-        while let Some((_, outgoing)) = self.outbox.nth(place) {
-            place += 1;
-            outgoing.next_chunk();
-            if outgoing.has_more() {
-                return false;
-            }
-            waits |= outgoing.waits();
+        if self.has_more() {
+            return false;
         }
+        let waits = self.outbox.iter().any(Outgoing::waits);
         let is_spared = |(header, _): &(Header, Span)| is_small(header) && !header.flags.has(Flags::RETX);
         let few = self.outbox.len() <= SPARED_MESSAGES_MAX.min(self.config.messages_max / 2);
         self.spared = train.iter().all(is_spared) && few && !waits && !self.path.is_watched();
         !self.spared
+    }
+
+    /// Whether any chunk waits for nothing but room.
+    fn has_more(&mut self) -> bool {
+        let mut place = 0;
+        while let Some((_, outgoing)) = self.outbox.nth(place) {
+            place += 1;
+            outgoing.next_chunk();
+            if outgoing.has_more() {
+                return true;
+            }
+        }
+        false
     }
 }
 
