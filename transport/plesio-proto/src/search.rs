@@ -3,7 +3,8 @@
 //! As datagram path MTU discovery has it (RFC 8899): no answer of a router is waited for or believed. It starts at a
 //! datagram of 1,440 bytes, asks about the largest chunk first, and a chunk is used only after a probe of its size was
 //! answered. A black hole is three trains lost whole, and nothing of their size acknowledged for a probe timeout,
-//! while the peer is heard.
+//! while the peer is heard. A message may be shorter than a chunk and still too long for a path that has shrunk, so it
+//! is sizes lost that count, not whole chunks.
 
 use plesio_wire::Instant;
 use plesio_wire::data::{CHUNK_STEPS, HEADER_BYTES};
@@ -24,10 +25,12 @@ pub(crate) struct Search {
     question: Option<u32>,
     /// When the next probe goes, or the one that flies counts as lost.
     next: Instant,
-    /// Since when trains of more than the smallest chunk were lost and none arrived.
+    /// Since when trains of more than the smallest chunk were lost and none of their size arrived.
     lost_since: Option<Instant>,
     lost_trains: u32,
     last_lost: u32,
+    /// The shortest packet among them.
+    lost_bytes: u32,
 }
 
 impl Search {
@@ -47,6 +50,7 @@ impl Search {
             lost_since: None,
             lost_trains: 0,
             last_lost: 0,
+            lost_bytes: u32::MAX,
         }
     }
 
@@ -96,9 +100,13 @@ impl Search {
 
     /// A packet of this size arrived.
     pub(crate) const fn handle_acked(&mut self, payload_bytes: u32) {
-        if payload_bytes >= self.chunk_bytes {
-            (self.lost_since, self.lost_trains) = (None, 0);
+        if payload_bytes >= self.lost_bytes {
+            self.begin_anew();
         }
+    }
+
+    const fn begin_anew(&mut self) {
+        (self.lost_since, self.lost_trains, self.lost_bytes) = (None, 0, u32::MAX);
     }
 
     /// A packet of this size was given up. The chunk size to go on with, if large ones vanish.
@@ -110,9 +118,10 @@ impl Search {
         heard: Instant,
         wait_ns: u64,
     ) -> Option<u32> {
-        if !self.active || payload_bytes < self.chunk_bytes {
+        if !self.active || payload_bytes <= CHUNK_BYTES_LEAST.min(self.chunk_bytes - 1) {
             return None;
         }
+        self.lost_bytes = self.lost_bytes.min(payload_bytes);
         let since = *self.lost_since.get_or_insert(now);
         if self.lost_trains == 0 || self.last_lost != train {
             self.lost_trains += 1;
@@ -120,7 +129,7 @@ impl Search {
         }
         let vanish =
             self.lost_trains >= TRAINS && heard > since && now.since(since) >= wait_ns.min(BLACK_HOLE_NS_MAX);
-        if vanish { self.shrink(now, self.chunk_bytes - 1) } else { None }
+        if vanish { self.shrink(now, self.lost_bytes.min(self.chunk_bytes) - 1) } else { None }
     }
 
     /// The path takes no chunk above `limit_bytes`. The chunk size to go on with, if that is news.
@@ -131,7 +140,7 @@ impl Search {
         let limit_bytes =
             if limit_bytes > self.chunk_bytes_first { self.chunk_bytes_first } else { limit_bytes };
         self.chunk_bytes = sizes(self.chunk_bytes_max).find(|size| *size <= limit_bytes)?;
-        (self.lost_since, self.lost_trains) = (None, 0);
+        self.begin_anew();
         self.rest(now);
         Some(self.chunk_bytes)
     }
@@ -150,6 +159,8 @@ fn sizes(chunk_bytes_max: u32) -> impl Iterator<Item = u32> {
 }
 
 const DATAGRAM_BYTES_FIRST: u32 = 1_440;
+/// Whatever is shorter could not be cut any smaller.
+const CHUNK_BYTES_LEAST: u32 = CHUNK_STEPS[CHUNK_STEPS.len() - 1];
 /// Probes of one size before it counts as too large: one may be lost by chance.
 const TRIES: u32 = 3;
 const TRAINS: u32 = 3;
@@ -196,7 +207,7 @@ mod tests {
         assert_eq!(lose(10, 1, 1_408, 0), None);
         assert_eq!(lose(12, 2, 1_408, 11), None);
         assert_eq!(lose(14, 3, 1_408, 11), None, "too soon");
-        assert_eq!(lose(20, 3, 700, 11), None, "small");
+        assert_eq!(lose(20, 3, 500, 11), None, "small");
         assert_eq!(lose(20, 4, 1_408, 10), None, "not heard");
         assert_eq!(lose(20, 4, 1_408, 11), Some(1_344));
         assert_eq!(lose(20, 5, 1_344, 11), None, "counts anew");
@@ -206,5 +217,23 @@ mod tests {
         assert_eq!(search.shrink(Instant(0), 2_000), None);
         assert_eq!(search.shrink(Instant(0), 1_300), Some(1_152));
         assert_eq!(search.shrink(Instant(0), 100), None, "nothing is smaller");
+    }
+
+    #[test]
+    fn messages_shorter_than_a_chunk_find_a_path_that_shrank_too() {
+        let mut search = Search::new(true, 8_832, 16, Instant(0));
+        search.handle_answer(Instant(0), 1);
+        assert_eq!(search.poll_probe(Instant(0), MS, 2), Some(8_832));
+        assert!(search.handle_answer(Instant(MS), 2));
+        let lose = |search: &mut Search, at: u64, size| {
+            search.handle_lost(Instant(at * MS), at as u32, size, Instant(at * MS), 5 * MS)
+        };
+        assert_eq!((lose(&mut search, 10, 4_000), lose(&mut search, 20, 4_000)), (None, None));
+        search.handle_acked(3_000);
+        assert_eq!(lose(&mut search, 30, 4_000), Some(1_344), "shorter ones arrive");
+        assert_eq!((lose(&mut search, 40, 1_300), lose(&mut search, 50, 1_300)), (None, None));
+        search.handle_acked(1_300);
+        assert_eq!((lose(&mut search, 60, 1_300), lose(&mut search, 70, 1_300)), (None, None), "by chance");
+        assert_eq!(lose(&mut search, 80, 1_300), Some(1_152));
     }
 }
