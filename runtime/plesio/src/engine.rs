@@ -28,7 +28,7 @@ use crate::engine::snapshot::{Fetching, Serving};
 use plesio_collective::Exchange;
 use plesio_consensus::{Config as ConsensusConfig, ConfigError, Consensus, Event, SnapshotCut, Start};
 use plesio_phase::{Aim, Corrector, CorrectorConfig, MeshClock};
-use plesio_proto::{Refused, Transmit};
+use plesio_proto::{Congestion, Next, Refused, Train};
 use plesio_sideband::{Status, To};
 use plesio_wire::data::{Header, Kind};
 use plesio_wire::sideband::{Message, RosterEntry};
@@ -103,7 +103,7 @@ impl Engine {
                 config.mesh,
                 (key, config.incarnation),
                 config.chunk_bytes,
-                config.window_bytes,
+                config.receive_buffer_bytes,
                 config.sealed,
             ),
             consensus,
@@ -287,9 +287,15 @@ impl Engine {
         taken
     }
 
-    /// The sockets are drained: act on what is complete.
+    /// The sockets are drained: act on what is complete, and let peers send more.
     pub fn handle_received(&mut self, now: Instant) {
         self.turn(now);
+        self.links.grant(now);
+    }
+
+    /// The kernel takes no datagram with so much payload on the way to a peer: smaller ones go from now on.
+    pub fn handle_path_limit(&mut self, now: Instant, peer: NodeKey, payload_bytes: u32) {
+        self.links.handle_path_limit(now, peer, payload_bytes);
     }
 
     /// This node wants to go; [`Event::Left`] says when it may.
@@ -325,9 +331,9 @@ impl Engine {
         self.out.pop_front()
     }
 
-    /// Next train or control datagram, fairly over the peers.
-    pub fn poll_transmit(&mut self, now: Instant) -> Option<(NodeKey, Transmit)> {
-        self.links.poll_transmit(now)
+    /// Next train, in `train`, or control datagram, fairly over the peers.
+    pub fn poll_transmit_into(&mut self, now: Instant, train: &mut Train) -> Option<(NodeKey, Next)> {
+        self.links.poll_transmit_into(now, train)
     }
 
     /// What happened, for the trace.
@@ -409,6 +415,11 @@ impl Engine {
     #[must_use]
     pub fn retransmitted_bytes(&self) -> u64 {
         self.links.retransmitted_bytes()
+    }
+
+    /// Per peer: chunk size in use, and what keeps the path from being overloaded.
+    pub fn ways(&self) -> impl Iterator<Item = (NodeKey, u32, Congestion)> {
+        self.links.ways()
     }
 
     /// Runs the machines into one another until none has more to say.

@@ -81,6 +81,8 @@ pub enum What {
     },
     /// The state of a member was taken over: the node is up to date.
     Installed(Version),
+    /// How datagrams go to the peers, when that has changed.
+    Ways(Vec<Way>),
     /// Said once each: what the node found and fell back to.
     Note(String),
     /// Regular report.
@@ -112,6 +114,17 @@ pub struct Progress {
     pub steps_committed: u64,
     /// Traffic and memory.
     pub counters: Counters,
+}
+
+/// How datagrams go to one peer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Way {
+    /// Who.
+    pub peer: NodeKey,
+    /// Payload bytes per datagram, as far as the path is known by now.
+    pub chunk_bytes: u32,
+    /// What keeps the path from being overloaded: `credit` on this host, `rate-delay` elsewhere.
+    pub congestion: &'static str,
 }
 
 /// Bytes and datagrams since the start.

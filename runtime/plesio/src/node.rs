@@ -60,7 +60,8 @@ pub struct NodeConfig {
     pub ring_depth: u8,
     /// Digest of model and adapter configuration.
     pub model: Digest,
-    /// Payload bytes per datagram.
+    /// Payload bytes per datagram to peers on this host, and at most to others: there it is what the path carries. The
+    /// same on all nodes of a mesh.
     pub chunk_bytes: u32,
 }
 

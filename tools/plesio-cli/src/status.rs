@@ -40,6 +40,9 @@ pub(crate) struct Status {
     pub(crate) members: Vec<String>,
     /// Members that it has not heard for the suspicion time.
     pub(crate) suspects: Vec<String>,
+    /// How datagrams go to the others.
+    #[serde(default)]
+    pub(crate) ways: Vec<Way>,
     pub(crate) version: u64,
     /// Of the master state of that version.
     pub(crate) digest: Option<String>,
@@ -59,6 +62,16 @@ pub(crate) struct Status {
     pub(crate) sideband_sent_bytes: u64,
     pub(crate) data_dropped: u64,
     pub(crate) sideband_dropped: u64,
+}
+
+/// How datagrams go to one peer.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub(crate) struct Way {
+    pub(crate) node: String,
+    /// Payload of a datagram, as far as the path is known by now.
+    pub(crate) chunk_bytes: u32,
+    /// `credit` on this host, `rate-delay` elsewhere.
+    pub(crate) congestion: String,
 }
 
 pub(crate) fn run(args: &StatusArgs) -> Result<Exit, Failure> {
@@ -185,6 +198,10 @@ fn table(status: &Status) -> String {
     );
     if !status.suspects.is_empty() {
         line("suspected", list(&status.suspects));
+    }
+    for way in &status.ways {
+        let Way { node, chunk_bytes, congestion } = way;
+        line("way", format!("to {}: chunks of {chunk_bytes} bytes, {}", shown(node), shown(congestion)));
     }
     line("version", format!("{}, {}", status.version, or_dash(status.digest.as_deref().map(shown))));
     let error = or_dash(status.clock_error_ns.map(|error| format!("{:.1} us", error as f64 / 1e3)));

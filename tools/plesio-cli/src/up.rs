@@ -22,7 +22,7 @@ use crate::status::{SCHEMA as STATUS_SCHEMA, Status};
 use crate::{random, signals, stdout, work};
 use place::Place;
 use plesio::{Control, Final, Identity, Node, NodeConfig, NodeEvent, Protection, Running, What};
-use plesio_wire::data::{CHUNK_BYTES_ETHERNET, CHUNK_BYTES_LOOPBACK};
+use plesio_wire::data::{CHUNK_BYTES_JUMBO, CHUNK_BYTES_LOOPBACK};
 use plesio_wire::{Incarnation, NodeId};
 use seen::{Seen, Voice};
 use serde_json::json;
@@ -36,8 +36,6 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
 const SCHEMA: &str = "plesio.up/1";
-/// Chunk for a path of MTU 1,500 with a tag behind every payload, or in a tunnel.
-const CHUNK_BYTES_SEALED: u32 = 1_344;
 /// Start of the adapter, the same for every member of every mesh.
 const ADAPTER_SEED: u64 = 1;
 /// Longest text that is read.
@@ -208,11 +206,8 @@ fn config(settings: &Settings, elements: usize) -> Result<NodeConfig, Failure> {
         }
     };
     config.trust = settings.trust;
-    config.chunk_bytes = match (settings.on_host(), &settings.protection) {
-        (true, _) => CHUNK_BYTES_LOOPBACK,
-        (false, Protection::Plaintext) => CHUNK_BYTES_ETHERNET,
-        (false, Protection::Sealed(_)) => CHUNK_BYTES_SEALED,
-    };
+    // At most: on the way to another host it is what the path carries.
+    config.chunk_bytes = if settings.on_host() { CHUNK_BYTES_LOOPBACK } else { CHUNK_BYTES_JUMBO };
     config.sideband = settings.listen;
     config.data = settings.listen_data;
     config.backend = settings.backend;

@@ -258,7 +258,7 @@ fn two_nodes_adapt_one_model_and_one_leaves(at: &Path, common: &[&str], protecti
 struct Hosts([String; 2]);
 
 impl Hosts {
-    /// The hosts 10.78.0.1 and 10.78.0.2, or why there are none.
+    /// The hosts 10.78.0.1 and 10.78.0.2, whose cable carries 9,000 bytes, or why there are none.
     fn open() -> Result<Self, String> {
         let ip = |line: &str| {
             let output = Command::new("ip").args(line.split_whitespace()).output();
@@ -273,7 +273,7 @@ impl Hosts {
         for (number, name) in hosts.0.iter().enumerate() {
             ip(&format!("-n {name} link set lo up"))?;
             ip(&format!("-n {name} address add 10.78.0.{}/24 dev cable", number + 1))?;
-            ip(&format!("-n {name} link set cable up"))?;
+            ip(&format!("-n {name} link set cable mtu 9000 up"))?;
         }
         Ok(hosts)
     }
@@ -323,6 +323,12 @@ fn two_hosts_with_keys_and_tickets_adapt_one_model() {
     let mut joiner = Node::start(hosts.plesio(1, &at, &joiner.concat()));
     joiner.started("join");
     agree(&founder, &joiner);
+    let status = || -> Value {
+        serde_json::from_slice(&output(&at, &["status", "--socket", "a.sock", "--json"]).stdout)
+            .expect("JSON")
+    };
+    wait("chunks as large as the cable carries", || status()["ways"][0]["chunk_bytes"] == 8_832);
+    assert_eq!(status()["ways"][0]["congestion"], "rate-delay");
     assert_eq!(joiner.interrupt().0, Some(130));
     assert_eq!(founder.interrupt().0, Some(130));
 }

@@ -15,6 +15,7 @@ use plesio::store::{Store, StorePlan};
 use plesio_consensus::{Event, OwnSlot};
 use plesio_kernels::{Reference, Scale};
 use plesio_memory::{Arena, Consumer, RingError, ring};
+use plesio_proto::Train;
 use plesio_sideband::{Event as SidebandEvent, Machine, MachineConfig};
 use plesio_wire::{Incarnation, Instant, NodeKey, SlotSeq, Version};
 use std::collections::BTreeMap;
@@ -66,6 +67,8 @@ pub(crate) struct Process {
     pub(crate) left: bool,
     status_due: Instant,
     buffer: Vec<u8>,
+    /// The train that is being sent.
+    train: Box<Train>,
     /// Longest time until the node's thread runs when there is something to do; 0: it always runs at once.
     nap_ns: u64,
     random: Random,
@@ -114,6 +117,7 @@ impl Process {
             left: false,
             status_due: now,
             buffer: Vec::new(),
+            train: Box::default(),
             nap_ns: birth.nap_ns,
             random: Random::new(seed, "naps"),
             turns: false,

@@ -15,6 +15,7 @@ use crate::report::{SeedReport, Violation};
 use crate::trace::Trace;
 use plesio::engine::{Common, EngineConfig, Entrance, genesis};
 use plesio::store::StorePlan;
+use plesio_wire::data::CHUNK_BYTES_JUMBO;
 use plesio_wire::sideband::RosterEntry;
 use plesio_wire::{Digest, Incarnation};
 use std::collections::BTreeMap;
@@ -67,7 +68,7 @@ impl World {
             elements,
             scale_exponent: 24,
             ring_depth,
-            chunk_bytes: random.pick(&[64, 256, 1_408, 1_408]),
+            chunk_bytes: random.pick(&[64, 256, 1_408, CHUNK_BYTES_JUMBO]),
         };
         let mesh = Mesh { store: StorePlan::new(elements, ring_depth), period_ns, common };
         let mut hosts: Vec<Host> =
@@ -349,7 +350,8 @@ impl World {
                 regions: self.mesh.store.regions,
                 chunk_bytes: self.mesh.common.chunk_bytes,
                 sealed: false,
-                window_bytes: 1 << 20,
+                // Packets are remembered for a while, and small chunks are many.
+                receive_buffer_bytes: (1_024 * u64::from(self.mesh.common.chunk_bytes)).min(2 << 20),
                 seed: incarnation.0,
             },
             entrance,

@@ -22,6 +22,8 @@ pub const DATAGRAM_BYTES_MAX: usize = 65_507;
 pub const CHUNK_BYTES_LOOPBACK: u32 = 65_408;
 /// Chunk for a path of MTU 1,500 in plaintext.
 pub const CHUNK_BYTES_ETHERNET: u32 = 1_408;
+/// Chunk for a path of MTU 9,000, sealed or not.
+pub const CHUNK_BYTES_JUMBO: u32 = CHUNK_STEPS[0];
 /// Smallest chunk any window may use.
 pub const CHUNK_BYTES_MIN: u32 = 64;
 /// First packet number of the datagrams that are not DATA.

@@ -111,7 +111,8 @@ impl Engine {
     /// Opens connection and data path to one life of a node whose address is known; true when the connection is new.
     pub(super) fn connect(&mut self, now: Instant, peer: NodeKey, life: Incarnation) -> bool {
         let Some(entry) = self.entry_of(peer, life).copied() else { return false };
-        if !self.links.open(now, peer, life) {
+        let near = entry.data.0.ip().to_canonical().is_loopback();
+        if !self.links.open(now, peer, life, near) {
             return false;
         }
         self.stop_serving(now, peer);

@@ -4,9 +4,15 @@
 //! slot that is sent again under its own number must not be taken for the one received before. Beside it stand two
 //! that last as long as both lives do, because who follows without a seat or needs a snapshot is in another view. Each
 //! has a channel of packet numbers, which says whom a datagram is for.
+//!
+//! On this host nothing queues but a receive buffer of the peer's own: there credit is all. On the way to any other
+//! trains are paced, chunks are as large as the path carries, and what peers may send is granted out of one budget.
 
-use plesio_proto::{Config, Connection, Event, Transmit};
-use plesio_wire::data::{CHANNEL_MAX, channel_of};
+mod budget;
+
+use budget::Budget;
+use plesio_proto::{Config, Congestion, Connection, Event, Grants, Next, Train};
+use plesio_wire::data::{CHANNEL_MAX, HEADER_BYTES, TAG_BYTES, channel_of};
 use plesio_wire::digest::Hasher;
 use plesio_wire::{Incarnation, Instant, NodeKey};
 use std::collections::BTreeMap;
@@ -17,6 +23,8 @@ type Life = (NodeKey, Incarnation);
 #[derive(Debug)]
 struct Link {
     incarnation: Incarnation,
+    /// It is on this host.
+    near: bool,
     /// Everything with an observer: lasts as long as both lives do.
     standing: Session,
     /// Snapshots: as long, with little in flight, so that results do not wait behind a state that takes its time.
@@ -30,6 +38,8 @@ struct Link {
 #[derive(Debug)]
 struct Session {
     channel: u32,
+    /// Its name in the budget.
+    key: u32,
     connection: Connection,
 }
 
@@ -38,7 +48,9 @@ pub(super) struct Links {
     mesh: u64,
     me: Life,
     chunk_bytes: u32,
+    receive_buffer_bytes: u64,
     window_bytes: u64,
+    budget: Budget,
     /// Datagrams are found by the keys that open them, and need no receiver index.
     sealed: bool,
     links: BTreeMap<NodeKey, Link>,
@@ -48,12 +60,23 @@ pub(super) struct Links {
 }
 
 impl Links {
-    pub(super) fn new(mesh: u64, me: Life, chunk_bytes: u32, window_bytes: u64, sealed: bool) -> Self {
+    pub(super) fn new(
+        mesh: u64,
+        me: Life,
+        chunk_bytes: u32,
+        receive_buffer_bytes: u64,
+        sealed: bool,
+    ) -> Self {
+        // However little the kernel grants, a chunk has to fit.
+        let receive_buffer_bytes = receive_buffer_bytes.max(4 * u64::from(chunk_bytes));
+        let window_bytes = (receive_buffer_bytes / 2).min(WINDOW_BYTES_MAX);
         Self {
             mesh,
             me,
             chunk_bytes,
+            receive_buffer_bytes,
             window_bytes,
+            budget: Budget::new(window_bytes, chunk_bytes),
             sealed,
             links: BTreeMap::new(),
             last: NodeKey(0),
@@ -66,8 +89,8 @@ impl Links {
         self.me.1 = incarnation;
     }
 
-    /// Makes sure there is a connection to this life of `peer`; true when it is new.
-    pub(super) fn open(&mut self, now: Instant, peer: NodeKey, incarnation: Incarnation) -> bool {
+    /// Makes sure there is a connection to this life of `peer`, which is on this host or not; true when it is new.
+    pub(super) fn open(&mut self, now: Instant, peer: NodeKey, incarnation: Incarnation, near: bool) -> bool {
         if peer == self.me.0 {
             return false;
         }
@@ -76,10 +99,11 @@ impl Links {
             return false;
         }
         self.close(peer);
-        let standing = self.session(now, (peer, incarnation), (0, STANDING), self.window_bytes);
+        let life = (peer, incarnation);
+        let standing = self.session(now, life, near, (0, STANDING), self.window_bytes);
         let bulk_bytes = BULK_WINDOW_BYTES.min(self.window_bytes);
-        let bulk = self.session(now, (peer, incarnation), (BULK_ERA, BULK), bulk_bytes);
-        self.links.insert(peer, Link { incarnation, standing, bulk, view: None, gone: None });
+        let bulk = self.session(now, life, near, (BULK_ERA, BULK), bulk_bytes);
+        self.links.insert(peer, Link { incarnation, near, standing, bulk, view: None, gone: None });
         true
     }
 
@@ -89,38 +113,54 @@ impl Links {
         if link.view.as_ref().map(|(number, _)| *number) == view {
             return false;
         }
-        let life = (peer, link.incarnation);
+        let (life, near) = ((peer, link.incarnation), link.near);
         let session = view.map(|number| {
             let era = (number.wrapping_add(1), channel_of_view(number));
-            (number, self.session(now, life, era, self.window_bytes))
+            (number, self.session(now, life, near, era, self.window_bytes))
         });
         let link = self.links.get_mut(&peer).expect("was found above");
         let ended = std::mem::replace(&mut link.view, session);
-        self.retransmitted_bytes +=
-            ended.map_or(0, |(_, session)| session.connection.stats().retransmitted_bytes);
+        if let Some((_, session)) = ended {
+            self.retransmitted_bytes += session.connection.stats().retransmitted_bytes;
+            self.budget.forget(session.key);
+        }
         view.is_some()
     }
 
-    fn session(&self, now: Instant, peer: Life, (era, channel): (u32, u32), window_bytes: u64) -> Session {
+    fn session(
+        &mut self,
+        now: Instant,
+        peer: Life,
+        near: bool,
+        (era, channel): (u32, u32),
+        window_bytes: u64,
+    ) -> Session {
         let index = |to, from| if self.sealed { 0 } else { self.receiver(to, from, era) };
         let config = Config {
             local: index(self.me, peer),
             remote: index(peer, self.me),
             channel,
             chunk_bytes: self.chunk_bytes,
+            search: !near,
+            tag_bytes: if self.sealed { TAG_BYTES as u32 } else { 0 },
             window_bytes,
             receive_budget_bytes: self.window_bytes,
+            receive_buffer_bytes: self.receive_buffer_bytes,
+            grants: if near { Grants::Own } else { Grants::Shared },
+            congestion: if near { Congestion::Credit } else { Congestion::RateDelay },
             ..Config::default()
         };
-        let connection = Connection::new(&config, now).expect("the chunk size is one of the named constants");
-        Session { channel, connection }
+        let connection = Connection::new(&config, now).expect("the node checked its chunk size");
+        Session { channel, key: self.budget.name(), connection }
     }
 
     /// Drops the connection; true when there was one.
     pub(super) fn close(&mut self, peer: NodeKey) -> bool {
         let Some(mut link) = self.links.remove(&peer) else { return false };
-        self.retransmitted_bytes +=
-            link.sessions().map(|session| session.connection.stats().retransmitted_bytes).sum::<u64>();
+        for session in link.sessions() {
+            self.retransmitted_bytes += session.connection.stats().retransmitted_bytes;
+            self.budget.forget(session.key);
+        }
         true
     }
 
@@ -183,25 +223,51 @@ impl Links {
         }
     }
 
-    /// The next train, round robin.
-    pub(super) fn poll_transmit(&mut self, now: Instant) -> Option<(NodeKey, Transmit)> {
+    /// What came in is taken: who waits for a grant gets it, as far as the budget goes.
+    pub(super) fn grant(&mut self, now: Instant) {
+        let far = || self.links.values().filter(|link| !link.near).flat_map(Link::views);
+        for session in far() {
+            self.budget.handle_session(now, session.key, &session.connection);
+        }
+        while let Some((key, bytes)) = self.budget.poll_grant() {
+            let mut sessions = self.links.values_mut().flat_map(Link::sessions);
+            if let Some(session) = sessions.find(|session| session.key == key) {
+                session.connection.handle_grant(bytes);
+            }
+        }
+    }
+
+    /// The way to a peer took no datagram with so much payload.
+    pub(super) fn handle_path_limit(&mut self, now: Instant, peer: NodeKey, payload_bytes: u32) {
+        let around_bytes = (HEADER_BYTES + if self.sealed { TAG_BYTES } else { 0 }) as u32;
+        for connection in self.sessions_mut(peer) {
+            connection.handle_path_limit(now, around_bytes + payload_bytes.saturating_sub(1));
+        }
+    }
+
+    /// Per peer: what messages are cut by now, and whether they are paced.
+    pub(super) fn ways(&self) -> impl Iterator<Item = (NodeKey, u32, Congestion)> {
+        self.links.iter().map(|(peer, link)| {
+            let session = link.view.as_ref().map_or(&link.standing, |(_, session)| session);
+            let congestion = if link.near { Congestion::Credit } else { Congestion::RateDelay };
+            (*peer, session.connection.stats().chunk_bytes, congestion)
+        })
+    }
+
+    /// The next train, into the caller's, or a control datagram; round robin.
+    pub(super) fn poll_transmit_into(&mut self, now: Instant, train: &mut Train) -> Option<(NodeKey, Next)> {
         let last = self.last;
+        let mut next =
+            |link: &mut Link| link.sessions().find_map(|s| s.connection.poll_transmit_into(now, train));
         let after = (std::ops::Bound::Excluded(last), std::ops::Bound::Unbounded);
-        for (peer, link) in self.links.range_mut(after) {
-            if let Some(transmit) = link.sessions().find_map(|session| session.connection.poll_transmit(now))
-            {
-                self.last = *peer;
-                return Some((*peer, transmit));
-            }
+        let mut found = self.links.range_mut(after).find_map(|(peer, link)| Some((*peer, next(link)?)));
+        if found.is_none() {
+            found = self.links.range_mut(..=last).find_map(|(peer, link)| Some((*peer, next(link)?)));
         }
-        for (peer, link) in self.links.range_mut(..=last) {
-            if let Some(transmit) = link.sessions().find_map(|session| session.connection.poll_transmit(now))
-            {
-                self.last = *peer;
-                return Some((*peer, transmit));
-            }
+        if let Some((peer, _)) = &found {
+            self.last = *peer;
         }
-        None
+        found
     }
 
     pub(super) fn poll_event(&mut self) -> Option<(NodeKey, Event)> {
@@ -257,6 +323,8 @@ const fn channel_of_view(number: u32) -> u32 {
 const BULK_ERA: u32 = u32::MAX;
 /// Payload of a snapshot in flight: on a slow link, what a result waits for.
 const BULK_WINDOW_BYTES: u64 = 32 << 10;
+/// Payload in flight on one session, however large the buffers: what its packets are remembered for.
+const WINDOW_BYTES_MAX: u64 = 4 << 20;
 /// How long one that was removed can still fetch the state from here.
 const FORMER_NS: u64 = 60_000_000_000;
 /// Beyond so many peers those that were removed are let go at once.

@@ -25,13 +25,14 @@ pub struct EngineConfig {
     pub period_ns: u64,
     /// Where everything lies.
     pub regions: Regions,
-    /// Payload bytes per datagram.
+    /// Payload bytes per datagram to peers on this host, and at most to others: there it is what the path carries.
     pub chunk_bytes: u32,
     /// Whether the shell seals datagrams: a session of its own then tells whom a datagram is for, and receiver indices
     /// are zero here.
     pub sealed: bool,
-    /// Payload bytes a peer may have in flight to this node and this node to a peer: half a receive buffer.
-    pub window_bytes: u64,
+    /// What the kernel granted as receive buffer: half of it is in flight at most, to a peer and, off this host, from all
+    /// peers together.
+    pub receive_buffer_bytes: u64,
     /// Seed of every random choice.
     pub seed: u64,
 }

@@ -2,26 +2,30 @@
 //!
 //! Decides nothing. What cannot be done at once (a full socket) is dropped; the machines recover it as loss.
 
+mod transmit;
+mod work;
+
 use super::sealing::Sealing;
 use super::sink::{Peers, Sink};
 use super::{NodeConfig, NodeError, Order, Protection, Seed, engine_entry};
-use crate::engine::{Engine, EngineConfig, Entrance, Out, SlotFate, Work};
-use crate::event::{Counters, Final, NodeEvent, Progress, What};
+use crate::engine::{Engine, EngineConfig, Entrance, Out, SlotFate};
+use crate::event::{Counters, Final, NodeEvent, Progress, Way, What};
 use crate::mailbox::Mailbox;
 use crate::store::{Store, StorePlan};
 use plesio_consensus::{Event, OwnSlot};
 use plesio_cpu::Cpu;
 use plesio_memory::{Consumer, RingError};
-use plesio_proto::Transmit;
+use plesio_proto::Train;
 use plesio_sideband::{
     Bound, Event as SidebandEvent, LocalClock, MachineConfig, Sideband, SidebandConfig, Status,
 };
-use plesio_udp::{DatagramIo, Placement, SendError, SocketConfig, Waker, clock::monotonic_raw_ns};
+use plesio_udp::{DatagramIo, Placement, SocketConfig, Waker, clock::monotonic_raw_ns};
 use plesio_wire::{Digest, Instant, NodeKey};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::time::Duration;
+use transmit::TRAINS_PER_TURN;
 
 /// What the thread takes over.
 pub(super) struct Seat {
@@ -96,6 +100,8 @@ struct Runner {
     store: Store<Cpu>,
     consumer: Consumer,
     io: Box<dyn DatagramIo>,
+    /// The train that is being sent.
+    train: Box<Train>,
     sideband: Sideband,
     clock: LocalClock,
     peers: Peers,
@@ -118,6 +124,8 @@ struct Runner {
     status: Status,
     finishing: bool,
     unreachable: u8,
+    /// As last said.
+    ways: Vec<Way>,
     /// Control datagrams that a connection refused.
     refused: u64,
 }
@@ -155,7 +163,7 @@ impl Runner {
             regions: seat.plan.regions,
             chunk_bytes: config.chunk_bytes,
             sealed,
-            window_bytes: (io.receive_buffer_bytes() as u64 / 2).clamp(WINDOW_BYTES_MIN, WINDOW_BYTES_MAX),
+            receive_buffer_bytes: io.receive_buffer_bytes() as u64,
             seed: config.incarnation.0,
         };
         let engine = Engine::new(engine_config, entrance, now)
@@ -166,6 +174,7 @@ impl Runner {
             store: seat.store,
             consumer: seat.consumer,
             io,
+            train: Box::default(),
             sideband: bound,
             clock: seat.clock,
             peers: Peers::default(),
@@ -185,6 +194,7 @@ impl Runner {
             status: Status::default(),
             finishing: false,
             unreachable: 0,
+            ways: Vec::new(),
             refused: 0,
         })
     }
@@ -199,13 +209,13 @@ impl Runner {
             // Before anything more is received: work that reads a window may be waiting, and the machines have already
             // opened that window for what comes next.
             self.drain()?;
-            let more = self.receive()?;
+            let mut more = self.receive()?;
             let now = self.clock.now();
             if self.engine.poll_timeout().is_some_and(|due| due <= now) {
                 self.engine.handle_timeout(now);
             }
             self.seal(now);
-            self.drain()?;
+            more |= self.drain()?;
             self.report(self.clock.now());
             if self.finishing {
                 self.say_final()?;
@@ -312,8 +322,9 @@ impl Runner {
         }
     }
 
-    /// Does what the engine asks until it asks for nothing more.
-    fn drain(&mut self) -> Result<(), NodeError> {
+    /// Does what the engine asks until it asks for nothing more; whether there is more to send all the same.
+    fn drain(&mut self) -> Result<bool, NodeError> {
+        let mut more;
         loop {
             let mut quiet = true;
             while let Some(work) = self.engine.poll_work() {
@@ -338,106 +349,13 @@ impl Runner {
                     Out::Reentry => self.sideband.reentry(),
                 }
             }
-            self.transmit()?;
+            more = self.transmit();
             if quiet {
                 break;
             }
         }
-        self.publish()
-    }
-
-    fn work(&mut self, work: Work) -> Result<(), NodeError> {
-        match work {
-            Work::Connect { peer, entry } => {
-                // The address is another's word. One that cannot be sent to costs that peer its link, not this node
-                // its life.
-                let (now, io) = (self.clock.now(), self.io.as_mut());
-                let lane = match &mut self.sealing {
-                    Some(sealing) => sealing.connect(now, io, &self.sideband, &entry),
-                    None => io.add_peer(entry.data.0),
-                };
-                match lane {
-                    Ok(index) => {
-                        self.peers.by_key.insert(peer, index);
-                        self.peers.by_peer.insert(index, peer);
-                    }
-                    Err(error) => self.note_unreachable(peer, &error.to_string()),
-                }
-            }
-            Work::Disconnect { peer } => {
-                if let Some(index) = self.peers.by_key.remove(&peer) {
-                    self.peers.by_peer.remove(&index);
-                    match &mut self.sealing {
-                        Some(sealing) => sealing.disconnect(self.io.as_mut(), peer),
-                        None => self.io.remove_peer(index),
-                    }
-                }
-            }
-            Work::Square { contributor, seq, span } => {
-                let sumsq = self.store.square(span)?;
-                self.engine.handle_squared(self.clock.now(), contributor, seq, sumsq);
-            }
-            Work::Sum(sum) => {
-                self.store.sum(&sum)?;
-                self.engine.handle_summed(self.clock.now(), sum.context);
-            }
-            Work::Apply { version, results } => {
-                self.digest = self.store.apply(&results)?;
-                self.changed = true;
-                self.engine.handle_applied(self.clock.now(), version, self.digest);
-                self.say(What::Version { version, digest: self.digest });
-            }
-            Work::Settle { index, fate: SlotFate::Fold, .. } => self.consumer.fold(index)?,
-            Work::Settle { index, fate, .. } => self.unpublished.push((index, fate)),
-            Work::Capture { cut } => {
-                if let Ok(len_bytes) = self.store.capture(&cut) {
-                    self.engine.handle_captured(self.clock.now(), len_bytes);
-                }
-            }
-            Work::Gather { results, first } => self.store.gather(&results, first)?,
-            Work::Merge { version } => {
-                self.digest = self.store.merge()?;
-                self.changed = true;
-                self.engine.handle_applied(self.clock.now(), version, self.digest);
-                self.say(What::Version { version, digest: self.digest });
-            }
-            Work::InspectCut { span } => {
-                let cut = self.store.inspect_cut(span).ok();
-                self.engine.handle_cut_inspected(self.clock.now(), cut.as_ref());
-            }
-            Work::Inspect { span } => {
-                let cut = self.store.inspect(span).ok();
-                self.engine.handle_inspected(self.clock.now(), cut.as_ref());
-            }
-            Work::Install { version } => {
-                self.store.install()?;
-                self.digest = self.store.digest();
-                (self.changed, self.started) = (true, true);
-                self.say(What::Installed(version));
-                self.say(What::Version { version, digest: self.digest });
-            }
-        }
-        Ok(())
-    }
-
-    fn transmit(&mut self) -> Result<(), NodeError> {
-        for _ in 0..TRAINS_PER_TURN {
-            let Some((peer, transmit)) = self.engine.poll_transmit(self.clock.now()) else { break };
-            let Some(index) = self.peers.by_key.get(&peer) else { continue };
-            let sent = match &transmit {
-                Transmit::Train(train) => self.io.send_train(*index, train).map(|_| ()),
-                Transmit::Control(control) => self.io.send_control(*index, &control.header, control.body()),
-            };
-            match sent {
-                Err(SendError::WouldBlock) => break,
-                // An address that the kernel refuses is another's word as well.
-                Err(error @ SendError::System { .. }) => self.note_unreachable(peer, &error.to_string()),
-                // What is dropped is lost, as on the wire, and recovered the same way: nobody there, a path that has
-                // become narrower, a session that is being made, or keys that changed for a connection begun anew.
-                Ok(()) | Err(_) => {}
-            }
-        }
-        Ok(())
+        self.publish()?;
+        Ok(more)
     }
 
     /// Leaves the newest state for the worker, and lets go of the own slots it contains.
@@ -523,6 +441,7 @@ impl Runner {
         if now >= self.report_due {
             self.report_due = now.after(REPORT_NS);
             self.note_refusals();
+            self.note_ways();
             // Read side by side: onlookers compare mesh times of several nodes at equal raw times.
             let (raw_ns, now) = (monotonic_raw_ns(), self.clock.now());
             let progress = self.progress(now);
@@ -591,9 +510,6 @@ impl Runner {
     }
 }
 
-const WINDOW_BYTES_MIN: u64 = 2 * 65_408;
-const WINDOW_BYTES_MAX: u64 = 4 << 20;
-const TRAINS_PER_TURN: usize = 64;
 const WAIT_NS_MAX: u64 = 100_000_000;
 const STATUS_NS: u64 = 50_000_000;
 const REPORT_NS: u64 = 250_000_000;

@@ -2,7 +2,7 @@
 
 use crate::args::OutputArgs;
 use crate::hex::hex;
-use crate::status::Status;
+use crate::status::{Status, Way};
 use crate::stdout;
 use plesio::{NodeEvent, What};
 use plesio_wire::NodeKey;
@@ -81,6 +81,14 @@ impl Seen {
             What::Recover(key) => {
                 let name = name(*key);
                 status.suspects.retain(|suspect| *suspect != name);
+            }
+            What::Ways(ways) => {
+                let way = |way: &plesio::Way| Way {
+                    node: name(way.peer),
+                    chunk_bytes: way.chunk_bytes,
+                    congestion: way.congestion.into(),
+                };
+                status.ways = ways.iter().map(way).collect();
             }
             What::Progress(progress) => {
                 status.state = state_name(progress.state).into();

@@ -2,7 +2,7 @@
 
 use super::{Process, Scene, host_of};
 use crate::net::{Packet, Plane};
-use plesio_proto::Transmit;
+use plesio_proto::Next;
 use plesio_wire::data::{HEADER_BYTES, Header, Kind};
 
 impl Process {
@@ -52,14 +52,14 @@ impl Process {
     }
 
     pub(super) fn transmit_data(&mut self, scene: &mut Scene<'_>) {
-        while let Some((peer, transmit)) = self.engine.poll_transmit(scene.local) {
+        while let Some((peer, next)) = self.engine.poll_transmit_into(scene.local, &mut self.train) {
             let Some(to) = self.peers.iter().find(|(_, key)| **key == peer).map(|(host, _)| *host) else {
                 continue;
             };
             let way = (scene.host, to, Plane::Data);
-            match transmit {
-                Transmit::Train(train) => {
-                    for (header, span) in train.iter() {
+            match next {
+                Next::Train => {
+                    for (header, span) in self.train.iter() {
                         self.buffer.resize(span.len_bytes as usize, 0);
                         if let Err(error) = self.store.arena().read(*span, &mut self.buffer) {
                             let host = scene.host;
@@ -72,7 +72,7 @@ impl Process {
                         scene.net.send(scene.queue, scene.now_ns, way, [&header.to_bytes(), &self.buffer]);
                     }
                 }
-                Transmit::Control(control) => {
+                Next::Control(control) => {
                     let mut header = control.header;
                     header.protect(control.body());
                     scene.net.send(scene.queue, scene.now_ns, way, [&header.to_bytes(), control.body()]);

@@ -32,7 +32,7 @@ pub(in crate::engine) fn config(ids: &[NodeId]) -> EngineConfig {
         regions: StorePlan::new(64, 4).regions,
         chunk_bytes: 1_408,
         sealed: false,
-        window_bytes: 1 << 20,
+        receive_buffer_bytes: 2 << 20,
         seed: 1,
     }
 }
