@@ -144,6 +144,12 @@ pub fn join_as(config: NodeConfig, seed: Seed) -> Member {
 /// A trainer that moves every parameter by `amount` per step.
 #[must_use]
 pub fn employ(running: Running, hello: Hello, amount: f32) -> Member {
+    employ_on(ELEMENTS, running, hello, amount)
+}
+
+/// The same for a state of so many elements.
+#[must_use]
+pub fn employ_on(elements: usize, running: Running, hello: Hello, amount: f32) -> Member {
     let Running { mut worker, events, control, thread } = running;
     let seen = Arc::new(Mutex::new(Vec::new()));
     let (settle, settled) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
@@ -151,7 +157,7 @@ pub fn employ(running: Running, hello: Hello, amount: f32) -> Member {
     let listener = std::thread::spawn(move || events.into_iter().for_each(|event| lock(&log).push(event)));
     let (settle_asked, settled_told) = (Arc::clone(&settle), Arc::clone(&settled));
     let trainer = std::thread::spawn(move || {
-        let mut params = vec![0.0; ELEMENTS];
+        let mut params = vec![0.0; elements];
         if worker.attach(&mut params).is_err() {
             return params;
         }

@@ -118,6 +118,14 @@ impl Pair {
         self.filter(side, &format!("meta length > {mtu}"))
     }
 
+    /// From here on a host's end of the cable takes packets of `mtu` bytes, and its kernel says so to who sends more.
+    ///
+    /// # Errors
+    /// The kernel does not let this process.
+    pub fn set_mtu(&self, side: Side, mtu: u32) -> Result<(), String> {
+        ip(&["-n", self.name(side), "link", "set", CABLE, "mtu", &mtu.to_string()])
+    }
+
     /// A rule in place of the one before; the table is made and emptied first, whether it was there or not.
     fn filter(&self, side: Side, what: &str) -> Result<(), String> {
         let table = "table inet plesio";
