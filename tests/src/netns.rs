@@ -78,7 +78,8 @@ impl Pair {
         &self.names[side as usize]
     }
 
-    /// From here on a host sends no faster than that, link headers included, with a queue of `latency_ms`.
+    /// From here on a host sends no faster than that, with a queue of `latency_ms`. Counted is what a frame takes on
+    /// Ethernet: its header, and 24 bytes around it.
     ///
     /// # Errors
     /// There is no `tc` here, or the kernel has no such queue.
@@ -87,7 +88,7 @@ impl Pair {
         // The bucket holds what the link carries in a millisecond, and two jumbo packets at least.
         let burst = (rate_mbit * 125).max(20_000).to_string();
         let line = ["-n", self.name(side), "qdisc", "replace", "dev", CABLE, "root", "tbf", "rate", &rate];
-        run("tc", line.iter().chain(&["burst", &burst, "latency", &latency]), "")
+        run("tc", line.iter().chain(&["burst", &burst, "latency", &latency, "overhead", "24"]), "")
     }
 
     /// From here on a host loses so many of a thousand UDP and TCP packets before anybody hears of them; with 0 none.

@@ -3,8 +3,8 @@
 //! Nothing is done here. A value that passed this file is one the commands can use as it is.
 
 pub(crate) use bench::{
-    BYTES_MAX as BENCH_BYTES_MAX, BenchArgs, BenchCommand, BenchCompareArgs, BenchRelayArgs, COLD_BYTES,
-    FormArg, HOT_BYTES,
+    BYTES_MAX as BENCH_BYTES_MAX, BenchArgs, BenchCommand, BenchCompareArgs, BenchOutputArgs, BenchRelayArgs,
+    COLD_BYTES, ChunkArg, FormArg, HOT_BYTES, PlacementArg,
 };
 pub(crate) use impair::ImpairArgs;
 pub(crate) use key::{GenArgs, KeyArgs, KeyCommand, KeyKind, PubArgs, TicketArgs};
@@ -50,7 +50,7 @@ pub(crate) enum Command {
     Sim(SimArgs),
     /// Measure this build against its rivals, in the same run
     #[command(subcommand)]
-    Bench(BenchCommand),
+    Bench(Box<BenchCommand>),
     /// Run a node: found a mesh or join one, and train until Ctrl-C
     Up(Box<UpArgs>),
     /// The mesh as a running node of this machine sees it
@@ -62,7 +62,11 @@ pub(crate) enum Command {
     DemoNode,
     /// The receiving end of a bench; started by the bench itself
     #[command(hide = true)]
-    BenchEnd,
+    BenchEnd {
+        /// The core it keeps to
+        #[arg(long)]
+        pin: Option<u16>,
+    },
 }
 
 impl Cli {
@@ -86,29 +90,18 @@ impl Cli {
                 }
                 &mut args.output
             }
-            Command::Bench(BenchCommand::Relay(args)) => {
-                found = found.subcommand().map_or(found, |(_, found)| found);
-                &mut args.output
-            }
             Command::Bench(command) => {
-                let Some((_, found)) = found.subcommand() else { return Ok(cli) };
-                let output = match command {
-                    BenchCommand::Udp(args) => &mut args.common.output,
-                    BenchCommand::Pingpong(args) => &mut args.common.output,
-                    BenchCommand::Compare(args) => &mut args.output,
-                    BenchCommand::Relay(_) => return Ok(cli),
-                };
-                if yielding(found, ["output_form", "json"])? == Some("json") {
-                    output.json = false;
+                found = found.subcommand().map_or(found, |(_, found)| found);
+                match &mut **command {
+                    BenchCommand::Udp(args) => formed(&mut args.common.output, found)?,
+                    BenchCommand::Pingpong(args) => formed(&mut args.common.output, found)?,
+                    BenchCommand::Compare(args) => formed(&mut args.output, found)?,
+                    BenchCommand::Relay(args) => &mut args.output,
                 }
-                match yielding(found, ["json", "json_stream"])? {
-                    Some("json") => output.json = false,
-                    Some(_) => output.json_stream = false,
-                    None => {}
-                }
+            }
+            Command::DemoNode | Command::BenchEnd { .. } | Command::Key(_) | Command::Status(_) => {
                 return Ok(cli);
             }
-            Command::DemoNode | Command::BenchEnd | Command::Key(_) | Command::Status(_) => return Ok(cli),
         };
         match yielding(found, ["json", "json_stream"])? {
             Some("json") => output.json = false,
@@ -117,6 +110,17 @@ impl Cli {
         }
         Ok(cli)
     }
+}
+
+/// The part that all commands share, once the form of a bench's result is settled.
+fn formed<'a>(
+    output: &'a mut BenchOutputArgs,
+    found: &ArgMatches,
+) -> Result<&'a mut OutputArgs, clap::Error> {
+    if yielding(found, ["output_form", "json"])? == Some("json") {
+        output.common.json = false;
+    }
+    Ok(&mut output.common)
 }
 
 /// Which of two that exclude each other gives way, if both are there: the one that only the environment names,

@@ -18,6 +18,7 @@ mod link;
 mod listen;
 mod memory;
 mod ours;
+mod path;
 mod quinn;
 mod relay;
 mod report;
@@ -32,13 +33,14 @@ pub(crate) use relay::relay_figures;
 pub(crate) use require::Requirement;
 pub(crate) use worker::run_end;
 
-use crate::args::{BenchArgs, BenchCommand, COLD_BYTES, FormArg, HOT_BYTES};
+use crate::args::{BenchArgs, BenchCommand, COLD_BYTES, ChunkArg, FormArg, HOT_BYTES};
 use crate::failure::{Exit, Failure};
 use crate::host::Host;
 use crate::{demo, signals, stdout};
 use ends::{Ends, Outcome};
 use link::{Link, Run, What};
 use listen::Way;
+use path::BadPath;
 use report::{Cell, Key, Report};
 use serde_json::{Value, json};
 use std::io::Write;
@@ -51,22 +53,29 @@ pub(crate) fn run(command: &BenchCommand) -> Result<Exit, Failure> {
     match command {
         BenchCommand::Udp(args) => Bench {
             what: What::Stream,
-            config: config(args, &args.common, default_bytes(What::Stream)),
+            config: config(args, &args.common, chunks(&args.chunk, &args.common, What::Stream), What::Stream),
             size: &args.size,
-            chunk: &args.chunk,
+            chunk: chunks(&args.chunk, &args.common, What::Stream),
             flows: args.flows,
             both: args.both,
+            incast: args.incast,
             hist: None,
             common: &args.common,
         }
         .run(),
         BenchCommand::Pingpong(args) => Bench {
             what: What::Pingpong,
-            config: config(args, &args.common, default_bytes(What::Pingpong)),
+            config: config(
+                args,
+                &args.common,
+                chunks(&args.chunk, &args.common, What::Pingpong),
+                What::Pingpong,
+            ),
             size: &args.size,
-            chunk: &args.chunk,
+            chunk: chunks(&args.chunk, &args.common, What::Pingpong),
             flows: 1,
             both: false,
+            incast: false,
             hist: args.hist.as_deref(),
             common: &args.common,
         }
@@ -77,10 +86,21 @@ pub(crate) fn run(command: &BenchCommand) -> Result<Exit, Failure> {
 }
 
 /// Every option, with what it is when it was not given.
-fn config(args: &impl serde::Serialize, common: &BenchArgs, working_set_bytes: u32) -> Value {
+fn config(args: &impl serde::Serialize, common: &BenchArgs, chunk: &[ChunkArg], what: What) -> Value {
     let mut config = json!(args);
-    config["working_set"] = json!(common.working_set.unwrap_or(working_set_bytes));
+    config["working_set"] = json!(common.working_set.unwrap_or(default_bytes(what)));
+    config["chunk"] = json!(chunk);
     config
+}
+
+/// What was given, or what fits the way between the ends.
+fn chunks<'a>(given: &'a [ChunkArg], common: &BenchArgs, what: What) -> &'a [ChunkArg] {
+    match what {
+        _ if !given.is_empty() => given,
+        _ if common.connect.is_some() => &[ChunkArg::Path],
+        What::Stream if common.impair.is_none() => &[ChunkArg::Bytes(65_408), ChunkArg::Bytes(1_408)],
+        _ => &[ChunkArg::Bytes(1_408)],
+    }
 }
 
 const fn default_bytes(what: What) -> u32 {
@@ -95,9 +115,10 @@ struct Bench<'a> {
     what: What,
     config: Value,
     size: &'a [u32],
-    chunk: &'a [u32],
+    chunk: &'a [ChunkArg],
     flows: u16,
     both: bool,
+    incast: bool,
     hist: Option<&'a Path>,
     common: &'a BenchArgs,
 }
@@ -110,6 +131,15 @@ impl Bench<'_> {
         }
     }
 
+    const fn direction(&self) -> &'static str {
+        match self.what {
+            What::Pingpong => "there-and-back",
+            What::Stream if self.incast => "incast",
+            What::Stream if self.both => "two-way",
+            What::Stream => "one-way",
+        }
+    }
+
     fn working_set_bytes(&self) -> u32 {
         self.common.working_set.unwrap_or(default_bytes(self.what))
     }
@@ -119,6 +149,7 @@ impl Bench<'_> {
         let interrupted = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&interrupted);
         signals::watch(move || flag.store(true, Ordering::Release))?;
+        group::check(&args.pin)?;
         if let Some(at) = args.listen {
             return listen::serve(args, self.name(), at, &interrupted);
         }
@@ -127,12 +158,16 @@ impl Bench<'_> {
         let host = Host::look(probe.tier.to_string(), probe.reason);
         let Way { mut ends, own, pool } = match &args.connect {
             Some(to) => listen::connect(args, to, Arc::clone(&interrupted))?,
-            None => Way { ends: Ends::here(Arc::clone(&interrupted))?, own: args.bind, pool: ours::pool()? },
+            None => {
+                let ends = Ends::here(Arc::clone(&interrupted), &args.pin)?;
+                Way { ends, own: args.bind, pool: ours::pool()? }
+            }
         };
+        ends.through(BadPath::new(&args.impair, args.seed));
         let mut report = Report::new(self.name(), &self.config, &host, self.what, self.working_set_bytes());
-        report.shape(self.flows, self.both, &args.vs);
+        report.shape(self.flows, self.direction(), &args.vs);
         self.crowding(&mut report, host.cores);
-        if args.output.json_stream {
+        if args.output.common.json_stream {
             stdout::emit("start", &json!({ "config": self.config, "host": host }));
         }
         for key in self.keys() {
@@ -145,7 +180,7 @@ impl Bench<'_> {
                 }
                 return Err(failure);
             }
-            if args.output.json_stream {
+            if args.output.common.json_stream {
                 stdout::emit("interval", &report.last_row());
             }
         }
@@ -166,7 +201,12 @@ impl Bench<'_> {
             let checked = self.order(key, Link::Plesio, args.bind).check();
             checked.map_err(|cause| Failure::usage("bench", "cannot run this", cause))?;
         }
-        let smallest = self.chunk.iter().min().copied().unwrap_or(0);
+        if !args.impair.is_none() && args.vs.contains(&Rival::Tcp) {
+            let cause = "tcp carries no datagrams, so it cannot go through the relay of a bad path";
+            return Err(Failure::usage("bench", "cannot run this", cause)
+                .fix("leave tcp out, or make two hosts whose network is bad: README, \"Across hosts\""));
+        }
+        let smallest = self.chunk.iter().map(|chunk| chunk.bytes_max()).min().unwrap_or(0);
         let whole = self.size.iter().all(|size| *size <= smallest);
         if self.what == What::Pingpong && args.vs.contains(&Rival::UdpRaw) && !whole {
             let cause = "udp-raw answers one datagram with one: it cannot take a --size above --chunk";
@@ -213,11 +253,11 @@ impl Bench<'_> {
         let args = self.common;
         let mut keys = Vec::new();
         for &bytes in self.size {
-            for &chunk_bytes in self.chunk {
+            for &chunk in self.chunk {
                 for &backend in &args.backend {
                     for &wait in &args.wait {
                         for &protection in args.protection.modes() {
-                            keys.push(Key { bytes, chunk_bytes, backend, wait, protection });
+                            keys.push(Key { bytes, chunk, backend, wait, protection });
                         }
                     }
                 }
@@ -228,7 +268,7 @@ impl Bench<'_> {
 
     /// One run of a row.
     fn order(&self, key: Key, link: Link, bind: IpAddr) -> Run {
-        let Key { bytes, chunk_bytes, backend, wait, protection } = key;
+        let Key { bytes, chunk, backend, wait, protection } = key;
         Run {
             what: self.what,
             link,
@@ -236,12 +276,16 @@ impl Bench<'_> {
             wait,
             protection,
             bytes,
-            chunk_bytes,
+            chunk_bytes: chunk.bytes_max(),
+            search: chunk == ChunkArg::Path,
+            placement: self.common.placement,
             working_set_bytes: self.working_set_bytes(),
             seed: self.common.seed,
             seconds: self.common.seconds,
             flows: self.flows,
             both: self.both,
+            incast: self.incast,
+            relayed: !self.common.impair.is_none(),
             bind,
         }
     }
@@ -275,12 +319,12 @@ impl Bench<'_> {
 
     fn progress(&self, cell: &Cell, round: u16) {
         use std::io::IsTerminal;
-        if !self.common.output.quiet && std::io::stderr().is_terminal() {
-            let Key { bytes, chunk_bytes, wait, .. } = cell.key;
+        if !self.common.output.common.quiet && std::io::stderr().is_terminal() {
+            let Key { bytes, chunk, wait, .. } = cell.key;
             let wait = wait.name();
             let _gone = writeln!(
                 std::io::stderr(),
-                "{bytes} bytes, chunk {chunk_bytes}, {wait}: round {round} of {}",
+                "{bytes} bytes, chunk {chunk}, {wait}: round {round} of {}",
                 self.common.repeats
             );
         }
@@ -288,14 +332,14 @@ impl Bench<'_> {
 
     fn show(&self, document: &Value) -> Result<(), Failure> {
         let output = &self.common.output;
-        if output.json_stream {
+        if output.common.json_stream {
             stdout::emit("end", document);
         } else if output.form() == FormArg::Json {
             stdout::document(document);
         } else {
             stdout::text(&table::render(document, output.form())?);
         }
-        if !output.quiet && (output.json_stream || output.form() != FormArg::Table) {
+        if !output.common.quiet && (output.common.json_stream || output.form() != FormArg::Table) {
             for note in document["notes"].as_array().into_iter().flatten() {
                 let _gone =
                     writeln!(std::io::stderr(), "plesio: note: {}", note.as_str().unwrap_or_default());

@@ -31,7 +31,7 @@ fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(&args),
         Command::Sim(args) => sim::run(&args),
         Command::Bench(command) => bench::run(&command),
-        Command::BenchEnd => bench::run_end(),
+        Command::BenchEnd { pin } => bench::run_end(pin),
         Command::Key(args) => key::run(&args),
         Command::Up(args) => up::run(&args),
         Command::Status(args) => status::run(&args),

@@ -1,9 +1,10 @@
 //! The flags of `plesio bench`. A list is a matrix: every size with every chunk, backend, wait and protection.
 
-use super::{BackendArg, ColorArg, ImpairArgs, OutputArgs, TrustArg, parse_switch};
+use super::{BackendArg, ImpairArgs, OutputArgs, TrustArg, parse_switch};
 use crate::bench::{Mode, Requirement, Rival, Wait};
 use clap::{Args, Subcommand, ValueEnum};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
@@ -28,14 +29,16 @@ Messages of --size go from a working set that was written before the clock start
 same size; both are walked from end to end. What counts is what the receiver holds whole, from the first arrival to the last. \
 The receiver compares every byte with what was sent: both ends of each message as it comes, all of them after the clock stopped. \
 Rivals walk the same working sets with the same wait: tcp with cubic pinned, 1 MiB per call; udp-raw with segmentation offload \
-both ways and no promise at all. Every round runs ours first and last and the rivals between; the verdict is `trustworthy` when \
+both ways and no promise at all. With a bad path (--loss, --delay and so on) a relay in this process stands between the ends, for \
+ours and for the rivals that are datagrams; its share of what was lost, doubled or late is in the document. Every round runs ours first and last and the rivals between; the verdict is `trustworthy` when \
 first and last agree within 5 % over at least 3 rounds. CPU time is user and kernel of both ends.";
 
 const PINGPONG_ABOUT: &str = "Round trips between two processes, on this machine or across hosts.
 
 One message of --size goes there, the same bytes come back from where they were placed, and the time between is counted; then \
 the next one, from the next place of the working set. Every reply is compared with what was sent, after its time was taken. Times are \
-whole round trips. Rivals do the same with the same wait: tcp with cubic pinned and NODELAY, udp-raw with no promise at all.";
+whole round trips. Rivals do the same with the same wait: tcp with cubic pinned and NODELAY, udp-raw with no promise at all. With a \
+bad path (--loss, --delay and so on) a relay in this process stands between the ends, for ours and for the rivals that are datagrams.";
 
 const COMPARE_ABOUT: &str = "Two documents of the same bench, row by row.
 
@@ -95,7 +98,7 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "BOUND")]
     pub(crate) require: Vec<Requirement>,
 
-    /// Draws the bytes that are sent
+    /// Draws the bytes that are sent, and what a bad path does by chance
     #[arg(long, env = "PLESIO_SEED", default_value_t = 1, value_name = "N")]
     pub(crate) seed: u64,
 
@@ -119,8 +122,20 @@ pub(crate) struct BenchArgs {
     #[arg(long, env = "PLESIO_TRUST", value_enum, value_name = "WHOM")]
     pub(crate) trust: Option<TrustArg>,
 
+    /// Where our ends have received payload put: at once where it belongs, or aside and moved once it is checked
+    #[arg(long, env = "PLESIO_PLACEMENT", default_value = "auto", value_enum, value_name = "WHERE")]
+    pub(crate) placement: PlacementArg,
+
+    /// Core of the end that begins and of the one that answers, with a comma between; who listens gives one
+    #[arg(long, env = "PLESIO_PIN", value_delimiter = ',', value_name = "LIST")]
+    pub(crate) pin: Vec<u16>,
+
     #[command(flatten)]
     pub(crate) output: BenchOutputArgs,
+
+    /// What is wrong with the path, for ours and for the rivals that are datagrams.
+    #[command(flatten)]
+    pub(crate) impair: ImpairArgs,
 }
 
 #[derive(Args, Clone, Debug, Serialize)]
@@ -130,21 +145,22 @@ pub(crate) struct BenchUdpArgs {
     #[arg(value_parser = parse_bytes)]
     pub(crate) size: Vec<u32>,
 
-    /// Payload per datagram, multiples of 64 from 64 to 65408
+    /// Payload per datagram: multiples of 64 from 64 to 65408, or path for what the path is found to carry, up to 8896
+    #[arg(long, env = "PLESIO_CHUNK", value_delimiter = ',', value_name = "LIST", value_parser = parse_chunk)]
     #[arg(
-        long,
-        env = "PLESIO_CHUNK",
-        default_value = "65408,1408",
-        value_delimiter = ',',
-        value_name = "LIST"
+        help = "Payload per datagram: multiples of 64 from 64 to 65408, or path for what the path is found to carry, up to 8896 \
+                [default: 65408,1408; on a bad path: 1408; to another machine: path]"
     )]
-    #[arg(value_parser = parse_chunk)]
-    pub(crate) chunk: Vec<u32>,
+    pub(crate) chunk: Vec<ChunkArg>,
 
     /// Connections side by side, each with a thread at both ends and its share of the working set, 1 to 32
     #[arg(long, env = "PLESIO_FLOWS", default_value_t = 1, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=32))]
     pub(crate) flows: u16,
+
+    /// Of ours, all flows end at one port and one thread of the receiver, which gives credit out of one budget
+    #[arg(long, env = "PLESIO_INCAST", value_parser = parse_switch)]
+    pub(crate) incast: bool,
 
     /// Both ends send at the same time; goodput is the sum
     #[arg(long, env = "PLESIO_BOTH", value_parser = parse_switch)]
@@ -162,10 +178,13 @@ pub(crate) struct BenchPingpongArgs {
     #[arg(value_parser = parse_bytes)]
     pub(crate) size: Vec<u32>,
 
-    /// Payload per datagram, multiples of 64 from 64 to 65408
-    #[arg(long, env = "PLESIO_CHUNK", default_value = "1408", value_delimiter = ',', value_name = "LIST")]
-    #[arg(value_parser = parse_chunk)]
-    pub(crate) chunk: Vec<u32>,
+    /// Payload per datagram: multiples of 64 from 64 to 65408, or path for what the path is found to carry, up to 8896
+    #[arg(long, env = "PLESIO_CHUNK", value_delimiter = ',', value_name = "LIST", value_parser = parse_chunk)]
+    #[arg(
+        help = "Payload per datagram: multiples of 64 from 64 to 65408, or path for what the path is found to carry, up to 8896 \
+                [default: 1408; to another machine: path]"
+    )]
+    pub(crate) chunk: Vec<ChunkArg>,
 
     /// Where to write every round trip as an HDR histogram log, one interval per row
     #[arg(long, env = "PLESIO_HIST", value_name = "FILE")]
@@ -197,7 +216,7 @@ pub(crate) struct BenchCompareArgs {
 /// How a bench speaks.
 #[derive(Args, Clone, Debug, Serialize)]
 pub(crate) struct BenchOutputArgs {
-    /// Form of the result
+    /// Form of the result; --json is the same as -o json
     #[arg(
         long = "output",
         short,
@@ -208,27 +227,15 @@ pub(crate) struct BenchOutputArgs {
     )]
     pub(crate) output_form: FormArg,
 
-    /// The same as -o json
-    #[arg(long, env = "PLESIO_JSON", value_parser = parse_switch)]
-    pub(crate) json: bool,
-
-    /// One {"event","data"} per line on stdout: start, interval, end; instead of the result's form
-    #[arg(long, env = "PLESIO_JSON_STREAM", value_parser = parse_switch)]
-    pub(crate) json_stream: bool,
-
-    /// No progress and no notes on stderr
-    #[arg(long, short, env = "PLESIO_QUIET", value_parser = parse_switch)]
-    pub(crate) quiet: bool,
-
-    /// Colour in what a person reads
-    #[arg(long, env = "PLESIO_COLOR", default_value = "auto", value_enum, value_name = "WHEN")]
-    pub(crate) color: ColorArg,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) common: OutputArgs,
 }
 
 impl BenchOutputArgs {
     /// What stdout gets.
     pub(crate) fn form(&self) -> FormArg {
-        if self.json { FormArg::Json } else { self.output_form }
+        if self.common.json { FormArg::Json } else { self.output_form }
     }
 }
 
@@ -264,6 +271,53 @@ impl ProtectionArg {
             Self::Both => &[Mode::Sealed, Mode::Plaintext],
         }
     }
+}
+
+/// Payload per datagram.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum ChunkArg {
+    Bytes(u32),
+    /// What the path is found to carry.
+    Path,
+}
+
+impl ChunkArg {
+    /// The largest payload of a datagram.
+    pub(crate) const fn bytes_max(self) -> u32 {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Path => PATH_CHUNK_BYTES_MAX,
+        }
+    }
+}
+
+impl fmt::Display for ChunkArg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bytes(bytes) => write!(f, "{bytes}"),
+            Self::Path => f.write_str("path"),
+        }
+    }
+}
+
+impl Serialize for ChunkArg {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Bytes(bytes) => to.serialize_u32(*bytes),
+            Self::Path => to.serialize_str("path"),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum PlacementArg {
+    /// What measured better for the size of the chunks
+    Auto,
+    /// Where it belongs, by the kernel, after a look at the first header of each train
+    Scatter,
+    /// Into a buffer that stays in the cache, from there moved or opened where it belongs
+    Bounce,
 }
 
 /// Give one end the relay's address instead of the other's.
@@ -322,12 +376,15 @@ fn parse_working_set(text: &str) -> Result<u32, String> {
     }
 }
 
-fn parse_chunk(text: &str) -> Result<u32, String> {
-    let bytes = parse_bytes(text)?;
-    if bytes > 65_408 || bytes % 64 != 0 {
-        return Err("a multiple of 64 from 64 to 65408".into());
+fn parse_chunk(text: &str) -> Result<ChunkArg, String> {
+    if text == "path" {
+        return Ok(ChunkArg::Path);
     }
-    Ok(bytes)
+    let how = "a multiple of 64 from 64 to 65408, or path";
+    match parse_bytes(text).map_err(|_| how)? {
+        bytes if bytes > 65_408 || !bytes.is_multiple_of(64) => Err(how.into()),
+        bytes => Ok(ChunkArg::Bytes(bytes)),
+    }
 }
 
 fn parse_seconds(text: &str) -> Result<f64, String> {
@@ -346,6 +403,8 @@ pub(crate) const BYTES_MAX: u64 = 1 << 30;
 pub(crate) const HOT_BYTES: u32 = 2 << 20;
 /// Larger than caches.
 pub(crate) const COLD_BYTES: u32 = 256 << 20;
+/// Fits into an MTU of 9,000 with every header, sealed and over IPv6 too.
+const PATH_CHUNK_BYTES_MAX: u32 = 8_896;
 
 #[cfg(test)]
 mod tests {
@@ -359,7 +418,10 @@ mod tests {
         for wrong in ["", "0", "2G", "1T", "-1", "k", "99999999999999999999"] {
             assert!(parse_bytes(wrong).is_err(), "{wrong}");
         }
-        assert!(parse_chunk("1400").is_err() && parse_chunk("65472").is_err());
+        assert!(
+            parse_chunk("1400").is_err() && parse_chunk("65472").is_err() && parse_chunk("paths").is_err()
+        );
+        assert_eq!((parse_chunk("64"), parse_chunk("path")), (Ok(ChunkArg::Bytes(64)), Ok(ChunkArg::Path)));
         assert_eq!(parse_working_set("hot"), Ok(2 << 20));
         assert!(parse_seconds("NaN").is_err() && parse_seconds("0").is_err());
         assert!(parse_tolerance("1").is_err() && parse_tolerance("NaN").is_err());

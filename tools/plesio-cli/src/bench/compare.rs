@@ -26,7 +26,7 @@ struct Figure {
 pub(crate) fn run(args: &BenchCompareArgs) -> Result<Exit, Failure> {
     let (before, after) = (read(&args.before)?, read(&args.after)?);
     let document = judge(&before, &after, args)?;
-    if args.output.json_stream {
+    if args.output.common.json_stream {
         stdout::emit("end", &document);
     } else if args.output.form() == FormArg::Json {
         stdout::document(&document);
@@ -154,7 +154,8 @@ mod tests {
 
     fn args() -> BenchCompareArgs {
         let cli = Cli::read(["plesio", "bench", "compare", "a", "b"]).expect("a line");
-        let Command::Bench(BenchCommand::Compare(args)) = cli.command else { panic!("compare") };
+        let Command::Bench(command) = cli.command else { panic!("bench") };
+        let BenchCommand::Compare(args) = *command else { panic!("compare") };
         args
     }
 

@@ -1,7 +1,7 @@
 //! The control connection between two machines: lines of JSON, each with a keyed hash.
 //!
 //! ```text
-//!  both:   plesio-bench 1 NONCE                         version, 32 bytes of randomness
+//!  both:   plesio-bench 2 NONCE                         version, 32 bytes of randomness
 //!  then:   HASH {"open":[...]}                          key: pool key (or none), both nonces, direction; line count
 //! ```
 //!
@@ -241,7 +241,7 @@ pub(crate) const ORDER_BYTES_MAX: usize = 64 << 10;
 pub(crate) const ANSWER_BYTES_MAX: usize = 512 << 10;
 
 const NAME: &str = "plesio-bench";
-const VERSION: &str = "1";
+const VERSION: &str = "2";
 const CONTEXT_SECRET: &str = "plesio bench control 1 secret";
 const HELLO_BYTES_MAX: usize = 256;
 const HELLO_LIMIT: Duration = Duration::from_secs(5);

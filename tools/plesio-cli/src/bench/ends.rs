@@ -8,9 +8,11 @@
 //! ```
 
 use super::control::Writer;
-use super::link::{Address, Half, Order, Role, Run, Said, What};
+use super::link::{Half, Order, Role, Run, Said, What};
+use super::path::{self, BadPath};
 use super::round::RoundTrips;
 use crate::failure::{Exit, Failure};
+use plesio_relay::Report;
 use std::io::{BufRead, BufReader, Write};
 use std::net::IpAddr;
 use std::os::unix::process::CommandExt;
@@ -26,6 +28,8 @@ pub(crate) struct Outcome {
     pub(crate) begin: Half,
     pub(crate) answer: Half,
     pub(crate) trips: Option<RoundTrips>,
+    /// What a bad path did.
+    pub(crate) path: Option<Report>,
 }
 
 /// How orders reach an end.
@@ -63,12 +67,13 @@ impl Drop for End {
     }
 }
 
-/// Starts an end on this machine.
-pub(crate) fn spawn() -> Result<(Child, ChildStdin, ChildStdout), Failure> {
+/// Starts an end on this machine, on a core of its own or on any.
+pub(crate) fn spawn(pin: Option<u16>) -> Result<(Child, ChildStdin, ChildStdout), Failure> {
     let failure = |cause: std::io::Error| Failure::run("bench", "cannot start an end of the bench", cause);
     let mut child = Command::new("/proc/self/exe")
         .arg0("plesio")
         .arg("bench-end")
+        .args(pin.map(|core| format!("--pin={core}")))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -88,6 +93,7 @@ pub(crate) struct Ends {
     heard: Receiver<Heard>,
     interrupted: Arc<AtomicBool>,
     over: bool,
+    path: Option<BadPath>,
 }
 
 fn lost() -> Failure {
@@ -103,22 +109,23 @@ fn silent(what: &str) -> Failure {
 
 impl Ends {
     /// Both ends on this machine, in sessions of their own, so that the scheduler treats both alike.
-    pub(crate) fn here(interrupted: Arc<AtomicBool>) -> Result<Self, Failure> {
+    pub(crate) fn here(interrupted: Arc<AtomicBool>, pin: &[u16]) -> Result<Self, Failure> {
         let (tell, heard) = mpsc::channel();
-        let begin = local(Role::Begin, &tell)?;
-        let answer = local(Role::Answer, &tell)?;
-        Ok(Self { begin, answer, heard, interrupted, over: false })
+        let begin = local(Role::Begin, &tell, pin.first().copied())?;
+        let answer = local(Role::Answer, &tell, pin.get(1).copied())?;
+        Ok(Self { begin, answer, heard, interrupted, over: false, path: None })
     }
 
     /// One end here and the other behind a control connection; `hear` is to call its argument with every answer.
     pub(crate) fn across(
         interrupted: Arc<AtomicBool>,
+        pin: &[u16],
         writer: Writer,
         ip: IpAddr,
         mut read: impl FnMut() -> Option<Said> + Send + 'static,
     ) -> Result<Self, Failure> {
         let (tell, heard) = mpsc::channel();
-        let begin = local(Role::Begin, &tell)?;
+        let begin = local(Role::Begin, &tell, pin.first().copied())?;
         let answer = End { talk: Talk::Net(writer), child: None, ip: Some(ip) };
         let hear = move || loop {
             let said = read();
@@ -128,7 +135,12 @@ impl Ends {
             }
         };
         thread(hear)?;
-        Ok(Self { begin, answer, heard, interrupted, over: false })
+        Ok(Self { begin, answer, heard, interrupted, over: false, path: None })
+    }
+
+    /// Puts a bad path between the ends, from the next run on.
+    pub(crate) fn through(&mut self, path: Option<BadPath>) {
+        self.path = path;
     }
 
     fn end(&mut self, role: Role) -> &mut End {
@@ -185,12 +197,13 @@ impl Ends {
                 _ => {}
             }
         }
-        let (Some(begin), Some(answer)) = (begin, answer) else { return Err(lost()) };
+        let (Some(mut begin), Some(mut answer)) = (begin, answer) else { return Err(lost()) };
+        // Where a machine is, is where we reach it, whatever it says.
+        answer.ip = self.answer.ip.unwrap_or(answer.ip);
+        let path = self.path.map(|path| path.between(run.bind, &mut begin, &mut answer)).transpose()?;
         self.answer.tell(&Order::Meet(begin))?;
         while !matches!(self.hear(limit, "it was told to begin")?, (Role::Answer, Said::Ready)) {}
-        // Where a machine is, is where we reach it, whatever it says.
-        let ip = self.answer.ip.unwrap_or(answer.ip);
-        self.begin.tell(&Order::Meet(Address { ip, ..answer }))?;
+        self.begin.tell(&Order::Meet(answer))?;
         let limit = Instant::now() + Duration::from_secs_f64(run.seconds) + ANSWER_LIMIT;
         let mut owed = if run.both && run.what == What::Stream { 2_u32 } else { 1 };
         let mut done: [Option<Half>; 2] = [None, None];
@@ -211,12 +224,13 @@ impl Ends {
         let [Some(begin), Some(answer)] = done else { return Err(lost()) };
         let trips =
             if run.what == What::Pingpong { Some(RoundTrips::from_hex(&begin.round_trips)?) } else { None };
-        Ok(Outcome { begin, answer, trips })
+        let path = path.map(|relay| relay.report().map_err(path::failed)).transpose()?;
+        Ok(Outcome { begin, answer, trips, path })
     }
 }
 
-fn local(role: Role, tell: &Sender<Heard>) -> Result<End, Failure> {
-    let (child, orders, out) = spawn()?;
+fn local(role: Role, tell: &Sender<Heard>, pin: Option<u16>) -> Result<End, Failure> {
+    let (child, orders, out) = spawn(pin)?;
     let to = tell.clone();
     let hear = move || {
         for line in BufReader::new(out).lines().map_while(Result::ok) {

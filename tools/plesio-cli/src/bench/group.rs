@@ -1,12 +1,37 @@
-//! The scheduler's group of a bench's ends: their own, ahead of whatever else runs here.
+//! What an end asks of the scheduler: a group of its own, ahead of whatever else runs here, and a core if one was named.
 //!
 //! Where the kernel groups threads by session, a busy neighbour takes half of a core from a bench however many threads it
 //! has, and `nice` changes nothing across sessions. So each end begins a session and asks for its group to go first.
 
+use crate::failure::Failure;
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 use std::fs;
 
-/// Makes this process a session of its own with weight. What was refused, as a note.
-pub(crate) fn enter() -> Option<String> {
+/// Makes this process a session of its own with weight, on one core if that is said. What was refused, as notes.
+pub(crate) fn enter(pin: Option<u16>) -> Vec<String> {
+    let pinned = pin.and_then(|core| {
+        let mut cores = CpuSet::new();
+        let pinned = cores.set(core.into()).and_then(|()| sched_setaffinity(Pid::from_raw(0), &cores));
+        Some(format!("an end is not kept to core {core}: {}", pinned.err()?.desc()))
+    });
+    pinned.into_iter().chain(group()).collect()
+}
+
+/// Whether there are such cores for this process: one for each of two ends at most.
+pub(crate) fn check(pin: &[u16]) -> Result<(), Failure> {
+    let failure = |cause: String| Err(Failure::usage("pin", "cannot keep the ends to these cores", cause));
+    if pin.len() > 2 {
+        return failure(format!("{} cores for two ends", pin.len()));
+    }
+    let Ok(cores) = sched_getaffinity(Pid::from_raw(0)) else { return Ok(()) };
+    match pin.iter().find(|core| !cores.is_set(usize::from(**core)).unwrap_or(false)) {
+        Some(core) => failure(format!("this process may not run on core {core}")),
+        None => Ok(()),
+    }
+}
+
+fn group() -> Option<String> {
     // Refused only to the leader of a group, which has its own session's weight to ask for all the same.
     let _leader = nix::unistd::setsid();
     let grouped = fs::read_to_string("/proc/sys/kernel/sched_autogroup_enabled").ok()?;

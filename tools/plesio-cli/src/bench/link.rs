@@ -4,7 +4,7 @@
 //! of a line reaches a socket or an allocation.
 
 use super::figures::Stretches;
-use crate::args::{BENCH_BYTES_MAX, BackendArg};
+use crate::args::{BENCH_BYTES_MAX, BackendArg, PlacementArg};
 use crate::failure::{Exit, Failure};
 use clap::ValueEnum;
 use nix::sys::resource::{UsageWho, getrusage};
@@ -118,12 +118,20 @@ pub(crate) struct Run {
     pub(crate) wait: Wait,
     pub(crate) protection: Mode,
     pub(crate) bytes: u32,
+    /// Largest payload of a datagram.
     pub(crate) chunk_bytes: u32,
+    /// What the path carries is found out, up to that.
+    pub(crate) search: bool,
+    pub(crate) placement: PlacementArg,
     pub(crate) working_set_bytes: u32,
     pub(crate) seed: u64,
     pub(crate) seconds: f64,
     pub(crate) flows: u16,
     pub(crate) both: bool,
+    /// All flows end at one port and one thread of the end that answers, which gives credit out of one budget.
+    pub(crate) incast: bool,
+    /// A bad path lies between the ends.
+    pub(crate) relayed: bool,
     /// Our own address; the one end that begins has another when it is on another machine.
     pub(crate) bind: IpAddr,
 }
@@ -141,11 +149,20 @@ impl Run {
         if !(0.05..=600.0).contains(&self.seconds) || !(1..=FLOWS_MAX).contains(&self.flows) {
             return Err("the length of the run or its flows are out of bounds");
         }
+        if self.incast && (self.both || self.what == What::Pingpong) {
+            return Err("many into one goes one way");
+        }
         let each_flow = u64::from(self.bytes) * u64::from(self.flows) * 2;
         if each_flow > 2 * BENCH_BYTES_MAX {
             return Err("its flows together want too much memory");
         }
         Ok(())
+    }
+
+    /// How many flows one thread of this end serves.
+    pub(crate) fn flows_per_thread(&self, role: Role) -> usize {
+        let together = self.incast && self.link == Link::Plesio && role == Role::Answer;
+        if together { self.flows.into() } else { 1 }
     }
 
     /// Whether this end sends payload.
@@ -233,6 +250,13 @@ impl Trouble {
     }
 }
 
+/// What one end received of one flow.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+pub(crate) struct FlowHalf {
+    pub(crate) received_bytes: u64,
+    pub(crate) messages: u64,
+}
+
 /// What one end saw of a run.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(crate) struct Half {
@@ -244,9 +268,13 @@ pub(crate) struct Half {
     pub(crate) stretches: Vec<u64>,
     pub(crate) wrong_bytes: u64,
     pub(crate) cpu_ns: u64,
+    /// Payload per datagram in the end; of a rival that does not say, zero.
+    pub(crate) chunk_bytes: u32,
     /// Which backend; of a rival, what it is.
     pub(crate) tier: String,
     pub(crate) notes: Vec<String>,
+    /// In the order of their numbers.
+    pub(crate) flows: Vec<FlowHalf>,
     /// Round trips, as a serialised histogram in hexadecimal digits.
     pub(crate) round_trips: String,
 }
@@ -281,11 +309,15 @@ mod tests {
             protection: Mode::Plaintext,
             bytes: 1000,
             chunk_bytes: 1408,
+            search: false,
+            placement: PlacementArg::Auto,
             working_set_bytes: 1 << 20,
             seed: 1,
             seconds: 1.0,
             flows: 1,
             both: false,
+            incast: false,
+            relayed: false,
             bind: IpAddr::from([127, 0, 0, 1]),
         }
     }
@@ -302,6 +334,7 @@ mod tests {
             Run { seconds: f64::NAN, ..run() },
             Run { seconds: 1e9, ..run() },
             Run { flows: 0, ..run() },
+            Run { incast: true, both: true, ..run() },
             Run { flows: 33, ..run() },
             Run { bytes: 1 << 30, flows: 2, ..run() },
         ] {

@@ -95,7 +95,7 @@ pub(crate) fn serve(
 }
 
 fn say(args: &BenchArgs, text: &str) {
-    if !args.output.quiet {
+    if !args.output.common.quiet {
         let _gone = writeln!(io::stderr(), "plesio: {text}");
     }
 }
@@ -112,7 +112,8 @@ fn session(
     let own = stream.local_addr()?.ip();
     let last = stream.try_clone()?;
     let (writer, reader) = greet(stream, Side::Listen, secret, ORDER_BYTES_MAX)?;
-    let (mut child, orders, out) = spawn().map_err(|failure| Broken::Line(failure.to_string()))?;
+    let (mut child, orders, out) =
+        spawn(args.pin.first().copied()).map_err(|failure| Broken::Line(failure.to_string()))?;
     let captive = args.trust == Some(TrustArg::Captive);
     let plaintext = captive || is_here(from.ip());
     let guard = Guard { own, from: from.ip(), plaintext, pool: secret.pool() };
@@ -223,7 +224,7 @@ pub(crate) fn connect(args: &BenchArgs, to: &str, interrupted: Arc<AtomicBool>) 
         greet(stream, Side::Connect, &secret, ANSWER_BYTES_MAX).map_err(|broken| broken.failure(&what))?;
     // The driver has its own deadlines; this one ends the thread.
     let read = move || reader.read(SESSION_LIMIT).ok();
-    let ends = Ends::across(interrupted, writer, address.ip(), read)?;
+    let ends = Ends::across(interrupted, &args.pin, writer, address.ip(), read)?;
     Ok(Way { ends, own, pool: secret.pool() })
 }
 

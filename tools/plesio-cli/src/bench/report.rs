@@ -3,8 +3,10 @@
 use super::ends::Outcome;
 use super::figures::{Spread, add_up, trustworthy, worst_bps};
 use super::link::{Half, Mode, Rival, Wait, What};
+use super::path;
+use super::relay_figures;
 use super::round::RoundTrips;
-use crate::args::BackendArg;
+use crate::args::{BackendArg, ChunkArg};
 use crate::failure::Failure;
 use crate::host::Host;
 use serde_json::{Map, Value, json};
@@ -13,7 +15,7 @@ use serde_json::{Map, Value, json};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Key {
     pub(crate) bytes: u32,
-    pub(crate) chunk_bytes: u32,
+    pub(crate) chunk: ChunkArg,
     pub(crate) backend: BackendArg,
     pub(crate) wait: Wait,
     pub(crate) protection: Mode,
@@ -83,7 +85,7 @@ pub(crate) struct Report<'a> {
     what: What,
     working_set_bytes: u32,
     flows: u16,
-    both: bool,
+    direction: &'static str,
     rivals: Vec<Rival>,
     cells: Vec<Cell>,
     notes: Vec<String>,
@@ -98,12 +100,23 @@ impl<'a> Report<'a> {
         working_set_bytes: u32,
     ) -> Self {
         let (cells, notes, rivals) = (Vec::new(), Vec::new(), Vec::new());
-        Self { name, config, host, what, working_set_bytes, flows: 1, both: false, rivals, cells, notes }
+        Self {
+            name,
+            config,
+            host,
+            what,
+            working_set_bytes,
+            flows: 1,
+            direction: "one-way",
+            rivals,
+            cells,
+            notes,
+        }
     }
 
     /// Flows, directions and rivals of every row.
-    pub(crate) fn shape(&mut self, flows: u16, both: bool, rivals: &[Rival]) {
-        (self.flows, self.both, self.rivals) = (flows, both, rivals.to_vec());
+    pub(crate) fn shape(&mut self, flows: u16, direction: &'static str, rivals: &[Rival]) {
+        (self.flows, self.direction, self.rivals) = (flows, direction, rivals.to_vec());
     }
 
     /// A remark, said once.
@@ -117,6 +130,15 @@ impl<'a> Report<'a> {
         let notes: Vec<String> =
             cell.outcomes().flat_map(Outcome::halves).flat_map(|half| half.notes.clone()).collect();
         notes.into_iter().for_each(|note| self.note(note));
+        let path = path::sum(cell.outcomes().filter_map(|outcome| outcome.path));
+        if path.overflowed > 0 {
+            self.note(format!(
+                "the bad path was too slow: the kernel dropped {} of {} datagrams before the relay read them; give a --rate \
+                 that this machine relays",
+                path.overflowed,
+                path.overflowed + path.tally.taken,
+            ));
+        }
         self.cells.push(cell);
     }
 
@@ -149,13 +171,13 @@ impl<'a> Report<'a> {
         let mut row = object(json!({
             "bytes": key.bytes,
             "working_set_bytes": self.working_set_bytes,
-            "chunk_bytes": key.chunk_bytes,
+            "chunk_bytes": chunk_bytes(key.chunk, outcomes),
             "wait": key.wait,
             "flows": self.flows,
-            "direction": if self.both { "two-way" } else { "one-way" },
+            "direction": self.direction,
         }));
-        if self.what == What::Pingpong {
-            row.insert("direction".into(), json!("there-and-back"));
+        if self.flows > 1 {
+            row.append(&mut flow_figures(outcomes));
         }
         row.append(&mut match self.what {
             What::Stream => stream_figures(outcomes, ours),
@@ -168,6 +190,10 @@ impl<'a> Report<'a> {
             "wrong_bytes": sum(&|half| half.wrong_bytes),
             "repeats": outcomes.len(),
         })));
+        if outcomes.iter().any(|outcome| outcome.path.is_some()) {
+            let path = path::sum(outcomes.iter().filter_map(|outcome| outcome.path));
+            row.insert("path".into(), relay_figures(&path));
+        }
         row
     }
 
@@ -250,7 +276,8 @@ impl<'a> Report<'a> {
                 for trips in outcomes.iter().filter_map(|outcome| outcome.trips.as_ref()) {
                     all.merge(trips)?;
                 }
-                rows.push((format!("{who}-{}-{}-{}", key.bytes, key.chunk_bytes, key.wait.name()), all));
+                let chunk = key.chunk.to_string();
+                rows.push((format!("{who}-{}-{chunk}-{}", key.bytes, key.wait.name()), all));
                 Ok(())
             };
             let tier = cell.first.first().map_or("plesio", |outcome| &outcome.begin.tier);
@@ -263,8 +290,39 @@ impl<'a> Report<'a> {
     }
 }
 
+/// Payload per datagram: as given, or as the path was found to carry it, where that is said.
+fn chunk_bytes(chunk: ChunkArg, outcomes: &[&Outcome]) -> Option<u32> {
+    match chunk {
+        ChunkArg::Bytes(bytes) => Some(bytes),
+        ChunkArg::Path => {
+            let found = outcomes.iter().flat_map(|outcome| outcome.halves()).map(|half| half.chunk_bytes);
+            found.filter(|bytes| *bytes > 0).max()
+        }
+    }
+}
+
 const fn verdict(trusted: bool) -> &'static str {
     if trusted { "trustworthy" } else { "noisy" }
+}
+
+/// What each flow got in the mean, and the least and the most that one got in a run, as shares of its flows' mean.
+fn flow_figures(outcomes: &[&Outcome]) -> Map<String, Value> {
+    let mut goodput: Vec<f64> = Vec::new();
+    let (mut least, mut most) = (f64::INFINITY, 0.0_f64);
+    for half in outcomes.iter().flat_map(|outcome| outcome.halves()).filter(|half| half.elapsed_ns > 0) {
+        let mean = half.received_bytes as f64 / half.flows.len() as f64;
+        goodput.resize(goodput.len().max(half.flows.len()), 0.0);
+        for (goodput, flow) in goodput.iter_mut().zip(&half.flows) {
+            let received = flow.received_bytes as f64;
+            *goodput += received * 8e9 / half.elapsed_ns as f64 / outcomes.len() as f64;
+            (least, most) = (least.min(received / mean), most.max(received / mean));
+        }
+    }
+    object(json!({
+        "flow_goodput_bps": goodput,
+        "flow_least_ratio": least.is_finite().then_some(least),
+        "flow_most_ratio": least.is_finite().then_some(most),
+    }))
 }
 
 fn object(value: Value) -> Map<String, Value> {

@@ -12,7 +12,7 @@ use super::ours::{STALL_LIMIT, WAIT_MAX, stalled};
 use super::worker::Steps;
 use crate::failure::Failure;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 use plesio_memory::{Filling, Lease};
 use plesio_udp::Waiter;
 use std::ffi::OsString;
@@ -29,6 +29,10 @@ const CALL_BYTES_MAX: usize = 1 << 20;
 const TRAIN_BYTES_MAX: usize = 65_507;
 /// Segments of one call at most.
 const SEGMENTS_MAX: usize = 64;
+/// What every path of IPv6 carries, where the kernel does not say more.
+const SEGMENT_BYTES_SURE: usize = 1_232;
+/// Of IPv4 and UDP.
+const HEADERS_BYTES: usize = 28;
 const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 
 /// Where a rival waits for its other end.
@@ -46,6 +50,8 @@ enum Socket {
 
 struct Wire {
     socket: Socket,
+    /// What one datagram of raw UDP carries.
+    segment_bytes: usize,
     /// Calls sleep in the kernel themselves.
     blocks: bool,
     /// Nothing sleeps: the next call is the wait.
@@ -120,13 +126,20 @@ impl Port {
 
     /// Takes the other end: TCP the one that connects from its address, UDP the one whose port was told.
     fn meet(self, run: &Run, other: SocketAddr) -> Result<Wire, Failure> {
+        let mut segment_bytes = 0;
         let socket = match self {
             Self::Connect => Socket::Tcp(TcpStream::connect_timeout(&other, CONNECT_LIMIT).map_err(broken)?),
             Self::Listen(listener) => Socket::Tcp(accept(&listener, other)?),
             Self::Udp(socket) => {
                 socket.connect(other).map_err(broken)?;
+                segment_bytes = (run.bytes as usize).min(if run.search {
+                    path_bytes(&socket)
+                } else {
+                    run.chunk_bytes as usize
+                });
+                segment_bytes = segment_bytes.min(TRAIN_BYTES_MAX);
                 if run.what == What::Stream {
-                    let segment = segment_bytes(run) as i32; // below 65,536
+                    let segment = segment_bytes as i32; // below 65,536
                     setsockopt(&socket, sockopt::UdpGsoSegment, &segment).map_err(broken)?;
                 }
                 Socket::Udp(socket)
@@ -147,7 +160,14 @@ impl Port {
             }
         }
         let spins = run.wait == Wait::Spin;
-        Ok(Wire { socket, blocks, spins, waiter: Waiter::new(run.wait.mode()), aside: Vec::new() })
+        Ok(Wire {
+            socket,
+            segment_bytes,
+            blocks,
+            spins,
+            waiter: Waiter::new(run.wait.mode()),
+            aside: Vec::new(),
+        })
     }
 }
 
@@ -169,9 +189,10 @@ fn accept(listener: &TcpListener, other: SocketAddr) -> Result<TcpStream, Failur
     }
 }
 
-/// What one datagram of raw UDP carries.
-fn segment_bytes(run: &Run) -> usize {
-    (run.chunk_bytes.min(run.bytes) as usize).min(TRAIN_BYTES_MAX)
+/// What the path carries in one datagram, as far as the kernel knows.
+fn path_bytes(socket: &UdpSocket) -> usize {
+    let mtu = getsockopt(socket, sockopt::IpMtu).ok().and_then(|mtu| usize::try_from(mtu).ok());
+    mtu.map_or(SEGMENT_BYTES_SURE, |mtu| mtu.saturating_sub(HEADERS_BYTES).clamp(64, TRAIN_BYTES_MAX))
 }
 
 impl Wire {
@@ -232,7 +253,8 @@ impl Wire {
         let length = Duration::from_secs_f64(run.seconds);
         let mut out = out.map(Memory::lease).transpose()?;
         let mut into = into.map(Memory::lease).transpose()?;
-        let segment = segment_bytes(run);
+        let segment = self.segment_bytes;
+        half.chunk_bytes = segment as u32;
         let call_bytes = match self.socket {
             Socket::Tcp(_) => CALL_BYTES_MAX.min(run.bytes as usize),
             Socket::Udp(_) => (TRAIN_BYTES_MAX / segment).clamp(1, SEGMENTS_MAX) * segment,

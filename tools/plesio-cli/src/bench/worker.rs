@@ -7,7 +7,7 @@
 //! It dies with the bench: the kernel kills it when the thread that started it ends, and a closed stdin ends it.
 
 use super::figures::Stretches;
-use super::link::{Address, Half, Link, Order, Role, Run, Said, What, cpu_ns};
+use super::link::{Address, FlowHalf, Half, Link, Order, Role, Run, Said, What, cpu_ns};
 use super::memory::Memory;
 use super::{group, ours, quinn, rival};
 use crate::failure::{Exit, Failure};
@@ -23,11 +23,11 @@ use std::time::Instant;
 static OVER: AtomicBool = AtomicBool::new(false);
 static STOP: AtomicBool = AtomicBool::new(false);
 
-/// Serves runs until stdin closes.
-pub(crate) fn run_end() -> Result<Exit, Failure> {
+/// Serves runs until stdin closes, on one core if that is said.
+pub(crate) fn run_end(pin: Option<u16>) -> Result<Exit, Failure> {
     prctl::set_pdeathsig(Signal::SIGKILL)
         .map_err(|cause| Failure::run("bench", "cannot tie this process to the bench", cause))?;
-    let note = group::enter();
+    let notes = group::enter(pin);
     let (orders, heard) = mpsc::channel();
     let read = move || {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {
@@ -50,7 +50,7 @@ pub(crate) fn run_end() -> Result<Exit, Failure> {
         if let Order::Open(run, role, pool) = order {
             match serve(&run, role, &pool, &heard) {
                 Ok(mut half) => {
-                    half.notes.extend(note.clone());
+                    half.notes.extend(notes.iter().cloned());
                     say(&Said::Done(Box::new(half)));
                 }
                 Err(failure) => say(&Said::Failed(failure.into())),
@@ -69,7 +69,7 @@ fn say(said: &Said) {
 
 /// What a flow's thread tells the main thread.
 enum Step {
-    Opened(usize, u16, String),
+    Opened(usize, Vec<(u16, String)>),
     Ready,
     Sent,
     /// The clock of this flow has stopped; its memory is not checked yet.
@@ -77,9 +77,10 @@ enum Step {
     Failed(Failure),
 }
 
-/// A flow's view of the run it is part of.
+/// What a thread that serves one flow or several sees of the run it is part of.
 pub(crate) struct Steps {
     role: Role,
+    /// Its first flow.
     index: usize,
     tell: Sender<Step>,
     address: Receiver<(Address, Instant)>,
@@ -89,12 +90,20 @@ pub(crate) struct Steps {
 impl Steps {
     /// Says where this flow is, and waits for where the other end is.
     pub(crate) fn meet(&self, port: u16, word: String) -> Result<(SocketAddr, String), Failure> {
-        let _gone = self.tell.send(Step::Opened(self.index, port, word));
+        self.meet_all(vec![(port, word)])?.pop().ok_or_else(ended)
+    }
+
+    /// The same for all flows of this thread.
+    pub(crate) fn meet_all(&self, own: Vec<(u16, String)>) -> Result<Vec<(SocketAddr, String)>, Failure> {
+        let flows = self.index..self.index + own.len();
+        let _gone = self.tell.send(Step::Opened(self.index, own));
         let (address, begin) = self.address.recv().map_err(|_| ended())?;
         self.begin.set(begin);
-        let port = address.ports.get(self.index).copied().unwrap_or(0);
-        let word = address.words.get(self.index).cloned().unwrap_or_default();
-        Ok((SocketAddr::new(address.ip, port), word))
+        let other = |flow: usize| {
+            let port = address.ports.get(flow).copied().unwrap_or(0);
+            (SocketAddr::new(address.ip, port), address.words.get(flow).cloned().unwrap_or_default())
+        };
+        Ok(flows.map(other).collect())
     }
 
     pub(crate) fn ready(&self) {
@@ -109,6 +118,10 @@ impl Steps {
     /// When both ends knew each other.
     pub(crate) fn begin(&self) -> Instant {
         self.begin.get()
+    }
+
+    pub(crate) const fn role(&self) -> Role {
+        self.role
     }
 
     pub(crate) const fn begins(&self) -> bool {
@@ -133,11 +146,11 @@ fn serve(run: &Run, role: Role, pool: &str, heard: &Receiver<Order>) -> Result<H
     OVER.store(false, Ordering::Release);
     STOP.store(false, Ordering::Release);
     run.check().map_err(|cause| Failure::usage("bench", "cannot run this", cause))?;
-    let flows = usize::from(run.flows);
+    let per_thread = run.flows_per_thread(role);
     std::thread::scope(|scope| {
         let (tell, told) = mpsc::channel();
         let (mut addresses, mut checks, mut threads) = (Vec::new(), Vec::new(), Vec::new());
-        for index in 0..flows {
+        for index in (0..usize::from(run.flows)).step_by(per_thread) {
             let (address, hear_address) = mpsc::channel();
             let (check, hear_check) = mpsc::channel::<()>();
             addresses.push(address);
@@ -181,7 +194,9 @@ fn serve(run: &Run, role: Role, pool: &str, heard: &Receiver<Order>) -> Result<H
                         total.retransmitted_bytes += half.retransmitted_bytes;
                         total.received_bytes += half.received_bytes;
                         total.messages += half.messages;
+                        total.flows.extend(half.flows);
                         total.wrong_bytes += half.wrong_bytes;
+                        total.chunk_bytes = total.chunk_bytes.max(half.chunk_bytes);
                         all.merge(&stretches);
                     }
                     None => sum = Some((half, stretches)),
@@ -211,17 +226,19 @@ fn drive(
     told: &Receiver<Step>,
     addresses: &[Sender<(Address, Instant)>],
 ) -> Result<u64, Failure> {
-    let flows = addresses.len();
+    let (threads, flows) = (addresses.len(), usize::from(run.flows));
     let mut own = Address { ip: run.bind, ports: vec![0; flows], words: vec![String::new(); flows] };
     let (mut opened, mut ready, mut sent, mut done) = (0, 0, 0, 0);
     let mut cpu = 0;
-    while done < flows {
+    while done < threads {
         match told.recv().map_err(|_| ended())? {
-            Step::Opened(index, port, word) => {
-                own.ports[index] = port;
-                own.words[index] = word;
+            Step::Opened(first, flows) => {
+                for (index, (port, word)) in (first..).zip(flows) {
+                    own.ports[index] = port;
+                    own.words[index] = word;
+                }
                 opened += 1;
-                if opened == flows {
+                if opened == threads {
                     say(&Said::Open(own.clone()));
                     let Ok(Order::Meet(address)) = heard.recv() else { return Err(ended()) };
                     cpu = cpu_ns()?;
@@ -233,13 +250,13 @@ fn drive(
             }
             Step::Ready => {
                 ready += 1;
-                if ready == flows {
+                if ready == threads {
                     say(&Said::Ready);
                 }
             }
             Step::Sent => {
                 sent += 1;
-                if sent == flows && run.sends(role) {
+                if sent == threads && run.sends(role) {
                     say(&Said::Sent);
                 }
             }
@@ -254,8 +271,8 @@ fn drive(
 pub(crate) struct Taken {
     pub(crate) half: Half,
     pub(crate) stretches: Stretches,
-    memory: Option<Memory>,
-    what: Check,
+    /// One for each flow.
+    memory: Vec<(Memory, Check)>,
 }
 
 /// How the working set was filled.
@@ -270,8 +287,8 @@ pub(crate) enum Check {
 
 impl Taken {
     fn check(mut self) -> Result<(Half, Stretches), Failure> {
-        if let Some(memory) = &self.memory {
-            match self.what {
+        for (memory, what) in &self.memory {
+            match *what {
                 Check::Slots(slots) => {
                     for slot in 0..slots.min(memory.slots) {
                         self.half.wrong_bytes += memory.wrong(memory.span(slot))?;
@@ -288,32 +305,44 @@ impl Taken {
     }
 }
 
-/// One flow of one run, up to the stop of its clock.
+/// The flows of one thread in one run, up to the stop of its clock.
 fn flow(run: &Run, role: Role, pool: &str, steps: &Steps) -> Result<Taken, Failure> {
     let (sends, takes) = (run.sends(role), run.takes(role));
-    let sets = usize::from(sends) + usize::from(takes);
+    let directions = usize::from(sends) + usize::from(takes);
+    let count = run.flows_per_thread(role);
     // Together the flows and directions of one end walk one working set.
-    let share = run.working_set_bytes / u32::from(run.flows) / sets.max(1) as u32;
-    let mut sets = Memory::sets(sets, run.bytes, share, run.seed)?;
-    let into = if takes { sets.pop() } else { None };
-    let out = sets.pop();
-    out.as_ref().map_or(Ok(()), |out| out.fill(true))?;
-    into.as_ref().map_or(Ok(()), |into| into.fill(false))?;
-    let pair = [out.as_ref(), into.as_ref()];
-    let (half, stretches) = match run.link {
+    let share = run.working_set_bytes / u32::from(run.flows) / directions.max(1) as u32;
+    let mut sets = Memory::sets(count * directions, run.bytes, share, run.seed)?.into_iter();
+    let mut memory = Vec::new();
+    for _ in 0..count {
+        let out = if sends { sets.next() } else { None };
+        let into = if takes { sets.next() } else { None };
+        out.as_ref().map_or(Ok(()), |out| out.fill(true))?;
+        into.as_ref().map_or(Ok(()), |into| into.fill(false))?;
+        memory.push([out, into]);
+    }
+    let pairs: Vec<_> = memory.iter().map(|[out, into]| [out.as_ref(), into.as_ref()]).collect();
+    let pair = *pairs.first().ok_or_else(ended)?;
+    let (mut half, stretches) = match run.link {
         Link::Plesio => {
             let any = pair.into_iter().flatten().next().ok_or_else(ended)?;
-            let mut end = ours::End::open(run, pool, any)?;
-            let (address, word) = steps.meet(end.port(), end.word())?;
-            ours::run(&mut end, run, pair, (address, &word), steps)?
+            let mut end = ours::End::open(run, pool, any, count)?;
+            let others = steps.meet_all(end.addresses())?;
+            ours::run(&mut end, run, &pairs, &others, steps)?
         }
         Link::Tcp | Link::UdpRaw => rival::run(run, pair, steps)?,
         Link::Quinn => quinn::run(run, pair, steps)?,
     };
-    let what = match (run.what, run.link) {
+    if run.link != Link::Plesio {
+        half.flows = vec![FlowHalf { received_bytes: half.received_bytes, messages: half.messages }];
+    }
+    let check = |flow: &FlowHalf| match (run.what, run.link) {
         (What::Pingpong, _) | (_, Link::UdpRaw) => Check::Nothing,
-        (_, Link::Plesio) => Check::Slots(half.messages),
-        (_, Link::Tcp | Link::Quinn) => Check::Bytes(half.received_bytes),
+        (_, Link::Plesio) => Check::Slots(flow.messages),
+        (_, Link::Tcp | Link::Quinn) => Check::Bytes(flow.received_bytes),
     };
-    Ok(Taken { half, stretches, memory: into, what })
+    let checks = half.flows.iter().map(check);
+    let memory = memory.into_iter().zip(checks).filter_map(|([_, into], check)| Some((into?, check)));
+    let memory = memory.collect();
+    Ok(Taken { half, stretches, memory })
 }

@@ -33,22 +33,22 @@ pub(crate) fn document(arguments: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).expect("one document")
 }
 
-/// The ends of a bench, once both run: the one that begins, the one that answers.
-pub(crate) fn ends(pid: u32) -> [i32; 2] {
+/// The ends of a bench on this machine, once they run: the one that begins, and the one that answers if it is here.
+pub(crate) fn ends<const COUNT: usize>(pid: u32) -> [i32; COUNT] {
     let deadline = Instant::now() + Duration::from_secs(20);
     while Instant::now() < deadline {
         let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
         let children: Vec<i32> = children.split_whitespace().flat_map(str::parse).collect();
-        if let [begin, answer] = children[..] {
-            return [begin, answer];
+        if let Ok(ends) = children.try_into() {
+            return ends;
         }
         std::thread::sleep(Duration::from_millis(10));
     }
     panic!("no ends were started");
 }
 
-/// Waits until both ends have used some CPU time: bytes move.
-pub(crate) fn moving(ends: [i32; 2]) {
+/// Waits until these ends have used some CPU time: bytes move.
+pub(crate) fn moving<const COUNT: usize>(ends: [i32; COUNT]) {
     let deadline = Instant::now() + Duration::from_secs(30);
     let ticks = |pid: i32| -> u64 {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

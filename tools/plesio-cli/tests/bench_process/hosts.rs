@@ -81,13 +81,13 @@ fn two_commands_that_hold_one_key_measure_each_other() {
 fn hostile_bytes_end_their_connection_and_nothing_else() {
     let mut listening = Listening::start(&[]);
     let address = listening.address.clone();
-    let long = [b"plesio-bench 1 ".as_slice(), &[b'0'; 4096]].concat();
-    let nonce = [b"plesio-bench 1 ".as_slice(), &[b'7'; 64], b"\n"].concat();
+    let long = [b"plesio-bench 2 ".as_slice(), &[b'0'; 4096]].concat();
+    let nonce = [b"plesio-bench 2 ".as_slice(), &[b'7'; 64], b"\n"].concat();
     let order = [&nonce[..], b"00 {\"open\":[]}\n"].concat();
     for (bytes, said) in [
         (&b"GET / HTTP/1.1\r\n\r\n"[..], "no `plesio bench"),
         (b"\xff\xfe\x00\n", "no `plesio bench"),
-        (b"plesio-bench 2 00\n", "version 2"),
+        (b"plesio-bench 1 00\n", "version 1"),
         (&long, "too long"),
         (&order, "does not hold the same key"),
     ] {

@@ -2,6 +2,8 @@
 
 mod common;
 mod hosts;
+mod network;
+mod path;
 
 use common::{SHORT, bench, document, ends, moving, output, text};
 use nix::sys::signal::{Signal, kill};
@@ -23,6 +25,11 @@ fn a_line_that_cannot_be_run_is_refused() {
         (&["udp", "--size", "1G", "--working-set", "1G", "--flows", "2"], "too much memory"),
         (&["udp", "--listen", "127.0.0.1:0", "--connect", "h:1"], "cannot be used with"),
         (&["udp", "--key-file", "x"], "--listen and --connect"),
+        (&["udp", "--loss", "1%", "--vs", "udp-raw,tcp"], "carries no datagrams"),
+        (&["udp", "--flows", "4", "--incast", "--both"], "goes one way"),
+        (&["udp", "--pin", "65535"], "core 65535"),
+        (&["udp", "--pin", "0,0,0"], "3 cores for two ends"),
+        (&["pingpong", "--incast"], "unexpected argument"),
         (&["pingpong", "--size", "64k", "--vs", "udp-raw"], "one datagram"),
         (&["compare", "no-such-a.json", "no-such-b.json"], "cannot read"),
     ] {
@@ -90,6 +97,51 @@ fn every_way_of_waiting_moves_the_right_bytes_both_ways_and_side_by_side() {
             assert_eq!(row["direction"], if two_way { "two-way" } else { "one-way" });
         }
     }
+}
+
+#[test]
+fn many_flows_into_one_port_share_it_and_move_the_right_bytes() {
+    let lists = ["udp", "--chunk", "1408,65408", "--size", "200k", "--vs", "tcp", "--protection", "both"];
+    let document = document(&[&lists[..], &["--flows", "5", "--incast"], SHORT].concat());
+    let rows = document["results"].as_array().expect("rows");
+    assert_eq!(rows.len(), 4);
+    for row in rows.iter().chain(document["baseline"].as_array().expect("rows")) {
+        assert_eq!((&row["wrong_bytes"], &row["direction"]), (&0.into(), &"incast".into()), "{row}");
+        let flows = row["flow_goodput_bps"].as_array().expect("a figure for each");
+        assert!(flows.len() == 5 && flows.iter().all(|goodput| goodput.as_f64() > Some(0.0)), "{row}");
+        assert!(
+            row["flow_least_ratio"].as_f64() <= Some(1.0) && row["flow_most_ratio"].as_f64() >= Some(1.0)
+        );
+    }
+}
+
+#[test]
+fn payload_is_put_where_it_belongs_either_way() {
+    for placement in ["scatter", "bounce"] {
+        let line = ["udp", "--placement", placement, "--size", "200k,1000", "--protection", "both"];
+        let document = document(&[&line, SHORT].concat());
+        assert_eq!(document["config"]["placement"], placement);
+        let rows = document["results"].as_array().expect("rows");
+        assert!(rows.len() == 8 && rows.iter().all(|row| row["wrong_bytes"] == 0), "{document}");
+    }
+}
+
+#[test]
+fn ends_keep_to_their_cores() {
+    let status = |pid: &str| fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
+    let cores = |pid: &str| {
+        let status = status(pid);
+        let line = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+        line.expect("the kernel says it").trim().to_owned()
+    };
+    let all = cores("self");
+    let first = all.split(['-', ',']).next().expect("one at least");
+    let last = all.split(['-', ',']).next_back().expect("one at least");
+    let (child, ends) = start(&["--pin", &format!("{first},{last}")]);
+    assert_eq!(ends.map(|end| cores(&end.to_string())), [first, last]);
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).expect("it lives");
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(130), "{}", text(&output.stderr));
 }
 
 #[test]

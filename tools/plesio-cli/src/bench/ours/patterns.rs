@@ -2,7 +2,7 @@
 
 use super::{End, STALL_LIMIT, broken, gone, stalled};
 use crate::bench::figures::Stretches;
-use crate::bench::link::{Half, Run, What};
+use crate::bench::link::{FlowHalf, Half, Run, What};
 use crate::bench::memory::Memory;
 use crate::bench::round::RoundTrips;
 use crate::bench::worker::Steps;
@@ -20,20 +20,20 @@ struct Inbox {
 }
 
 impl Inbox {
-    fn post_all(end: &mut End, memory: &Memory) -> Result<Self, Failure> {
+    fn post_all(end: &mut End, flow: usize, memory: &Memory) -> Result<Self, Failure> {
         let next: Vec<u64> = (0..memory.handles()).collect();
         for &index in &next {
-            end.post(index as u16, memory.span(index))?;
+            end.post(flow, index as u16, memory.span(index))?;
         }
         Ok(Self { next })
     }
 
     /// A message was taken out of this handle's window: the next one may come.
-    fn post_next(&mut self, end: &mut End, memory: &Memory, handle: u16) -> Result<(), Failure> {
+    fn post_next(&mut self, end: &mut End, flow: usize, memory: &Memory, handle: u16) -> Result<(), Failure> {
         let handles = self.next.len();
         let index = &mut self.next[usize::from(handle) % handles];
         *index += handles as u64;
-        end.post(handle, memory.span(*index))
+        end.post(flow, handle, memory.span(*index))
     }
 }
 
@@ -42,92 +42,115 @@ fn message_id(index: u64, handles: u64) -> MessageId {
     MessageId { handle: (index % handles) as u16, sequence: (index / handles + 1) as u16 }
 }
 
-/// Both ends of both patterns, from meeting to the end.
+/// Both ends of both patterns, from meeting to the end; for each flow what goes out and where what comes in belongs.
 pub(crate) fn run(
     end: &mut End,
     run: &Run,
-    [out, into]: [Option<&Memory>; 2],
-    (address, word): (SocketAddr, &str),
+    memory: &[[Option<&Memory>; 2]],
+    others: &[(SocketAddr, String)],
     steps: &Steps,
 ) -> Result<(Half, Stretches), Failure> {
-    end.meet(address, word, steps.begins())?;
-    let mut inbox = into.map(|memory| Inbox::post_all(end, memory)).transpose()?;
+    end.meet(others, steps.begins())?;
+    let mut lanes = Vec::new();
+    for (flow, [out, into]) in memory.iter().enumerate() {
+        let inbox = into.map(|memory| Inbox::post_all(end, flow, memory)).transpose()?;
+        lanes.push(Lane { out: *out, into: into.zip(inbox), next: 0, open: 0, flow: FlowHalf::default() });
+    }
     steps.ready();
     if steps.begins() {
         end.establish()?;
     }
     let mut half = Half { tier: end.tier.clone(), notes: end.notes.clone(), ..Half::default() };
     let mut stretches = Stretches::new(steps.begin());
-    match (run.what, out, into, &mut inbox) {
-        (What::Pingpong, Some(out), Some(into), Some(inbox)) if steps.begins() => {
+    match (run.what, &mut lanes[..]) {
+        (What::Pingpong, [Lane { out: Some(out), into: Some((into, inbox)), .. }]) if steps.begins() => {
             ask(end, run, [out, into], inbox, steps, &mut half)?;
         }
-        (What::Pingpong, _, Some(into), Some(inbox)) => answer(end, into, inbox, steps, &mut half)?,
-        (_, out, into, inbox) => {
-            let inbox = into.zip(inbox.as_mut());
-            stream(end, run, out, inbox, steps, &mut half, &mut stretches)?;
+        (What::Pingpong, [Lane { into: Some((into, inbox)), .. }]) => {
+            answer(end, into, inbox, steps, &mut half)?;
         }
+        (_, lanes) => stream(end, run, lanes, steps, &mut half, &mut stretches)?,
     }
-    let stats = end.stats();
-    half.sent_bytes = stats.sent_bytes;
-    half.retransmitted_bytes = stats.retransmitted_bytes;
+    for flow in 0..lanes.len() {
+        let stats = end.stats(flow);
+        half.sent_bytes += stats.sent_bytes;
+        half.retransmitted_bytes += stats.retransmitted_bytes;
+        half.chunk_bytes = half.chunk_bytes.max(if run.sends(steps.role()) { stats.chunk_bytes } else { 0 });
+    }
+    half.flows = lanes.into_iter().map(|lane| lane.flow).collect();
     Ok((half, stretches))
 }
 
-/// Messages one after the other, out, in, or both.
+/// What one flow of a stream has to move, and how far it is.
+struct Lane<'a> {
+    out: Option<&'a Memory>,
+    into: Option<(&'a Memory, Inbox)>,
+    /// The next message to be sent.
+    next: u64,
+    /// Messages on their way.
+    open: u64,
+    flow: FlowHalf,
+}
+
+/// Messages one after the other, out, in, or both, on every flow.
 fn stream(
     end: &mut End,
     run: &Run,
-    out: Option<&Memory>,
-    mut inbox: Option<(&Memory, &mut Inbox)>,
+    lanes: &mut [Lane<'_>],
     steps: &Steps,
     half: &mut Half,
     stretches: &mut Stretches,
 ) -> Result<(), Failure> {
     let length = Duration::from_secs_f64(run.seconds);
-    let (mut next, mut open) = (0_u64, 0_u64);
-    let mut told = out.is_none();
+    let takes = lanes.iter().any(|lane| lane.into.is_some());
+    let mut told = lanes.iter().all(|lane| lane.out.is_none());
     let mut silence = Silence::new();
     while !steps.stop() {
         let over = steps.begin().elapsed() >= length || steps.over();
-        if let Some(memory) = out {
+        for (flow, lane) in lanes.iter_mut().enumerate() {
+            let Some(memory) = lane.out else { continue };
             let handles = memory.handles();
-            while !over && open < 2 * handles {
+            while !over && lane.open < 2 * handles {
                 let now = end.now();
-                let sent = end.connection.handle_send(now, message_id(next, handles), memory.span(next));
+                let message = message_id(lane.next, handles);
+                let sent = end.flows[flow].connection.handle_send(now, message, memory.span(lane.next));
                 sent.map_err(|error| broken(&error))?;
-                next += 1;
-                open += 1;
+                lane.next += 1;
+                lane.open += 1;
             }
         }
-        if over && open == 0 && !told {
+        if over && !told && lanes.iter().all(|lane| lane.open == 0) {
             told = true;
             steps.sent();
         }
-        if told && inbox.is_none() {
+        if told && !takes {
             return Ok(());
         }
         end.turn()?;
-        while let Some(event) = end.connection.poll_event() {
-            match event {
-                Event::Delivered { .. } => open = open.saturating_sub(1),
-                Event::Received { message, span } => {
-                    let Some((memory, inbox)) = &mut inbox else { continue };
-                    half.wrong_bytes += memory.wrong_at_ends(span)?;
-                    half.messages += 1;
-                    half.received_bytes += u64::from(span.len_bytes);
-                    stretches.add(u64::from(span.len_bytes));
-                    inbox.post_next(end, memory, message.handle)?;
+        for (flow, lane) in lanes.iter_mut().enumerate() {
+            while let Some(event) = end.flows[flow].connection.poll_event() {
+                match event {
+                    Event::Delivered { .. } => lane.open = lane.open.saturating_sub(1),
+                    Event::Received { message, span } => {
+                        let Some((memory, inbox)) = &mut lane.into else { continue };
+                        half.wrong_bytes += memory.wrong_at_ends(span)?;
+                        half.messages += 1;
+                        half.received_bytes += u64::from(span.len_bytes);
+                        lane.flow.messages += 1;
+                        lane.flow.received_bytes += u64::from(span.len_bytes);
+                        stretches.add(u64::from(span.len_bytes));
+                        inbox.post_next(end, flow, memory, message.handle)?;
+                    }
+                    Event::Gone { .. } | Event::Aborted { .. } => return Err(gone()),
+                    Event::Exhausted => return Err(broken(&"its packet numbers are used up")),
+                    _ => {}
                 }
-                Event::Gone { .. } | Event::Aborted { .. } => return Err(gone()),
-                Event::Exhausted => return Err(broken(&"its packet numbers are used up")),
-                _ => {}
+            }
+            if half.received_bytes == 0 && takes && end.stats(flow).received_bytes > 0 {
+                stretches.open();
             }
         }
-        if half.received_bytes == 0 && inbox.is_some() && end.stats().received_bytes > 0 {
-            stretches.open();
-        }
-        silence.look(end, open)?;
+        silence.look(end, lanes.iter().map(|lane| lane.open).sum())?;
     }
     Ok(())
 }
@@ -149,7 +172,7 @@ fn ask(
         let begin = Instant::now();
         loop {
             let now = end.now();
-            match end.connection.handle_send(now, message_id(next, out.handles()), out.span(next)) {
+            match end.flows[0].connection.handle_send(now, message_id(next, out.handles()), out.span(next)) {
                 Ok(()) => break,
                 // Earlier messages have come back, but their acknowledgements have not.
                 Err(QueueError::WindowFull { .. }) => end.turn()?,
@@ -159,7 +182,7 @@ fn ask(
         let mut came = None;
         while came.is_none() && !steps.stop() {
             end.turn()?;
-            while let Some(event) = end.connection.poll_event() {
+            while let Some(event) = end.flows[0].connection.poll_event() {
                 match event {
                     Event::Received { message, span } => came = Some((message, span)),
                     Event::Gone { .. } | Event::Aborted { .. } => return Err(gone()),
@@ -173,7 +196,7 @@ fn ask(
         half.messages += 1;
         half.received_bytes += u64::from(span.len_bytes);
         half.wrong_bytes += into.wrong(span)?;
-        inbox.post_next(end, into, message.handle)?;
+        inbox.post_next(end, 0, into, message.handle)?;
         next += 1;
     }
     half.round_trips = trips.to_hex()?;
@@ -191,14 +214,17 @@ fn answer(
 ) -> Result<(), Failure> {
     while !steps.stop() {
         end.turn()?;
-        while let Some(event) = end.connection.poll_event() {
+        while let Some(event) = end.flows[0].connection.poll_event() {
             match event {
                 Event::Received { message, span } => {
                     let now = end.now();
-                    end.connection.handle_send(now, message, span).map_err(|error| broken(&error))?;
+                    end.flows[0]
+                        .connection
+                        .handle_send(now, message, span)
+                        .map_err(|error| broken(&error))?;
                     half.messages += 1;
                     half.received_bytes += u64::from(span.len_bytes);
-                    inbox.post_next(end, into, message.handle)?;
+                    inbox.post_next(end, 0, into, message.handle)?;
                 }
                 Event::Gone { .. } | Event::Aborted { .. } => return Err(gone()),
                 _ => {}
@@ -225,7 +251,7 @@ impl Silence {
         if !self.turns.is_multiple_of(64) && self.since.elapsed() < STALL_LIMIT {
             return Ok(());
         }
-        let heard = end.stats().heard;
+        let heard = (0..end.flows.len()).map(|flow| end.stats(flow).heard).max().unwrap_or(Moment(0));
         if owed == 0 || heard != self.heard {
             (self.heard, self.since) = (heard, Instant::now());
         } else if self.since.elapsed() > STALL_LIMIT {

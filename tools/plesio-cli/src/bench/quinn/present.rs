@@ -13,8 +13,8 @@ use nix::sys::socket::{setsockopt, sockopt};
 use quinn::rustls::RootCertStore;
 use quinn::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use quinn::{
-    ClientConfig, Connection, Endpoint, EndpointConfig, RecvStream, SendStream, ServerConfig, TokioRuntime,
-    TransportConfig, VarInt,
+    ClientConfig, Connection, Endpoint, EndpointConfig, MtuDiscoveryConfig, RecvStream, SendStream,
+    ServerConfig, TokioRuntime, TransportConfig, VarInt,
 };
 use std::fmt::Display;
 use std::future::Future;
@@ -97,8 +97,14 @@ fn open(run: &Run, server: Option<ServerConfig>) -> Result<Endpoint, Failure> {
 /// Datagrams as large as ours, and windows larger than what is in flight on any path measured here.
 fn transport(run: &Run) -> Result<Arc<TransportConfig>, Failure> {
     let mut transport = TransportConfig::default();
-    let datagram_bytes = (run.chunk_bytes + OVERHEAD_BYTES).clamp(1200, u32::from(DATAGRAM_BYTES_MAX));
-    transport.initial_mtu(datagram_bytes as u16).mtu_discovery_config(None);
+    let datagram_bytes = (run.chunk_bytes + OVERHEAD_BYTES).clamp(1200, u32::from(DATAGRAM_BYTES_MAX)) as u16;
+    if run.search {
+        let mut search = MtuDiscoveryConfig::default();
+        search.upper_bound(datagram_bytes);
+        transport.mtu_discovery_config(Some(search));
+    } else {
+        transport.initial_mtu(datagram_bytes).mtu_discovery_config(None);
+    }
     let window = VarInt::from_u32(WINDOW_BYTES);
     transport.stream_receive_window(window).receive_window(window).send_window(u64::from(WINDOW_BYTES));
     transport.max_idle_timeout(Some(STALL_LIMIT.try_into().map_err(broken)?));
