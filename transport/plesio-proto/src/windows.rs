@@ -312,8 +312,11 @@ impl Window {
 
     fn lacks_bytes(&self) -> u64 {
         let len_bytes = u64::from(self.len_bytes.unwrap_or(self.span.len_bytes));
-        let received_bytes = u64::from(self.count) * u64::from(self.chunk_bytes);
-        len_bytes.saturating_sub(received_bytes.max(UNSCHEDULED_BYTES))
+        let chunk_bytes = u64::from(self.chunk_bytes.max(1));
+        let received_bytes = u64::from(self.count) * chunk_bytes;
+        // Whole chunks come unscheduled: one that reaches beyond the part that does waits for credit.
+        let unscheduled_bytes = UNSCHEDULED_BYTES / chunk_bytes * chunk_bytes;
+        len_bytes.saturating_sub(received_bytes.max(unscheduled_bytes).max(chunk_bytes))
     }
 
     fn takes(&self, sequence: u16) -> bool {

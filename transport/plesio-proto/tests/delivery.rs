@@ -3,7 +3,7 @@
 mod link;
 
 use link::{CLEAN, Faults, World, id, pattern};
-use plesio_proto::{Config, Event, Failure, PostError, SendError};
+use plesio_proto::{Config, Event, Failure, Grants, PostError, SendError};
 use plesio_wire::Span;
 
 const SECOND: u64 = 1_000_000_000;
@@ -408,5 +408,24 @@ fn a_path_slower_than_the_first_probe_timeout_delivers() {
         }
         let sent_again = world.stats(0).retransmitted_bytes;
         assert!(sent_again < 10 * 3_000, "{delay_ns} ns: {sent_again} bytes sent again");
+    }
+}
+
+/// A chunk that begins in the unscheduled part and ends behind it once waited for ever: nobody asked a grant for it.
+#[test]
+fn the_chunk_across_the_end_of_the_unscheduled_part_gets_its_grant() {
+    for chunk_bytes in [64_u32, 1_344, 1_408, 8_896, 65_408] {
+        for len_bytes in [65_535, 65_536, 65_537] {
+            let config = Config { grants: Grants::Shared, chunk_bytes, ..Config::default() };
+            let mut world = World::new(config, CLEAN, 1);
+            world.post(1, 0, None, len_bytes);
+            world.send(0, id(0, 1), pattern(1, len_bytes));
+            for _ in 0..4 {
+                world.run_for(SECOND / 10);
+                let wanted_bytes = world.ends[1].machine.demand().wanted_bytes;
+                world.ends[1].machine.handle_grant(wanted_bytes);
+            }
+            assert!(world.delivered(0, id(0, 1)), "{len_bytes} bytes in chunks of {chunk_bytes}");
+        }
     }
 }
