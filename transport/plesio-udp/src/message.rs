@@ -138,6 +138,14 @@ impl Message {
         fill(payload, room)
     }
 
+    /// Has the memory of a payload that comes next fetched while this thread works on another. Only where its region is
+    /// shared already: which is so for the chunks of one message.
+    pub(crate) fn expect_payload(&self, span: Span) {
+        let held = self.shares.iter().find(|share| share.span().region == span.region);
+        let bytes = held.and_then(|share| share.as_bytes().get(range_of(span))).unwrap_or(&[]);
+        bytes[..bytes.len().min(EXPECTED_BYTES_MAX)].chunks(LINE_BYTES).for_each(prefetch);
+    }
+
     /// What was received into the span; empty unless its region is leased by this message.
     pub(crate) fn window(&self, span: Span) -> &[u8] {
         let lease = self.leases.iter().find(|lease| lease.span().region == span.region);
@@ -343,6 +351,21 @@ impl Batch {
         Ok(filled)
     }
 }
+
+/// Asks for a line of memory, and does not wait for it.
+fn prefetch(line: &[u8]) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: SSE is part of every x86-64 CPU, and a hint about memory that is borrowed here reads nothing.
+    unsafe {
+        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(line.as_ptr().cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _unused = line;
+}
+
+const LINE_BYTES: usize = 64;
+/// More than so much ahead would only push out what is worked on.
+const EXPECTED_BYTES_MAX: usize = 4 << 10;
 
 fn range_of(span: Span) -> Range<usize> {
     let start = span.offset_bytes as usize;

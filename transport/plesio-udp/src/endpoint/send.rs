@@ -286,6 +286,9 @@ fn load(train: &mut Outgoing, chunks: &[(Header, Span)]) -> Result<(), SendError
         let payload_bytes = u16::try_from(span.len_bytes).map_err(|_| too_large)?;
         let mut header = Header { payload_bytes, ..*header };
         message.push_header(index);
+        if let Some((_, next)) = chunks.get(index + 1) {
+            message.expect_payload(*next);
+        }
         header.protect(message.push_payload(*span)?);
         message.set_header(index, header.to_bytes());
         train.payload_bytes += u64::from(payload_bytes);
@@ -303,7 +306,10 @@ fn seal(train: &mut Outgoing, chunks: &[(Header, Span)], sealer: &mut DataSealer
     message.clear();
     (train.chunks, train.payload_bytes) = (0, 0);
     let (mut end, mut outcome) = (0, Ok(()));
-    for (header, span) in chunks {
+    for (index, (header, span)) in chunks.iter().enumerate() {
+        if let Some((_, next)) = chunks.get(index + 1) {
+            message.expect_payload(*next);
+        }
         let mut header = *header;
         let sealed = message.fill_aside(*span, end, |payload, room| {
             sealer.seal_data(&mut header, payload, room).map_err(|error| match error {
