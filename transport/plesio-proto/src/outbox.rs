@@ -57,7 +57,9 @@ pub(crate) struct Outgoing {
 impl Outgoing {
     /// The next chunk that should go, were there room.
     pub(crate) fn next_chunk(&mut self) -> Option<u32> {
-        self.scan = self.acked.first_in_neither(&self.flying, self.scan, self.chunks);
+        if self.scan < self.chunks {
+            self.scan = self.acked.first_in_neither(&self.flying, self.scan, self.chunks);
+        }
         (self.scan < self.chunks).then_some(self.scan)
     }
 

@@ -154,22 +154,22 @@ impl End {
     /// Sends what is due, waits once as the mode says, and takes what has come.
     fn turn(&mut self) -> Result<(), Failure> {
         self.transmit()?;
-        let now = self.now();
         let due = self.flows.iter().filter_map(|flow| flow.connection.poll_timeout()).min();
-        let due = due.map(|at| Duration::from_nanos(at.0.saturating_sub(now.0)));
-        let limit = due.unwrap_or(WAIT_MAX).min(WAIT_MAX);
+        let now = self.now();
+        let limit = due.map_or(WAIT_MAX, |at| Duration::from_nanos(at.since(now)).min(WAIT_MAX));
         let io = &mut self.io;
         let look = |limit| io.wait(Some(limit)).map(|ready| (!ready.timed_out).then_some(ready));
         let ready = self.waiter.wait(limit, look).map_err(|error| broken(&error))?;
+        let now = self.now();
         if ready.is_some_and(|ready| ready.readable) {
-            let now = self.now();
             let mut sink = Sink { flows: &mut self.flows, by_peer: &self.by_peer, now };
             // One round at a time: what came may be worth an answer.
             self.io.receive(&mut sink, TRAINS_PER_TURN).map_err(|error| broken(&error))?;
         }
-        let now = self.now();
+        // What has come may have moved the next moment; then the next turn sees it.
+        let is_due = due.is_some_and(|at| at <= now);
         for flow in &mut self.flows {
-            if flow.connection.poll_timeout().is_some_and(|at| at <= now) {
+            if is_due {
                 flow.connection.handle_timeout(now);
             }
             if let Some(keys) = &mut flow.keys {
