@@ -52,7 +52,8 @@ impl Base {
             if self.mean_ns > 0 {
                 let change_ns = mean_ns.abs_diff(self.mean_ns);
                 // A queue that comes and goes is no noise, so there never is much.
-                self.noise_ns = (self.noise_ns - self.noise_ns / 8 + change_ns / 8).min(self.rtt_ns() / 4);
+                self.noise_ns =
+                    (self.noise_ns - self.noise_ns / 8 + change_ns / 8).min((self.rtt_ns() / 4).max(LATE_NS));
             }
             self.mean_ns = mean_ns;
             (self.round_sum_ns, self.round_packets) = (0, 0);
@@ -90,6 +91,8 @@ impl Base {
 
 /// Half of the history: a longer route is believed after 5 to 10 seconds.
 const HALF_NS: u64 = 5_000_000_000;
+/// On a short path rounds differ by how late the ends' threads run, which is milliseconds where they share their cores.
+const LATE_NS: u64 = 5_000_000;
 const RTT_NS_MAX: u64 = 60_000_000_000;
 /// A mean of fewer packets is jitter rather than queue.
 const PACKETS_MIN: u64 = 16;
