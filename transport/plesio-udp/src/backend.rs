@@ -7,11 +7,10 @@ use std::os::fd::AsRawFd;
 use plesio_memory::Arena;
 
 use crate::endpoint::Endpoint;
-use crate::engine::{Engine, Outgoing};
 use crate::message::Message;
 use crate::mio_engine::MioEngine;
 use crate::uring::{Reading, UringEngine};
-use crate::{DatagramIo, OpenError, Placement, SocketConfig, Waker, socket};
+use crate::{DatagramIo, OpenError, Placement, SocketConfig, Waker, control, socket};
 
 /// What the user asks for.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -138,11 +137,7 @@ fn choose(
             requested == Requested::Uring,
             "io_uring with deferred task work, buffer rings and lasting receives works",
         ),
-        (
-            Tier::UringLegacy,
-            requested == Requested::UringLegacy,
-            "io_uring with RECVMSG, SENDMSG and polls works",
-        ),
+        (Tier::UringLegacy, requested == Requested::UringLegacy, "io_uring with RECVMSG and polls works"),
     ] {
         if !wanted && requested != Requested::Auto {
             continue;
@@ -179,29 +174,29 @@ fn try_ring(tier: Tier, scatter: bool, lanes_max: usize) -> Result<UringEngine, 
     Ok(ring)
 }
 
-/// Sends a train through the ring and sees whether it comes out as datagrams: older kernels drop the control message
-/// that asks for it.
+/// Receives a train through the ring and sees whether the kernel tells how it is cut: older ones drop the control message
+/// that says so.
 fn carries_trains(ring: &mut UringEngine) -> Result<(), String> {
     let (from, to) = match socket::pair() {
         Ok(Some(pair)) => pair,
         // Without offload or loopback there is nothing to be lost.
         Ok(None) | Err(_) => return Ok(()),
     };
-    let mut trains = [Outgoing::new(None, 2 * TRIAL_BYTES)];
-    let message = &mut trains[0].message;
-    message.push_aside(0..2 * TRIAL_BYTES);
-    message.set_segment(TRIAL_BYTES as u16);
-    ring.send(from.as_raw_fd(), &mut trains);
-    trains[0].result.map_err(|error| format!("io_uring refuses trains: {}", error.desc()))?;
-    let mut message = Message::new(None, 0, 2 * TRIAL_BYTES);
-    message.push_aside(0..2 * TRIAL_BYTES);
-    for _ in 0..2 {
-        match message.receive(to.as_raw_fd(), 0) {
-            Ok(TRIAL_BYTES) => {}
-            other => return Err(format!("io_uring does not cut trains into datagrams: {other:?}")),
-        }
+    let mut train = Message::new(None, 0, 2 * TRIAL_BYTES);
+    train.push_aside(0..2 * TRIAL_BYTES);
+    train.set_segment(TRIAL_BYTES as u16);
+    if train.send(from.as_raw_fd()).is_err() {
+        return Ok(());
     }
-    Ok(())
+    let mut came = [Message::new(None, 0, 2 * TRIAL_BYTES)];
+    came[0].push_aside(0..2 * TRIAL_BYTES);
+    let mut lens = [0];
+    ring.read(to.as_raw_fd(), &mut came, &mut lens)
+        .map_err(|error| format!("io_uring refuses trains: {}", error.desc()))?;
+    match (lens, control::segment_bytes(came[0].control())) {
+        ([len_bytes], Some(TRIAL_BYTES)) if len_bytes == 2 * TRIAL_BYTES => Ok(()),
+        other => Err(format!("io_uring does not tell how a train is cut: {other:?}")),
+    }
 }
 
 const TRIAL_BYTES: usize = 64;

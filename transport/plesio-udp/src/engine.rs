@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use plesio_memory::Arena;
 
 use crate::keys::Keys;
-use crate::message::Message;
+use crate::message::{Batch, Message};
 use crate::train::SEGMENTS_MAX;
 use crate::{IoError, Tier, Waker};
 
@@ -116,4 +116,26 @@ pub(crate) trait Engine {
         waker: &Waker,
         lanes: &mut [Option<Lane>],
     ) -> Result<bool, IoError>;
+}
+
+/// Sends by system calls of its own. Every engine does: what is sent has left when the call returns, so there is nothing
+/// to wait for, and a ring only adds to it.
+pub(crate) fn send(batch: &mut Batch, socket: RawFd, trains: &mut [Outgoing]) {
+    if let [train] = trains {
+        train.result = train.message.send(socket);
+        return;
+    }
+    let taken = batch.send(socket, trains.iter_mut().map(|train| &mut train.message));
+    let (taken, first_error) = match taken {
+        Ok(taken) => (taken, Errno::ECANCELED),
+        Err(error) => (0, error),
+    };
+    for (index, train) in trains.iter_mut().enumerate() {
+        train.result = match index {
+            index if index < taken => Ok(0),
+            // `sendmmsg` tells the error only of a first message; the caller tries again from here.
+            0 => Err(first_error),
+            _ => Err(Errno::ECANCELED),
+        };
+    }
 }

@@ -9,7 +9,7 @@ use mio::{Events, Interest, Poll, Token};
 use nix::errno::Errno;
 
 use crate::drain::Drain;
-use crate::engine::{Engine, Lane, Outgoing, Slot, Taken};
+use crate::engine::{self, Engine, Lane, Outgoing, Slot, Taken};
 use crate::message::{Batch, PEEK_FLAGS};
 use crate::{IoError, Tier, Waker};
 
@@ -77,23 +77,7 @@ impl Engine for MioEngine {
     }
 
     fn send(&mut self, socket: RawFd, trains: &mut [Outgoing]) {
-        if let [train] = trains {
-            train.result = train.message.send(socket);
-            return;
-        }
-        let taken = self.batch.send(socket, trains.iter_mut().map(|train| &mut train.message));
-        let (taken, first_error) = match taken {
-            Ok(taken) => (taken, Errno::ECANCELED),
-            Err(error) => (0, error),
-        };
-        for (index, train) in trains.iter_mut().enumerate() {
-            train.result = match index {
-                index if index < taken => Ok(0),
-                // `sendmmsg` tells the error only of a first message; the caller tries again from here.
-                0 => Err(first_error),
-                _ => Err(Errno::ECANCELED),
-            };
-        }
+        engine::send(&mut self.batch, socket, trains);
     }
 
     fn wait(

@@ -89,7 +89,9 @@ pub(crate) fn open_peer(
 pub(crate) fn pair() -> Result<Option<(OwnedFd, OwnedFd)>, OpenError> {
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let (from, to) = (open_plain(any)?, open_plain(any)?);
-    if setsockopt(&from, sockopt::UdpGsoSegment, &0).is_err() {
+    if setsockopt(&from, sockopt::UdpGsoSegment, &0).is_err()
+        || setsockopt(&to, sockopt::UdpGroSegment, &true).is_err()
+    {
         return Ok(None);
     }
     bind_to(&to, any)?;

@@ -1,4 +1,4 @@
-//! Backends A and B: io_uring. Calls of many sockets go into one submission.
+//! Backends A and B: io_uring, for receiving and waiting; receives of many sockets go into one submission.
 //!
 //! Backend A puts one lasting receive on every socket and gets what comes in buffers the kernel has picked, in the same
 //! system call that waits. Backend B, and A when payload is to be scattered, watches sockets with one-shot polls that
@@ -22,14 +22,13 @@ use nix::errno::Errno;
 use nix::libc;
 
 use crate::drain::Drain;
-use crate::engine::{BATCH_MAX, Engine, Lane, Outgoing, SLOTS_MAX, Slot, TRAINS_MAX, Taken};
-use crate::message::{Message, PEEK_FLAGS, SEND_FLAGS};
+use crate::engine::{self, BATCH_MAX, Engine, Lane, Outgoing, SLOTS_MAX, Slot, Taken};
+use crate::message::{Batch, Message, PEEK_FLAGS};
 use crate::{IoError, Tier, Waker};
 use buffers::{BUFFERS, Buffers, GROUP};
 
 /// Submissions that fit at once: the largest batch, and polls in several turns.
 const ENTRIES: u32 = 128;
-const _: () = assert!(TRAINS_MAX <= ENTRIES as usize);
 const _: () = assert!(2 * SLOTS_MAX <= ENTRIES as usize);
 const _: () = assert!(BATCH_MAX <= ENTRIES as usize);
 /// Times the end of a cancelled receive is waited for, a millisecond each.
@@ -74,6 +73,7 @@ pub(crate) struct UringEngine {
     buffers: Option<Buffers>,
     arrived: VecDeque<Arrived>,
     drain: Option<Drain>,
+    batch: Batch,
 }
 
 impl UringEngine {
@@ -90,7 +90,6 @@ impl UringEngine {
         ring.submitter().register_probe(&mut probe).map_err(|error| refusal(&error, tier))?;
         for (name, code) in [
             ("RECVMSG", opcode::RecvMsg::CODE),
-            ("SENDMSG", opcode::SendMsg::CODE),
             ("POLL_ADD", opcode::PollAdd::CODE),
             ("POLL_REMOVE", opcode::PollRemove::CODE),
             ("TIMEOUT", opcode::Timeout::CODE),
@@ -119,6 +118,7 @@ impl UringEngine {
             arrived: VecDeque::with_capacity(usize::from(BUFFERS) + 2 * lanes_max),
             buffers,
             drain: (reading == Reading::Single).then(Drain::new),
+            batch: Batch::default(),
         })
     }
 
@@ -356,7 +356,12 @@ impl UringEngine {
     }
 
     /// Reads what a socket has with several calls of one submission.
-    fn read(&mut self, socket: RawFd, messages: &mut [Message], lens: &mut [usize]) -> Result<usize, Errno> {
+    pub(crate) fn read(
+        &mut self,
+        socket: RawFd,
+        messages: &mut [Message],
+        lens: &mut [usize],
+    ) -> Result<usize, Errno> {
         let last = messages.len().saturating_sub(1);
         for (index, message) in messages.iter_mut().enumerate() {
             let mut entry = opcode::RecvMsg::new(Fd(socket), message.prepare_receive())
@@ -478,20 +483,7 @@ impl Engine for UringEngine {
     }
 
     fn send(&mut self, socket: RawFd, trains: &mut [Outgoing]) {
-        let last = trains.len().saturating_sub(1);
-        for (index, train) in trains.iter_mut().enumerate() {
-            let mut entry = opcode::SendMsg::new(Fd(socket), train.message.prepare_send())
-                .flags(SEND_FLAGS as u32)
-                .build()
-                .user_data(CALL | index as u64);
-            if index < last {
-                // After one that is refused the rest must not be sent: what was taken is always a first part.
-                entry = entry.flags(Flags::IO_LINK);
-            }
-            // SAFETY: the message owns all it names and is borrowed until `complete` has reaped this call.
-            unsafe { self.push(&entry) };
-        }
-        self.complete(trains.len(), |index, result| trains[index].result = result);
+        engine::send(&mut self.batch, socket, trains);
     }
 
     fn wait(
