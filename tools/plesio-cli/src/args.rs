@@ -66,6 +66,16 @@ pub(crate) enum Command {
         /// The core it keeps to
         #[arg(long)]
         pin: Option<u16>,
+
+        /// Stands between the ends instead, with a path as the flags say
+        #[arg(long)]
+        between: bool,
+
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+
+        #[command(flatten)]
+        impair: ImpairArgs,
     },
 }
 

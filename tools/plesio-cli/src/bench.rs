@@ -29,6 +29,7 @@ mod table;
 mod worker;
 
 pub(crate) use link::{Mode, Rival, Wait};
+pub(crate) use path::run_between;
 pub(crate) use relay::relay_figures;
 pub(crate) use require::Requirement;
 pub(crate) use worker::run_end;
@@ -40,7 +41,6 @@ use crate::{demo, signals, stdout};
 use ends::{Ends, Outcome};
 use link::{Link, Run, What};
 use listen::Way;
-use path::BadPath;
 use report::{Cell, Key, Report};
 use serde_json::{Value, json};
 use std::io::Write;
@@ -163,7 +163,7 @@ impl Bench<'_> {
                 Way { ends, own: args.bind, pool: ours::pool()? }
             }
         };
-        ends.through(BadPath::new(&args.impair, args.seed));
+        ends.through(&args.impair, args.seed)?;
         let mut report = Report::new(self.name(), &self.config, &host, self.what, self.working_set_bytes());
         report.shape(self.flows, self.direction(), &args.vs);
         self.crowding(&mut report, host.cores);

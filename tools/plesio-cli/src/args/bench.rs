@@ -29,7 +29,7 @@ Messages of --size go from a working set that was written before the clock start
 same size; both are walked from end to end. What counts is what the receiver holds whole, from the first arrival to the last. \
 The receiver compares every byte with what was sent: both ends of each message as it comes, all of them after the clock stopped. \
 Rivals walk the same working sets with the same wait: tcp with cubic pinned, 1 MiB per call; udp-raw with segmentation offload \
-both ways and no promise at all. With a bad path (--loss, --delay and so on) a relay in this process stands between the ends, for \
+both ways and no promise at all. With a bad path (--loss, --delay and so on) a relay in a process of its own stands between the ends, for \
 ours and for the rivals that are datagrams; its share of what was lost, doubled or late is in the document. Every round runs ours first and last and the rivals between; the verdict is `trustworthy` when \
 first and last agree within 5 % over at least 3 rounds. CPU time is user and kernel of both ends.";
 
@@ -38,7 +38,7 @@ const PINGPONG_ABOUT: &str = "Round trips between two processes, on this machine
 One message of --size goes there, the same bytes come back from where they were placed, and the time between is counted; then \
 the next one, from the next place of the working set. Every reply is compared with what was sent, after its time was taken. Times are \
 whole round trips. Rivals do the same with the same wait: tcp with cubic pinned and NODELAY, udp-raw with no promise at all. With a \
-bad path (--loss, --delay and so on) a relay in this process stands between the ends, for ours and for the rivals that are datagrams.";
+bad path (--loss, --delay and so on) a relay in a process of its own stands between the ends, for ours and for the rivals that are datagrams.";
 
 const COMPARE_ABOUT: &str = "Two documents of the same bench, row by row.
 

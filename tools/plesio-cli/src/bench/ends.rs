@@ -9,10 +9,10 @@
 
 use super::control::Writer;
 use super::link::{Half, Order, Role, Run, Said, What};
-use super::path::{self, BadPath};
+use super::relay::RelayFigures;
 use super::round::RoundTrips;
+use crate::args::ImpairArgs;
 use crate::failure::{Exit, Failure};
-use plesio_relay::Report;
 use std::io::{BufRead, BufReader, Write};
 use std::net::IpAddr;
 use std::os::unix::process::CommandExt;
@@ -29,7 +29,7 @@ pub(crate) struct Outcome {
     pub(crate) answer: Half,
     pub(crate) trips: Option<RoundTrips>,
     /// What a bad path did.
-    pub(crate) path: Option<Report>,
+    pub(crate) path: Option<RelayFigures>,
 }
 
 /// How orders reach an end.
@@ -69,11 +69,20 @@ impl Drop for End {
 
 /// Starts an end on this machine, on a core of its own or on any.
 pub(crate) fn spawn(pin: Option<u16>) -> Result<(Child, ChildStdin, ChildStdout), Failure> {
+    spawn_with(pin.map(|core| format!("--pin={core}")).into_iter())
+}
+
+fn spawn_with(flags: impl Iterator<Item = String>) -> Result<(Child, ChildStdin, ChildStdout), Failure> {
     let failure = |cause: std::io::Error| Failure::run("bench", "cannot start an end of the bench", cause);
-    let mut child = Command::new("/proc/self/exe")
+    let mut command = Command::new("/proc/self/exe");
+    // What the environment says has been read, and flags may have had their say over it.
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"PLESIO_")) {
+        command.env_remove(name);
+    }
+    let mut child = command
         .arg0("plesio")
         .arg("bench-end")
-        .args(pin.map(|core| format!("--pin={core}")))
+        .args(flags)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -93,7 +102,8 @@ pub(crate) struct Ends {
     heard: Receiver<Heard>,
     interrupted: Arc<AtomicBool>,
     over: bool,
-    path: Option<BadPath>,
+    tell: Sender<Heard>,
+    path: Option<End>,
 }
 
 fn lost() -> Failure {
@@ -113,7 +123,7 @@ impl Ends {
         let (tell, heard) = mpsc::channel();
         let begin = local(Role::Begin, &tell, pin.first().copied())?;
         let answer = local(Role::Answer, &tell, pin.get(1).copied())?;
-        Ok(Self { begin, answer, heard, interrupted, over: false, path: None })
+        Ok(Self { begin, answer, heard, interrupted, over: false, tell, path: None })
     }
 
     /// One end here and the other behind a control connection; `hear` is to call its argument with every answer.
@@ -127,26 +137,38 @@ impl Ends {
         let (tell, heard) = mpsc::channel();
         let begin = local(Role::Begin, &tell, pin.first().copied())?;
         let answer = End { talk: Talk::Net(writer), child: None, ip: Some(ip) };
+        let to = tell.clone();
         let hear = move || loop {
             let said = read();
             let gone = said.is_none();
-            if tell.send((Role::Answer, said)).is_err() || gone {
+            if to.send((Role::Answer, said)).is_err() || gone {
                 break;
             }
         };
         thread(hear)?;
-        Ok(Self { begin, answer, heard, interrupted, over: false, path: None })
+        Ok(Self { begin, answer, heard, interrupted, over: false, tell, path: None })
     }
 
-    /// Puts a bad path between the ends, from the next run on.
-    pub(crate) fn through(&mut self, path: Option<BadPath>) {
-        self.path = path;
+    /// Puts a bad path between the ends, from the next run on; none where the flags say nothing.
+    pub(crate) fn through(&mut self, flags: &ImpairArgs, seed: u64) -> Result<(), Failure> {
+        if !flags.is_none() {
+            let own = [String::from("--between"), format!("--seed={seed}")];
+            let flags = flags.to_string();
+            let flags = flags.split_whitespace().map(String::from);
+            self.path = Some(listen(Role::Between, &self.tell, spawn_with(own.into_iter().chain(flags))?)?);
+        }
+        Ok(())
     }
 
-    fn end(&mut self, role: Role) -> &mut End {
-        match role {
-            Role::Begin => &mut self.begin,
-            Role::Answer => &mut self.answer,
+    /// Something to the bad path, if there is one, and its answer.
+    fn ask_path(&mut self, order: &Order) -> Result<Option<Said>, Failure> {
+        let Some(path) = &mut self.path else { return Ok(None) };
+        path.tell(order)?;
+        let limit = Instant::now() + ANSWER_LIMIT;
+        loop {
+            if let (Role::Between, said) = self.hear(limit, "the bad path was asked")? {
+                return Ok(Some(said));
+            }
         }
     }
 
@@ -155,8 +177,8 @@ impl Ends {
         loop {
             if !self.over && self.interrupted.load(Ordering::Acquire) {
                 self.over = true;
-                for role in [Role::Begin, Role::Answer] {
-                    self.end(role).tell(&Order::Over)?;
+                for end in [&mut self.begin, &mut self.answer] {
+                    end.tell(&Order::Over)?;
                 }
             }
             match self.heard.recv_timeout(LOOK_PERIOD) {
@@ -182,8 +204,7 @@ impl Ends {
 
     /// One run.
     pub(crate) fn run(&mut self, run: &Run, pool: &str) -> Result<Outcome, Failure> {
-        for role in [Role::Answer, Role::Begin] {
-            let end = self.end(role);
+        for (role, end) in [(Role::Answer, &mut self.answer), (Role::Begin, &mut self.begin)] {
             // Another machine has its own copy of the key.
             let pool = if end.ip.is_some() { "" } else { pool };
             end.tell(&Order::Open(*run, role, pool.into()))?;
@@ -200,7 +221,10 @@ impl Ends {
         let (Some(mut begin), Some(mut answer)) = (begin, answer) else { return Err(lost()) };
         // Where a machine is, is where we reach it, whatever it says.
         answer.ip = self.answer.ip.unwrap_or(answer.ip);
-        let path = self.path.map(|path| path.between(run.bind, &mut begin, &mut answer)).transpose()?;
+        let order = Order::Between(run.bind, begin.clone(), answer.clone());
+        if let Some(Said::Between(relayed_begin, relayed_answer)) = self.ask_path(&order)? {
+            (begin, answer) = (relayed_begin, relayed_answer);
+        }
         self.answer.tell(&Order::Meet(begin))?;
         while !matches!(self.hear(limit, "it was told to begin")?, (Role::Answer, Said::Ready)) {}
         self.begin.tell(&Order::Meet(answer))?;
@@ -211,8 +235,8 @@ impl Ends {
         while done.iter().any(Option::is_none) {
             if owed == 0 && !stopped {
                 stopped = true;
-                for role in [Role::Begin, Role::Answer] {
-                    self.end(role).tell(&Order::Stop)?;
+                for end in [&mut self.begin, &mut self.answer] {
+                    end.tell(&Order::Stop)?;
                 }
             }
             match self.hear(limit, "the run should be over")? {
@@ -224,13 +248,24 @@ impl Ends {
         let [Some(begin), Some(answer)] = done else { return Err(lost()) };
         let trips =
             if run.what == What::Pingpong { Some(RoundTrips::from_hex(&begin.round_trips)?) } else { None };
-        let path = path.map(|relay| relay.report().map_err(path::failed)).transpose()?;
+        let path = match self.ask_path(&Order::Apart)? {
+            Some(Said::Apart(figures)) => Some(figures),
+            _ => None,
+        };
         Ok(Outcome { begin, answer, trips, path })
     }
 }
 
 fn local(role: Role, tell: &Sender<Heard>, pin: Option<u16>) -> Result<End, Failure> {
-    let (child, orders, out) = spawn(pin)?;
+    listen(role, tell, spawn(pin)?)
+}
+
+/// Hears what a process on this machine says.
+fn listen(
+    role: Role,
+    tell: &Sender<Heard>,
+    (child, orders, out): (Child, ChildStdin, ChildStdout),
+) -> Result<End, Failure> {
     let to = tell.clone();
     let hear = move || {
         for line in BufReader::new(out).lines().map_while(Result::ok) {

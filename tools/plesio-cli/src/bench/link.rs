@@ -4,6 +4,7 @@
 //! of a line reaches a socket or an allocation.
 
 use super::figures::Stretches;
+use super::relay::RelayFigures;
 use crate::args::{BENCH_BYTES_MAX, BackendArg, PlacementArg};
 use crate::failure::{Exit, Failure};
 use clap::ValueEnum;
@@ -184,6 +185,8 @@ pub(crate) enum Role {
     Begin,
     /// Receives one way, answers in a pingpong, is connected to.
     Answer,
+    /// No end: the bad path between the two.
+    Between,
 }
 
 /// What one end has to know of the other before they meet.
@@ -208,6 +211,10 @@ pub(crate) enum Order {
     Over,
     /// End the run and tell what you have seen.
     Stop,
+    /// Stand between these two ends, the one that begins and the one that answers, at this address.
+    Between(IpAddr, Address, Address),
+    /// Stand there no more, and tell what became of what went through.
+    Apart,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -219,6 +226,9 @@ pub(crate) enum Said {
     /// All was sent that is sent, and acknowledged where that exists.
     Sent,
     Done(Box<Half>),
+    /// Where the two ends are for each other.
+    Between(Address, Address),
+    Apart(RelayFigures),
     Failed(Trouble),
 }
 

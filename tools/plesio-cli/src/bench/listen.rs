@@ -193,6 +193,7 @@ impl Guard {
             // Payload goes where the control connection comes from, and nowhere else.
             Order::Meet(address) => Ok(Order::Meet(Address { ip: self.from, ..address })),
             Order::Over | Order::Stop => Ok(order),
+            Order::Between(..) | Order::Apart => Err(Broken::Line("this side answers only".into())),
         }
     }
 }

@@ -330,7 +330,7 @@ impl DatagramSink for Sink<'_> {
 /// One session between two ends of one bench.
 const SESSION: u32 = 0x706c_6573;
 /// One budget of credit is given out in so many parts.
-const GRANTS: u64 = 64;
+const GRANTS: u64 = 8;
 const TRAINS_PER_TURN: usize = 16;
 /// How long one wait lasts at most: who waits also looks for orders.
 pub(crate) const WAIT_MAX: Duration = Duration::from_millis(20);

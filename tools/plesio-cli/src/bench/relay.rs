@@ -5,6 +5,7 @@ use crate::failure::{Exit, Failure};
 use crate::host::Host;
 use crate::{signals, stdout};
 use plesio_relay::{Relay, RelayConfig, RelayError, Report};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::net::SocketAddr;
@@ -92,18 +93,60 @@ fn document(args: &BenchRelayArgs, listen: SocketAddr, report: &Report, wall_s: 
 
 /// The figures of a relay, as every document that has one tells them.
 pub(crate) fn relay_figures(report: &Report) -> Value {
-    let tally = report.tally;
-    json!({
-        "taken": tally.taken,
-        "sent": tally.sent,
-        "lost": tally.lost,
-        "copied": tally.copied,
-        "damaged": tally.damaged,
-        "late": tally.late,
-        "overrun": tally.overrun,
-        "refused": tally.refused,
-        "strangers": report.strangers,
-        "unsent": report.unsent,
-        "overflowed": report.overflowed,
-    })
+    json!(RelayFigures::from(report))
+}
+
+/// What became of all datagrams.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+pub(crate) struct RelayFigures {
+    pub(crate) taken: u64,
+    sent: u64,
+    lost: u64,
+    copied: u64,
+    damaged: u64,
+    late: u64,
+    overrun: u64,
+    refused: u64,
+    strangers: u64,
+    unsent: u64,
+    /// Dropped by the kernel because the relay was too slow.
+    pub(crate) overflowed: u64,
+}
+
+impl From<&Report> for RelayFigures {
+    fn from(report: &Report) -> Self {
+        let tally = report.tally;
+        Self {
+            taken: tally.taken,
+            sent: tally.sent,
+            lost: tally.lost,
+            copied: tally.copied,
+            damaged: tally.damaged,
+            late: tally.late,
+            overrun: tally.overrun,
+            refused: tally.refused,
+            strangers: report.strangers,
+            unsent: report.unsent,
+            overflowed: report.overflowed,
+        }
+    }
+}
+
+impl RelayFigures {
+    /// Both together.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self {
+            taken: self.taken + other.taken,
+            sent: self.sent + other.sent,
+            lost: self.lost + other.lost,
+            copied: self.copied + other.copied,
+            damaged: self.damaged + other.damaged,
+            late: self.late + other.late,
+            overrun: self.overrun + other.overrun,
+            refused: self.refused + other.refused,
+            strangers: self.strangers + other.strangers,
+            unsent: self.unsent + other.unsent,
+            overflowed: self.overflowed + other.overflowed,
+        }
+    }
 }

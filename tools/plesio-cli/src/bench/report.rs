@@ -3,8 +3,7 @@
 use super::ends::Outcome;
 use super::figures::{Spread, add_up, trustworthy, worst_bps};
 use super::link::{Half, Mode, Rival, Wait, What};
-use super::path;
-use super::relay_figures;
+use super::relay::RelayFigures;
 use super::round::RoundTrips;
 use crate::args::{BackendArg, ChunkArg};
 use crate::failure::Failure;
@@ -130,13 +129,14 @@ impl<'a> Report<'a> {
         let notes: Vec<String> =
             cell.outcomes().flat_map(Outcome::halves).flat_map(|half| half.notes.clone()).collect();
         notes.into_iter().for_each(|note| self.note(note));
-        let path = path::sum(cell.outcomes().filter_map(|outcome| outcome.path));
+        let path = cell.outcomes().filter_map(|outcome| outcome.path);
+        let path = path.fold(RelayFigures::default(), RelayFigures::and);
         if path.overflowed > 0 {
             self.note(format!(
                 "the bad path was too slow: the kernel dropped {} of {} datagrams before the relay read them; give a --rate \
                  that this machine relays",
                 path.overflowed,
-                path.overflowed + path.tally.taken,
+                path.overflowed + path.taken,
             ));
         }
         self.cells.push(cell);
@@ -191,8 +191,8 @@ impl<'a> Report<'a> {
             "repeats": outcomes.len(),
         })));
         if outcomes.iter().any(|outcome| outcome.path.is_some()) {
-            let path = path::sum(outcomes.iter().filter_map(|outcome| outcome.path));
-            row.insert("path".into(), relay_figures(&path));
+            let path = outcomes.iter().filter_map(|outcome| outcome.path);
+            row.insert("path".into(), json!(path.fold(RelayFigures::default(), RelayFigures::and)));
         }
         row
     }

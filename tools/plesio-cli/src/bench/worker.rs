@@ -25,9 +25,26 @@ static STOP: AtomicBool = AtomicBool::new(false);
 
 /// Serves runs until stdin closes, on one core if that is said.
 pub(crate) fn run_end(pin: Option<u16>) -> Result<Exit, Failure> {
+    let heard = hear_orders()?;
+    let notes = group::enter(pin);
+    while let Ok(order) = heard.recv() {
+        if let Order::Open(run, role, pool) = order {
+            match serve(&run, role, &pool, &heard) {
+                Ok(mut half) => {
+                    half.notes.extend(notes.iter().cloned());
+                    say(&Said::Done(Box::new(half)));
+                }
+                Err(failure) => say(&Said::Failed(failure.into())),
+            }
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+/// What comes on stdin, from here on. The process dies with who started it.
+pub(crate) fn hear_orders() -> Result<Receiver<Order>, Failure> {
     prctl::set_pdeathsig(Signal::SIGKILL)
         .map_err(|cause| Failure::run("bench", "cannot tie this process to the bench", cause))?;
-    let notes = group::enter(pin);
     let (orders, heard) = mpsc::channel();
     let read = move || {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {
@@ -46,21 +63,10 @@ pub(crate) fn run_end(pin: Option<u16>) -> Result<Exit, Failure> {
     };
     let thread = std::thread::Builder::new().name("orders".into());
     thread.spawn(read).map_err(|cause| Failure::run("bench", "cannot start a thread", cause))?;
-    while let Ok(order) = heard.recv() {
-        if let Order::Open(run, role, pool) = order {
-            match serve(&run, role, &pool, &heard) {
-                Ok(mut half) => {
-                    half.notes.extend(notes.iter().cloned());
-                    say(&Said::Done(Box::new(half)));
-                }
-                Err(failure) => say(&Said::Failed(failure.into())),
-            }
-        }
-    }
-    Ok(Exit::Ok)
+    Ok(heard)
 }
 
-fn say(said: &Said) {
+pub(crate) fn say(said: &Said) {
     if let Ok(line) = serde_json::to_string(said) {
         let mut out = std::io::stdout().lock();
         let _gone = writeln!(out, "{line}").and_then(|()| out.flush());
