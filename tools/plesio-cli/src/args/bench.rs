@@ -30,7 +30,7 @@ same size; both are walked from end to end. What counts is what the receiver hol
 The receiver compares every byte with what was sent: both ends of each message as it comes, all of them after the clock stopped. \
 Rivals walk the same working sets with the same wait: tcp with cubic pinned, 1 MiB per call; udp-raw with segmentation offload \
 both ways and no promise at all. With a bad path (--loss, --delay and so on) a relay in a process of its own stands between the ends, for \
-ours and for the rivals that are datagrams; its share of what was lost, doubled or late is in the document. Every round runs ours first and last and the rivals between; the verdict is `trustworthy` when \
+ours and for the rivals that are datagrams; what it lost, doubled or held up is in the document, and what came faster than it reads (about 1 Gbit/s of small chunks). Every round runs ours first and last and the rivals between; the verdict is `trustworthy` when \
 first and last agree within 5 % over at least 3 rounds. CPU time is user and kernel of both ends.";
 
 const PINGPONG_ABOUT: &str = "Round trips between two processes, on this machine or across hosts.
