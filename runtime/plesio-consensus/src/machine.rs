@@ -178,8 +178,11 @@ impl Consensus {
     /// A slot is frozen and announced from here on (R21).
     pub fn handle_cut(&mut self, now: Instant, slot: OwnSlot) {
         let admission = self.my_admission();
-        let announced =
-            admission.is_some_and(|admission| self.own.announce(slot, admission, self.config.ring_depth));
+        // R23 (b) holds for what was begun so long ago, and no later version may come to say so: in a mesh that has
+        // nothing else to commit it would be announced for ever.
+        let stale = self.log.version().0.saturating_sub(slot.base.0) > self.config.tau;
+        let announced = !stale
+            && admission.is_some_and(|admission| self.own.announce(slot, admission, self.config.ring_depth));
         if announced {
             if let Some(me) = self.my_index() {
                 let ready = Ready { seq: slot.seq, base: slot.base, n_steps: slot.n_steps };
@@ -187,7 +190,9 @@ impl Consensus {
             }
             self.send_ready(&slot);
         } else {
-            self.events.push_back(Event::Fold { seq: slot.seq, reason: FoldReason::NotAnnounced });
+            let reason =
+                if stale && admission.is_some() { FoldReason::Stale } else { FoldReason::NotAnnounced };
+            self.events.push_back(Event::Fold { seq: slot.seq, reason });
         }
         self.advance(now);
     }

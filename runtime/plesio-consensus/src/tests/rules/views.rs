@@ -259,6 +259,27 @@ fn r23_a_slot_is_folded_only_on_proof() {
     assert!(solo.events.contains(&Event::Excluded { index: LogIndex(2) }));
 }
 
+/// A joiner's first steps began at the version it was let in with, and were cut five versions later, when nobody had
+/// anything more to commit: no version came to fold them, and the mesh waited for them for ever.
+#[test]
+fn r23_a_slot_cut_too_late_is_folded_though_no_further_version_comes() {
+    let mut solo = Solo::new(10);
+    for version in 1..=5u32 {
+        let manifest = solo.manifest(u64::from(version), &[entry(1, version)]);
+        solo.decide(Value::Manifest(manifest));
+        let seal = solo.seal();
+        solo.decide(seal);
+    }
+    solo.forget();
+    solo.cut(0, 0);
+    assert_eq!(solo.events, [Event::Fold { seq: SlotSeq(0), reason: FoldReason::Stale }]);
+    assert!(solo.sent.is_empty(), "and nobody hears of it");
+    solo.forget();
+    solo.cut(1, 1);
+    assert!(solo.events.is_empty(), "four versions are not too many");
+    assert_eq!(solo.machine.own_slots().map(|(slot, _)| slot.seq).collect::<Vec<_>>(), [SlotSeq(1)]);
+}
+
 #[test]
 fn r24_a_snapshot_settles_own_slots_by_its_ledger() {
     // 10 misses: slot 0 final, slot 1 not listed, then its exclusion and its return.
