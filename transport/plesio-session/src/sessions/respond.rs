@@ -52,22 +52,29 @@ impl Sessions {
 
     /// Whether this INIT may cost private-key work; where a cookie must come first, sends one.
     fn admit(&mut self, now: Instant, from: SocketAddr, datagram: &[u8], init: &Init) -> Result<(), Refusal> {
-        if init.mac2 != [0; MAC_BYTES] {
-            if !self.jar.mac2_is_valid(from, datagram, &init.mac2) {
-                return Err(Refusal::Mac2);
+        if init.mac2 == [0; MAC_BYTES] {
+            if self.unproven.take(now, from) && self.total.take(now) {
+                return Ok(());
             }
-            // The source is real, so its share is its own: nobody else can have spent it.
-            return if self.proven.take(now, from) { Ok(()) } else { Err(Refusal::RateLimit) };
+            self.push_cookie(from, init);
+            return Err(Refusal::CookieDue);
         }
-        if self.unproven.take(now, from) && self.total.take(now) {
-            return Ok(());
+        if !self.jar.mac2_is_valid(from, datagram, &init.mac2) {
+            // Who kept a cookie over a new life of this node, or over a change of its own address, would show the
+            // same one again for two minutes: it is told the one that counts now.
+            self.push_cookie(from, init);
+            return Err(Refusal::Mac2);
         }
+        // The source is real, so its share is its own: nobody else can have spent it.
+        if self.proven.take(now, from) { Ok(()) } else { Err(Refusal::RateLimit) }
+    }
+
+    fn push_cookie(&mut self, from: SocketAddr, init: &Init) {
         let mut nonce = [0; 24];
         self.entropy.fill(&mut nonce);
         let sealed = self.macs.seal_cookie(self.jar.cookie(from), &nonce, &init.mac1);
         let cookie = Cookie { pool_tag: self.pool_tag, receiver: init.sender, nonce, sealed };
         self.push_transmit(Transmit::new(from, &cookie.to_bytes()));
-        Err(Refusal::CookieDue)
     }
 
     fn verify(&self, asked: &InitPayload, node: NodePublic) -> Result<(), Refusal> {

@@ -69,7 +69,10 @@ fn every_altered_byte_of_an_init_is_refused_and_leaves_nothing() {
         };
         assert_eq!(refusal, expected, "byte {at}");
         assert_eq!(b.counters().of(refusal), before.of(refusal) + 1);
-        assert!(sent(&mut b).is_empty() && events(&mut b).is_empty() && b.poll_timeout(NOW).is_none());
+        assert!(events(&mut b).is_empty() && b.poll_timeout(NOW).is_none());
+        let replies: Vec<usize> = sent(&mut b).iter().map(|reply| reply.as_bytes().len()).collect();
+        let told = if refusal == Refusal::Mac2 { vec![COOKIE_BYTES] } else { Vec::new() };
+        assert_eq!(replies, told, "a cookie that is not the right one is answered with the right one");
     }
     for len_bytes in (0..good.len()).chain([good.len() + 1]) {
         let mut bad = good.clone();
@@ -339,6 +342,65 @@ fn memory_is_flat_under_half_a_million_bad_inits() {
     assert!(b.poll_timeout(Instant(0)).is_none() && events(&mut b).is_empty(), "no peer, no timer, no event");
     let now = Instant(60 * S);
     assert_eq!(b.handle_datagram(now, address(A), &good), Ok(()), "and who is right still gets in");
+}
+
+/// What strangers spend is theirs: who shows a cookie gets in during the flood, from the prefix of the flood.
+#[test]
+fn an_honest_node_gets_in_while_a_flood_from_its_own_prefix_goes_on() {
+    let (mut a, mut b, mut outsider) = (node(1), node(2), node(3));
+    let mut forged = init(&mut outsider, &b);
+    forged[40] ^= 1;
+    sign(&mut forged, &b.public().x25519);
+    let flood = |now: Instant, b: &mut Node| {
+        for port in 1..=50 {
+            let from = std::net::SocketAddr::new([10, 0, 0, 77].into(), port);
+            assert!(b.handle_datagram(now, from, &forged).is_err());
+            let replies: usize = sent(b).iter().map(|reply| reply.as_bytes().len()).sum();
+            assert!(replies <= forged.len());
+        }
+    };
+    for ms in 0..1_000 {
+        flood(Instant(ms * S / 1_000), &mut b);
+    }
+    a.handle_connect(Instant(S), *b.public(), address(B)).unwrap();
+    // One step there, one back, a millisecond each: INIT, COOKIE, INIT, RESPONSE, and the first word under the keys.
+    for ms in 1_000..1_006 {
+        let now = Instant(ms * S / 1_000);
+        flood(now, &mut b);
+        a.handle_timeout(now);
+        sent(&mut a).iter().for_each(|transmit| deliver(now, &mut b, A, transmit.as_bytes()));
+        let replies = sent(&mut b);
+        replies.iter().for_each(|transmit| deliver(now, &mut a, B, transmit.as_bytes()));
+    }
+    established(&events(&mut a), b.public());
+    established(&events(&mut b), a.public());
+    assert_eq!((b.counters().of(Refusal::RateLimit), b.counters().of(Refusal::Mac2)), (0, 0));
+    assert_eq!(b.counters().of(Refusal::CookieDue) + b.counters().of(Refusal::Handshake), 50 * 1_006 + 1);
+}
+
+/// A cookie was good for two minutes in the eyes of who had it, and worth nothing to a peer that had started anew, which
+/// met it with silence: no session for two minutes.
+#[test]
+fn a_cookie_of_a_former_life_is_exchanged_for_one_that_counts() {
+    let mut busy = config(2);
+    busy.limits.inits_per_second = 1;
+    let (mut a, mut b, mut other) = (node(1), Node::new(NOW, busy.clone()), node(3));
+    let first = init(&mut other, &b);
+    b.handle_datagram(NOW, address("10.9.9.9:1"), &first).unwrap();
+    sent(&mut b);
+    let asked = init(&mut a, &b);
+    assert_eq!(b.handle_datagram(NOW, address(A), &asked), Err(Refusal::CookieDue));
+    deliver(NOW, &mut a, B, sent(&mut b)[0].as_bytes());
+    a.handle_timeout(NOW);
+    let shown = sent(&mut a)[0].as_bytes().to_vec();
+    let mut again = Node::new(NOW, plesio_session::Config { seed: Secret::new([77; 32]), ..busy });
+    assert_eq!(again.handle_datagram(NOW, address(A), &shown), Err(Refusal::Mac2));
+    deliver(NOW, &mut a, B, sent(&mut again)[0].as_bytes());
+    let now = a.poll_timeout(NOW).unwrap();
+    assert!(now <= Instant(S), "no later than the next retry");
+    a.handle_timeout(now);
+    settle(now, &mut a, &mut again);
+    established(&events(&mut again), a.public());
 }
 
 #[test]
