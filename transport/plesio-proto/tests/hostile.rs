@@ -331,6 +331,43 @@ fn a_peer_that_lies_about_credit_is_refused_and_counted() {
     assert!(machine.stats().in_flight_bytes <= Config::default().window_bytes);
 }
 
+/// A repetition needs no credit, and nobody can tell it from a first chunk that calls itself one: what bounds it are the
+/// windows that the receiver has posted, and how far ahead of what is missing a number may stand.
+#[test]
+fn a_peer_that_calls_everything_a_repetition_fills_open_windows_once_and_nothing_else() {
+    const CHUNKS: u32 = 16_384;
+    let mut machine = machine();
+    machine.handle_post(1, Some(5), Span { len_bytes: CHUNKS * CHUNK, ..WINDOW }).unwrap();
+    let again = |packet: u64, chunk: u32| Header { flags: Flags::RETX, ..data(packet, chunk) };
+    // Whoever leaves a number out to claim a loss is held by it.
+    assert!(machine.place(&again(32_767, 1)).is_some());
+    assert_eq!(machine.handle_unplaced(Instant(0), &again(32_768, 1)), Refused::Packet);
+    for chunk in 0..CHUNKS - 1 {
+        let header = again(u64::from(chunk), chunk);
+        machine.handle_datagram(Instant(0), &header, &[]).unwrap();
+    }
+    let last = Header { flags: Flags::RETX.with(Flags::LAST_OF_MSG), ..again(u64::from(CHUNKS), CHUNKS - 1) };
+    machine.handle_datagram(Instant(0), &last, &[]).unwrap();
+    let received = |machine: &mut Connection| {
+        std::iter::from_fn(|| machine.poll_event())
+            .filter(|event| matches!(event, Event::Received { .. }))
+            .count()
+    };
+    assert_eq!(received(&mut machine), 1);
+    // The window is full: all that goes on coming is a copy, and so is said and counted.
+    for chunk in 0..1_000 {
+        let header = again(u64::from(CHUNKS + 1 + chunk), chunk);
+        assert_eq!(machine.place(&header), None);
+        assert_eq!(machine.handle_unplaced(Instant(0), &header), Refused::Duplicate);
+    }
+    let next = Header { message: MessageId { handle: 1, sequence: 6 }, ..again(30_000, 9_000) };
+    assert_eq!(machine.handle_unplaced(Instant(0), &next), Refused::Unposted);
+    let stats = machine.stats();
+    assert_eq!(stats.received_bytes, u64::from(CHUNKS * CHUNK), "what was asked for, once");
+    assert_eq!((stats.duplicates, stats.dropped_unposted, stats.dropped_range), (1_000, 1, 1));
+    assert_eq!(received(&mut machine), 0);
+}
+
 /// What a caller or a peer may do next.
 #[derive(Clone, Debug)]
 enum Step {
