@@ -12,7 +12,7 @@ use plesio_wire::{Digest, Incarnation, NodeKey};
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -24,6 +24,8 @@ pub const MESH: u64 = 7;
 /// How long a busy machine may take for what takes tenths of a second.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 const STEP: Duration = Duration::from_millis(5);
+/// No version has this number.
+const UNSETTLED: u64 = u64::MAX;
 
 /// A node at work and its trainer.
 pub struct Member {
@@ -33,7 +35,7 @@ pub struct Member {
     pub hello: Hello,
     seen: Arc<Mutex<Vec<NodeEvent>>>,
     settle: Arc<AtomicBool>,
-    settled: Arc<AtomicBool>,
+    settled: Arc<AtomicU64>,
     trainer: JoinHandle<Vec<f32>>,
     listener: JoinHandle<()>,
     thread: NodeThread,
@@ -152,7 +154,7 @@ pub fn employ(running: Running, hello: Hello, amount: f32) -> Member {
 pub fn employ_on(elements: usize, running: Running, hello: Hello, amount: f32) -> Member {
     let Running { mut worker, events, control, thread } = running;
     let seen = Arc::new(Mutex::new(Vec::new()));
-    let (settle, settled) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (settle, settled) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(UNSETTLED)));
     let log = Arc::clone(&seen);
     let listener = std::thread::spawn(move || events.into_iter().for_each(|event| lock(&log).push(event)));
     let (settle_asked, settled_told) = (Arc::clone(&settle), Arc::clone(&settled));
@@ -165,7 +167,8 @@ pub fn employ_on(elements: usize, running: Running, hello: Hello, amount: f32) -
             std::thread::sleep(STEP);
             if settle_asked.load(Ordering::Relaxed) {
                 match worker.handle_idle(&mut params) {
-                    Ok(done) => settled_told.store(done, Ordering::Relaxed),
+                    Ok(true) => settled_told.store(worker.version().0, Ordering::Relaxed),
+                    Ok(false) => settled_told.store(UNSETTLED, Ordering::Relaxed),
                     Err(_) => return params,
                 }
                 continue;
@@ -263,9 +266,11 @@ pub fn wait(what: &str, mut done: impl FnMut() -> bool) {
 pub fn settle_and_end(members: Vec<Member>) -> Vec<Final> {
     members.iter().for_each(|member| member.settle.store(true, Ordering::Relaxed));
     wait("all contributions to be committed", || {
-        let versions: Vec<u64> = members.iter().map(Member::version).collect();
-        members.iter().all(|member| member.settled.load(Ordering::Relaxed))
-            && versions.iter().all(|version| *version == versions[0])
+        // What a node holds its trainer takes a little later: parameters are compared, so the trainer must have it.
+        let newest = members.iter().map(Member::version).max();
+        members.iter().all(|member| {
+            Some(member.version()) == newest && member.settled.load(Ordering::Relaxed) == member.version()
+        })
     });
     let all: Vec<BTreeMap<u64, Digest>> = members.iter().map(Member::digests).collect();
     for (version, digest) in all.iter().flatten() {
