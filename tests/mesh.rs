@@ -1,9 +1,10 @@
 //! Whole nodes in one process: one alone, three on each backend, and a mesh in which one dies and one joins.
 
 use plesio::{Node, NodeConfig, Trust, What};
-use plesio_tests::mesh::{begin, begin_as, join, plaintext, settle_and_end, wait};
+use plesio_tests::mesh::{begin, begin_as, config, join, join_as, plaintext, settle_and_end, wait};
+use plesio_tests::say_skipped;
 use plesio_udp::Requested;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 
 #[test]
 fn plaintext_stays_on_this_host_unless_the_network_is_captive() {
@@ -19,6 +20,24 @@ fn plaintext_stays_on_this_host_unless_the_network_is_captive() {
         let refusal = on(plane, Trust::Open).expect("plaintext for everybody to hear");
         assert!(refusal.contains("0.0.0.0") && refusal.contains("stay on this host"), "{refusal}");
         assert_eq!(on(plane, Trust::Captive), None);
+    }
+}
+
+/// Both planes, sealed, with one that comes later.
+#[test]
+fn nodes_meet_over_ipv6() {
+    if let Err(error) = UdpSocket::bind("[::1]:0") {
+        return say_skipped(&format!("no IPv6 on this host: {error}"));
+    }
+    let local = "[::1]:0".parse().expect("an address");
+    for backend in [Requested::Auto, Requested::Mio] {
+        let told = |index| NodeConfig { data: local, sideband: local, ..config(index, backend) };
+        let mut members = begin_as(2, told);
+        wait("versions", || members.iter().all(|member| member.version() >= 4));
+        members.push(join_as(told(2), members[1].hello.seed()));
+        wait("the view with it", || members.iter().all(|member| member.view().len() == 3));
+        assert!(members.iter().all(|member| member.hello.data.is_ipv6() && member.hello.sideband.is_ipv6()));
+        settle_and_end(members);
     }
 }
 
