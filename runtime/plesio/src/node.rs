@@ -16,7 +16,7 @@ use plesio_cpu::Cpu;
 use plesio_kernels::{KernelError, Scale};
 use plesio_memory::{Arena, ArenaError, RingError, ring};
 use plesio_sideband::{Bound, ClockSeam, LocalClock, StartError};
-use plesio_udp::{OpenError, Requested, Waker};
+use plesio_udp::{OpenError, Requested, WaitMode, Waker};
 use plesio_wire::sideband::{Address, RosterEntry};
 use plesio_wire::{Digest, Incarnation, NodeId, SlotSeq};
 use std::fmt;
@@ -48,6 +48,8 @@ pub struct NodeConfig {
     pub advertise_sideband: Option<SocketAddr>,
     /// Data backend.
     pub backend: Requested,
+    /// How the data plane's thread waits.
+    pub wait: WaitMode,
     /// Seam through which the node sees time; honest by default.
     pub clock: ClockSeam,
     /// Elements of the trained state.
@@ -89,6 +91,7 @@ impl NodeConfig {
             advertise_data: None,
             advertise_sideband: None,
             backend: Requested::Auto,
+            wait: WaitMode::Block,
             clock: ClockSeam::default(),
             elements,
             scale: Scale::DEFAULT,

@@ -193,7 +193,7 @@ fn two_nodes_with_keys_and_tickets_adapt_one_model() {
 fn two_nodes_in_plaintext_adapt_one_model() {
     let at = folder("up-plaintext");
     keys(&at);
-    let common = ["up", "--plaintext", "--json-stream", "--duty", "0.3"];
+    let common = ["up", "--plaintext", "--json-stream", "--duty", "0.3", "--wait", "adaptive"];
     two_nodes_adapt_one_model_and_one_leaves(&at, &common, "plaintext", "");
 }
 

@@ -19,7 +19,7 @@ use plesio_proto::Train;
 use plesio_sideband::{
     Bound, Event as SidebandEvent, LocalClock, MachineConfig, Sideband, SidebandConfig, Status,
 };
-use plesio_udp::{DatagramIo, Placement, SocketConfig, Waker, clock::monotonic_raw_ns};
+use plesio_udp::{DatagramIo, Placement, SocketConfig, Waiter, Waker, clock::monotonic_raw_ns};
 use plesio_wire::{Digest, Instant, NodeKey};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -100,6 +100,7 @@ struct Runner {
     store: Store<Cpu>,
     consumer: Consumer,
     io: Box<dyn DatagramIo>,
+    waiter: Waiter,
     /// The train that is being sent.
     train: Box<Train>,
     sideband: Sideband,
@@ -174,6 +175,7 @@ impl Runner {
             store: seat.store,
             consumer: seat.consumer,
             io,
+            waiter: Waiter::new(config.wait),
             train: Box::default(),
             sideband: bound,
             clock: seat.clock,
@@ -227,8 +229,10 @@ impl Runner {
                 let due = [self.engine.poll_timeout(), handshake, Some(self.status_due)];
                 let due = due.into_iter().flatten().min();
                 let wait_ns = due.map_or(WAIT_NS_MAX, |due| due.since(now).min(WAIT_NS_MAX));
-                self.io
-                    .wait(Some(Duration::from_nanos(wait_ns)))
+                let io = &mut self.io;
+                let look = |limit| io.wait(Some(limit)).map(|ready| (!ready.timed_out).then_some(ready));
+                self.waiter
+                    .wait(Duration::from_nanos(wait_ns), look)
                     .map_err(|error| NodeError::Io(error.to_string()))?;
             }
         }

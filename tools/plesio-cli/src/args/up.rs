@@ -2,6 +2,7 @@
 //! before the file, and the default last.
 
 use super::{BackendArg, OutputArgs, parse_switch};
+use crate::bench::Wait;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -57,6 +58,10 @@ pub(crate) struct UpArgs {
     /// Socket backend of the data plane [default: auto]
     #[arg(long, env = "PLESIO_BACKEND", value_enum)]
     pub(crate) backend: Option<BackendArg>,
+
+    /// How the data plane's thread waits [default: block]
+    #[arg(long, env = "PLESIO_WAIT", value_enum)]
+    pub(crate) wait: Option<Wait>,
 
     /// Send everything readable, with a checksum only; between machines this needs --trust captive too
     #[arg(long, env = "PLESIO_PLAINTEXT", value_parser = parse_switch)]

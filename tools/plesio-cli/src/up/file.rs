@@ -2,6 +2,7 @@
 //! probably meant.
 
 use crate::args::{BackendArg, TrustArg};
+use crate::bench::Wait;
 use serde::Deserialize;
 use std::fmt;
 use std::net::SocketAddr;
@@ -24,6 +25,7 @@ pub(super) struct Settings {
     pub(super) listen: Option<SocketAddr>,
     pub(super) listen_data: Option<SocketAddr>,
     pub(super) backend: Option<BackendArg>,
+    pub(super) wait: Option<Wait>,
     pub(super) protection: Option<Protection>,
     pub(super) trust: Option<TrustArg>,
     pub(super) data: Option<PathBuf>,
@@ -44,7 +46,7 @@ pub(super) enum Protection {
 }
 
 /// Every name, in the order of the help.
-const NAMES: [&str; 18] = [
+const NAMES: [&str; 19] = [
     "found",
     "join",
     "key",
@@ -54,6 +56,7 @@ const NAMES: [&str; 18] = [
     "listen",
     "listen_data",
     "backend",
+    "wait",
     "protection",
     "trust",
     "data",
@@ -145,6 +148,7 @@ mod tests {
         listen = "[::1]:7000"
         listen_data = "127.0.0.1:0"
         backend = "mio"
+        wait = "adaptive"
         protection = "plaintext"
         trust = "captive"
         data = "text.txt"
@@ -159,7 +163,7 @@ mod tests {
         let settings = read(WHOLE.as_bytes()).expect("whole");
         assert_eq!(settings.listen, Some("[::1]:7000".parse().expect("an address")));
         assert_eq!((settings.backend, settings.duty), (Some(BackendArg::Mio), Some(0.5)));
-        assert_eq!(settings.protection, Some(Protection::Plaintext));
+        assert_eq!((settings.wait, settings.protection), (Some(Wait::Adaptive), Some(Protection::Plaintext)));
         for name in NAMES {
             // Each name is a field: a value of the wrong kind is refused by it, and not passed over.
             let wrong = format!("{name} = {{ a = 1 }}");

@@ -2,13 +2,14 @@
 
 use super::file;
 use crate::args::{BackendArg, Seed, TrustArg, UpArgs, data_beside, parse_seed};
+use crate::bench::Wait;
 use crate::demo::child::requested;
 use crate::failure::Failure;
 use crate::keyfile::{self, Kind};
 use crate::random;
 use plesio::{Identity, Protection, Trust};
 use plesio_session::{NodePublic, NodeSecret, OPERATORS_MAX, OperatorPublic, PoolKey, Ticket};
-use plesio_udp::Requested;
+use plesio_udp::{Requested, WaitMode};
 use std::fs::File;
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -25,6 +26,7 @@ pub(super) struct Settings {
     pub(super) listen: SocketAddr,
     pub(super) listen_data: SocketAddr,
     pub(super) backend: Requested,
+    pub(super) wait: WaitMode,
     pub(super) data: Option<PathBuf>,
     pub(super) duty: f64,
     pub(super) period_ns: u64,
@@ -94,6 +96,7 @@ impl Settings {
             listen,
             listen_data,
             backend: requested(args.backend.or(said.backend).unwrap_or(BackendArg::Auto)),
+            wait: args.wait.or(said.wait).map_or(WaitMode::Block, Wait::mode),
             data: args.data.clone().or(said.data),
             duty: share(args.duty.or(said.duty).unwrap_or(1.0))?,
             period_ns: period_ns(args.period_ms.or(said.period_ms).unwrap_or(PERIOD_MS))?,
