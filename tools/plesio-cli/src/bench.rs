@@ -286,6 +286,7 @@ impl Bench<'_> {
             both: self.both,
             incast: self.incast,
             relayed: !self.common.impair.is_none(),
+            round_trip_ns: self.common.impair.round_trip_ns(),
             bind,
         }
     }

@@ -26,7 +26,8 @@ pub(crate) enum BenchCommand {
 const UDP_ABOUT: &str = "Goodput between two processes, on this machine or across hosts.
 
 Messages of --size go from a working set that was written before the clock starts into the posted windows of a working set of the \
-same size; both are walked from end to end. What counts is what the receiver holds whole, from the first arrival to the last. \
+same size; both are walked from end to end. What counts is what the receiver holds whole, from the first arrival to the last; where the last messages are not whole 2 s and \
+two round trips after --seconds, what came until then. \
 The receiver compares every byte with what was sent: both ends of each message as it comes, all of them after the clock stopped. \
 Rivals walk the same working sets with the same wait: tcp with cubic pinned, 1 MiB per call; udp-raw with segmentation offload \
 both ways and no promise at all. With a bad path (--loss, --delay and so on) a relay in a process of its own stands between the ends, for \

@@ -62,6 +62,12 @@ impl ImpairArgs {
             && rate.is_none()
     }
 
+    /// There and back at most, queues aside.
+    pub(crate) fn round_trip_ns(&self) -> u64 {
+        let Impairment { delay_ns, jitter_ns, reorder_ns, .. } = self.impairment();
+        2 * (delay_ns + jitter_ns + reorder_ns)
+    }
+
     /// The same for the machine that does it.
     pub(crate) fn impairment(&self) -> Impairment {
         let burst = (self.burst > 1).then(|| Burst::with_loss(self.loss.0, self.burst));
@@ -289,6 +295,7 @@ mod tests {
         assert_eq!((impairment.delay_ns, impairment.jitter_ns), (15_000_000, 10_000_000));
         assert_eq!((impairment.loss_ppm, impairment.reorder_ns), (0, 20_000_000));
         assert_eq!(impairment.rate.unwrap().bytes_per_s, 125_000_000);
+        assert_eq!(args.round_trip_ns(), 2 * (25_000_000 + 20_000_000), "whoever is overtaken comes last");
         let document = serde_json::to_value(args).unwrap();
         assert_eq!(
             (document["loss_ratio"].as_f64(), document["rate_bps"].as_u64()),

@@ -9,6 +9,7 @@
 
 use super::control::Writer;
 use super::link::{Half, Order, Role, Run, Said, What};
+use super::ours::silence_fix;
 use super::relay::RelayFigures;
 use super::round::RoundTrips;
 use crate::args::ImpairArgs;
@@ -110,6 +111,18 @@ fn lost() -> Failure {
     let cause = "its process ended, or its machine is gone, before the run was over";
     Failure { exit: Exit::Unreachable, ..Failure::run("bench-peer", "the other end is gone", cause) }
         .fix("see what ended it: `dmesg` names a process killed for memory; then run again")
+}
+
+/// The other end is there, and there is nothing to measure.
+fn nothing(run: &Run) -> Failure {
+    let whole = match run.what {
+        What::Stream => "not a byte arrived",
+        What::Pingpong => "no round trip was done",
+    };
+    let waited = run.drain_limit().as_secs_f64();
+    let cause = format!("{whole} in {} s and the {waited:.1} s after", run.seconds);
+    let what = format!("nothing came through by {}", run.link.name());
+    Failure { exit: Exit::Unreachable, ..Failure::run("bench-peer", what, cause) }.fix(silence_fix(run))
 }
 
 fn silent(what: &str) -> Failure {
@@ -228,7 +241,9 @@ impl Ends {
         self.answer.tell(&Order::Meet(begin))?;
         while !matches!(self.hear(limit, "it was told to begin")?, (Role::Answer, Said::Ready)) {}
         self.begin.tell(&Order::Meet(answer))?;
-        let limit = Instant::now() + Duration::from_secs_f64(run.seconds) + ANSWER_LIMIT;
+        // An end gives up by itself what is slow; only one that does not run at all is silent for longer.
+        let slow = 2 * run.silence_limit() + run.drain_limit();
+        let limit = Instant::now() + Duration::from_secs_f64(run.seconds) + slow + ANSWER_LIMIT;
         let mut owed = if run.both && run.what == What::Stream { 2_u32 } else { 1 };
         let mut done: [Option<Half>; 2] = [None, None];
         let mut stopped = false;
@@ -245,9 +260,18 @@ impl Ends {
                 _ => {}
             }
         }
-        let [Some(begin), Some(answer)] = done else { return Err(lost()) };
+        let [Some(mut begin), Some(mut answer)] = done else { return Err(lost()) };
+        answer.settle(&begin, run.bytes);
+        begin.settle(&answer, run.bytes);
         let trips =
             if run.what == What::Pingpong { Some(RoundTrips::from_hex(&begin.round_trips)?) } else { None };
+        let arrived = match &trips {
+            Some(trips) => trips.count() > 0,
+            None => begin.received_bytes + answer.received_bytes > 0,
+        };
+        if !arrived && !self.over {
+            return Err(nothing(run));
+        }
         let path = match self.ask_path(&Order::Apart)? {
             Some(Said::Apart(figures)) => Some(figures),
             _ => None,

@@ -79,12 +79,13 @@ pub(crate) struct Stretches {
     begin: Instant,
     first: Option<Instant>,
     last: Option<Instant>,
+    stopped: Option<Instant>,
     bytes: Vec<u64>,
 }
 
 impl Stretches {
     pub(crate) fn new(begin: Instant) -> Self {
-        Self { begin, first: None, last: None, bytes: Vec::new() }
+        Self { begin, first: None, last: None, stopped: None, bytes: Vec::new() }
     }
 
     /// The link works: time counts from here.
@@ -108,10 +109,21 @@ impl Stretches {
         self.first.zip(self.last).map_or(0, |(first, last)| (last - first).as_nanos() as u64)
     }
 
+    /// No more is taken.
+    pub(crate) fn stop(&mut self) {
+        self.stopped = Some(Instant::now());
+    }
+
+    /// From the first arrival to the end.
+    pub(crate) fn stopped_ns(&self) -> u64 {
+        self.first.zip(self.stopped).map_or(0, |(first, stopped)| (stopped - first).as_nanos() as u64)
+    }
+
     /// Flows side by side: the earliest arrival to the latest.
     pub(crate) fn merge(&mut self, other: &Self) {
         self.first = self.first.into_iter().chain(other.first).min();
         self.last = self.last.max(other.last);
+        self.stopped = self.stopped.max(other.stopped);
         add_up(&mut self.bytes, &other.bytes);
     }
 

@@ -13,6 +13,7 @@ use nix::sys::time::TimeValLike;
 use plesio_udp::WaitMode;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// Who carries the bytes.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -36,6 +37,17 @@ pub(crate) enum Rival {
     Quinn,
 }
 
+impl Link {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Plesio => "plesio",
+            Self::Tcp => "tcp",
+            Self::UdpRaw => "udp-raw",
+            Self::Quinn => "quinn",
+        }
+    }
+}
+
 impl Rival {
     pub(crate) const fn link(self) -> Link {
         match self {
@@ -46,11 +58,7 @@ impl Rival {
     }
 
     pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::UdpRaw => "udp-raw",
-            Self::Quinn => "quinn",
-        }
+        self.link().name()
     }
 }
 
@@ -133,6 +141,8 @@ pub(crate) struct Run {
     pub(crate) incast: bool,
     /// A bad path lies between the ends.
     pub(crate) relayed: bool,
+    /// How long a round trip on it takes at most, queues aside; 0 where nothing is known.
+    pub(crate) round_trip_ns: u64,
     /// Our own address; the one end that begins has another when it is on another machine.
     pub(crate) bind: IpAddr,
 }
@@ -150,6 +160,9 @@ impl Run {
         if !(0.05..=600.0).contains(&self.seconds) || !(1..=FLOWS_MAX).contains(&self.flows) {
             return Err("the length of the run or its flows are out of bounds");
         }
+        if self.round_trip_ns > ROUND_TRIP_NS_MAX {
+            return Err("the round trip of the path is out of bounds");
+        }
         if self.incast && (self.both || self.what == What::Pingpong) {
             return Err("many into one goes one way");
         }
@@ -158,6 +171,20 @@ impl Run {
             return Err("its flows together want too much memory");
         }
         Ok(())
+    }
+
+    /// Silence for so long ends a run.
+    pub(crate) fn silence_limit(&self) -> Duration {
+        STALL_LIMIT + 2 * self.round_trip()
+    }
+
+    /// What is on its way when the time of a run is over is waited for so long.
+    pub(crate) fn drain_limit(&self) -> Duration {
+        DRAIN_LIMIT + 2 * self.round_trip()
+    }
+
+    pub(crate) const fn round_trip(&self) -> Duration {
+        Duration::from_nanos(self.round_trip_ns)
     }
 
     /// How many flows one thread of this end serves.
@@ -260,11 +287,15 @@ impl Trouble {
     }
 }
 
-/// What one end received of one flow.
+/// What one end saw of one flow.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 pub(crate) struct FlowHalf {
     pub(crate) received_bytes: u64,
     pub(crate) messages: u64,
+    /// Payload that was placed, of whole messages and of others.
+    pub(crate) placed_bytes: u64,
+    /// Messages that this end sent and that were not whole at the other when it gave up waiting.
+    pub(crate) open: u64,
 }
 
 /// What one end saw of a run.
@@ -274,7 +305,10 @@ pub(crate) struct Half {
     pub(crate) retransmitted_bytes: u64,
     pub(crate) received_bytes: u64,
     pub(crate) messages: u64,
+    /// From the first arrival to the last.
     pub(crate) elapsed_ns: u64,
+    /// From the first arrival to the end.
+    pub(crate) stopped_ns: u64,
     pub(crate) stretches: Vec<u64>,
     pub(crate) wrong_bytes: u64,
     pub(crate) cpu_ns: u64,
@@ -292,7 +326,30 @@ pub(crate) struct Half {
 impl Half {
     pub(crate) fn close(&mut self, stretches: Stretches) {
         self.elapsed_ns = stretches.elapsed_ns();
+        self.stopped_ns = stretches.stopped_ns();
         self.stretches = stretches.into_bytes();
+    }
+
+    /// Where the sender gave up waiting for its last messages, of `bytes` each: what came of them counts, over the time
+    /// until then.
+    pub(crate) fn settle(&mut self, sender: &Self, bytes: u32) {
+        let mut cut = false;
+        for (flow, sent) in self.flows.iter_mut().zip(&sender.flows).filter(|(_, sent)| sent.open > 0) {
+            cut = true;
+            // What began anew in smaller chunks was placed more than once.
+            let most = flow.received_bytes.saturating_add(sent.open.saturating_mul(bytes.into()));
+            let placed = flow.placed_bytes.clamp(flow.received_bytes, most);
+            self.received_bytes = self.received_bytes.saturating_add(placed - flow.received_bytes);
+            flow.received_bytes = placed;
+        }
+        if cut {
+            self.elapsed_ns = self.stopped_ns;
+            self.notes.push(
+                "a run ended before its last messages were whole: what came of them counts, over the time until its end, and \
+                 was not compared with what was sent"
+                    .into(),
+            );
+        }
     }
 }
 
@@ -303,6 +360,12 @@ pub(crate) fn cpu_ns() -> Result<u64, Failure> {
     Ok((usage.user_time() + usage.system_time()).num_nanoseconds().max(0) as u64)
 }
 
+/// An end that owes something and is silent for so long is given up.
+pub(crate) const STALL_LIMIT: Duration = Duration::from_secs(5);
+/// Longer than a path that is worth waiting for needs for what 16 messages hold.
+const DRAIN_LIMIT: Duration = Duration::from_secs(2);
+/// More than the flags of a bad path can say.
+const ROUND_TRIP_NS_MAX: u64 = 60_000_000_000;
 /// Connections side by side at most.
 pub(crate) const FLOWS_MAX: u16 = 32;
 
@@ -328,8 +391,31 @@ mod tests {
             both: false,
             incast: false,
             relayed: false,
+            round_trip_ns: 0,
             bind: IpAddr::from([127, 0, 0, 1]),
         }
+    }
+
+    #[test]
+    fn what_came_of_a_message_counts_where_its_end_was_not_waited_for() {
+        let flow =
+            |received_bytes, placed_bytes| FlowHalf { received_bytes, placed_bytes, ..FlowHalf::default() };
+        let open = |open| FlowHalf { open, ..FlowHalf::default() };
+        let half = |flows: Vec<FlowHalf>| Half {
+            received_bytes: flows.iter().map(|flow| flow.received_bytes).sum(),
+            elapsed_ns: 10,
+            stopped_ns: 30,
+            flows,
+            ..Half::default()
+        };
+        // All came: what was placed twice on the way does not count.
+        let mut whole = half(vec![flow(200, 250)]);
+        whole.settle(&half(vec![open(0)]), 100);
+        assert_eq!((whole.received_bytes, whole.elapsed_ns, whole.notes.len()), (200, 10, 0));
+        let mut cut = half(vec![flow(200, 250), flow(0, 900), flow(300, 0)]);
+        cut.settle(&half(vec![open(1), open(2), open(1)]), 100);
+        assert_eq!((cut.received_bytes, cut.elapsed_ns, cut.notes.len()), (250 + 200 + 300, 30, 1));
+        assert_eq!(cut.flows[1].received_bytes, 200, "no more than was sent");
     }
 
     #[test]
@@ -346,6 +432,7 @@ mod tests {
             Run { flows: 0, ..run() },
             Run { incast: true, both: true, ..run() },
             Run { flows: 33, ..run() },
+            Run { round_trip_ns: u64::MAX, ..run() },
             Run { bytes: 1 << 30, flows: 2, ..run() },
         ] {
             assert!(wrong.check().is_err(), "{wrong:?}");

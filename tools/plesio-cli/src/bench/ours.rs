@@ -86,7 +86,7 @@ impl End {
         let flow = |_| {
             let connection = Connection::new(&config, Moment(0))
                 .map_err(|error| Failure::usage("bench", "cannot use this chunk size", error))?;
-            let keys = if sealed { Some(Keys::new(pool)?) } else { None };
+            let keys = if sealed { Some(Keys::new(pool, session_fix(run))?) } else { None };
             Ok(Flow { connection, peer: None, address: None, keys, train: Box::default(), taken: None })
         };
         let grant_bytes = (budget / GRANTS).max(run.chunk_bytes.into());
@@ -127,16 +127,20 @@ impl End {
     }
 
     /// Turns until there is a session, where there has to be one.
-    fn establish(&mut self) -> Result<(), Failure> {
+    fn establish(&mut self, run: &Run) -> Result<(), Failure> {
         let begin = Instant::now();
-        let lacks = |flow: &Flow| flow.keys.as_ref().is_some_and(|keys| !keys.are_there());
-        while self.flows.iter().any(lacks) {
+        while !self.is_established() {
             self.turn()?;
-            if begin.elapsed() > STALL_LIMIT {
-                return Err(stalled());
+            if begin.elapsed() > run.silence_limit() {
+                return Err(unmet(run));
             }
         }
         Ok(())
+    }
+
+    /// Whether every flow can send.
+    fn is_established(&self) -> bool {
+        self.flows.iter().all(|flow| flow.keys.as_ref().is_none_or(Keys::are_there))
     }
 
     fn now(&self) -> Moment {
@@ -237,10 +241,37 @@ impl End {
 }
 
 /// The other end is there, and takes nothing.
-pub(crate) fn stalled() -> Failure {
-    let cause = format!("nothing came from it for {} s", STALL_LIMIT.as_secs());
+pub(crate) fn stalled(run: &Run) -> Failure {
+    let cause = format!("nothing came from it for {:.0} s", run.silence_limit().as_secs_f64());
     Failure { exit: Exit::Unreachable, ..Failure::run("bench-peer", "the other end stopped reading", cause) }
-        .fix("see whether its process is stopped or starved, then run again")
+        .fix(silence_fix(run))
+}
+
+/// A handshake went out, and nothing came back that is one.
+fn unmet(run: &Run) -> Failure {
+    let cause = format!("no handshake was answered within {:.0} s", run.silence_limit().as_secs_f64());
+    Failure { exit: Exit::Unreachable, ..Failure::run("bench-peer", "there is no session", cause) }
+        .fix(silence_fix(run))
+}
+
+/// What to look at when there is no session.
+fn session_fix(run: &Run) -> &'static str {
+    if run.relayed || run.bind.to_canonical().is_loopback() {
+        silence_fix(run)
+    } else {
+        "give both machines the same --key-file and version"
+    }
+}
+
+/// What to look at when nothing comes.
+pub(crate) fn silence_fix(run: &Run) -> &'static str {
+    if run.relayed {
+        "see that the path lets something through in time: less --loss, --corrupt or --delay, a higher --rate"
+    } else if run.bind.to_canonical().is_loopback() {
+        "see whether its process is stopped or starved, then run again"
+    } else {
+        "see whether its process is stopped or starved, and whether a firewall lets UDP through, then run again"
+    }
 }
 
 fn gone() -> Failure {
@@ -334,5 +365,3 @@ const GRANTS: u64 = 8;
 const TRAINS_PER_TURN: usize = 16;
 /// How long one wait lasts at most: who waits also looks for orders.
 pub(crate) const WAIT_MAX: Duration = Duration::from_millis(20);
-/// An end that owes something and is silent for so long is given up.
-pub(crate) const STALL_LIMIT: Duration = Duration::from_secs(5);

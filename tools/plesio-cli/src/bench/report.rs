@@ -41,12 +41,14 @@ impl Outcome {
     /// What the receivers hold, each over its own time.
     fn goodput_bps(&self) -> f64 {
         let ends = self.halves().into_iter().filter(|half| half.elapsed_ns > 0);
-        ends.map(|half| half.received_bytes as f64 * 8e9 / half.elapsed_ns as f64).sum()
+        // An empty sum of floats is -0.
+        ends.map(|half| half.received_bytes as f64 * 8e9 / half.elapsed_ns as f64)
+            .fold(0.0, |sum, bps| sum + bps)
     }
 
     fn messages_per_s(&self) -> f64 {
         let ends = self.halves().into_iter().filter(|half| half.elapsed_ns > 0);
-        ends.map(|half| half.messages as f64 * 1e9 / half.elapsed_ns as f64).sum()
+        ends.map(|half| half.messages as f64 * 1e9 / half.elapsed_ns as f64).fold(0.0, |sum, rate| sum + rate)
     }
 
     fn worst_bps(&self) -> Option<f64> {

@@ -6,9 +6,9 @@
 mod echo;
 
 use super::figures::Stretches;
-use super::link::{Half, Link, Run, Wait, What};
+use super::link::{Half, Link, Run, STALL_LIMIT, Wait, What};
 use super::memory::Memory;
-use super::ours::{STALL_LIMIT, WAIT_MAX, stalled};
+use super::ours::{WAIT_MAX, stalled};
 use super::worker::Steps;
 use crate::failure::Failure;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -91,7 +91,7 @@ pub(crate) fn run(
         (What::Pingpong, Some(out), Some(into)) if steps.begins() => {
             wire.ask(run, [out, into], steps, &mut half)?;
         }
-        (What::Pingpong, _, Some(into)) => wire.answer(into, steps, &mut half)?,
+        (What::Pingpong, _, Some(into)) => wire.answer(run, into, steps, &mut half)?,
         _ => wire.stream(run, [out, into], steps, &mut half, &mut stretches)?,
     }
     Ok((half, stretches))
@@ -250,7 +250,8 @@ impl Wire {
         half: &mut Half,
         stretches: &mut Stretches,
     ) -> Result<(), Failure> {
-        let length = Duration::from_secs_f64(run.seconds);
+        let (start, length) = (Instant::now(), Duration::from_secs_f64(run.seconds));
+        let mut stopped: Option<Instant> = None;
         let mut out = out.map(Memory::lease).transpose()?;
         let mut into = into.map(Memory::lease).transpose()?;
         let segment = self.segment_bytes;
@@ -265,7 +266,7 @@ impl Wire {
             let mut moved = false;
             if let Some(lease) = &out {
                 let bytes = lease.as_bytes();
-                if steps.begin().elapsed() >= length || steps.over() || steps.stop() {
+                if start.elapsed() >= length || steps.over() || steps.stop() {
                     out = None;
                     self.finish();
                     steps.sent();
@@ -280,8 +281,16 @@ impl Wire {
                         moved = true;
                     }
                     Err(cause) if again(&cause) && wrote.elapsed() < STALL_LIMIT => {}
-                    Err(cause) if again(&cause) => return Err(stalled()),
+                    Err(cause) if again(&cause) => return Err(stalled(run)),
                     Err(cause) => return Err(broken(cause)),
+                }
+            }
+            if steps.stop() && into.is_some() {
+                let since = *stopped.get_or_insert_with(Instant::now);
+                // A stream ends with its end, on a slow path later than that is waited for.
+                if since.elapsed() > run.drain_limit() {
+                    into = None;
+                    continue;
                 }
             }
             if let Some(lease) = &mut into {
@@ -296,9 +305,10 @@ impl Wire {
                         at_into = (at_into + taken) % lease.as_bytes().len();
                         moved = true;
                     }
-                    // What is still on its way to a stream ends with its end.
+                    // What is still on its way to a stream ends with its end, other datagrams with the path's time.
                     Err(cause) if again(&cause) => {
-                        if steps.stop() && (!self.is_tcp() || out.is_some()) {
+                        let quiet = stopped.is_some_and(|since| since.elapsed() >= run.round_trip());
+                        if quiet && (!self.is_tcp() || out.is_some()) {
                             into = None;
                             continue;
                         }

@@ -52,15 +52,23 @@ const COMPARE: &[Column] = &[
 ];
 
 impl Column {
+    /// A figure that is small beside its unit has two digits all the same.
+    fn figure(&self, value: f64) -> String {
+        let lacks = |digits: &usize| value.abs() * 10_f64.powi(*digits as i32) < 10.0;
+        let some = value != 0.0 && self.3 > 0;
+        let digits = if some { (self.3..DIGITS_MAX).find(|digits| !lacks(digits)) } else { Some(self.3) };
+        format!("{value:.*}", digits.unwrap_or(DIGITS_MAX))
+    }
+
     fn show(&self, row: &Value) -> String {
         match self.2 {
-            Some(unit) => row[self.1]
-                .as_f64()
-                .map_or_else(|| "-".into(), |value| format!("{:.*}", self.3, value / unit)),
+            Some(unit) => row[self.1].as_f64().map_or_else(|| "-".into(), |value| self.figure(value / unit)),
             None => row[self.1].as_str().unwrap_or("-").into(),
         }
     }
 }
+
+const DIGITS_MAX: usize = 9;
 
 /// The document in a form for people or spreadsheets.
 pub(crate) fn render(document: &Value, form: FormArg) -> Result<String, Failure> {
@@ -153,14 +161,15 @@ mod tests {
         let document = json!({
             "schema": "plesio.bench.udp/1",
             "results": [{ "backend": "mio", "bytes": 64, "goodput_bps": 2e9, "wait": "spin" }],
-            "baseline": [{ "rival": "tcp", "bytes": 64, "goodput_bps": null }],
+            "baseline": [{ "rival": "tcp", "bytes": 64, "goodput_bps": null, "goodput_max_bps": 95_123.0 }],
             "ratio": { "plaintext": { "tcp": 1.5 } },
             "verdict": "noisy",
             "notes": ["a remark"],
         });
         let table = render(&document, FormArg::Table).expect("known");
         assert!(table.trim_start().starts_with("#who"), "{table}");
-        for part in ["mio", "2.00", "spin", "tcp", "ratio.plaintext.tcp  1.500", "note: a remark"] {
+        for part in ["mio", "2.00", "0.000095", "spin", "tcp", "ratio.plaintext.tcp  1.500", "note: a remark"]
+        {
             assert!(table.contains(part), "{part}: {table}");
         }
         let csv = render(&document, FormArg::Csv).expect("known");

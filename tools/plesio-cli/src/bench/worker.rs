@@ -340,7 +340,8 @@ fn flow(run: &Run, role: Role, pool: &str, steps: &Steps) -> Result<Taken, Failu
         Link::Quinn => quinn::run(run, pair, steps)?,
     };
     if run.link != Link::Plesio {
-        half.flows = vec![FlowHalf { received_bytes: half.received_bytes, messages: half.messages }];
+        let (received_bytes, messages) = (half.received_bytes, half.messages);
+        half.flows = vec![FlowHalf { received_bytes, messages, ..FlowHalf::default() }];
     }
     let check = |flow: &FlowHalf| match (run.what, run.link) {
         (What::Pingpong, _) | (_, Link::UdpRaw) => Check::Nothing,

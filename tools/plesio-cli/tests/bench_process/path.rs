@@ -1,6 +1,6 @@
 //! A bad path between the ends: what arrives is what was sent, and the document says what the path did.
 
-use crate::common::{SHORT, document};
+use crate::common::{SHORT, document, output, text};
 
 const BAD: &[&str] = &[
     "--loss",
@@ -51,5 +51,42 @@ fn a_round_trip_takes_as_long_as_the_path_does() {
     for row in rows.chain(document["baseline"].as_array().expect("rows")) {
         assert!(row["min_ns"].as_f64() >= Some(4e6), "both ways are 2 ms long: {row}");
         assert_eq!(row["wrong_bytes"], 0);
+    }
+}
+
+#[test]
+fn a_path_slower_than_the_run_is_measured_all_the_same() {
+    let line = ["udp", "--rate", "1Mbit", "--size", "1M", "--chunk", "1408"];
+    for shape in [&[][..], &["--both"], &["--flows", "2", "--incast"]] {
+        let document = document(&[&line[..], SHORT, shape].concat());
+        let row = &document["results"][0];
+        let goodput = row["goodput_bps"].as_f64().expect("a figure");
+        // The first 64 KiB go as fast as they come, in each direction.
+        assert!((1e5..6e6).contains(&goodput), "a megabit: {row}");
+        assert_eq!(row["wrong_bytes"], 0, "{row}");
+        assert!(document["notes"].to_string().contains("before its last messages were whole"), "{document}");
+    }
+}
+
+#[test]
+fn a_path_longer_than_the_run_is_measured_all_the_same() {
+    for command in ["udp", "pingpong"] {
+        let line = [command, "--delay", "150ms", "--vs", "udp-raw", "--size", "1000"];
+        let document = document(&[&line, SHORT].concat());
+        for row in [&document["results"][0], &document["baseline"][0]] {
+            let figure = if command == "udp" { &row["goodput_bps"] } else { &row["p50_ns"] };
+            assert!(figure.as_f64() > Some(0.0) && row["received_bytes"].as_u64() > Some(0), "{row}");
+        }
+    }
+}
+
+#[test]
+fn a_path_that_lets_nothing_through_is_said() {
+    for path in [&["--loss", "100%", "--protection", "plaintext"][..], &["--corrupt", "100%"]] {
+        let refused = output(&[&["udp"], path, SHORT].concat());
+        let said = text(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(4), "{path:?}: {said}");
+        assert!(said.contains("less --loss") && !said.contains("starved"), "{path:?}: {said}");
+        assert!(refused.stdout.is_empty(), "there is no figure");
     }
 }

@@ -34,10 +34,12 @@ pub(crate) struct Keys {
     /// Something came that may have made events.
     moved: bool,
     due: Moment,
+    fix: &'static str,
 }
 
 impl Keys {
-    pub(crate) fn new(pool: &str) -> Result<Self, Failure> {
+    /// `fix` is what to say where there is no session.
+    pub(crate) fn new(pool: &str, fix: &'static str) -> Result<Self, Failure> {
         let mut entropy = random::entropy()?;
         let pool = PoolKey::from_text(pool)
             .map_err(|cause| Failure::usage("key-file", "cannot use the pool key of this run", cause))?;
@@ -51,6 +53,7 @@ impl Keys {
             failed: false,
             moved: true,
             due: Moment(0),
+            fix,
         })
     }
 
@@ -157,7 +160,7 @@ impl Keys {
                 exit: Exit::Unreachable,
                 ..Failure::run("bench-peer", "there is no session", cause)
             }
-            .fix("give both machines the same --key-file and version"));
+            .fix(self.fix));
         }
         Ok(())
     }
@@ -187,13 +190,13 @@ mod tests {
 
     #[test]
     fn a_word_is_read_back_and_another_is_refused() {
-        let keys = Keys::new(&pool().expect("randomness")).expect("a key");
+        let keys = Keys::new(&pool().expect("randomness"), "").expect("a key");
         let word = keys.word();
         let (node, operator) = read(&word).expect("a word");
         assert_eq!((node, operator), (keys.node.public(), keys.operator.public()));
         for wrong in ["", "00", &word[1..], &format!("{word}0"), &word.replace('0', "g"), &"é".repeat(96)] {
             assert!(wrong == word || read(wrong).is_none(), "{wrong}");
         }
-        assert!(Keys::new("plesio-pool-key 1").is_err());
+        assert!(Keys::new("plesio-pool-key 1", "").is_err());
     }
 }

@@ -1,6 +1,6 @@
 //! The two patterns that are measured over our link: messages in a stream, and one message there and back.
 
-use super::{End, STALL_LIMIT, broken, gone, stalled};
+use super::{End, broken, gone, stalled};
 use crate::bench::figures::Stretches;
 use crate::bench::link::{FlowHalf, Half, Run, What};
 use crate::bench::memory::Memory;
@@ -54,11 +54,12 @@ pub(crate) fn run(
     let mut lanes = Vec::new();
     for (flow, [out, into]) in memory.iter().enumerate() {
         let inbox = into.map(|memory| Inbox::post_all(end, flow, memory)).transpose()?;
-        lanes.push(Lane { out: *out, into: into.zip(inbox), next: 0, open: 0, flow: FlowHalf::default() });
+        let flow = FlowHalf::default();
+        lanes.push(Lane { out: *out, into: into.zip(inbox), next: 0, flow });
     }
     steps.ready();
     if steps.begins() {
-        end.establish()?;
+        end.establish(run)?;
     }
     let mut half = Half { tier: end.tier.clone(), notes: end.notes.clone(), ..Half::default() };
     let mut stretches = Stretches::new(steps.begin());
@@ -87,8 +88,6 @@ struct Lane<'a> {
     into: Option<(&'a Memory, Inbox)>,
     /// The next message to be sent.
     next: u64,
-    /// Messages on their way.
-    open: u64,
     flow: FlowHalf,
 }
 
@@ -104,33 +103,41 @@ fn stream(
     let length = Duration::from_secs_f64(run.seconds);
     let takes = lanes.iter().any(|lane| lane.into.is_some());
     let mut told = lanes.iter().all(|lane| lane.out.is_none());
-    let mut silence = Silence::new();
+    let mut silence = Silence::new(run);
+    // The clock runs from when something can be sent.
+    let (mut start, mut ended): (Option<Instant>, Option<Instant>) = (None, None);
     while !steps.stop() {
-        let over = steps.begin().elapsed() >= length || steps.over();
+        if start.is_none() && end.is_established() {
+            start = Some(Instant::now());
+        }
+        let over = start.is_some_and(|start| start.elapsed() >= length) || steps.over();
         for (flow, lane) in lanes.iter_mut().enumerate() {
             let Some(memory) = lane.out else { continue };
             let handles = memory.handles();
-            while !over && lane.open < 2 * handles {
+            while !over && lane.flow.open < 2 * handles {
                 let now = end.now();
                 let message = message_id(lane.next, handles);
                 let sent = end.flows[flow].connection.handle_send(now, message, memory.span(lane.next));
                 sent.map_err(|error| broken(&error))?;
                 lane.next += 1;
-                lane.open += 1;
+                lane.flow.open += 1;
             }
         }
-        if over && !told && lanes.iter().all(|lane| lane.open == 0) {
-            told = true;
-            steps.sent();
+        if over && !told {
+            let waited = ended.get_or_insert_with(Instant::now).elapsed();
+            if waited > run.drain_limit() || lanes.iter().all(|lane| lane.flow.open == 0) {
+                told = true;
+                steps.sent();
+            }
         }
         if told && !takes {
-            return Ok(());
+            break;
         }
         end.turn()?;
         for (flow, lane) in lanes.iter_mut().enumerate() {
             while let Some(event) = end.flows[flow].connection.poll_event() {
                 match event {
-                    Event::Delivered { .. } => lane.open = lane.open.saturating_sub(1),
+                    Event::Delivered { .. } => lane.flow.open = lane.flow.open.saturating_sub(1),
                     Event::Received { message, span } => {
                         let Some((memory, inbox)) = &mut lane.into else { continue };
                         half.wrong_bytes += memory.wrong_at_ends(span)?;
@@ -138,7 +145,6 @@ fn stream(
                         half.received_bytes += u64::from(span.len_bytes);
                         lane.flow.messages += 1;
                         lane.flow.received_bytes += u64::from(span.len_bytes);
-                        stretches.add(u64::from(span.len_bytes));
                         inbox.post_next(end, flow, memory, message.handle)?;
                     }
                     Event::Gone { .. } | Event::Aborted { .. } => return Err(gone()),
@@ -146,12 +152,15 @@ fn stream(
                     _ => {}
                 }
             }
-            if half.received_bytes == 0 && takes && end.stats(flow).received_bytes > 0 {
-                stretches.open();
+            let placed_bytes = end.stats(flow).received_bytes;
+            if placed_bytes > lane.flow.placed_bytes {
+                stretches.add(placed_bytes - lane.flow.placed_bytes);
+                lane.flow.placed_bytes = placed_bytes;
             }
         }
-        silence.look(end, lanes.iter().map(|lane| lane.open).sum())?;
+        silence.look(end, lanes.iter().map(|lane| lane.flow.open).sum())?;
     }
+    stretches.stop();
     Ok(())
 }
 
@@ -164,23 +173,27 @@ fn ask(
     steps: &Steps,
     half: &mut Half,
 ) -> Result<(), Failure> {
-    let length = Duration::from_secs_f64(run.seconds);
+    let (start, length) = (Instant::now(), Duration::from_secs_f64(run.seconds));
     let mut trips = RoundTrips::new()?;
     let mut next = 0_u64;
-    let mut silence = Silence::new();
-    while steps.begin().elapsed() < length && !steps.over() && !steps.stop() {
+    let mut silence = Silence::new(run);
+    while start.elapsed() < length && !steps.over() && !steps.stop() {
         let begin = Instant::now();
         loop {
             let now = end.now();
             match end.flows[0].connection.handle_send(now, message_id(next, out.handles()), out.span(next)) {
                 Ok(()) => break,
                 // Earlier messages have come back, but their acknowledgements have not.
-                Err(QueueError::WindowFull { .. }) => end.turn()?,
+                Err(QueueError::WindowFull { .. }) => {
+                    end.turn()?;
+                    silence.look(end, 1)?;
+                }
                 Err(error) => return Err(broken(&error)),
             }
         }
         let mut came = None;
-        while came.is_none() && !steps.stop() {
+        // One that takes longer than that is none that was done in this run.
+        while came.is_none() && !steps.stop() && start.elapsed() < length + run.drain_limit() {
             end.turn()?;
             while let Some(event) = end.flows[0].connection.poll_event() {
                 match event {
@@ -235,27 +248,28 @@ fn answer(
 }
 
 /// Notices a peer from which nothing comes although something is owed.
-struct Silence {
+struct Silence<'a> {
+    run: &'a Run,
     heard: Moment,
     since: Instant,
     turns: u32,
 }
 
-impl Silence {
-    fn new() -> Self {
-        Self { heard: Moment(0), since: Instant::now(), turns: 0 }
+impl<'a> Silence<'a> {
+    fn new(run: &'a Run) -> Self {
+        Self { run, heard: Moment(0), since: Instant::now(), turns: 0 }
     }
 
     fn look(&mut self, end: &End, owed: u64) -> Result<(), Failure> {
         self.turns = self.turns.wrapping_add(1);
-        if !self.turns.is_multiple_of(64) && self.since.elapsed() < STALL_LIMIT {
+        if !self.turns.is_multiple_of(64) && self.since.elapsed() < self.run.silence_limit() {
             return Ok(());
         }
         let heard = (0..end.flows.len()).map(|flow| end.stats(flow).heard).max().unwrap_or(Moment(0));
         if owed == 0 || heard != self.heard {
             (self.heard, self.since) = (heard, Instant::now());
-        } else if self.since.elapsed() > STALL_LIMIT {
-            return Err(stalled());
+        } else if self.since.elapsed() > self.run.silence_limit() {
+            return Err(stalled(self.run));
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 use crate::bench::figures::Stretches;
 use crate::bench::link::{Half, Run, What};
 use crate::bench::memory::Memory;
-use crate::bench::ours::{STALL_LIMIT, stalled};
+use crate::bench::ours::stalled;
 use crate::bench::round::RoundTrips;
 use crate::bench::worker::Steps;
 use crate::failure::Failure;
@@ -13,8 +13,8 @@ use nix::sys::socket::{setsockopt, sockopt};
 use quinn::rustls::RootCertStore;
 use quinn::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use quinn::{
-    ClientConfig, Connection, Endpoint, EndpointConfig, MtuDiscoveryConfig, RecvStream, SendStream,
-    ServerConfig, TokioRuntime, TransportConfig, VarInt,
+    ClientConfig, Connection, ConnectionError, Endpoint, EndpointConfig, MtuDiscoveryConfig, ReadError,
+    RecvStream, SendStream, ServerConfig, TokioRuntime, TransportConfig, VarInt,
 };
 use std::fmt::Display;
 use std::future::Future;
@@ -50,19 +50,19 @@ async fn drive(
     let port = endpoint.local_addr().map_err(broken)?.port();
     let (address, word) = steps.meet(port, word)?;
     steps.ready();
-    let connection = in_time(meet(run, &endpoint, address, &word, steps.begins())).await??;
+    let connection = in_time(run, meet(run, &endpoint, address, &word, steps.begins())).await??;
     let mut half = Half { tier: "quinn".into(), ..Half::default() };
     let mut stretches = Stretches::new(steps.begin());
     match (run.what, out, into) {
         (What::Pingpong, Some(out), Some(into)) if steps.begins() => {
             ask(run, &connection, [out, into], steps, &mut half).await?;
         }
-        (What::Pingpong, _, Some(into)) => answer(&connection, into, &mut half).await?,
+        (What::Pingpong, _, Some(into)) => answer(run, &connection, into, &mut half).await?,
         (_, out, into) => {
             let mut sent_bytes = 0;
             let (sent, taken) = tokio::join!(
                 send(run, &connection, out, steps, &mut sent_bytes),
-                take(&connection, into, &mut half, &mut stretches),
+                take(run, &connection, into, &mut half, &mut stretches),
             );
             sent?;
             taken?;
@@ -81,8 +81,8 @@ async fn drive(
 }
 
 /// Nothing of quinn's may wait longer than anything of ours.
-async fn in_time<T>(what: impl Future<Output = T>) -> Result<T, Failure> {
-    tokio::time::timeout(STALL_LIMIT, what).await.map_err(|_| stalled())
+async fn in_time<T>(run: &Run, what: impl Future<Output = T>) -> Result<T, Failure> {
+    tokio::time::timeout(run.silence_limit(), what).await.map_err(|_| stalled(run))
 }
 
 fn open(run: &Run, server: Option<ServerConfig>) -> Result<Endpoint, Failure> {
@@ -107,7 +107,7 @@ fn transport(run: &Run) -> Result<Arc<TransportConfig>, Failure> {
     }
     let window = VarInt::from_u32(WINDOW_BYTES);
     transport.stream_receive_window(window).receive_window(window).send_window(u64::from(WINDOW_BYTES));
-    transport.max_idle_timeout(Some(STALL_LIMIT.try_into().map_err(broken)?));
+    transport.max_idle_timeout(Some(run.silence_limit().try_into().map_err(broken)?));
     Ok(Arc::new(transport))
 }
 
@@ -156,22 +156,26 @@ async fn send(
     let lease = memory.lease()?;
     let bytes = lease.as_bytes();
     let mut stream = connection.open_uni().await.map_err(broken)?;
-    let length = Duration::from_secs_f64(run.seconds);
+    let (start, length) = (Instant::now(), Duration::from_secs_f64(run.seconds));
     let call_bytes = CALL_BYTES_MAX.min(run.bytes as usize);
     let mut at = 0;
-    while steps.begin().elapsed() < length && !steps.over() && !steps.stop() {
+    while start.elapsed() < length && !steps.over() && !steps.stop() {
         let end = bytes.len().min(at + call_bytes);
-        let taken = in_time(stream.write(&bytes[at..end])).await?.map_err(broken)?;
+        let taken = in_time(run, stream.write(&bytes[at..end])).await?.map_err(broken)?;
         *sent_bytes += taken as u64;
         at = (at + taken) % bytes.len();
     }
     stream.finish().map_err(broken)?;
-    in_time(stream.stopped()).await?.map_err(broken)?;
+    // On a slow path the rest is not waited for; closing tells the other end.
+    if let Ok(stopped) = tokio::time::timeout(run.drain_limit(), stream.stopped()).await {
+        stopped.map_err(broken)?;
+    }
     steps.sent();
     Ok(())
 }
 
 async fn take(
+    run: &Run,
     connection: &Connection,
     into: Option<&Memory>,
     half: &mut Half,
@@ -180,13 +184,16 @@ async fn take(
     let Some(memory) = into else { return Ok(()) };
     let mut lease = memory.lease()?;
     let bytes = lease.as_bytes_mut();
-    let mut stream = in_time(connection.accept_uni()).await?.map_err(broken)?;
+    let mut stream = in_time(run, connection.accept_uni()).await?.map_err(broken)?;
     stretches.open();
     let mut at = 0;
     loop {
         let end = bytes.len().min(at + CALL_BYTES_MAX);
-        let Some(taken) = in_time(stream.read(&mut bytes[at..end])).await?.map_err(broken)? else {
-            return Ok(());
+        let taken = match in_time(run, stream.read(&mut bytes[at..end])).await? {
+            Ok(Some(taken)) => taken,
+            // It began and closed: what has not come is not waited for.
+            Ok(None) | Err(ReadError::ConnectionLost(ConnectionError::ApplicationClosed(_))) => return Ok(()),
+            Err(cause) => return Err(broken(cause)),
         };
         half.received_bytes += taken as u64;
         stretches.add(taken as u64);
@@ -203,16 +210,16 @@ async fn ask(
 ) -> Result<(), Failure> {
     let (out_lease, mut into_lease) = (out.lease()?, into.lease()?);
     let (mut send, mut receive): (SendStream, RecvStream) = connection.open_bi().await.map_err(broken)?;
-    let length = Duration::from_secs_f64(run.seconds);
+    let (start, length) = (Instant::now(), Duration::from_secs_f64(run.seconds));
     let mut trips = RoundTrips::new()?;
     let mut next = 0;
-    while steps.begin().elapsed() < length && !steps.over() && !steps.stop() {
+    while start.elapsed() < length && !steps.over() && !steps.stop() {
         let at = out.offset(next);
         let asked = &out_lease.as_bytes()[at..at + out.bytes()];
         let echo = &mut into_lease.as_bytes_mut()[at..at + out.bytes()];
         let begin = Instant::now();
-        in_time(send.write_all(asked)).await?.map_err(broken)?;
-        in_time(receive.read_exact(echo)).await?.map_err(broken)?;
+        in_time(run, send.write_all(asked)).await?.map_err(broken)?;
+        in_time(run, receive.read_exact(echo)).await?.map_err(broken)?;
         trips.add(begin.elapsed());
         half.messages += 1;
         half.sent_bytes += asked.len() as u64;
@@ -227,15 +234,15 @@ async fn ask(
     Ok(())
 }
 
-async fn answer(connection: &Connection, into: &Memory, half: &mut Half) -> Result<(), Failure> {
+async fn answer(run: &Run, connection: &Connection, into: &Memory, half: &mut Half) -> Result<(), Failure> {
     let mut lease = into.lease()?;
-    let (mut send, mut receive) = in_time(connection.accept_bi()).await?.map_err(broken)?;
+    let (mut send, mut receive) = in_time(run, connection.accept_bi()).await?.map_err(broken)?;
     let mut next = 0;
     loop {
         let at = into.offset(next);
         let bytes = &mut lease.as_bytes_mut()[at..at + into.bytes()];
         // Whoever asks closes in the end.
-        if in_time(receive.read_exact(bytes)).await?.is_err() || send.write_all(bytes).await.is_err() {
+        if in_time(run, receive.read_exact(bytes)).await?.is_err() || send.write_all(bytes).await.is_err() {
             return Ok(());
         }
         half.messages += 1;

@@ -1,8 +1,8 @@
 //! A rival's message there and back.
 
-use super::super::link::{Half, Run};
+use super::super::link::{Half, Run, STALL_LIMIT};
 use super::super::memory::Memory;
-use super::super::ours::{STALL_LIMIT, stalled};
+use super::super::ours::stalled;
 use super::super::round::RoundTrips;
 use super::super::worker::Steps;
 use super::{Wire, again, broken};
@@ -25,7 +25,7 @@ enum End {
 
 impl Wire {
     /// Sends all of it.
-    fn put(&mut self, bytes: &[u8], steps: &Steps) -> Result<End, Failure> {
+    fn put(&mut self, run: &Run, bytes: &[u8], steps: &Steps) -> Result<End, Failure> {
         let begin = Instant::now();
         let mut at = 0;
         while at < bytes.len() {
@@ -36,7 +36,7 @@ impl Wire {
                         return Ok(End::Closed);
                     }
                     if begin.elapsed() > STALL_LIMIT {
-                        return Err(stalled());
+                        return Err(stalled(run));
                     }
                     if !self.blocks {
                         self.wait(PollFlags::POLLOUT)?;
@@ -80,18 +80,19 @@ impl Wire {
         steps: &Steps,
         half: &mut Half,
     ) -> Result<(), Failure> {
-        let length = Duration::from_secs_f64(run.seconds);
+        let (start, length) = (Instant::now(), Duration::from_secs_f64(run.seconds));
         let (out_lease, mut into_lease) = (out.lease()?, into.lease()?);
         let mut trips = RoundTrips::new()?;
-        let limit = if self.is_tcp() { STALL_LIMIT } else { LOST_AFTER };
+        let lost_after = LOST_AFTER + run.round_trip();
+        let limit = if self.is_tcp() { STALL_LIMIT } else { lost_after };
         let mut next = 0;
         let mut lost_in_a_row = 0_u32;
-        while steps.begin().elapsed() < length && !steps.over() && !steps.stop() {
+        while start.elapsed() < length && !steps.over() && !steps.stop() {
             let at = out.offset(next);
             let asked = &out_lease.as_bytes()[at..at + out.bytes()];
             let echo = &mut into_lease.as_bytes_mut()[at..at + out.bytes()];
             let begin = Instant::now();
-            if self.put(asked, steps)? == End::Closed {
+            if self.put(run, asked, steps)? == End::Closed {
                 break;
             }
             let came = loop {
@@ -113,8 +114,8 @@ impl Wire {
                     lost_in_a_row = 0;
                 }
                 End::Closed => break,
-                End::Late if self.is_tcp() || LOST_AFTER * lost_in_a_row > STALL_LIMIT => {
-                    return Err(stalled());
+                End::Late if self.is_tcp() || lost_after * lost_in_a_row > run.silence_limit() => {
+                    return Err(stalled(run));
                 }
                 End::Late => {
                     half.retransmitted_bytes += asked.len() as u64;
@@ -128,13 +129,19 @@ impl Wire {
         Ok(())
     }
 
-    pub(super) fn answer(&mut self, into: &Memory, steps: &Steps, half: &mut Half) -> Result<(), Failure> {
+    pub(super) fn answer(
+        &mut self,
+        run: &Run,
+        into: &Memory,
+        steps: &Steps,
+        half: &mut Half,
+    ) -> Result<(), Failure> {
         let mut lease = into.lease()?;
         let mut next = 0;
         while !steps.stop() {
             let at = into.offset(next);
             let bytes = &mut lease.as_bytes_mut()[at..at + into.bytes()];
-            if self.get(bytes, None, steps)? != End::Whole || self.put(bytes, steps)? != End::Whole {
+            if self.get(bytes, None, steps)? != End::Whole || self.put(run, bytes, steps)? != End::Whole {
                 break;
             }
             half.messages += 1;
