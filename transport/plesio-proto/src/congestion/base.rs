@@ -14,10 +14,14 @@ pub(super) struct Base {
     half_since: Instant,
     round_sum_ns: u64,
     round_packets: u64,
+    /// Acknowledgements that told of them: all packets of one have the same way back.
+    round_reports: u64,
     queue_ns: u64,
     /// By how much rounds differ from the ones before them.
-    noise_ns: u64,
+    change_ns: u64,
     mean_ns: u64,
+    /// The mean of rounds, smoothed.
+    smooth_ns: u64,
 }
 
 impl Base {
@@ -27,21 +31,28 @@ impl Base {
             half_since: Instant(0),
             round_sum_ns: 0,
             round_packets: 0,
+            round_reports: 0,
             queue_ns: 0,
-            noise_ns: 0,
+            change_ns: 0,
             mean_ns: 0,
+            smooth_ns: 0,
         }
     }
 
     /// Takes the round trips of `packets` packets, which are `sum_ns` in all.
-    pub(super) const fn handle_samples(&mut self, sum_ns: u64, packets: u64) {
+    pub(super) fn handle_samples(&mut self, sum_ns: u64, packets: u64) {
         self.round_sum_ns = self.round_sum_ns.saturating_add(sum_ns);
         self.round_packets += packets;
+        self.round_reports += u64::from(packets > 0);
+    }
+
+    fn tells(&self) -> bool {
+        self.round_packets >= PACKETS_MIN && self.round_reports >= REPORTS_MIN
     }
 
     /// A round trip is over.
     pub(super) fn end_round(&mut self, now: Instant) {
-        if self.round_packets >= PACKETS_MIN || self.sample().is_none() && self.round_packets > 0 {
+        if self.tells() {
             if now.since(self.half_since) >= HALF_NS {
                 self.half_since = now;
                 self.halves_ns = [u64::MAX, self.halves_ns[0]];
@@ -51,12 +62,12 @@ impl Base {
             self.queue_ns = mean_ns.saturating_sub(self.rtt_ns());
             if self.mean_ns > 0 {
                 let change_ns = mean_ns.abs_diff(self.mean_ns);
-                // A queue that comes and goes is no noise, so there never is much.
-                self.noise_ns =
-                    (self.noise_ns - self.noise_ns / 8 + change_ns / 8).min((self.rtt_ns() / 4).max(LATE_NS));
+                self.change_ns = self.change_ns - self.change_ns / 8 + change_ns / 8;
             }
+            self.smooth_ns =
+                if self.mean_ns > 0 { self.smooth_ns - self.smooth_ns / 4 + mean_ns / 4 } else { mean_ns };
             self.mean_ns = mean_ns;
-            (self.round_sum_ns, self.round_packets) = (0, 0);
+            (self.round_sum_ns, self.round_packets, self.round_reports) = (0, 0, 0);
         }
     }
 
@@ -79,13 +90,22 @@ impl Base {
     }
 
     /// How far a round may be above the base by chance.
-    pub(super) const fn noise_ns(&self) -> u64 {
-        2 * self.noise_ns
+    pub(super) fn noise_ns(&self) -> u64 {
+        // A queue that comes and goes is no noise, so there never is much.
+        2 * self.change_ns.min((self.rtt_ns() / 4).max(LATE_NS))
     }
 
-    /// How much longer than the base the round trips of these packets were, if they are enough to tell.
-    pub(super) fn queue_of(&self, sum_ns: u64, packets: u64) -> u64 {
-        if packets < PACKETS_MIN { 0 } else { (sum_ns / packets).saturating_sub(self.rtt_ns()) }
+    /// What rounds take on average where that is the path's doing: a queue of our own stands, or grows slowly, and
+    /// jitter jumps. But twice the base are given anyway.
+    pub(super) fn swing_ns(&self) -> u64 {
+        let jumps_ns = self.rtt_ns().saturating_add(4 * self.change_ns);
+        self.smooth_ns.min(jumps_ns.max(3 * self.rtt_ns()))
+    }
+
+    /// How much longer than the base the running round is, once it is enough to tell.
+    pub(super) fn queue_so_far(&self) -> u64 {
+        let mean_ns = self.round_sum_ns / self.round_packets.max(1);
+        if self.tells() { mean_ns.saturating_sub(self.rtt_ns()) } else { 0 }
     }
 }
 
@@ -96,6 +116,8 @@ const LATE_NS: u64 = 5_000_000;
 const RTT_NS_MAX: u64 = 60_000_000_000;
 /// A mean of fewer packets is jitter rather than queue.
 const PACKETS_MIN: u64 = 16;
+/// As in HyStart++ (RFC 9406, N_RTT_SAMPLE).
+const REPORTS_MIN: u64 = 8;
 
 #[cfg(test)]
 mod tests {
@@ -117,10 +139,13 @@ mod tests {
         round(&mut base, Instant(1), 50_000);
         assert_eq!(base.sample(), Some(20_000));
         assert!((27_000..30_000).contains(&base.queue_ns()));
-        assert_eq!((base.queue_of(16 * 25_000, 16), base.queue_of(15 * 25_000, 15)), (5_000, 0));
         round(&mut base, Instant(HALF_NS), 50_000);
         assert_eq!(base.sample(), Some(20_000));
         round(&mut base, Instant(2 * HALF_NS), 50_000);
         assert_eq!((base.sample(), base.queue_ns()), (Some(50_000), 0));
+        (0..7).for_each(|_| base.handle_samples(4 * 55_000, 4));
+        assert_eq!(base.queue_so_far(), 0, "too few acknowledgements to tell");
+        base.handle_samples(4 * 55_000, 4);
+        assert_eq!(base.queue_so_far(), 5_000);
     }
 }

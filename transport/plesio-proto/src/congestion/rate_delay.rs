@@ -9,8 +9,8 @@
 //! The pace is the largest delivery rate of ten rounds, probed upwards every eight, as BBR does (Cardwell, Cheng, Gunn,
 //! Yeganeh, Jacobson, "BBR: congestion-based congestion control", 2016; draft-ietf-ccwg-bbr), and the samples are those
 //! of draft-cheng-iccrg-delivery-rate-estimation. What may queue is bounded as in LEDBAT (RFC 6817): window = rate x
-//! (base + noise + target). The fast start ends at a queue, like HyStart++ (RFC 9406), as well as at a rate that
-//! stands still. Nobody reduces for a single loss (RFC 9002 does): radio links lose about 1 %.
+//! (base + noise + target), or more where round trips swing by more than a queue of ours could. The fast start ends at a
+//! queue, like HyStart++ (RFC 9406), and goes on after it like there, as well as at a rate that stands still. Nobody reduces for a single loss (RFC 9002 does): radio links lose about 1 %.
 
 use super::base::Base;
 use super::loss::{LossMeter, Verdict};
@@ -35,6 +35,12 @@ pub struct RateDelay {
     mark: u64,
     /// Rounds of the start in which it did not.
     stalled: u32,
+    /// Rate at which a queue ended the start last.
+    doubt: u64,
+    /// How often in a row one did at no higher rate.
+    doubts: u32,
+    /// The start goes on once that queue is gone.
+    resumes: bool,
     /// How much of the rate is used after losses, in 1/256.
     scale: u64,
     /// By how much a probe exceeds the rate, in 1/256.
@@ -50,7 +56,7 @@ enum Phase {
     Drain,
     Cruise { rounds: u32 },
     Up,
-    Down,
+    Down { rounds: u32 },
 }
 
 impl RateDelay {
@@ -68,6 +74,9 @@ impl RateDelay {
             unlimited: false,
             mark: 0,
             stalled: 0,
+            doubt: 0,
+            doubts: 0,
+            resumes: false,
             scale: UNIT,
             excess: EXCESS_MAX,
             rate: 0,
@@ -91,12 +100,21 @@ impl RateDelay {
         self.base.queue_ns() > self.target_ns() + self.base.noise_ns()
     }
 
+    /// A queue ends the start; jitter that holds for a round trip looks like one. So where the rate still grew, the start
+    /// goes on after the queue is gone, as in RFC 9406, 4.2.
+    fn doubt(&mut self) {
+        let rate = self.bandwidth();
+        self.doubts = if rate >= self.doubt + self.doubt / 4 { 0 } else { self.doubts + 1 };
+        self.resumes = self.doubts < DOUBTS_MAX;
+        (self.phase, self.doubt) = (Phase::Drain, rate.max(self.doubt));
+    }
+
     fn end_round(&mut self, report: &Report) {
         let before_ns = self.base.sample().unwrap_or(u64::MAX);
         self.base.end_round(report.now);
         if self.base.sample().is_some_and(|base_ns| base_ns > before_ns.saturating_add(before_ns / 4)) {
             // A longer route: what it carries has to be found anew.
-            (self.phase, self.mark, self.stalled) = (Phase::Start, 0, 0);
+            (self.phase, self.mark, self.stalled, self.doubt) = (Phase::Start, 0, 0, 0);
         }
         let rate = self.bandwidth();
         match self.phase {
@@ -106,20 +124,25 @@ impl RateDelay {
                 } else if self.unlimited {
                     self.stalled += 1;
                 }
-                if self.stalled >= STALLED_MAX || self.is_queueing() {
-                    self.phase = Phase::Drain;
+                if self.stalled >= STALLED_MAX {
+                    (self.phase, self.resumes) = (Phase::Drain, false);
+                } else if self.is_queueing() {
+                    self.doubt();
                 }
             }
             Phase::Drain => {}
-            Phase::Cruise { .. } if self.is_queueing() => self.phase = Phase::Down,
+            // The next probe comes when it would have come: what looks like a queue may never end.
+            Phase::Cruise { rounds } if rounds > 0 && self.is_queueing() => {
+                self.phase = Phase::Down { rounds: rounds - 1 };
+            }
             Phase::Cruise { rounds: 0 } => (self.phase, self.mark) = (Phase::Up, rate),
             Phase::Cruise { rounds } => self.phase = Phase::Cruise { rounds: rounds - 1 },
-            Phase::Up if self.is_queueing() || rate < self.mark + self.mark / 10 => {
-                self.phase = Phase::Down;
+            Phase::Up if rate < self.mark + self.mark / 10 => {
+                self.phase = Phase::Down { rounds: CRUISE_ROUNDS };
                 self.excess = (self.excess + self.excess / 2).min(EXCESS_MAX);
             }
             Phase::Up => self.mark = rate,
-            Phase::Down => self.phase = Phase::Cruise { rounds: CRUISE_ROUNDS },
+            Phase::Down { rounds } => self.phase = Phase::Cruise { rounds },
         }
         if self.unlimited {
             self.round = (self.round + 1) % ROUNDS;
@@ -134,8 +157,8 @@ impl RateDelay {
         self.scale = (self.scale * 7 / 8).max(SCALE_MIN);
         self.excess = (self.excess / 2).max(EXCESS_MIN);
         match self.phase {
-            Phase::Start => self.phase = Phase::Drain,
-            Phase::Up => self.phase = Phase::Down,
+            Phase::Start => (self.phase, self.resumes) = (Phase::Drain, false),
+            Phase::Up => self.phase = Phase::Down { rounds: CRUISE_ROUNDS },
             _ => {}
         }
     }
@@ -148,7 +171,7 @@ impl RateDelay {
         }
         let carried_ns = base_ns + self.base.noise_ns() + HELD_NS;
         if self.phase == Phase::Drain && in_flight_bytes <= in_time(rate, carried_ns) {
-            self.phase = Phase::Cruise { rounds: CRUISE_ROUNDS };
+            self.phase = if self.resumes { Phase::Start } else { Phase::Cruise { rounds: CRUISE_ROUNDS } };
         }
         let own = self.losses.own() * UNIT / 1_024;
         let gain = match self.phase {
@@ -157,15 +180,22 @@ impl RateDelay {
             Phase::Cruise { .. } => UNIT,
             // Where the path loses on its own, only more than that is a probe.
             Phase::Up => UNIT + self.excess.max(EXCESS_MIN + own),
-            Phase::Down => UNIT - UNIT / 4,
+            Phase::Down { .. } => UNIT - UNIT / 4,
         };
         let scaled = |value: u64, by: u64| (u128::from(value) * u128::from(by) / u128::from(UNIT)) as u64;
         // A probe asks what the path carries, whatever was lost before: otherwise a rate once cut would only know itself.
         let scale = if self.phase == Phase::Up { UNIT } else { self.scale };
         let (rate_before, window_bytes_before) = (self.rate, self.window_bytes);
         self.rate = scaled(scaled(rate, gain + own), scale).max(RATE_MIN);
-        let window_bytes = in_time(rate, carried_ns + self.target_ns());
-        let window_gain = if self.phase == Phase::Start { 2 * UNIT } else { scale };
+        // What swings longer than a round trip is no queue that holding back would empty: were the window that of the
+        // base, the rate would follow the window down, and the window the rate.
+        let window_bytes = in_time(rate, carried_ns.max(self.base.swing_ns() + HELD_NS) + self.target_ns());
+        let window_gain = match self.phase {
+            Phase::Start => 2 * UNIT,
+            // Held back by its window a probe would find nothing.
+            Phase::Up => UNIT + UNIT / 2,
+            _ => scale,
+        };
         self.window_bytes = scaled(window_bytes, window_gain).max(self.window_bytes_min);
         if self.phase == Phase::Start {
             // The first samples span more time than payload.
@@ -178,9 +208,8 @@ impl RateDelay {
 impl CongestionController for RateDelay {
     fn handle_report(&mut self, report: &Report) {
         self.base.handle_samples(report.rtt_sum_ns, report.packets);
-        let queue_ns = self.base.queue_of(report.rtt_sum_ns, report.packets);
-        if self.phase == Phase::Start && queue_ns > self.target_ns() + self.base.noise_ns() {
-            self.phase = Phase::Drain;
+        if self.phase == Phase::Start && self.base.queue_so_far() > self.target_ns() + self.base.noise_ns() {
+            self.doubt();
         }
         let rtt_ns = self.base.sample().unwrap_or(0) + self.base.queue_ns();
         let lost = (report.acked_bytes, report.lost_bytes, report.late_bytes);
@@ -230,6 +259,7 @@ const UNIT: u64 = 256;
 /// Gain of the start: doubles the rate every round trip, with something to spare.
 const START: u64 = 640;
 const STALLED_MAX: u32 = 3;
+const DOUBTS_MAX: u32 = 3;
 /// Rounds that the largest rate is remembered.
 const ROUNDS: usize = 10;
 /// On a short path a round of one round trip would see little but how acknowledgements bunch up.

@@ -109,3 +109,32 @@ fn a_path_that_changes_its_rate_is_followed() {
         assert!(share >= least, "{rate}: {share:.3}");
     }
 }
+
+/// What looks like a queue and is none: were the window cut to the shortest round trip, the rate would follow it down.
+#[test]
+fn jitter_that_holds_for_round_trips_is_not_taken_for_a_queue() {
+    const MS: u64 = 1_000_000;
+    for (delay_ns, jitter_ns, hold_ns, least) in [
+        (20 * MS, 5 * MS, 20 * MS, 0.85),
+        (20 * MS, 10 * MS, 40 * MS, 0.6),
+        (20 * MS, 10 * MS, 5 * MS, 0.85),
+        (20 * MS, 10 * MS, 200 * MS, 0.6),
+        (10 * MS, 10 * MS, 40 * MS, 0.6),
+        (MS, MS, 4 * MS, 0.9),
+    ] {
+        for seed in 7..10 {
+            let mut net = Net::new(&config(), Shape { delay_ns, jitter_ns, hold_ns, ..LONG }, 1);
+            net.random = seed;
+            net.run_for(2 * SECOND);
+            let before = net.received()[0];
+            net.run_for(SECOND);
+            let payload = (net.received()[0] - before) as f64;
+            let share = payload * (CHUNK + 98) as f64 / CHUNK as f64 * 8e9 / LONG.rate as f64 / SECOND as f64;
+            println!("{} +- {} ms, seed {seed}: {share:.3}", delay_ns / MS, jitter_ns / MS);
+            assert!(
+                share >= least,
+                "{delay_ns} +- {jitter_ns} ns, held {hold_ns} ns, seed {seed}: {share:.3}"
+            );
+        }
+    }
+}

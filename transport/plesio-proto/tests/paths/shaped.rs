@@ -15,8 +15,11 @@ pub(crate) struct Shape {
     pub(crate) queue_bytes: u64,
     /// One way, each.
     pub(crate) delay_ns: u64,
-    /// Added to or taken from every datagram's delay, each way; nothing keeps their order.
+    /// Added to or taken from every datagram's delay, each way; nothing keeps their order, unless the jitter holds.
     pub(crate) jitter_ns: u64,
+    /// How long a draw of the jitter holds at most, and at least half of that; then order is kept, as a radio link and
+    /// other people's queues do. 0: every datagram has its own.
+    pub(crate) hold_ns: u64,
     /// How many overtake by the whole delay.
     pub(crate) reorder: u64,
     pub(crate) duplicate: u64,
@@ -33,6 +36,7 @@ pub(crate) const GIGABIT: Shape = Shape {
     queue_bytes: 256 << 10,
     delay_ns: 100_000,
     jitter_ns: 0,
+    hold_ns: 0,
     reorder: 0,
     duplicate: 0,
     loss: 0,
@@ -70,8 +74,10 @@ pub(crate) struct Net {
     /// Until when the bottleneck is busy.
     busy_ns: u64,
     burst_end_ns: u64,
+    /// Each way: the jitter that holds, until when, and when the last datagram arrives.
+    held: [(u64, u64, u64); 2],
     serial: u64,
-    random: u64,
+    pub(crate) random: u64,
     pub(crate) dropped: u64,
 }
 
@@ -96,6 +102,7 @@ impl Net {
             wire: BTreeMap::new(),
             busy_ns: 0,
             burst_end_ns: 0,
+            held: [(0, 0, 0); 2],
             serial: 0,
             random: 7,
             dropped: 0,
@@ -230,13 +237,29 @@ impl Net {
             return;
         }
         for _ in 0..1 + u64::from(self.chance(shape.duplicate)) {
-            let jitter_ns = if shape.jitter_ns == 0 { 0 } else { self.random() % (2 * shape.jitter_ns) };
             let early = self.chance(shape.reorder);
-            let delay_ns = if early { 0 } else { shape.delay_ns - shape.jitter_ns + jitter_ns };
+            let arrives_ns = if early { at_ns } else { self.arrival(at_ns, datagram.forth) };
             self.serial += 1;
             let copy = Datagram { body: datagram.body.clone(), ..datagram };
-            self.wire.insert((at_ns + delay_ns, self.serial), copy);
+            self.wire.insert((arrives_ns, self.serial), copy);
         }
+    }
+
+    fn arrival(&mut self, at_ns: u64, forth: bool) -> u64 {
+        let shape = self.shape;
+        let shortest_ns = at_ns + shape.delay_ns - shape.jitter_ns;
+        let span_ns = (2 * shape.jitter_ns).max(1);
+        if shape.hold_ns == 0 {
+            return shortest_ns + self.random() % span_ns;
+        }
+        let mut held = self.held[usize::from(forth)];
+        if held.1 <= at_ns {
+            let jitter_ns = self.random() % span_ns;
+            held = (jitter_ns, at_ns + shape.hold_ns / 2 + self.random() % (shape.hold_ns / 2), held.2);
+        }
+        held.2 = held.2.max(shortest_ns + held.0);
+        self.held[usize::from(forth)] = held;
+        held.2
     }
 
     fn deliver(&mut self, datagram: &Datagram) {
