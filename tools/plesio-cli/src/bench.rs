@@ -10,6 +10,7 @@
 //! Every round runs ours first and last and the rivals between: ours against itself says how far to trust the rest.
 
 mod compare;
+mod connect;
 mod control;
 mod ends;
 mod figures;
@@ -38,9 +39,9 @@ use crate::args::{BenchArgs, BenchCommand, COLD_BYTES, ChunkArg, FormArg, HOT_BY
 use crate::failure::{Exit, Failure};
 use crate::host::Host;
 use crate::{demo, signals, stdout};
+use connect::{Reach, Way};
 use ends::{Ends, Outcome};
 use link::{Link, Run, What};
-use listen::Way;
 use report::{Cell, Key, Report};
 use serde_json::{Value, json};
 use std::io::Write;
@@ -149,20 +150,22 @@ impl Bench<'_> {
         let interrupted = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&interrupted);
         signals::watch(move || flag.store(true, Ordering::Release))?;
-        group::check(&args.pin)?;
+        let ends_here = if args.listen.is_some() || args.connect.is_some() { 1 } else { 2 };
+        group::check(&args.pin, ends_here)?;
         if let Some(at) = args.listen {
             return listen::serve(args, self.name(), at, &interrupted);
         }
         self.check()?;
         let probe = self.probe()?;
         let host = Host::look(probe.tier.to_string(), probe.reason);
-        let Way { mut ends, own, pool } = match &args.connect {
-            Some(to) => listen::connect(args, to, Arc::clone(&interrupted))?,
+        let Way { mut ends, own, pool, reach } = match &args.connect {
+            Some(to) => connect::connect(args, to, Arc::clone(&interrupted))?,
             None => {
                 let ends = Ends::here(Arc::clone(&interrupted), &args.pin)?;
-                Way { ends, own: args.bind, pool: ours::pool()? }
+                Way { ends, own: args.bind, pool: ours::pool()?, reach: Reach::Open }
             }
         };
+        self.check_reach(reach)?;
         ends.through(&args.impair, args.seed)?;
         let mut report = Report::new(self.name(), &self.config, &host, self.what, self.working_set_bytes());
         report.shape(self.flows, self.direction(), &args.vs);
@@ -172,7 +175,7 @@ impl Bench<'_> {
         }
         for key in self.keys() {
             let mut cell = Cell::new(key, &args.vs);
-            let measured = self.measure(&mut cell, &mut ends, (own, &pool), &interrupted);
+            let measured = self.measure(&mut cell, &mut ends, (own, reach, &pool), &interrupted);
             report.push(cell);
             if let Err(failure) = measured {
                 if report.has_rows() {
@@ -198,8 +201,7 @@ impl Bench<'_> {
         }
         let args = self.common;
         for key in self.keys() {
-            let checked = self.order(key, Link::Plesio, args.bind).check();
-            checked.map_err(|cause| Failure::usage("bench", "cannot run this", cause))?;
+            self.order(key, Link::Plesio, args.bind, Reach::Open).check()?;
         }
         if !args.impair.is_none() && args.vs.contains(&Rival::Tcp) {
             let cause = "tcp carries no datagrams, so it cannot go through the relay of a bad path";
@@ -222,6 +224,16 @@ impl Bench<'_> {
             return Err(Failure::usage("bench", "cannot use this key", cause).fix("leave it out"));
         }
         Ok(())
+    }
+
+    /// What cannot be carried to the other machine in one piece, behind a relay that would cut it.
+    fn check_reach(&self, reach: Reach) -> Result<(), Failure> {
+        let Reach::Known(most) = reach else { return Ok(()) };
+        let large = |chunk: &&ChunkArg| matches!(chunk, ChunkArg::Bytes(bytes) if *bytes > most);
+        let Some(chunk) = self.chunk.iter().find(large) else { return Ok(()) };
+        let cause = format!("the path to the other machine takes chunks of up to {most} bytes");
+        Err(Failure::usage("bench", format!("cannot send chunks of {chunk} bytes"), cause)
+            .fix("give a smaller --chunk, or --chunk path"))
     }
 
     /// The first backend that was asked for; all of them have to work.
@@ -267,7 +279,7 @@ impl Bench<'_> {
     }
 
     /// One run of a row.
-    fn order(&self, key: Key, link: Link, bind: IpAddr) -> Run {
+    fn order(&self, key: Key, link: Link, bind: IpAddr, reach: Reach) -> Run {
         let Key { bytes, chunk, backend, wait, protection } = key;
         Run {
             what: self.what,
@@ -276,7 +288,10 @@ impl Bench<'_> {
             wait,
             protection,
             bytes,
-            chunk_bytes: chunk.bytes_max(),
+            chunk_bytes: match chunk {
+                ChunkArg::Path => chunk.bytes_max().min(reach.chunk_bytes_max()),
+                ChunkArg::Bytes(bytes) => bytes,
+            },
             search: chunk == ChunkArg::Path,
             placement: self.common.placement,
             working_set_bytes: self.working_set_bytes(),
@@ -296,7 +311,7 @@ impl Bench<'_> {
         &self,
         cell: &mut Cell,
         ends: &mut Ends,
-        (bind, pool): (IpAddr, &str),
+        (bind, reach, pool): (IpAddr, Reach, &str),
         interrupted: &AtomicBool,
     ) -> Result<(), Failure> {
         let args = self.common;
@@ -305,7 +320,7 @@ impl Bench<'_> {
             if interrupted.load(Ordering::Acquire) {
                 return Ok(None);
             }
-            ends.run(&self.order(key, link, bind), pool).map(Some)
+            ends.run(&self.order(key, link, bind, reach), pool).map(Some)
         };
         for round in 1..=args.repeats {
             self.progress(cell, round);

@@ -1,8 +1,9 @@
 //! The control connection between two machines: lines of JSON, each with a keyed hash.
 //!
 //! ```text
-//!  both:   plesio-bench 2 NONCE                         version, 32 bytes of randomness
-//!  then:   HASH {"open":[...]}                          key: pool key (or none), both nonces, direction; line count
+//!  both:   plesio-bench 3 NONCE                         version, 32 bytes of randomness
+//!  both:   HASH "key"                                   key: pool key (or none), both nonces, direction; line count
+//!  then:   HASH {"open":[...]}
 //! ```
 //!
 //! Keeps: a line that the other holder of the key did not write, or not in this place, is never parsed; no line is longer
@@ -55,12 +56,14 @@ pub(crate) enum Broken {
     /// The line did not come in time.
     Late,
     TooLong,
-    /// The other end is no bench.
-    Stranger,
+    /// The other end is no bench, as this side sees it.
+    Stranger(Side),
     Version(String),
     /// Another key, or none, or altered on the way.
     Key,
     Line(String),
+    /// An order that this side does not follow, and what makes it follow.
+    Refused(&'static str, &'static str),
 }
 
 impl fmt::Display for Broken {
@@ -70,12 +73,14 @@ impl fmt::Display for Broken {
             Self::Closed => f.write_str("it closed the connection"),
             Self::Late => f.write_str("a line did not come in time"),
             Self::TooLong => f.write_str("a line is too long"),
-            Self::Stranger => f.write_str("what is there is no `plesio bench --listen`"),
+            Self::Stranger(Side::Connect) => f.write_str("what is there is no `plesio bench --listen`"),
+            Self::Stranger(Side::Listen) => f.write_str("what connected is no `plesio bench --connect`"),
             Self::Version(version) => {
                 write!(f, "it speaks version {version} of this protocol, this build speaks {VERSION}")
             }
             Self::Key => f.write_str("it does not hold the same key, or a line was altered"),
             Self::Line(cause) => write!(f, "a line is not understood: {cause}"),
+            Self::Refused(cause, _) => write!(f, "refused: {cause}"),
         }
     }
 }
@@ -83,8 +88,9 @@ impl fmt::Display for Broken {
 impl Broken {
     pub(crate) fn failure(&self, what: impl Into<String>) -> Failure {
         let fix = match self {
-            Self::Key | Self::Closed => "give both machines the same --key-file, or neither one",
+            Self::Key => "give both machines the same --key-file, or neither one",
             Self::Version(_) => "install the same version on both machines",
+            Self::Closed => "see what the listening side says of it",
             _ => "see whether `plesio bench udp --listen` runs there and a firewall lets it through",
         };
         Failure { exit: Exit::Unreachable, ..Failure::run("bench-peer", what, self) }.fix(fix)
@@ -199,20 +205,21 @@ pub(crate) fn greet(
     stream.write_all(format!("{NAME} {VERSION} {digits}\n").as_bytes())?;
     let mut rest = Vec::new();
     let line = read_line(&mut stream, &mut rest, HELLO_BYTES_MAX, HELLO_LIMIT)?;
-    let line = str::from_utf8(&line).map_err(|_| Broken::Stranger)?;
+    let line = str::from_utf8(&line).map_err(|_| Broken::Stranger(side))?;
     let mut words = line.split(' ');
     if words.next() != Some(NAME) {
-        return Err(Broken::Stranger);
+        return Err(Broken::Stranger(side));
     }
     let version = words.next().unwrap_or_default();
     if version != VERSION {
         let shown = version.chars().filter(char::is_ascii_graphic).take(20).collect();
         return Err(Broken::Version(shown));
     }
-    let other = words.next().and_then(|hex| blake3::Hash::from_hex(hex).ok()).ok_or(Broken::Stranger)?;
+    let other =
+        words.next().and_then(|hex| blake3::Hash::from_hex(hex).ok()).ok_or(Broken::Stranger(side))?;
     // A greeting that comes back as it was sent would make both directions one.
     if words.next().is_some() || *other.as_bytes() == own {
-        return Err(Broken::Stranger);
+        return Err(Broken::Stranger(side));
     }
     let (listen, connect) = match side {
         Side::Listen => (own, *other.as_bytes()),
@@ -225,9 +232,14 @@ pub(crate) fn greet(
         Side::Listen => (to_connect, to_listen),
         Side::Connect => (to_listen, to_connect),
     };
-    let writer = Writer { stream: stream.try_clone()?, lines: Lines { key: send, count: 0 } };
-    let reader = Reader { stream, lines: Lines { key: receive, count: 0 }, line_bytes_max, rest };
-    Ok((writer, reader))
+    let mut writer = Writer { stream: stream.try_clone()?, lines: Lines { key: send, count: 0 } };
+    let mut reader = Reader { stream, lines: Lines { key: receive, count: 0 }, line_bytes_max, rest };
+    // Each side proves its key before anything is ordered, so that both learn it when they hold different ones.
+    writer.write(&PROOF)?;
+    match reader.read::<String>(HELLO_LIMIT)?.as_str() {
+        PROOF => Ok((writer, reader)),
+        _ => Err(Broken::Stranger(side)),
+    }
 }
 
 fn nonce() -> Result<[u8; 32], Broken> {
@@ -241,7 +253,8 @@ pub(crate) const ORDER_BYTES_MAX: usize = 64 << 10;
 pub(crate) const ANSWER_BYTES_MAX: usize = 512 << 10;
 
 const NAME: &str = "plesio-bench";
-const VERSION: &str = "2";
+const VERSION: &str = "3";
+const PROOF: &str = "key";
 const CONTEXT_SECRET: &str = "plesio bench control 1 secret";
 const HELLO_BYTES_MAX: usize = 256;
 const HELLO_LIMIT: Duration = Duration::from_secs(5);
@@ -282,11 +295,9 @@ mod tests {
             say.write(&"yes").expect("it hears");
             assert_eq!(told.read::<String>(SOON).expect("the line"), "yes");
         }
-        let [Ok((_, mut hear)), Ok((mut ask, _))] = pair([secret(1), secret(2)]) else {
-            panic!("a greeting needs no key");
+        let [Err(Broken::Key), Err(Broken::Key)] = pair([secret(1), secret(2)]) else {
+            panic!("both learn that their keys differ");
         };
-        ask.write(&1).expect("it is sent");
-        assert!(matches!(hear.read::<u32>(SOON), Err(Broken::Key)));
     }
 
     #[test]
@@ -321,7 +332,7 @@ mod tests {
             let (accepted, _) = listener.accept().expect("it connected");
             match greet(accepted, Side::Listen, &secret(1), 1000) {
                 Err(Broken::Version(found)) => assert!(version && found == "9"),
-                Err(Broken::Stranger) => assert!(!version),
+                Err(Broken::Stranger(Side::Listen)) => assert!(!version),
                 _ => panic!("{bytes:?} is no greeting"),
             }
         }

@@ -242,8 +242,7 @@ impl Ends {
         while !matches!(self.hear(limit, "it was told to begin")?, (Role::Answer, Said::Ready)) {}
         self.begin.tell(&Order::Meet(answer))?;
         // An end gives up by itself what is slow; only one that does not run at all is silent for longer.
-        let slow = 2 * run.silence_limit() + run.drain_limit();
-        let limit = Instant::now() + Duration::from_secs_f64(run.seconds) + slow + ANSWER_LIMIT;
+        let limit = Instant::now() + run.longest() + ANSWER_LIMIT;
         let mut owed = if run.both && run.what == What::Stream { 2_u32 } else { 1 };
         let mut done: [Option<Half>; 2] = [None, None];
         let mut stopped = false;

@@ -18,15 +18,32 @@ pub(crate) fn enter(pin: Option<u16>) -> Vec<String> {
     pinned.into_iter().chain(group()).collect()
 }
 
-/// Whether there are such cores for this process: one for each of two ends at most.
-pub(crate) fn check(pin: &[u16]) -> Result<(), Failure> {
-    let failure = |cause: String| Err(Failure::usage("pin", "cannot keep the ends to these cores", cause));
-    if pin.len() > 2 {
-        return failure(format!("{} cores for two ends", pin.len()));
+/// Whether there are such cores for this process, one for each end at most.
+pub(crate) fn check(pin: &[u16], ends_here: usize) -> Result<(), Failure> {
+    let failure = |cause: String, fix: String| {
+        Err(Failure::usage("pin", "cannot keep the ends to these cores", cause).fix(fix))
+    };
+    match (pin.len(), ends_here) {
+        (count, 1) if count > 1 => {
+            let fix = "name one core here, and the other end's on its machine".into();
+            return failure(format!("{count} cores, and one end is on this machine"), fix);
+        }
+        (count, _) if count > 2 => {
+            let fix = "name two cores at most: of the end that begins and of the one that answers".into();
+            return failure(format!("{count} cores for two ends"), fix);
+        }
+        _ => {}
     }
     let Ok(cores) = sched_getaffinity(Pid::from_raw(0)) else { return Ok(()) };
     match pin.iter().find(|core| !cores.is_set(usize::from(**core)).unwrap_or(false)) {
-        Some(core) => failure(format!("this process may not run on core {core}")),
+        Some(core) => {
+            let may = (0..CpuSet::count()).filter(|core| cores.is_set(*core).unwrap_or(false));
+            let may: Vec<String> = may.map(|core| core.to_string()).collect();
+            failure(
+                format!("this process may not run on core {core}"),
+                format!("it may run on {}", may.join(", ")),
+            )
+        }
         None => Ok(()),
     }
 }

@@ -149,28 +149,51 @@ pub(crate) struct Run {
 
 impl Run {
     /// Whether every field is in its bounds: it may come from another machine.
-    pub(crate) fn check(&self) -> Result<(), &'static str> {
+    pub(crate) fn check(&self) -> Result<(), Unfit> {
         let bytes = 1..=BENCH_BYTES_MAX as u32;
         if !bytes.contains(&self.bytes) || !bytes.contains(&self.working_set_bytes) {
-            return Err("a message or a working set is out of bounds");
+            return Err(Unfit(
+                "a message or a working set is out of bounds",
+                "say --size and --working-set up to 1G",
+            ));
         }
         if !(64..=65_408).contains(&self.chunk_bytes) || !self.chunk_bytes.is_multiple_of(64) {
-            return Err("the chunk size is out of bounds");
+            return Err(Unfit(
+                "the chunk size is out of bounds",
+                "say --chunk as a multiple of 64 up to 65408",
+            ));
         }
         if !(0.05..=600.0).contains(&self.seconds) || !(1..=FLOWS_MAX).contains(&self.flows) {
-            return Err("the length of the run or its flows are out of bounds");
+            return Err(Unfit(
+                "the length of the run or its flows are out of bounds",
+                "say --seconds from 0.05 to 600 and --flows up to 32",
+            ));
         }
         if self.round_trip_ns > ROUND_TRIP_NS_MAX {
-            return Err("the round trip of the path is out of bounds");
+            return Err(Unfit("the round trip of the path is out of bounds", "say less --delay"));
         }
         if self.incast && (self.both || self.what == What::Pingpong) {
-            return Err("many into one goes one way");
+            return Err(Unfit("many into one goes one way", "leave out --incast or --both"));
+        }
+        if self.incast && self.flows < 2 {
+            return Err(Unfit(
+                "one flow is not many into one",
+                "say --flows 2 or more, or leave --incast out",
+            ));
         }
         let each_flow = u64::from(self.bytes) * u64::from(self.flows) * 2;
         if each_flow > 2 * BENCH_BYTES_MAX {
-            return Err("its flows together want too much memory");
+            return Err(Unfit(
+                "its flows together want too much memory",
+                "say a smaller --size or fewer --flows",
+            ));
         }
         Ok(())
+    }
+
+    /// A run that goes on for longer is none.
+    pub(crate) fn longest(&self) -> Duration {
+        Duration::from_secs_f64(self.seconds) + 2 * self.silence_limit() + self.drain_limit()
     }
 
     /// Silence for so long ends a run.
@@ -201,6 +224,16 @@ impl Run {
     /// Whether this end receives payload.
     pub(crate) fn takes(&self, role: Role) -> bool {
         self.what == What::Pingpong || self.both || role == Role::Answer
+    }
+}
+
+/// Why a run cannot be, and what makes it one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Unfit(pub(crate) &'static str, pub(crate) &'static str);
+
+impl From<Unfit> for Failure {
+    fn from(Unfit(cause, fix): Unfit) -> Self {
+        Self::usage("bench", "cannot run this", cause).fix(fix)
     }
 }
 
@@ -430,7 +463,8 @@ mod tests {
             Run { seconds: f64::NAN, ..run() },
             Run { seconds: 1e9, ..run() },
             Run { flows: 0, ..run() },
-            Run { incast: true, both: true, ..run() },
+            Run { incast: true, both: true, flows: 2, ..run() },
+            Run { incast: true, ..run() },
             Run { flows: 33, ..run() },
             Run { round_trip_ns: u64::MAX, ..run() },
             Run { bytes: 1 << 30, flows: 2, ..run() },

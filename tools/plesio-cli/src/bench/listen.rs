@@ -1,46 +1,28 @@
-//! `--listen`: the answering end for another machine. And `--connect`: the way there.
+//! `--listen`: the answering end for another machine.
 //!
 //! ```text
 //!  another machine ── orders over TCP ──▶ checked here ── pipe ──▶ plesio bench-end
 //! ```
 //!
-//! One bench at a time. What a line asks for is held to the bounds of the flags, and to this side's own address and
-//! trust; whatever else comes ends its connection and nothing more.
+//! One bench at a time; whoever comes meanwhile is greeted, waits a little for its turn, and is told. What a line asks
+//! for is held to the bounds of the flags, and to this side's own address and trust; whatever else comes ends its
+//! connection and nothing more.
 
-use super::control::{ANSWER_BYTES_MAX, Broken, ORDER_BYTES_MAX, Reader, Secret, Side, Writer, greet};
-use super::ends::{Ends, spawn};
-use super::link::{Address, FLOWS_MAX, Link, Mode, Order, Role, Run, Said};
+use super::connect::{allow, is_here};
+use super::control::{Broken, ORDER_BYTES_MAX, Reader, Secret, Side, Writer, greet};
+use super::ends::spawn;
+use super::link::{Address, FLOWS_MAX, Link, Mode, Order, Role, Run, Said, Trouble};
 use crate::args::{BenchArgs, TrustArg};
 use crate::failure::{Exit, Failure};
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::Path;
 use std::process::{ChildStdin, ChildStdout};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-
-fn is_here(ip: IpAddr) -> bool {
-    ip.to_canonical().is_loopback()
-}
-
-/// What goes between machines is sealed with a key that both hold, or their owner says that nobody else is there.
-fn allow(args: &BenchArgs, ip: IpAddr, listens: bool) -> Result<(), Failure> {
-    let captive = args.trust == Some(TrustArg::Captive);
-    let modes = args.protection.modes();
-    if modes.contains(&Mode::Plaintext) && !captive && !is_here(ip) {
-        let cause = format!("{ip} is not this machine, and plaintext can be read and altered on the way");
-        return Err(Failure::usage("plaintext", "cannot measure plaintext off this machine", cause)
-            .fix("say --trust captive if nobody else is on that network"));
-    }
-    // Who listens serves what comes; a sealed run without a key is refused there.
-    let wants_key = if listens { !captive && !is_here(ip) } else { modes.contains(&Mode::Sealed) };
-    if wants_key && args.key_file.is_none() {
-        let cause = "both machines have to hold one key";
-        return Err(Failure::usage("key-file", "cannot seal what goes to another machine", cause)
-            .fix("make one with `plesio key gen pool` and give both --key-file"));
-    }
-    Ok(())
-}
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// Serves until interrupted.
 pub(crate) fn serve(
@@ -57,41 +39,85 @@ pub(crate) fn serve(
         } else {
             "give an address of this machine, for example --listen 0.0.0.0:7470"
         };
-        Failure::run("bench", format!("cannot listen at {at}"), cause).fix(fix)
+        Failure::usage("bench", format!("cannot listen at {at}"), cause).fix(fix)
     };
     let listener = TcpListener::bind(at).map_err(failure)?;
     listener.set_nonblocking(true).map_err(failure)?;
     let at = listener.local_addr().map_err(failure)?;
-    let key = args.key_file.as_ref().map_or("", |_| " --key-file FILE");
-    let trust = args.trust.map_or("", |_| " --trust captive");
-    let host = if at.ip().is_unspecified() { "ADDRESS-OF-THIS-MACHINE".into() } else { at.ip().to_string() };
-    let host = if host.contains(':') { format!("[{host}]") } else { host };
-    say(
-        args,
-        &format!(
-            "listening at {at}; on the other machine: plesio bench {command} --connect {host}:{}{key}{trust}",
-            at.port()
-        ),
-    );
-    while !interrupted.load(Ordering::Acquire) {
-        match listener.accept() {
-            Ok((stream, from)) => {
-                let ended = session(args, stream, from, &secret, interrupted);
-                say(
-                    args,
-                    &format!(
-                        "{from}: {}",
-                        ended.map_or_else(|broken| broken.to_string(), |()| "done".into())
-                    ),
-                );
+    let line = invitation(args, command, at);
+    say(args, &format!("listening at {at}; on the other machine: {line}"));
+    let desk = Desk { args, secret, interrupted, turn: Mutex::new(()), open: Mutex::default() };
+    thread::scope(|scope| {
+        let mut number = 0_u64;
+        let ended = loop {
+            if interrupted.load(Ordering::Acquire) {
+                break Ok(Exit::Interrupted);
             }
-            Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(ACCEPT_PERIOD),
-            // One connection that broke while it waited.
-            Err(cause) if cause.kind() == io::ErrorKind::ConnectionAborted => {}
-            Err(cause) => return Err(failure(cause)),
+            match listener.accept() {
+                Ok((stream, from)) => {
+                    number += 1;
+                    let desk = &desk;
+                    // Who is one too many, or finds no thread, is let go.
+                    if desk.admit(number, &stream) {
+                        let talk = move || desk.talk(number, stream, from);
+                        let thread = thread::Builder::new().name("connection".into());
+                        if thread.spawn_scoped(scope, talk).is_err() {
+                            desk.leave(number);
+                        }
+                    }
+                }
+                Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => thread::sleep(ACCEPT_PERIOD),
+                // One connection that broke while it waited.
+                Err(cause) if cause.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(cause) => break Err(failure(cause)),
+            }
+        };
+        for stream in desk.connections().values() {
+            // One that is closed already needs no end.
+            let _closed = stream.shutdown(Shutdown::Both);
         }
+        ended
+    })
+}
+
+/// What to type on the other machine.
+fn invitation(args: &BenchArgs, command: &str, at: SocketAddr) -> String {
+    let ip = if at.ip().is_unspecified() { own_address(at.ip()) } else { Some(at.ip()) };
+    let host = match ip {
+        Some(IpAddr::V6(ip)) => format!("[{ip}]"),
+        Some(IpAddr::V4(ip)) => ip.to_string(),
+        None => "ADDRESS-OF-THIS-MACHINE".into(),
+    };
+    let key = match &args.key_file {
+        Some(path) => format!(" --key-file {}", quoted(path)),
+        None => " --protection plaintext".into(),
+    };
+    let trust = args.trust.map_or("", |_| " --trust captive");
+    format!("plesio bench {command} --connect {host}:{}{key}{trust}", at.port())
+}
+
+/// As a shell takes it for one word.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-+@%:,=".contains(letter);
+    if !text.is_empty() && text.chars().all(plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
     }
-    Ok(Exit::Interrupted)
+}
+
+/// The address that this machine has for the world at large. Nothing is sent: connecting a UDP socket asks for a route.
+fn own_address(any: IpAddr) -> Option<IpAddr> {
+    let towards = |world: &str| {
+        let world: SocketAddr = world.parse().ok()?;
+        let socket = UdpSocket::bind(if world.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }).ok()?;
+        socket.connect(world).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    };
+    // Addresses of documents and examples: nobody has them.
+    let by_six = || if any.is_ipv6() { towards("[2001:db8::1]:9") } else { None };
+    towards("192.0.2.1:9").or_else(by_six)
 }
 
 fn say(args: &BenchArgs, text: &str) {
@@ -100,48 +126,134 @@ fn say(args: &BenchArgs, text: &str) {
     }
 }
 
-/// One connection, from greeting to end.
-fn session(
-    args: &BenchArgs,
-    stream: TcpStream,
-    from: SocketAddr,
-    secret: &Secret,
-    interrupted: &AtomicBool,
-) -> Result<(), Broken> {
-    stream.set_nonblocking(false)?;
-    let own = stream.local_addr()?.ip();
-    let last = stream.try_clone()?;
-    let (writer, reader) = greet(stream, Side::Listen, secret, ORDER_BYTES_MAX)?;
-    let (mut child, orders, out) =
-        spawn(args.pin.first().copied()).map_err(|failure| Broken::Line(failure.to_string()))?;
-    let captive = args.trust == Some(TrustArg::Captive);
-    let plaintext = captive || is_here(from.ip());
-    let guard = Guard { own, from: from.ip(), plaintext, pool: secret.pool() };
-    let ended = std::thread::scope(|scope| {
-        let relay = scope.spawn(|| {
-            let ended = guard.relay(reader, orders, interrupted);
-            // Wakes whoever waits for the end's answers.
-            let _gone = last.shutdown(std::net::Shutdown::Both);
-            ended
-        });
-        let answered = answers(writer, out);
-        let _gone = last.shutdown(std::net::Shutdown::Both);
-        let relayed = relay.join().unwrap_or(Err(Broken::Closed));
-        match relayed {
-            Err(Broken::Closed) => Ok(()),
-            Err(broken) => Err(broken),
-            Ok(()) => answered,
-        }
-    });
-    let _ended = child.kill();
-    let _reaped = child.wait();
-    ended
+/// What all connections share.
+struct Desk<'a> {
+    args: &'a BenchArgs,
+    secret: Secret,
+    interrupted: &'a AtomicBool,
+    /// Whose bench runs.
+    turn: Mutex<()>,
+    /// To be shut when this side ends.
+    open: Mutex<BTreeMap<u64, TcpStream>>,
 }
 
-fn answers(mut writer: Writer, out: ChildStdout) -> Result<(), Broken> {
+impl Desk<'_> {
+    fn connections(&self) -> MutexGuard<'_, BTreeMap<u64, TcpStream>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether one more fits.
+    fn admit(&self, number: u64, stream: &TcpStream) -> bool {
+        let mut open = self.connections();
+        let Ok(stream) = stream.try_clone() else { return false };
+        let fits = open.len() < CONNECTIONS_MAX;
+        if fits {
+            open.insert(number, stream);
+        }
+        fits
+    }
+
+    fn leave(&self, number: u64) {
+        self.connections().remove(&number);
+    }
+
+    /// One connection, from greeting to end.
+    fn talk(&self, number: u64, stream: TcpStream, from: SocketAddr) {
+        let ended = self.session(stream, from);
+        self.leave(number);
+        let how = match ended {
+            _ if self.interrupted.load(Ordering::Acquire) => "interrupted here".into(),
+            Ok(end) => end.to_owned(),
+            Err(broken) => broken.to_string(),
+        };
+        say(self.args, &format!("{from}: {how}"));
+    }
+
+    /// The right to measure; none where others hold it for too long.
+    fn turn(&self) -> Option<MutexGuard<'_, ()>> {
+        let limit = Instant::now() + TURN_LIMIT;
+        loop {
+            match self.turn.try_lock() {
+                Ok(turn) => return Some(turn),
+                Err(TryLockError::Poisoned(turn)) => return Some(turn.into_inner()),
+                Err(TryLockError::WouldBlock) if Instant::now() > limit => return None,
+                Err(TryLockError::WouldBlock) => thread::sleep(ACCEPT_PERIOD),
+            }
+        }
+    }
+
+    fn session(&self, stream: TcpStream, from: SocketAddr) -> Result<&'static str, Broken> {
+        stream.set_nonblocking(false)?;
+        let own = stream.local_addr()?.ip();
+        let last = stream.try_clone()?;
+        let (mut writer, reader) = greet(stream, Side::Listen, &self.secret, ORDER_BYTES_MAX)?;
+        let Some(_turn) = self.turn() else {
+            writer.write(&refusal(&Broken::Refused(
+                "it measures with another machine now",
+                "run again when that is done",
+            )))?;
+            return Ok("sent away: another bench runs");
+        };
+        let (mut child, mut orders, out) =
+            spawn(self.args.pin.first().copied()).map_err(|failure| Broken::Line(failure.to_string()))?;
+        let captive = self.args.trust == Some(TrustArg::Captive);
+        let plaintext = captive || is_here(from.ip());
+        let guard = Guard { own, from: from.ip(), plaintext, pool: self.secret.pool() };
+        let writer = Mutex::new(writer);
+        let (running, left) = (AtomicBool::new(false), AtomicBool::new(false));
+        let (answered, relayed) = thread::scope(|scope| {
+            let relay = scope.spawn(|| {
+                let ended = guard.relay(reader, &mut orders, &running);
+                left.store(true, Ordering::Release);
+                if let Err(broken @ Broken::Refused(..)) = &ended {
+                    let _gone = locked(&writer).write(&refusal(broken));
+                }
+                // Ends the process behind it, and with that the answers.
+                drop(orders);
+                ended
+            });
+            let answered = answers(&writer, out, &running);
+            let died = !left.load(Ordering::Acquire);
+            // Wakes whoever waits for orders.
+            let _gone = last.shutdown(Shutdown::Both);
+            let relayed = relay.join().unwrap_or(Err(Broken::Closed));
+            (answered.map(|()| died), relayed)
+        });
+        let _ended = child.kill();
+        let _reaped = child.wait();
+        match (relayed, answered) {
+            (_, Ok(true)) => Ok("the end of the bench here died"),
+            (Err(Broken::Closed | Broken::Io(_)), _) if running.load(Ordering::Acquire) => {
+                Ok("it left in the middle of a run")
+            }
+            (Err(Broken::Closed), _) => Ok("done"),
+            (Err(broken), _) => Err(broken),
+            (Ok(()), answered) => answered.map(|_| "done"),
+        }
+    }
+}
+
+fn locked(writer: &Mutex<Writer>) -> MutexGuard<'_, Writer> {
+    writer.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How a refusal is told to whoever asked.
+fn refusal(broken: &Broken) -> Said {
+    let (cause, fix) = match broken {
+        Broken::Refused(cause, fix) => (*cause, *fix),
+        _ => ("it does not follow this order", "install the same version on both machines"),
+    };
+    let failure = Failure::usage("bench-peer", "the other end refuses this run", cause).fix(fix);
+    Said::Failed(Trouble::from(failure))
+}
+
+fn answers(writer: &Mutex<Writer>, out: ChildStdout, running: &AtomicBool) -> Result<(), Broken> {
     for line in BufReader::new(out).lines() {
         let said: Said = serde_json::from_str(&line?).map_err(|cause| Broken::Line(cause.to_string()))?;
-        writer.write(&said)?;
+        if matches!(said, Said::Done(_) | Said::Failed(_)) {
+            running.store(false, Ordering::Release);
+        }
+        locked(writer).write(&said)?;
     }
     Ok(())
 }
@@ -155,34 +267,35 @@ struct Guard {
 }
 
 impl Guard {
-    /// Passes orders on until the connection ends. Closing the pipe ends the process behind it.
-    fn relay(
-        &self,
-        mut reader: Reader,
-        mut orders: ChildStdin,
-        interrupted: &AtomicBool,
-    ) -> Result<(), Broken> {
+    /// Passes orders on until the connection ends.
+    fn relay(&self, mut reader: Reader, orders: &mut ChildStdin, running: &AtomicBool) -> Result<(), Broken> {
         let mut limit = IDLE_LIMIT;
-        while !interrupted.load(Ordering::Acquire) {
+        loop {
             let order = self.check(reader.read(limit)?)?;
             if let Order::Open(run, ..) = &order {
-                limit = IDLE_LIMIT + Duration::from_secs_f64(run.seconds);
+                limit = IDLE_LIMIT + run.longest();
+                running.store(true, Ordering::Release);
             }
             let line = serde_json::to_string(&order).map_err(|cause| Broken::Line(cause.to_string()))?;
             writeln!(orders, "{line}")?;
         }
-        Ok(())
     }
 
     fn check(&self, order: Order) -> Result<Order, Broken> {
         match order {
             Order::Open(run, Role::Answer, _) => {
-                run.check().map_err(|cause| Broken::Line(cause.into()))?;
+                run.check().map_err(|unfit| Broken::Refused(unfit.0, unfit.1))?;
                 if run.link == Link::Plesio && run.protection == Mode::Plaintext && !self.plaintext {
-                    return Err(Broken::Line("plaintext between machines wants --trust captive here".into()));
+                    return Err(Broken::Refused(
+                        "plaintext comes from another machine, and the listening side was not told to trust the network",
+                        "say --trust captive there too if nobody else is on that network",
+                    ));
                 }
                 if run.link == Link::Plesio && run.protection == Mode::Sealed && self.pool.is_empty() {
-                    return Err(Broken::Line("a sealed run wants --key-file here".into()));
+                    return Err(Broken::Refused(
+                        "the listening side has no key to seal with",
+                        "give both machines the same --key-file",
+                    ));
                 }
                 Ok(Order::Open(Run { bind: self.own, ..run }, Role::Answer, self.pool.clone()))
             }
@@ -198,39 +311,24 @@ impl Guard {
     }
 }
 
-/// A bench with another machine.
-pub(crate) struct Way {
-    pub(crate) ends: Ends,
-    /// Our own address of the way there.
-    pub(crate) own: IpAddr,
-    /// The text of the key that both hold; empty without one.
-    pub(crate) pool: String,
-}
-
-/// The ends of a bench with another machine.
-pub(crate) fn connect(args: &BenchArgs, to: &str, interrupted: Arc<AtomicBool>) -> Result<Way, Failure> {
-    let what = format!("cannot reach {to}");
-    let mut found = to.to_socket_addrs().map_err(|cause| {
-        Failure::usage("bench-peer", &what, cause)
-            .fix("write it as HOST:PORT, as the listening side shows it")
-    })?;
-    let secret = Secret::read(args.key_file.as_deref())?;
-    let address =
-        found.next().ok_or_else(|| Failure::usage("bench-peer", &what, "the name has no address"))?;
-    allow(args, address.ip(), false)?;
-    let unreachable = |cause: io::Error| Broken::Io(cause).failure(&what);
-    let stream = TcpStream::connect_timeout(&address, CONNECT_LIMIT).map_err(unreachable)?;
-    let own = stream.local_addr().map_err(unreachable)?.ip();
-    let (writer, mut reader) =
-        greet(stream, Side::Connect, &secret, ANSWER_BYTES_MAX).map_err(|broken| broken.failure(&what))?;
-    // The driver has its own deadlines; this one ends the thread.
-    let read = move || reader.read(SESSION_LIMIT).ok();
-    let ends = Ends::across(interrupted, &args.pin, writer, address.ip(), read)?;
-    Ok(Way { ends, own, pool: secret.pool() })
-}
-
-const ACCEPT_PERIOD: Duration = Duration::from_millis(50);
-const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+const ACCEPT_PERIOD: Duration = Duration::from_millis(20);
+/// How long somebody waits for the one before to leave.
+const TURN_LIMIT: Duration = Duration::from_secs(3);
+/// Connections at the same time, strangers included.
+const CONNECTIONS_MAX: usize = 64;
 /// A connection that orders nothing for so long is closed.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
-const SESSION_LIMIT: Duration = Duration::from_secs(1_000);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_one_word_of_a_shell() {
+        for (path, word) in
+            [("pool.key", "pool.key"), ("a b", "'a b'"), ("it's", r"'it'\''s'"), ("$x", "'$x'")]
+        {
+            assert_eq!(quoted(Path::new(path)), word);
+        }
+    }
+}

@@ -30,7 +30,7 @@ const TRAIN_BYTES_MAX: usize = 65_507;
 /// Segments of one call at most.
 const SEGMENTS_MAX: usize = 64;
 /// What every path of IPv6 carries, where the kernel does not say more.
-const SEGMENT_BYTES_SURE: usize = 1_232;
+pub(crate) const SEGMENT_BYTES_SURE: usize = 1_232;
 /// Of IPv4 and UDP.
 const HEADERS_BYTES: usize = 28;
 const SOCKET_BUFFER_BYTES: usize = 4 << 20;
@@ -132,7 +132,8 @@ impl Port {
             Self::Listen(listener) => Socket::Tcp(accept(&listener, other)?),
             Self::Udp(socket) => {
                 socket.connect(other).map_err(broken)?;
-                segment_bytes = (run.bytes as usize).min(if run.search {
+                // Before a bad path on this machine the kernel knows no more than the way there.
+                segment_bytes = (run.bytes as usize).min(if run.search && !run.relayed {
                     path_bytes(&socket)
                 } else {
                     run.chunk_bytes as usize
@@ -189,10 +190,14 @@ fn accept(listener: &TcpListener, other: SocketAddr) -> Result<TcpStream, Failur
     }
 }
 
-/// What the path carries in one datagram, as far as the kernel knows.
+/// What the path of a connected socket carries in one datagram, as far as the kernel knows; none where it does not say.
+pub(crate) fn known_path_bytes(socket: &UdpSocket) -> Option<usize> {
+    let mtu = getsockopt(socket, sockopt::IpMtu).ok().and_then(|mtu| usize::try_from(mtu).ok())?;
+    Some(mtu.saturating_sub(HEADERS_BYTES).clamp(64, TRAIN_BYTES_MAX))
+}
+
 fn path_bytes(socket: &UdpSocket) -> usize {
-    let mtu = getsockopt(socket, sockopt::IpMtu).ok().and_then(|mtu| usize::try_from(mtu).ok());
-    mtu.map_or(SEGMENT_BYTES_SURE, |mtu| mtu.saturating_sub(HEADERS_BYTES).clamp(64, TRAIN_BYTES_MAX))
+    known_path_bytes(socket).unwrap_or(SEGMENT_BYTES_SURE)
 }
 
 impl Wire {

@@ -151,7 +151,7 @@ fn ended() -> Failure {
 fn serve(run: &Run, role: Role, pool: &str, heard: &Receiver<Order>) -> Result<Half, Failure> {
     OVER.store(false, Ordering::Release);
     STOP.store(false, Ordering::Release);
-    run.check().map_err(|cause| Failure::usage("bench", "cannot run this", cause))?;
+    run.check()?;
     let per_thread = run.flows_per_thread(role);
     std::thread::scope(|scope| {
         let (tell, told) = mpsc::channel();

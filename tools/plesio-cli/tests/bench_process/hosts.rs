@@ -1,6 +1,6 @@
 //! `plesio bench --listen` and `--connect`: two commands started by hand, and what strangers cannot do to them.
 
-use crate::common::{SHORT, bench, document, output, text};
+use crate::common::{SHORT, bench, document, ends, moving, output, text};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
@@ -14,6 +14,8 @@ use std::time::Duration;
 struct Listening {
     child: Child,
     address: String,
+    /// What it says to type on the other machine, without the program's name.
+    line: Vec<String>,
     said: BufReader<ChildStderr>,
 }
 
@@ -24,10 +26,11 @@ impl Listening {
         let mut said = BufReader::new(child.stderr.take().expect("piped"));
         let mut first = String::new();
         said.read_line(&mut first).expect("it says where it listens");
-        let address =
-            first.split("--connect ").nth(1).expect("it says what to type").split_whitespace().next();
+        let line = first.split("plesio bench ").nth(1).expect("it says what to type");
+        let line: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        let address = line.iter().skip_while(|word| *word != "--connect").nth(1);
         let address = address.expect("an address").to_owned();
-        Self { child, address, said }
+        Self { child, address, line, said }
     }
 
     fn next_line(&mut self) -> String {
@@ -70,6 +73,7 @@ fn two_commands_that_hold_one_key_measure_each_other() {
     for key in [&["--key-file", wrong_path][..], &["--protection", "plaintext"]] {
         let refused = output(&[&["udp", "--connect", &address], key, SHORT].concat());
         assert_eq!(refused.status.code(), Some(4), "{key:?}: {}", text(&refused.stderr));
+        assert!(text(&refused.stderr).contains("does not hold the same key"), "{}", text(&refused.stderr));
         assert!(listening.next_line().contains("does not hold the same key"), "{key:?}");
     }
     listening.end();
@@ -81,12 +85,12 @@ fn two_commands_that_hold_one_key_measure_each_other() {
 fn hostile_bytes_end_their_connection_and_nothing_else() {
     let mut listening = Listening::start(&[]);
     let address = listening.address.clone();
-    let long = [b"plesio-bench 2 ".as_slice(), &[b'0'; 4096]].concat();
-    let nonce = [b"plesio-bench 2 ".as_slice(), &[b'7'; 64], b"\n"].concat();
+    let long = [b"plesio-bench 3 ".as_slice(), &[b'0'; 4096]].concat();
+    let nonce = [b"plesio-bench 3 ".as_slice(), &[b'7'; 64], b"\n"].concat();
     let order = [&nonce[..], b"00 {\"open\":[]}\n"].concat();
     for (bytes, said) in [
-        (&b"GET / HTTP/1.1\r\n\r\n"[..], "no `plesio bench"),
-        (b"\xff\xfe\x00\n", "no `plesio bench"),
+        (&b"GET / HTTP/1.1\r\n\r\n"[..], "what connected is no `plesio bench"),
+        (b"\xff\xfe\x00\n", "what connected is no `plesio bench"),
         (b"plesio-bench 1 00\n", "version 1"),
         (&long, "too long"),
         (&order, "does not hold the same key"),
@@ -142,7 +146,59 @@ fn an_address_in_use_is_said() {
     let holder = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = holder.local_addr().expect("its number").to_string();
     let refused = output(&["udp", "--listen", &address]);
-    assert_eq!(refused.status.code(), Some(1), "{}", text(&refused.stderr));
+    assert_eq!(refused.status.code(), Some(2), "{}", text(&refused.stderr));
     let said = text(&refused.stderr);
     assert!(said.contains("in use") && said.contains(&address), "{said}");
+}
+
+#[test]
+fn what_the_listening_side_says_to_type_works_as_it_stands() {
+    let key = key_file("typed");
+    for flags in [&[][..], &["--key-file", key.to_str().expect("text")], &["--trust", "captive"]] {
+        let listening = Listening::start(flags);
+        let line: Vec<&str> = listening.line.iter().map(String::as_str).collect();
+        let document = document(&[&line[..], SHORT, &["--size", "1000"]].concat());
+        assert_eq!(document["results"][0]["wrong_bytes"], 0, "{flags:?}");
+        listening.end();
+    }
+    fs::remove_file(key).expect("it is there");
+}
+
+#[test]
+fn who_says_nothing_keeps_nobody_from_being_served() {
+    let mut listening = Listening::start(&[]);
+    let connect = || TcpStream::connect(&listening.address).expect("it listens");
+    let silent = [connect(), connect(), connect()];
+    let line = ["udp", "--connect", &listening.address, "--size", "1000", "--protection", "plaintext"];
+    assert_eq!(document(&[&line, SHORT].concat())["results"][0]["wrong_bytes"], 0);
+    drop(silent);
+    let said: Vec<String> = (0..4).map(|_| listening.next_line()).collect();
+    assert_eq!(said.iter().filter(|line| line.contains("done")).count(), 1, "{said:?}");
+    listening.end();
+}
+
+#[test]
+fn a_bench_that_is_killed_is_not_done_and_one_at_a_time_is_served() {
+    let mut listening = Listening::start(&[]);
+    let address = listening.address.clone();
+    let line = ["udp", "--connect", &address, "--protection", "plaintext", "--working-set", "hot"];
+    let long = || {
+        let line = [&line[..], &["--size", "64k", "--seconds", "60"]].concat();
+        let child = bench(&line).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it runs");
+        moving(ends::<1>(child.id()));
+        child
+    };
+    let mut first = long();
+    let second = output(&[&line[..], &["--repeats", "1", "--seconds", "0.1"]].concat());
+    assert_eq!(second.status.code(), Some(2), "{}", text(&second.stderr));
+    assert!(text(&second.stderr).contains("another machine"), "{}", text(&second.stderr));
+    first.kill().expect("it lives");
+    first.wait().expect("it ends");
+    let said = [listening.next_line(), listening.next_line()];
+    assert!(said[0].contains("sent away"), "{said:?}");
+    assert!(said[1].contains("in the middle of a run"), "{said:?}");
+    let third = long();
+    listening.end();
+    let third = third.wait_with_output().expect("it ends");
+    assert_eq!(third.status.code(), Some(4), "{}", text(&third.stderr));
 }

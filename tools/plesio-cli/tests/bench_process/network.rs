@@ -119,6 +119,21 @@ fn chunks_follow_the_cable_and_the_right_bytes_arrive() {
 }
 
 #[test]
+fn behind_a_bad_path_chunks_fit_the_cable_too() {
+    let hosts = or_skip!(Hosts::open("relayed", 1_500));
+    let line = ["udp", "--vs", "udp-raw", "--delay", "2ms"];
+    let document = hosts.document(&[&line, SHORT].concat());
+    for row in document["results"].as_array().expect("rows") {
+        assert_eq!((&row["wrong_bytes"], &row["chunk_bytes"]), (&0.into(), &1_408.into()), "{row}");
+    }
+    let raw = &document["baseline"][0];
+    assert!(raw["chunk_bytes"].as_u64() <= Some(1_472) && raw["received_bytes"].as_u64() > Some(0), "{raw}");
+    let large = hosts.bench(&[&line[..], &["--chunk", "8896"], SHORT].concat()).output().expect("it runs");
+    assert_eq!(large.status.code(), Some(2), "{}", text(&large.stderr));
+    assert!(text(&large.stderr).contains("up to 1408 bytes"), "{}", text(&large.stderr));
+}
+
+#[test]
 fn a_cable_that_loses_costs_what_it_loses_and_no_byte() {
     let hosts = or_skip!(Hosts::open("loss", 1_500));
     or_skip!(hosts.pair.shape(Side::Left, 1_000, 10));
