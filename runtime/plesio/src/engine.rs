@@ -161,6 +161,7 @@ impl Engine {
             Message::Join(join) => self.handle_join(now, address, join),
             Message::Roster(roster) => {
                 if self.is_asked(from, address) && self.is_current(roster.view) {
+                    self.note_namesake(&roster.entries);
                     self.learn_roster(&roster.entries);
                     self.fill_gaps(now);
                 }

@@ -1,6 +1,7 @@
 //! What a running node tells the program that started it.
 
 use plesio_wire::{Digest, NodeKey, Version};
+use std::net::SocketAddr;
 
 /// Something happened, at a moment of `CLOCK_MONOTONIC_RAW`: comparable between processes of one machine.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,7 +28,11 @@ pub enum What {
         added: Vec<NodeKey>,
         /// Who went.
         removed: Vec<NodeKey>,
+        /// This life of the node is one of them; a node that is only about to join hears of views too.
+        seated: bool,
     },
+    /// How far this node has come on its way into the mesh, when that has changed.
+    Entering(Entering),
     /// A version is final and its state held here.
     Version {
         /// Which.
@@ -91,6 +96,21 @@ pub enum What {
     Final(Box<Final>),
     /// The last word of any other end: what went wrong.
     Failed(String),
+}
+
+/// How far a node that is no member has come on its way into a mesh.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Entering {
+    /// A member answered its handshake; always false in plaintext.
+    pub session: bool,
+    /// Number and members of the view that a member told it.
+    pub view: Option<(u32, usize)>,
+    /// The state of that view came.
+    pub state: bool,
+    /// A member refused it: it was started with another value of this.
+    pub differs: Option<&'static str>,
+    /// Where the mesh knows another life of this node, one with the same key: an earlier one, or another process.
+    pub namesake: Option<SocketAddr>,
 }
 
 /// State of the node a few times per second.

@@ -12,7 +12,7 @@ mod node;
 pub mod store;
 mod worker;
 
-pub use event::{Counters, Final, NodeEvent, Progress, Way, What};
+pub use event::{Counters, Entering, Final, NodeEvent, Progress, Way, What};
 pub use node::{
     Control, Found, Hello, Identity, Listens, Node, NodeConfig, NodeError, NodeThread, Protection, Running,
     Seed, Trust,

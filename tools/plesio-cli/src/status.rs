@@ -35,7 +35,10 @@ pub(crate) struct Status {
     pub(crate) data: Option<SocketAddr>,
     pub(crate) backend: String,
     pub(crate) protection: String,
-    /// None before the first view.
+    /// The view names this node.
+    #[serde(default)]
+    pub(crate) member: bool,
+    /// None before the first view, and after one that went on without this node.
     pub(crate) view: Option<u32>,
     pub(crate) members: Vec<String>,
     /// Members that it has not heard for the suspicion time.

@@ -6,6 +6,8 @@
 //!  this       trains, below the node's own threads in priority
 //! ```
 
+mod ender;
+mod entry;
 mod file;
 pub(crate) mod place;
 mod seen;
@@ -20,8 +22,9 @@ use crate::failure::{Exit, Failure};
 use crate::hex::hex;
 use crate::status::{SCHEMA as STATUS_SCHEMA, Status};
 use crate::{random, signals, stdout, work};
+use ender::{Ender, Heard, Why};
 use place::Place;
-use plesio::{Control, Final, Identity, Node, NodeConfig, NodeEvent, Protection, Running, What};
+use plesio::{Final, Identity, Node, NodeConfig, NodeEvent, Protection, Running, What};
 use plesio_wire::data::{CHUNK_BYTES_JUMBO, CHUNK_BYTES_LOOPBACK};
 use plesio_wire::{Incarnation, NodeId};
 use seen::{Seen, Voice};
@@ -31,31 +34,15 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const SCHEMA: &str = "plesio.up/1";
 /// Start of the adapter, the same for every member of every mesh.
 const ADAPTER_SEED: u64 = 1;
 /// Longest text that is read.
 const TEXT_BYTES_MAX: u64 = 1 << 30;
-/// How long the others may take to do without this node.
-const LEAVE_LIMIT: Duration = Duration::from_secs(5);
-/// How long a mesh may take to let this node in, or to say why not.
-const JOIN_LIMIT: Duration = Duration::from_secs(30);
-/// How long what is still this node's may take to be brought in; the training thread ends its wait before.
-const SETTLE_LIMIT: Duration = Duration::from_secs(10);
-
-/// What the ender hears.
-enum Heard {
-    /// Ctrl-C.
-    Signal,
-    Settled,
-    Left,
-    /// The node has ended by itself.
-    Ended,
-}
 
 pub(crate) fn run(args: &UpArgs) -> Result<Exit, Failure> {
     let settings = Settings::gather(args)?;
@@ -157,38 +144,49 @@ pub(crate) fn run(args: &UpArgs) -> Result<Exit, Failure> {
     );
     drop(place);
     let Ended { last, healthy, why, failed } = ended?;
-    if why == Why::NobodyThere {
-        let seeds: Vec<String> = settings.join.iter().map(ToString::to_string).collect();
-        let failure = Failure::run(
-            "join",
-            format!("cannot join the mesh at {}", seeds.join(", ")),
-            format!("no member let this node in within {JOIN_LIMIT:?}"),
-        )
-        .fix("see whether a node runs there and the network lets UDP through, both ways");
-        return Err(Failure { exit: Exit::Unreachable, ..failure });
-    }
     let interrupted = why == Why::Signal;
-    if let Some(last) = &last {
-        let files = train::moved(&base, ADAPTER_SEED, &last.state)
-            .and_then(|trainer| trainer.export(data::BASE_NAME))
-            .map_err(|error| Failure::run("export", "cannot export the adapter", error))?;
-        folder.write_adapter(&files)?;
-        voice.say(&format!("version {}: its adapter is in {}", last.version.0, folder.adapter().display()));
-    }
     let mut document = start;
+    let outside = !seen.was_member() && failed.is_none();
+    let refused = outside.then(|| {
+        let waited = Duration::from_secs_f64(seen.uptime_s());
+        entry::failure(&settings, &seen.entering(), why, waited)
+    });
+    // The state that all begin with is nobody's adapter.
+    let last = last.filter(|last| seen.was_member() && last.version.0 > 0);
+    match &last {
+        Some(last) => {
+            let files = train::moved(&base, ADAPTER_SEED, &last.state)
+                .and_then(|trainer| trainer.export(data::BASE_NAME))
+                .map_err(|error| Failure::run("export", "cannot export the adapter", error))?;
+            folder.write_adapter(&files)?;
+            let path = folder.adapter().display().to_string();
+            let outside =
+                if seen.is_lost() { " (in the end the mesh went on without this node)" } else { "" };
+            voice.say(&format!("version {}{outside}: its adapter is in {path}", last.version.0));
+            document["adapter"] = json!(path);
+        }
+        None => {
+            if !outside {
+                voice.say("no version was committed while this node was a member: no adapter is written");
+            }
+            document["adapter"] = json!(null);
+        }
+    }
     document["version"] = json!(last.as_ref().map(|last| last.version.0));
     document["digest"] = json!(last.as_ref().map(|last| last.digest.to_string()));
     document["interrupted"] = json!(interrupted);
+    document["cause"] = json!(refused.as_ref().map(|refused| &refused.cause).or(failed.as_ref()));
     document["status"] = json!(seen.status());
     voice.emit("end", &document);
     if args.output.json {
         stdout::document(&document);
     }
-    match failed {
-        Some(cause) => Err(Failure::run("node", "the node stopped", cause)),
-        None if !healthy => Ok(Exit::Failed),
-        None if interrupted => Ok(Exit::Interrupted),
-        None => Ok(Exit::Ok),
+    match (failed, refused) {
+        (Some(cause), _) => Err(Failure::run("node", "the node stopped", cause)),
+        (None, Some(refused)) => Err(refused),
+        (None, None) if !healthy => Ok(Exit::Failed),
+        (None, None) if interrupted => Ok(Exit::Interrupted),
+        (None, None) => Ok(Exit::Ok),
     }
 }
 
@@ -254,17 +252,6 @@ struct Ended {
     failed: Option<String>,
 }
 
-/// Why a node ends.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Why {
-    Signal,
-    Time,
-    /// Nobody let it in.
-    NobodyThere,
-    /// By itself; its last event says why.
-    Itself,
-}
-
 /// Trains and contributes until it is told to stop or the node ends, and leaves the mesh.
 fn train_until_told(
     running: Running,
@@ -287,7 +274,6 @@ fn train_until_told(
         seen: Arc::clone(seen),
         voice: Arc::clone(voice),
         limit: settings.seconds.map(|seconds| Duration::from_secs(seconds.into())),
-        joins: !settings.join.is_empty(),
     };
     let ender = spawn("ender", move || ender.run())?;
     let tell = |told| match told {
@@ -320,6 +306,7 @@ fn listen(
         voice.handle_event(&event, seen);
         match event.what {
             What::Left => drop(sender.send(Heard::Left)),
+            What::Entering(entering) if entering.differs.is_some() => drop(sender.send(Heard::Refused)),
             What::Diverged { .. } => healthy = false,
             What::Failed(cause) => failed = Some(cause),
             What::Final(word) => last = Some(word),
@@ -328,75 +315,6 @@ fn listen(
     }
     let _told = sender.send(Heard::Ended);
     (last, healthy, failed)
-}
-
-/// Brings a node to its end in good order.
-struct Ender {
-    heard: Receiver<Heard>,
-    control: Control,
-    settle: Arc<AtomicBool>,
-    seen: Arc<Seen>,
-    voice: Arc<Voice>,
-    limit: Option<Duration>,
-    joins: bool,
-}
-
-impl Ender {
-    /// Waits for a reason to end, then ends.
-    fn run(self) -> Why {
-        let why = self.reason();
-        if matches!(why, Why::Itself | Why::NobodyThere) {
-            self.control.stop();
-            return why;
-        }
-        self.voice.say("bringing in what is trained; Ctrl-C again ends at once");
-        self.settle.store(true, Ordering::Relaxed);
-        if self.seen.status().view.is_some() {
-            self.wait(Some(SETTLE_LIMIT), |heard| matches!(heard, Heard::Settled));
-            if self.seen.status().members.len() > 1 {
-                self.control.leave();
-                self.wait(Some(LEAVE_LIMIT), |heard| matches!(heard, Heard::Left));
-            }
-        }
-        self.control.finish();
-        why
-    }
-
-    fn reason(&self) -> Why {
-        let signal = |heard: &Heard| matches!(heard, Heard::Signal);
-        let (mut first, mut rest) = (self.limit, None);
-        if self.joins && self.limit.is_none_or(|limit| limit > JOIN_LIMIT) {
-            (first, rest) = (Some(JOIN_LIMIT), Some(self.limit.map(|limit| limit - JOIN_LIMIT)));
-        }
-        let mut heard = self.wait(first, signal);
-        if let (None, Some(rest)) = (&heard, rest) {
-            if !self.seen.is_in() {
-                return Why::NobodyThere;
-            }
-            heard = self.wait(rest, signal);
-        }
-        match heard {
-            Some(Heard::Signal) => Why::Signal,
-            Some(_) => Why::Itself,
-            None => Why::Time,
-        }
-    }
-
-    /// Waits for what is wanted, or the end of the node; `None` when the limit has passed.
-    fn wait(&self, limit: Option<Duration>, wanted: impl Fn(&Heard) -> bool) -> Option<Heard> {
-        let deadline = limit.map(|limit| Instant::now() + limit);
-        loop {
-            let heard = match deadline {
-                None => self.heard.recv().ok(),
-                Some(deadline) => {
-                    self.heard.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok()
-                }
-            }?;
-            if wanted(&heard) || matches!(heard, Heard::Ended) {
-                return Some(heard);
-            }
-        }
-    }
 }
 
 /// What is trained on.

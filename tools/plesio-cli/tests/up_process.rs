@@ -254,6 +254,71 @@ fn two_nodes_adapt_one_model_and_one_leaves(at: &Path, common: &[&str], protecti
     assert!(refused(at, &["status", "--socket", "a.sock"], 4).contains("no-node"));
 }
 
+/// An adapter of an earlier run, which only another adapter may replace.
+fn precious(at: &Path) -> PathBuf {
+    let file = at.join("kept/adapter/adapter_model.safetensors");
+    fs::create_dir_all(at.join("kept/adapter")).expect("our own folder");
+    fs::write(&file, b"precious").expect("our own folder");
+    file
+}
+
+/// Such a node wrote the adapter that all begin with over the one of an earlier run, and ended well.
+#[test]
+fn who_is_not_let_in_writes_nothing_and_says_why() {
+    let at = folder("up-outside");
+    let kept = precious(&at);
+    let join = |address: &str, out: &str| {
+        let line = ["up", "--plaintext", "--join", address, "--out", out, "--seconds", "1"];
+        refused(&at, &[&line[..], &["--socket", "it.sock"]].concat(), 4)
+    };
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let heard = silent.local_addr().expect("it is bound").to_string();
+    let said = join(&heard, "kept");
+    assert!(said.contains("cannot join") && said.contains(&format!("no answer from {heard}")), "{said}");
+    drop(silent);
+    assert!(join(&heard, "absent").contains("nothing listens on UDP port"));
+    assert!(!at.join("absent").exists());
+    assert_eq!(fs::read(&kept).expect("still there"), b"precious");
+    assert_eq!(fs::read_dir(at.join("kept/adapter")).expect("still there").count(), 1);
+}
+
+#[test]
+fn a_mesh_that_refuses_a_node_keeps_it_from_writing() {
+    let at = folder("up-locked-out");
+    let kept = precious(&at);
+    keys(&at);
+    // Of the same mesh and with a good ticket, so that nothing is wrong as far as this node can see.
+    let mesh = fs::read_to_string(at.join("pool.key")).expect("it was made");
+    let mesh = mesh.lines().find_map(|line| line.strip_prefix("mesh ")).expect("a pool key names its mesh");
+    key(&at, &format!("gen pool --mesh {mesh} -o other.key"));
+    let common = ["up", "--operator", "operator.pub", "--duty", "0.3"];
+    let founder =
+        ["--found", "--json-stream", "--pool", "pool.key", "--key", "a.key", "--ticket", "a.ticket"];
+    let more = ["--socket", "a.sock", "--out", "a"];
+    let mut founder = Node::start(plesio(&at, &[&common[..], &founder, &more].concat()));
+    let join = founder.started("join");
+    founder.wait("a member of one", |event, data| (event == "view" && data["seated"] == true).then_some(()));
+    let line =
+        ["--join", &join, "--key", "b.key", "--ticket", "b.ticket", "--socket", "b.sock", "--out", "kept"];
+    let locked_out = [&common[..], &line, &["--pool", "other.key", "--seconds", "2"]].concat();
+    let said = refused(&at, &locked_out, 4);
+    assert!(said.contains("cannot join") && said.contains("--pool"), "{said}");
+    founder.wait("word of a refusal", |event, data| {
+        (event == "note" && data["text"].as_str()?.contains("refused")).then_some(())
+    });
+    // One that is told to end before it is let in is an interruption, and as little a member.
+    let waiting = [&common[..], &line, &["--pool", "other.key", "--json-stream"]].concat();
+    let mut waiting = Node::start(plesio(&at, &waiting));
+    waiting.started("join");
+    let (code, end) = waiting.interrupt();
+    assert_eq!((code, &end["adapter"], &end["version"]), (Some(130), &Value::Null, &Value::Null), "{end}");
+    assert!(end["cause"].as_str().is_some_and(|cause| cause.contains("interrupted")), "{end}");
+    assert_eq!(fs::read(&kept).expect("still there"), b"precious");
+    assert_eq!(fs::read_dir(at.join("kept/adapter")).expect("still there").count(), 1);
+    assert!(founder.version() > 0);
+    assert_eq!(founder.interrupt().1["adapter"], "a/adapter");
+}
+
 /// Two network namespaces with a cable between them; they go when this does.
 struct Hosts([String; 2]);
 

@@ -9,6 +9,7 @@
 //! ```
 
 use super::{Engine, Out, SlotFate, Work, consensus_config};
+use crate::event::Entering;
 use plesio_collective::Exchange;
 use plesio_consensus::{Consensus, Event, Start};
 use plesio_sideband::To;
@@ -27,13 +28,15 @@ pub(super) struct Joining {
     attempt: usize,
     /// There is a state, but so old that nobody it names can help: the lives of today are asked for, as a stranger does.
     pub(super) lost: bool,
-    /// A member said that this node was started with other parameters.
-    refused: bool,
+    /// A member said that this node was started with another value of this.
+    differs: Option<&'static str>,
+    /// Where another life of this node is in the roster of the mesh.
+    namesake: Option<SocketAddr>,
 }
 
 impl Joining {
     pub(super) fn new(seeds: Vec<SocketAddr>, now: Instant) -> Self {
-        Self { seeds, next: now, sponsor: None, attempt: 0, lost: false, refused: false }
+        Self { seeds, next: now, sponsor: None, attempt: 0, lost: false, differs: None, namesake: None }
     }
 }
 
@@ -86,6 +89,30 @@ impl Engine {
         if self.consensus.is_started() {
             self.joining.get_or_insert_with(|| Joining::new(Vec::new(), now)).lost = true;
         }
+    }
+
+    /// How far this node has come on its way into the mesh; `None`: it is in, or was never told to enter.
+    #[must_use]
+    pub fn entering(&self) -> Option<Entering> {
+        let joining = self.joining.as_ref()?;
+        let view = joining.sponsor.as_ref().map(|view| (view.number, view.members.len()));
+        let state = self.consensus.has_state();
+        let Joining { differs, namesake, .. } = *joining;
+        Some(Entering { session: false, view, state, differs, namesake })
+    }
+
+    /// Whether this life of the node has a seat in `view`.
+    #[must_use]
+    pub fn is_seated(&self, view: &View) -> bool {
+        self.seat(view).is_some()
+    }
+
+    /// A member tells where the mesh knows this node's key, if that is not here.
+    pub(super) fn note_namesake(&mut self, entries: &[RosterEntry]) {
+        let (key, own) = (self.key, self.config.entry.sideband);
+        let Some(joining) = &mut self.joining else { return };
+        let is_other = |entry: &&RosterEntry| entry.id.key() == key && entry.sideband != own;
+        joining.namesake = entries.iter().find(is_other).map(|entry| entry.sideband.0).or(joining.namesake);
     }
 
     /// When joining or asking for addresses wants to go on.
@@ -298,9 +325,10 @@ impl Engine {
 
     pub(super) fn handle_nack(&mut self, from: Option<NodeKey>, address: SocketAddr, body: &Nack) {
         if body.code == nack::MODEL && !self.consensus.is_member() && self.is_asked(from, address) {
-            let Some(joining) = self.joining.as_mut().filter(|joining| !joining.refused) else { return };
-            joining.refused = true;
             let what = self.config.common().compare(body.arg);
+            let joining = self.joining.as_mut().filter(|joining| joining.differs.is_none());
+            let Some(joining) = joining else { return };
+            joining.differs = Some(what);
             self.events.push_back(Event::Differs { peer: from, what });
         }
         if body.code == nack::ROSTER && self.consensus.is_member() {

@@ -9,7 +9,7 @@ use super::sealing::Sealing;
 use super::sink::{Peers, Sink};
 use super::{NodeConfig, NodeError, Order, Protection, Seed, engine_entry};
 use crate::engine::{Engine, EngineConfig, Entrance, Out, SlotFate};
-use crate::event::{Counters, Final, NodeEvent, Progress, Way, What};
+use crate::event::{Counters, Entering, Final, NodeEvent, Progress, Way, What};
 use crate::mailbox::Mailbox;
 use crate::store::{Store, StorePlan};
 use plesio_consensus::{Event, OwnSlot};
@@ -20,7 +20,8 @@ use plesio_sideband::{
     Bound, Event as SidebandEvent, LocalClock, MachineConfig, Sideband, SidebandConfig, Status,
 };
 use plesio_udp::{DatagramIo, Placement, SocketConfig, Waiter, Waker, clock::monotonic_raw_ns};
-use plesio_wire::{Digest, Instant, NodeKey};
+use plesio_wire::value::View;
+use plesio_wire::{Digest, Instant, NodeKey, Version};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
@@ -119,6 +120,9 @@ struct Runner {
     serial: u64,
     changed: bool,
     started: bool,
+    /// Version and digest of the state in the store. A node that is excluded keeps its state, and the agreement of its
+    /// next life knows nothing of it.
+    held: Version,
     digest: Digest,
     status_due: Instant,
     report_due: Instant,
@@ -127,6 +131,7 @@ struct Runner {
     unreachable: u8,
     /// As last said.
     ways: Vec<Way>,
+    entering: Entering,
     /// Control datagrams that a connection refused.
     refused: u64,
 }
@@ -154,6 +159,10 @@ impl Runner {
             seeds.iter().for_each(|seed| sealing.seek(now, &bound, seed));
         }
         let started = matches!(entrance, Entrance::Genesis(..));
+        let first = match &entrance {
+            Entrance::Genesis(_, view) => Some(**view),
+            Entrance::Join(_) => None,
+        };
         let engine_config = EngineConfig {
             entry: engine_entry(&config, sideband, data),
             incarnation: config.incarnation,
@@ -169,8 +178,9 @@ impl Runner {
         };
         let engine = Engine::new(engine_config, entrance, now)
             .map_err(|error| NodeError::Config(error.to_string()))?;
-        Ok(Self {
+        let runner = Self {
             engine,
+            held: Version(0),
             digest: seat.store.digest(),
             store: seat.store,
             consumer: seat.consumer,
@@ -197,8 +207,14 @@ impl Runner {
             finishing: false,
             unreachable: 0,
             ways: Vec::new(),
+            entering: Entering::default(),
             refused: 0,
-        })
+        };
+        if let Some(view) = first {
+            // Nobody decided it, so the agreement does not tell of it.
+            runner.say_view(&view, 0, Vec::new(), Vec::new());
+        }
+        Ok(runner)
     }
 
     fn run(mut self) -> Result<(), NodeError> {
@@ -374,7 +390,7 @@ impl Runner {
             self.serial += 1;
             let mut letter = self.mailbox.lock();
             std::mem::swap(&mut letter.state, &mut self.scratch);
-            letter.version = self.engine.consensus().version_held();
+            letter.version = self.held;
             letter.commits = self.commits;
             letter.serial = self.serial;
             self.changed = false;
@@ -397,11 +413,10 @@ impl Runner {
     fn tell(&mut self, event: Event) -> Result<(), NodeError> {
         match event {
             Event::View { index, view, added, removed } => {
-                let members = view.members.iter().map(|seat| seat.key).collect();
                 if let Some(sealing) = &mut self.sealing {
                     sealing.handle_view(view.number);
                 }
-                self.say(What::View { number: view.number, index: index.0, members, added, removed });
+                self.say_view(&view, index.0, added, removed);
             }
             Event::Open { version, manifest, .. } => {
                 let members = self.engine.consensus().view().members;
@@ -446,6 +461,7 @@ impl Runner {
             self.report_due = now.after(REPORT_NS);
             self.note_refusals();
             self.note_ways();
+            self.note_entering();
             // Read side by side: onlookers compare mesh times of several nodes at equal raw times.
             let (raw_ns, now) = (monotonic_raw_ns(), self.clock.now());
             let progress = self.progress(now);
@@ -461,6 +477,15 @@ impl Runner {
         news.into_iter().for_each(|note| self.say(What::Note(note)));
     }
 
+    fn note_entering(&mut self) {
+        let Some(mut entering) = self.engine.entering() else { return };
+        entering.session = self.sealing.as_ref().is_some_and(Sealing::is_answered);
+        if self.entering != entering {
+            self.entering = entering;
+            self.say(What::Entering(entering));
+        }
+    }
+
     fn progress(&self, now: Instant) -> Progress {
         let (data, sideband) = (self.io.counters(), self.sideband.counters());
         let aim = self.engine.aim();
@@ -471,7 +496,7 @@ impl Runner {
             margin_frames: self.engine.margin(),
             lead_ns: aim.lead_ns,
             period_ns: aim.period_ns,
-            version: self.engine.consensus().version_held().0,
+            version: self.held.0,
             steps_committed: self.steps_committed,
             counters: Counters {
                 data_sent_bytes: data.payload_bytes_sent,
@@ -490,7 +515,7 @@ impl Runner {
     fn say_final(&mut self) -> Result<(), NodeError> {
         let mut state = std::mem::take(&mut self.scratch);
         self.store.state(&mut state)?;
-        let version = self.engine.consensus().version_held();
+        let version = self.held;
         let progress = self.progress(self.clock.now());
         self.say(What::Final(Box::new(Final { version, digest: self.digest, state, progress })));
         Ok(())
@@ -502,6 +527,12 @@ impl Runner {
             self.unreachable += 1;
             self.say(What::Note(format!("no data link to node {:016x}: {cause}", peer.0)));
         }
+    }
+
+    fn say_view(&self, view: &View, index: u64, added: Vec<NodeKey>, removed: Vec<NodeKey>) {
+        let members = view.members.iter().map(|seat| seat.key).collect();
+        let seated = self.engine.is_seated(view);
+        self.say(What::View { number: view.number, index, members, added, removed, seated });
     }
 
     fn say(&self, what: What) {

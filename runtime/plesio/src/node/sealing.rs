@@ -24,6 +24,8 @@ pub(super) struct Sealing {
     known: BTreeMap<NodeKey, Known>,
     names: BTreeMap<PeerId, NodeKey>,
     incarnation: Incarnation,
+    /// There was a session with somebody.
+    answered: bool,
     /// What was refused when it was last looked at.
     seen: Counters,
 }
@@ -73,6 +75,7 @@ impl Sealing {
             known: BTreeMap::new(),
             names: BTreeMap::new(),
             incarnation,
+            answered: false,
             seen: Counters::default(),
         }
     }
@@ -218,6 +221,11 @@ impl Sealing {
         self.sessions.poll_timeout(now)
     }
 
+    /// Whether there ever was a session.
+    pub(super) const fn is_answered(&self) -> bool {
+        self.answered
+    }
+
     /// How many handshake datagrams were refused.
     pub(super) fn refused(&self) -> u64 {
         self.sessions.counters().total()
@@ -292,6 +300,7 @@ impl Sealing {
                 sideband.keys(key, KeyChange::Expire);
                 self.tidy(io, key);
             }
+            Event::Establish { .. } => self.answered = true,
             Event::Fail { peer } => {
                 let wanted = self.find(peer).and_then(|(_, known)| known.wanted);
                 if let Some((id, address)) = wanted {

@@ -40,15 +40,21 @@ impl Folder {
         Ok(folder)
     }
 
-    /// Makes the folder and tries to write in it, for an adapter alone; what lies in it stays until then.
+    /// A place for an adapter alone, tried and left as it was: a run that ends without one leaves nothing.
     pub(crate) fn take(path: &Path) -> Result<Self, Failure> {
         let failure = |cause: io::Error| {
             Failure::usage("out", format!("cannot write to --out {}", path.display()), cause)
                 .fix("name a folder that you may write to, as in --out ~/plesio-up")
         };
         let folder = Self { path: path.to_path_buf() };
-        fs::create_dir_all(folder.adapter()).map_err(failure)?;
-        folder.try_writing().map_err(failure)?;
+        let place = Self { path: folder.adapter() };
+        let is_absent = |path: &&Path| !path.as_os_str().is_empty() && fs::symlink_metadata(path).is_err();
+        let absent: Vec<&Path> = place.path.ancestors().take_while(is_absent).collect();
+        let tried = fs::create_dir_all(&place.path).and_then(|()| place.try_writing());
+        for made in absent {
+            let _used = fs::remove_dir(made);
+        }
+        tried.map_err(failure)?;
         Ok(folder)
     }
 
@@ -109,6 +115,23 @@ mod tests {
     use nix::sys::stat::Mode;
     use nix::unistd::mkfifo;
     use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_place_for_an_adapter_is_tried_and_left_as_it_was() {
+        let home = std::env::temp_dir().join(format!("plesio-take-{}", std::process::id()));
+        fs::create_dir_all(&home).expect("a folder for temporary files");
+        let out = home.join("far/out");
+        let folder = Folder::take(&out).expect("it can be made");
+        assert!(!home.join("far").exists());
+        let files = PeftFiles { config_json: "{}".into(), safetensors: vec![1] };
+        folder.write_adapter(&files).expect("it is made when it is needed");
+        Folder::take(&out).expect("there already");
+        assert_eq!(fs::read(out.join(ADAPTER)).expect("still there"), [1]);
+        assert_eq!(fs::read_dir(out.join("adapter")).expect("still there").count(), 2, "and nothing else");
+        fs::write(home.join("file"), b"").expect("our own folder");
+        assert!(Folder::take(&home.join("file")).is_err());
+        fs::remove_dir_all(&home).expect("our own folder");
+    }
 
     /// Files of ours were opened through links that lay in the folder, which emptied what the links led to; and a
     /// pipe in the place of a log kept the demo waiting for ever.

@@ -4,7 +4,7 @@ use crate::args::OutputArgs;
 use crate::hex::hex;
 use crate::status::{Status, Way};
 use crate::stdout;
-use plesio::{NodeEvent, What};
+use plesio::{Entering, NodeEvent, What};
 use plesio_wire::NodeKey;
 use serde_json::{Value, json};
 use std::io::Write;
@@ -20,26 +20,56 @@ const SMOOTH: f64 = 0.05;
 /// The newest of everything; written by the node's events and the training thread, read by the socket.
 #[derive(Debug)]
 pub(super) struct Seen {
-    status: Mutex<Status>,
+    state: Mutex<State>,
     begin: Instant,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    status: Status,
+    /// A view ever named this node.
+    was_member: bool,
+    left: bool,
+    entering: Entering,
 }
 
 impl Seen {
     /// From what is known at the start.
     pub(super) fn new(status: Status) -> Self {
-        Self { status: Mutex::new(status), begin: Instant::now() }
+        Self { state: Mutex::new(State { status, ..State::default() }), begin: Instant::now() }
     }
 
     pub(super) fn status(&self) -> Status {
-        let mut status = self.lock().clone();
+        let mut status = self.lock().status.clone();
         status.uptime_s = self.uptime_s();
         status
     }
 
-    /// Whether a mesh has let this node in, or is about to.
-    pub(super) fn is_in(&self) -> bool {
-        let status = self.lock();
-        status.view.is_some() || status.version > 0
+    /// Whether the newest view names this node.
+    pub(super) fn is_member(&self) -> bool {
+        self.lock().status.member
+    }
+
+    /// Whether a view ever named this node.
+    pub(super) fn was_member(&self) -> bool {
+        self.lock().was_member
+    }
+
+    /// Whether the mesh went on without this node, though it did not leave.
+    pub(super) fn is_lost(&self) -> bool {
+        let state = self.lock();
+        state.was_member && !state.left && !state.status.member
+    }
+
+    /// Whether a mesh has said something of itself to this node.
+    pub(super) fn is_answered(&self) -> bool {
+        let state = self.lock();
+        state.was_member || state.entering.view.is_some() || state.status.view.is_some()
+    }
+
+    /// How far it came on its way in.
+    pub(super) fn entering(&self) -> Entering {
+        self.lock().entering
     }
 
     pub(super) fn uptime_s(&self) -> f64 {
@@ -48,7 +78,7 @@ impl Seen {
 
     /// One step was taken.
     pub(super) fn handle_step(&self, steps: u64, loss: f32) {
-        let mut status = self.lock();
+        let status = &mut self.lock().status;
         status.steps = steps;
         let loss = f64::from(loss);
         if loss.is_finite() {
@@ -59,14 +89,24 @@ impl Seen {
 
     /// Something happened.
     pub(super) fn handle_event(&self, what: &What) {
-        let mut status = self.lock();
+        let mut state = self.lock();
+        let State { status, was_member, left, entering } = &mut *state;
         match what {
-            What::View { number, members, .. } => {
+            What::View { number, members, seated, .. } => {
+                *was_member |= *seated;
+                status.member = *seated;
                 status.view = Some(*number);
                 status.members = members.iter().map(|key| name(*key)).collect();
-                let Status { members, suspects, .. } = &mut *status;
+                let Status { members, suspects, .. } = status;
                 suspects.retain(|suspect| members.contains(suspect));
             }
+            What::Entering(news) => *entering = *news,
+            What::Excluded => {
+                (status.member, status.view) = (false, None);
+                status.members.clear();
+                status.suspects.clear();
+            }
+            What::Left => (status.member, *left) = (false, true),
             What::Version { version, digest } => {
                 status.version = version.0;
                 status.digest = Some(digest.to_string());
@@ -109,8 +149,8 @@ impl Seen {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Status> {
-        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -174,9 +214,9 @@ impl Voice {
         let t_s = seen.uptime_s();
         let names = |keys: &[NodeKey]| keys.iter().map(|key| name(*key)).collect::<Vec<_>>();
         match &event.what {
-            What::View { number, members, added, removed, .. } => {
+            What::View { number, members, added, removed, seated, .. } => {
                 let data = json!({ "t_s": t_s, "number": number, "members": names(members),
-                    "added": names(added), "removed": names(removed) });
+                    "added": names(added), "removed": names(removed), "seated": seated });
                 self.emit("view", &data);
                 let mut text = format!("view {number} of {}", members.len());
                 for (what, keys) in [("came", added), ("went", removed)] {
@@ -264,6 +304,7 @@ mod tests {
             members: members.iter().map(|key| NodeKey(*key)).collect(),
             added: Vec::new(),
             removed: Vec::new(),
+            seated: members.contains(&1),
         };
         seen.handle_event(&view(3, &[1, 2]));
         seen.handle_event(&What::Suspect(NodeKey(2)));
@@ -277,5 +318,14 @@ mod tests {
         assert_eq!(status.suspects, ["0200000000000000"]);
         seen.handle_event(&view(4, &[1]));
         assert!(seen.status().suspects.is_empty(), "who is no member is no suspect");
+        assert!(seen.is_member());
+        seen.handle_event(&What::Excluded);
+        let status = seen.status();
+        assert!(!status.member && status.view.is_none() && status.members.is_empty(), "{status:?}");
+        assert_eq!((seen.was_member(), status.version), (true, 9), "it holds what it held");
+        assert!(seen.is_lost());
+        seen.handle_event(&view(5, &[1, 2]));
+        seen.handle_event(&What::Left);
+        assert!(!seen.is_lost() && !seen.is_member());
     }
 }

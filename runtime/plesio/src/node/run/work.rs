@@ -42,7 +42,7 @@ impl Runner {
             }
             Work::Apply { version, results } => {
                 self.digest = self.store.apply(&results)?;
-                self.changed = true;
+                (self.held, self.changed) = (version, true);
                 self.engine.handle_applied(self.clock.now(), version, self.digest);
                 self.say(What::Version { version, digest: self.digest });
             }
@@ -56,7 +56,7 @@ impl Runner {
             Work::Gather { results, first } => self.store.gather(&results, first)?,
             Work::Merge { version } => {
                 self.digest = self.store.merge()?;
-                self.changed = true;
+                (self.held, self.changed) = (version, true);
                 self.engine.handle_applied(self.clock.now(), version, self.digest);
                 self.say(What::Version { version, digest: self.digest });
             }
@@ -71,6 +71,7 @@ impl Runner {
             Work::Install { version } => {
                 self.store.install()?;
                 self.digest = self.store.digest();
+                self.held = version;
                 (self.changed, self.started) = (true, true);
                 self.say(What::Installed(version));
                 self.say(What::Version { version, digest: self.digest });
