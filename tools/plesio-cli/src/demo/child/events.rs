@@ -165,9 +165,9 @@ fn line(event: NodeEvent) -> Option<Said> {
             version: progress.version,
             bytes: bytes(&progress.counters),
         }),
-        // The phase corrector's state is in every progress.
-        What::Phase { .. } | What::Final(_) => return None,
-        other => Said::Note { text: format!("{other:?}") },
+        // The rest is no part of the story: the corrector's state is in every progress, the way to a peer in `plesio
+        // status`, and who asks to be let in is told by the view that does it.
+        _ => return None,
     })
 }
 
@@ -201,6 +201,15 @@ mod tests {
         assert_eq!(id(&hex(&node.0)).expect("whole"), node);
         for wrong in ["", "00", &"0g".repeat(32), &"é".repeat(32)] {
             assert!(id(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    /// They stood in the story, and in the report, as the program writes them for itself.
+    #[test]
+    fn what_has_no_sentence_is_not_in_the_story() {
+        let way = plesio::Way { peer: NodeKey(7), chunk_bytes: 1_408, congestion: "credit" };
+        for what in [What::Ways(vec![way]), What::Entering(plesio::Entering::default())] {
+            assert_eq!(line(NodeEvent { raw_ns: 1, what }), None);
         }
     }
 
