@@ -102,6 +102,9 @@ impl Cli {
             }
             Command::Bench(command) => {
                 found = found.subcommand().map_or(found, |(_, found)| found);
+                if matches!(**command, BenchCommand::Udp(_) | BenchCommand::Pingpong(_)) {
+                    bench::idle(found)?;
+                }
                 match &mut **command {
                     BenchCommand::Udp(args) => formed(&mut args.common.output, found)?,
                     BenchCommand::Pingpong(args) => formed(&mut args.common.output, found)?,
@@ -330,10 +333,35 @@ mod tests {
             &["sim", "--seed", "1", "--seeds", "0..2"],
             &["bench", "udp", "--json", "-o", "csv"],
             &["bench", "pingpong", "--json", "--json-stream"],
+            &["bench", "udp", "--listen", "127.0.0.1:0", "--loss", "1%"],
+            &["bench", "udp", "--listen", "127.0.0.1:0", "--size", "64"],
+            &["bench", "pingpong", "--listen", "127.0.0.1:0", "--hist", "x"],
+            &["bench", "udp", "--connect", "h:1", "--bind", "127.0.0.1"],
         ] {
             let error = Cli::read(["plesio"].iter().chain(line)).expect_err("one of them only");
             assert_eq!(error.kind(), ErrorKind::ArgumentConflict, "{error}");
         }
+    }
+
+    #[test]
+    fn who_listens_takes_what_is_its_own() {
+        let line = "plesio bench udp --listen [::1]:0 --key-file k --trust captive --pin 1 --protection plaintext -q --color never";
+        assert!(Cli::read(line.split(' ')).is_ok());
+        assert!(
+            Cli::read("plesio bench relay --listen 127.0.0.1:0 --to 127.0.0.1:9 --loss 1%".split(' '))
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn rivals_come_in_the_order_of_the_line() {
+        let cli = Cli::read("plesio bench udp --vs tcp,udp-raw,quinn".split(' ')).expect("three rivals");
+        let Command::Bench(command) = cli.command else { panic!("a bench") };
+        let BenchCommand::Udp(args) = *command else { panic!("of goodput") };
+        assert_eq!(
+            args.common.vs.iter().map(|rival| rival.name()).collect::<Vec<_>>(),
+            ["tcp", "udp-raw", "quinn"]
+        );
     }
 
     #[test]

@@ -45,7 +45,7 @@ use link::{Link, Run, What};
 use report::{Cell, Key, Report};
 use serde_json::{Value, json};
 use std::io::Write;
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -158,6 +158,7 @@ impl Bench<'_> {
         self.check()?;
         let probe = self.probe()?;
         let host = Host::look(probe.tier.to_string(), probe.reason);
+        self.check_requirements(&host)?;
         let Way { mut ends, own, pool, reach } = match &args.connect {
             Some(to) => connect::connect(args, to, Arc::clone(&interrupted))?,
             None => {
@@ -170,6 +171,12 @@ impl Bench<'_> {
         let mut report = Report::new(self.name(), &self.config, &host, self.what, self.working_set_bytes());
         report.shape(self.flows, self.direction(), &args.vs);
         self.crowding(&mut report, host.cores);
+        if args.impair.jitter.0 > args.impair.delay.0 {
+            let (delay, jitter) = (args.impair.delay, args.impair.jitter);
+            report.note(format!(
+                "--jitter {jitter} is more than --delay {delay}: the way takes from 0 to the sum of both"
+            ));
+        }
         if args.output.common.json_stream {
             stdout::emit("start", &json!({ "config": self.config, "host": host }));
         }
@@ -219,11 +226,41 @@ impl Bench<'_> {
         {
             return Err(missing);
         }
+        if let Some(path) = self.hist {
+            round::check_log(path)?;
+        }
+        if args.connect.is_none() {
+            let bound = UdpSocket::bind((args.bind, 0));
+            bound.map_err(|cause| {
+                Failure::usage("bench", format!("cannot have both ends at {}", args.bind), cause)
+                    .fix("give --bind an address of this machine; see `ip address`")
+            })?;
+        }
         if args.key_file.is_some() && args.connect.is_none() {
             let cause = "--key-file is for --listen and --connect";
             return Err(Failure::usage("bench", "cannot use this key", cause).fix("leave it out"));
         }
         Ok(())
+    }
+
+    /// A bound on a number that no such document has is missed before anything runs.
+    fn check_requirements(&self, host: &Host) -> Result<(), Failure> {
+        let args = self.common;
+        if args.require.is_empty() {
+            return Ok(());
+        }
+        let mut sample = Report::new(self.name(), &self.config, host, self.what, self.working_set_bytes());
+        sample.shape(self.flows, self.direction(), &args.vs);
+        for key in self.keys() {
+            sample.push(Cell::sample(key, &args.vs, self.flows, !args.impair.is_none())?);
+        }
+        let document = sample.document(false);
+        let unknown = args.require.iter().find_map(|bound| Some((bound, bound.unknown(&document)?)));
+        unknown.map_or(Ok(()), |(bound, known)| {
+            let what = format!("cannot require {bound}");
+            let cause = "the document of this command line has no such number";
+            Err(Failure::usage("require", what, cause).fix(format!("name one that is there: {known}")))
+        })
     }
 
     /// What cannot be carried to the other machine in one piece, behind a relay that would cut it.

@@ -1,8 +1,10 @@
 //! The flags of `plesio bench`. A list is a matrix: every size with every chunk, backend, wait and protection.
 
-use super::{BackendArg, ImpairArgs, OutputArgs, TrustArg, parse_switch};
+use super::{BackendArg, Cli, ImpairArgs, OutputArgs, TrustArg, parse_switch};
 use crate::bench::{Mode, Requirement, Rival, Wait};
-use clap::{Args, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -350,6 +352,28 @@ pub(crate) struct BenchRelayArgs {
     #[command(flatten)]
     pub(crate) impair: ImpairArgs,
 }
+
+/// Flags of udp and pingpong that would do nothing: who listens measures what the other machine says, and the way there names our address.
+/// What the environment says is for other commands too.
+pub(super) fn idle(found: &ArgMatches) -> Result<(), clap::Error> {
+    let said = |id: &str| found.value_source(id) == Some(ValueSource::CommandLine);
+    let refuse = |one: &str, two: &str, why: &str| {
+        let text = format!("the argument '--{one}' cannot be used with '--{}': {why}", two.replace('_', "-"));
+        Err(Cli::command().error(ErrorKind::ArgumentConflict, text))
+    };
+    if said("connect") && said("bind") {
+        return refuse("connect", "bind", "the address is the one of the way there");
+    }
+    // Names with a capital are those of groups.
+    let flags =
+        found.ids().map(clap::Id::as_str).filter(|id| !id.starts_with(|letter: char| letter.is_uppercase()));
+    match flags.into_iter().find(|id| said(id) && !LISTENS_WITH.contains(id)) {
+        Some(id) if said("listen") => refuse("listen", id, "who connects says what is measured"),
+        _ => Ok(()),
+    }
+}
+
+const LISTENS_WITH: &[&str] = &["listen", "key_file", "trust", "pin", "protection", "quiet", "color"];
 
 /// `64`, `4k`, `1M`, `2MiB`: powers of 1024, at most 1 GiB.
 fn parse_bytes(text: &str) -> Result<u32, String> {

@@ -27,7 +27,7 @@ pub(crate) struct ImpairArgs {
     #[serde(rename = "delay_ns")]
     pub(crate) delay: Time,
 
-    /// The delay wanders by so much up and down; the order stays
+    /// The delay wanders by so much up and down, and never below 0; the order stays
     #[arg(long, env = "PLESIO_JITTER", default_value = "0", value_name = "T")]
     #[serde(rename = "jitter_ns")]
     pub(crate) jitter: Time,

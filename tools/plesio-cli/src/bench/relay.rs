@@ -8,7 +8,7 @@ use plesio_relay::{Relay, RelayConfig, RelayError, Report};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -19,12 +19,19 @@ const INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) fn run(args: &BenchRelayArgs) -> Result<Exit, Failure> {
     if args.to.port() == 0 || args.to.ip().is_unspecified() {
         let cause = format!("{} is no address that can be sent to", args.to);
-        return Err(Failure::usage("relay", "cannot relay to there", cause).fix("say --to HOST:PORT"));
+        return Err(Failure::usage("relay", "cannot relay to there", cause)
+            .fix("say --to ADDRESS:PORT of a socket that listens there"));
     }
     if args.to.is_ipv4() != args.listen.is_ipv4() {
         let cause = format!("{} and {} are addresses of two kinds", args.listen, args.to);
         let what = "cannot relay between them";
         return Err(Failure::usage("relay", what, cause).fix("say both as IPv4 or both as IPv6"));
+    }
+    if is_itself(args.listen, args.to) {
+        let cause = format!("{} is where it listens itself, so everything would go round for ever", args.to);
+        return Err(
+            Failure::usage("relay", "cannot relay to there", cause).fix("say --to the address of an end")
+        );
     }
     let (signal, heard) = mpsc::channel();
     signals::watch(move || {
@@ -76,8 +83,20 @@ pub(crate) fn run(args: &BenchRelayArgs) -> Result<Exit, Failure> {
 }
 
 fn failed(error: RelayError) -> Failure {
-    let fix = "say another --listen, or see `plesio bench relay --help` for what a path can be";
-    Failure::usage("relay", "cannot relay", error).fix(fix)
+    match &error {
+        RelayError::Bind { .. } => Failure::usage("relay", "cannot relay", error)
+            .fix("say --listen as an address of this machine and a free port, or leave it out"),
+        RelayError::Impairment(_) => Failure::usage("relay", "cannot relay", error)
+            .fix("see `plesio bench relay --help` for what a path can be"),
+        _ => Failure::run("relay", "cannot relay", error),
+    }
+}
+
+/// Whether what is sent there comes back here.
+fn is_itself(listen: SocketAddr, to: SocketAddr) -> bool {
+    // An address of this machine is one that a socket may have.
+    let here = || UdpSocket::bind((to.ip(), 0)).is_ok();
+    listen.port() == to.port() && (listen.ip() == to.ip() || listen.ip().is_unspecified() && here())
 }
 
 fn document(args: &BenchRelayArgs, listen: SocketAddr, report: &Report, wall_s: f64) -> Value {

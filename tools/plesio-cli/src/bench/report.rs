@@ -2,13 +2,14 @@
 
 use super::ends::Outcome;
 use super::figures::{Spread, add_up, trustworthy, worst_bps};
-use super::link::{Half, Mode, Rival, Wait, What};
+use super::link::{FlowHalf, Half, Mode, Rival, Wait, What};
 use super::relay::RelayFigures;
 use super::round::RoundTrips;
 use crate::args::{BackendArg, ChunkArg};
 use crate::failure::Failure;
 use crate::host::Host;
 use serde_json::{Map, Value, json};
+use std::time::Duration;
 
 /// The independent variables of a row.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +67,30 @@ impl Cell {
     pub(crate) fn new(key: Key, rivals: &[Rival]) -> Self {
         let rivals = rivals.iter().map(|rival| (*rival, Vec::new())).collect();
         Self { key, first: Vec::new(), last: Vec::new(), rivals }
+    }
+
+    /// A row as a run of this kind leaves it, with 1 for every figure.
+    pub(crate) fn sample(key: Key, rivals: &[Rival], flows: u16, relayed: bool) -> Result<Self, Failure> {
+        let half = Half {
+            sent_bytes: 1,
+            received_bytes: 1,
+            messages: 1,
+            elapsed_ns: 1,
+            stretches: vec![1; 4],
+            cpu_ns: 1,
+            chunk_bytes: 1,
+            flows: vec![FlowHalf { received_bytes: 1, messages: 1, ..FlowHalf::default() }; flows.into()],
+            ..Half::default()
+        };
+        let mut trips = RoundTrips::new()?;
+        trips.add(Duration::from_nanos(1));
+        let path = relayed.then(RelayFigures::default);
+        let outcome = Outcome { begin: half.clone(), answer: half, trips: Some(trips), path };
+        let mut cell = Self::new(key, rivals);
+        cell.first.push(outcome.clone());
+        cell.last.push(outcome.clone());
+        cell.rivals.iter_mut().for_each(|(_, outcomes)| outcomes.push(outcome.clone()));
+        Ok(cell)
     }
 
     fn ours(&self) -> Vec<&Outcome> {

@@ -44,6 +44,38 @@ impl Serialize for Requirement {
 }
 
 impl Requirement {
+    /// What to say instead, where no document of this kind has such a number.
+    pub(crate) fn unknown(&self, sample: &Value) -> Option<String> {
+        let mut at = sample;
+        let mut known: Vec<&str> = Vec::new();
+        for part in self.path.split('.') {
+            let next = match at {
+                Value::Object(fields) => fields.get(part),
+                Value::Array(rows) => part.parse().ok().and_then(|row: usize| rows.get(row)),
+                _ => None,
+            };
+            let Some(next) = next else { break };
+            known.push(part);
+            at = next;
+        }
+        if at.is_number() && known.len() == self.path.split('.').count() {
+            return None;
+        }
+        let names: Vec<String> = match at {
+            Value::Object(fields) => {
+                fields.iter().filter(|(_, value)| leads_on(value)).map(|(name, _)| name.clone()).collect()
+            }
+            Value::Array(rows) => (0..rows.len()).map(|row| row.to_string()).collect(),
+            _ => Vec::new(),
+        };
+        let place = if known.is_empty() { "the document".into() } else { known.join(".") };
+        Some(if names.is_empty() {
+            format!("{place} is no number and holds none")
+        } else {
+            format!("{place} has {}", names.join(", "))
+        })
+    }
+
     /// Why it is not met. A number that is not there is a miss.
     pub(crate) fn miss(&self, document: &Value) -> Option<String> {
         let pointer = format!("/{}", self.path.replace('.', "/"));
@@ -52,6 +84,15 @@ impl Requirement {
         };
         let met = if self.at_least { found >= self.bound } else { found <= self.bound };
         (!met).then(|| format!("required {self}, found {found:.4}"))
+    }
+}
+
+/// Whether it is a number or holds some.
+fn leads_on(value: &Value) -> bool {
+    match value {
+        Value::Object(fields) => fields.values().any(leads_on),
+        Value::Array(rows) => rows.iter().any(leads_on),
+        value => value.is_number(),
     }
 }
 
@@ -72,6 +113,17 @@ mod tests {
         ] {
             let requirement: Requirement = bound.parse().expect(bound);
             assert_eq!(requirement.miss(&document).is_none(), met, "{bound}");
+        }
+        for (bound, said) in [
+            ("ratio.plaintext.tcp>=1", None),
+            ("ratio.sealed.tcp>=1", Some("ratio has plaintext")),
+            ("ratio.plaintext>=1", Some("ratio.plaintext has tcp")),
+            ("results.1.bytes>=1", Some("results has 0")),
+            ("results.0.bytes.x>=1", Some("results.0.bytes is no number and holds none")),
+            ("nothing>=1", Some("the document has ratio, results")),
+        ] {
+            let requirement: Requirement = bound.parse().expect(bound);
+            assert_eq!(requirement.unknown(&document).as_deref(), said, "{bound}");
         }
         for wrong in ["", "x", "x>1", ">=1", "x>=y", "x>=NaN"] {
             assert!(wrong.parse::<Requirement>().is_err(), "{wrong}");

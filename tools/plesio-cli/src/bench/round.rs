@@ -7,7 +7,7 @@ use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer, V2Serializer};
 use std::fmt::Display;
 use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 fn failed(cause: impl Display) -> Failure {
@@ -80,15 +80,32 @@ impl RoundTrips {
     }
 }
 
-/// One interval per row, tagged with it: the log that HdrHistogram's tools read. Written beside and renamed.
-pub(crate) fn write_log(path: &Path, rows: &[(String, RoundTrips)]) -> Result<(), Failure> {
-    let cannot = |cause: &dyn Display| {
-        let what = format!("cannot write the histogram {}", path.display());
-        Failure::run("histogram", what, cause).fix("give --hist a path in a folder that exists")
-    };
+fn cannot_write(path: &Path, cause: &dyn Display) -> Failure {
+    let what = format!("cannot write the histogram {}", path.display());
+    Failure::usage("histogram", what, cause).fix("give --hist a path in a folder that exists and is yours")
+}
+
+/// Where it is written until it is whole.
+fn part_of(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".part");
-    let part = Path::new(&name);
+    name.into()
+}
+
+/// Whether a log can be written there, before there is anything to write.
+pub(crate) fn check_log(path: &Path) -> Result<(), Failure> {
+    if path.is_dir() {
+        return Err(cannot_write(path, &"it is a folder"));
+    }
+    let part = part_of(path);
+    let made = std::fs::File::create(&part).and_then(|_| std::fs::remove_file(&part));
+    made.map_err(|cause| cannot_write(path, &cause))
+}
+
+/// One interval per row, tagged with it: the log that HdrHistogram's tools read. Written beside and renamed.
+pub(crate) fn write_log(path: &Path, rows: &[(String, RoundTrips)]) -> Result<(), Failure> {
+    let cannot = |cause: &dyn Display| cannot_write(path, cause);
+    let part = &part_of(path);
     let file = std::fs::File::create(part).map_err(|cause| cannot(&cause))?;
     let mut out = BufWriter::new(file);
     let mut serializer = V2DeflateSerializer::new();
