@@ -146,7 +146,8 @@ fn yielding(found: &ArgMatches, [one, two]: [&'static str; 2]) -> Result<Option<
     };
     let (Some(first), Some(second)) = (source(one), source(two)) else { return Ok(None) };
     if (first, second) == (ValueSource::CommandLine, ValueSource::CommandLine) {
-        let flags = [one, two].map(|id| id.replace('_', "-"));
+        let flags =
+            [one, two].map(|id| if id == "output_form" { "output".into() } else { id.replace('_', "-") });
         let text = format!("the argument '--{}' cannot be used with '--{}'", flags[0], flags[1]);
         return Err(Cli::command().error(ErrorKind::ArgumentConflict, text));
     }

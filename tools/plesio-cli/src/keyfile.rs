@@ -14,6 +14,8 @@ use zeroize::Zeroizing;
 
 /// Far longer than any key file; what is longer is not one.
 const FILE_BYTES_MAX: usize = 4_096;
+/// How files begin that hold no secret.
+const PUBLIC: [&str; 3] = ["plesio-node-public", "plesio-operator-public", "plesio-ticket"];
 /// Bits that let others than the owner do something.
 const OTHERS: u32 = 0o077;
 
@@ -24,6 +26,29 @@ pub(crate) enum Kind {
     Secret,
     /// Anybody's.
     Public,
+}
+
+/// A key file that this process alone uses.
+#[derive(Debug)]
+pub(crate) struct Hold(
+    /// Its lock goes with it.
+    #[expect(dead_code, reason = "held, not used")]
+    File,
+);
+
+/// Keeps other processes of this machine from running with the key in `path`. A file system without locks keeps nobody.
+pub(crate) fn hold(path: &Path) -> Result<Hold, Failure> {
+    let file = open(path)?;
+    if matches!(file.try_lock(), Err(fs::TryLockError::WouldBlock)) {
+        return Err(Failure::usage(
+            "key-busy",
+            format!("cannot run with {}", path.display()),
+            "another process of this machine runs with it: a mesh takes two nodes with one key for the same, and each would \
+            throw the other out",
+        )
+        .fix("end that one (plesio status names it), or make this node a key and a ticket of its own: plesio key gen"));
+    }
+    Ok(Hold(file))
 }
 
 /// Reads a file and what it says.
@@ -44,31 +69,48 @@ pub(crate) fn damaged(path: &Path, cause: impl Display) -> Failure {
 
 /// A file's text; it is wiped when it goes.
 pub(crate) fn text(path: &Path, kind: Kind) -> Result<Zeroizing<String>, Failure> {
-    let what = || format!("cannot read {}", path.display());
-    let failed = |cause: io::Error| {
-        Failure::usage("key-file", what(), cause).fix("give the path of a file that you may read")
-    };
-    // A pipe without a writer must not hold us up; it is refused below.
-    let nonblock = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let file = OpenOptions::new().read(true).custom_flags(nonblock).open(path).map_err(failed)?;
-    let found = file.metadata().map_err(failed)?;
-    if !found.is_file() {
-        return Err(Failure::usage("key-file", what(), "it is not a regular file")
-            .fix("put the key into a file of its own"));
+    let file = open(path)?;
+    let found = file.metadata().map_err(|cause| unreadable(path, cause))?;
+    // One capacity for good: growing would leave copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(FILE_BYTES_MAX + 1));
+    file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(|cause| unreadable(path, cause))?;
+    let public = PUBLIC.iter().find(|kind| bytes.starts_with(kind.as_bytes()));
+    if let (Kind::Secret, Some(kind)) = (kind, public) {
+        return Err(Failure::usage(
+            "key-text",
+            format!("cannot use {}", path.display()),
+            format!("it is a {kind} file, which anybody may know"),
+        )
+        .fix("give the secret key file that it was made from (plesio key gen)"));
     }
     if kind == Kind::Secret && found.mode() & OTHERS != 0 {
         let cause = format!("its mode is {:04o}: others than its owner may use it", found.mode() & 0o7777);
-        return Err(Failure::usage("key-mode", what(), cause)
+        return Err(Failure::usage("key-mode", format!("cannot read {}", path.display()), cause)
             .fix(format!("chmod 600 {}; make a new key if somebody may have read it", path.display())));
     }
-    // One capacity for good: growing would leave copies behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(FILE_BYTES_MAX + 1));
-    file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() > FILE_BYTES_MAX {
         return Err(damaged(path, format!("it is longer than {FILE_BYTES_MAX} bytes, so it is no key file")));
     }
     let text = str::from_utf8(&bytes).map_err(|_| damaged(path, "it is not text"))?;
     Ok(Zeroizing::new(text.to_owned()))
+}
+
+fn open(path: &Path) -> Result<File, Failure> {
+    // A pipe without a writer must not hold us up; it is refused below.
+    let nonblock = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(nonblock).open(path);
+    let file = file.map_err(|cause| unreadable(path, cause))?;
+    if !file.metadata().map_err(|cause| unreadable(path, cause))?.is_file() {
+        let what = format!("cannot read {}", path.display());
+        return Err(Failure::usage("key-file", what, "it is not a regular file")
+            .fix("put the key into a file of its own"));
+    }
+    Ok(file)
+}
+
+fn unreadable(path: &Path, cause: io::Error) -> Failure {
+    Failure::usage("key-file", format!("cannot read {}", path.display()), cause)
+        .fix("give the path of a file that you may read")
 }
 
 /// Whether a path is the usual word for stdout.

@@ -125,9 +125,15 @@ fn the_only_node() -> Result<PathBuf, Failure> {
 
 fn ask(path: &Path) -> Result<Status, Failure> {
     let what = || format!("cannot ask the node at {}", path.display());
-    let bytes = UnixStream::connect(path)
-        .and_then(|stream| hear(stream, PATIENCE))
-        .map_err(|cause| unreachable(what(), cause))?;
+    let bytes = UnixStream::connect(path).and_then(|stream| hear(stream, PATIENCE)).map_err(|cause| {
+        let silent = cause.kind() == io::ErrorKind::TimedOut;
+        let failure = unreachable(what(), cause);
+        match silent {
+            true => failure
+                .fix("see whether its process is stopped (state T in `ps`), and let it go on: kill -CONT"),
+            false => failure,
+        }
+    })?;
     understand(&bytes).map_err(|cause| unreachable(what(), cause))
 }
 

@@ -9,6 +9,7 @@
 mod ender;
 mod entry;
 mod file;
+mod input;
 pub(crate) mod place;
 mod seen;
 mod settings;
@@ -30,8 +31,6 @@ use plesio_wire::{Incarnation, NodeId};
 use seen::{Seen, Voice};
 use serde_json::json;
 use settings::Settings;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -42,7 +41,7 @@ const SCHEMA: &str = "plesio.up/1";
 /// Start of the adapter, the same for every member of every mesh.
 const ADAPTER_SEED: u64 = 1;
 /// Longest text that is read.
-const TEXT_BYTES_MAX: u64 = 1 << 30;
+const TEXT_BYTES_MAX: usize = 1 << 30;
 
 pub(crate) fn run(args: &UpArgs) -> Result<Exit, Failure> {
     let settings = Settings::gather(args)?;
@@ -121,8 +120,7 @@ pub(crate) fn run(args: &UpArgs) -> Result<Exit, Failure> {
         &socket.map_or("not to be asked for".into(), |path| format!("plesio status --socket {path}")),
     );
     found.notes.iter().for_each(|note| line("note", note));
-    let with = if sealed { "--key, --ticket, --pool and --operator FILES" } else { "--plaintext" };
-    line("another node", &format!("plesio up --join {reach} with {with}"));
+    line("another node", &settings.invitation(&reach));
 
     let running = if settings.join.is_empty() {
         node.start(&[hello])
@@ -338,15 +336,8 @@ impl Text {
 }
 
 fn read_text(path: &Path) -> Result<Vec<u8>, Failure> {
-    let failed = |cause: String| {
+    input::read(path, TEXT_BYTES_MAX).map_err(|cause| {
         Failure::usage("data", format!("cannot read --data {}", path.display()), cause)
             .fix("give the path of a text that you may read")
-    };
-    let file = File::open(path).map_err(|cause| failed(cause.to_string()))?;
-    let mut bytes = Vec::new();
-    file.take(TEXT_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|cause| failed(cause.to_string()))?;
-    if bytes.len() as u64 > TEXT_BYTES_MAX {
-        return Err(failed(format!("it is longer than {TEXT_BYTES_MAX} bytes")));
-    }
-    Ok(bytes)
+    })
 }

@@ -319,6 +319,44 @@ fn a_mesh_that_refuses_a_node_keeps_it_from_writing() {
     assert_eq!(founder.interrupt().1["adapter"], "a/adapter");
 }
 
+/// A second node with the same key threw the first out of the mesh, and neither said why.
+#[test]
+fn a_key_serves_one_process_and_the_next_node_is_told_how_to_come() {
+    let at = folder("up-key");
+    keys(&at);
+    // What a killed node left goes when the next one starts.
+    DirBuilder::new().recursive(true).mode(0o700).create(at.join("run/plesio")).expect("our own folder");
+    drop(std::os::unix::net::UnixListener::bind(at.join("run/plesio/dead.sock")).expect("our own folder"));
+    fs::write(
+        at.join("a.toml"),
+        "found = true\nplaintext = true\nkey = \"a.key\"\nout = \"a\"\nduty = 0.3\n",
+    )
+    .expect("our own folder");
+    let mut founder = plesio(&at, &["up", "-c", "a.toml"]);
+    let mut founder = founder
+        .env("XDG_RUNTIME_DIR", at.join("run"))
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut said = BufReader::new(founder.stderr.take().expect("it was piped")).lines().map_while(Result::ok);
+    let line = said.find_map(|line| Some(line.strip_prefix("another node ")?.trim().to_owned()));
+    let reader = std::thread::spawn(move || said.for_each(drop)); // so that it never waits for us
+    let line = line.expect("it says how others come");
+    assert!(!at.join("run/plesio/dead.sock").exists());
+
+    let again = ["up", "--found", "--plaintext", "--key", "a.key", "--socket", "b.sock", "--out", "b"];
+    let busy = refused(&at, &again, 2);
+    assert!(busy.contains("key-busy") && busy.contains("another process"), "{busy}");
+    let words: Vec<&str> = line.split_whitespace().skip(1).collect();
+    let more = ["--json-stream", "--socket", "b.sock", "--out", "b", "--duty", "0.3"];
+    let mut joiner = Node::start(plesio(&at, &[&words[..], &more].concat()));
+    joiner.wait("a view with it", |event, data| (event == "view" && data["seated"] == true).then_some(()));
+    assert_eq!(joiner.interrupt().0, Some(130));
+    kill(Pid::from_raw(founder.id() as i32), Signal::SIGINT).expect("it runs");
+    assert_eq!(founder.wait().expect("it is our child").code(), Some(130));
+    reader.join().expect("it only reads");
+}
+
 /// Two network namespaces with a cable between them; they go when this does.
 struct Hosts([String; 2]);
 
@@ -422,6 +460,12 @@ fn what_cannot_be_is_refused_by_name() {
     assert!(sealed("b.ticket", &["--found"]).contains("another node"));
     assert!(sealed("a.pub", &["--found"]).contains("plesio-ticket"));
     assert!(sealed("a.ticket", &["--join", "127.0.0.1:7000"]).contains("KEY@IP:PORT"));
+    let own = output(&at, &["key", "pub", "a.key"]).stdout;
+    let own = String::from_utf8(own).expect("text");
+    let own = own.lines().find_map(|line| line.strip_prefix("x25519 ")).expect("its first key");
+    assert!(sealed("a.ticket", &["--join", &format!("{own}@127.0.0.1:7000")]).contains("own key"));
+    let public = refused(&at, &["up", "--found", "--plaintext", "--key", "a.pub"], 2);
+    assert!(public.contains("plesio-node-public") && !public.contains("chmod"), "{public}");
     key(&at, "gen pool -o other.key");
     key(&at, "gen operator -o mallory.key");
     let forged =
@@ -434,6 +478,13 @@ fn what_cannot_be_is_refused_by_name() {
     assert!(sealed("other.ticket", &["--found"]).contains("mesh"));
     write("short.txt", "short");
     assert!(refused(&at, &["up", "--found", "--plaintext", "--data", "short.txt"], 2).contains("short.txt"));
+    for device in [["--data", "/dev/zero"], ["--config", "/dev/zero"]] {
+        assert!(
+            refused(&at, &[&["up", "--found", "--plaintext"][..], &device].concat(), 2).contains("a device")
+        );
+    }
+    let nowhere = ["up", "--found", "--plaintext", "--socket", "nowhere/node.sock"];
+    assert!(refused(&at, &nowhere, 2).contains("nowhere") && !at.join("nowhere").exists());
     let taken = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("it is bound").to_string();
     assert!(refused(&at, &["up", "--found", "--plaintext", "--listen", &address], 1).contains(&address));

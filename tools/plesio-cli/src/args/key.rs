@@ -37,7 +37,7 @@ pub(crate) struct GenArgs {
     pub(crate) kind: KeyKind,
 
     /// New file for the key, made with mode 0600; - prints the secret on stdout
-    #[arg(long, short, env = "PLESIO_OUT", value_name = "FILE")]
+    #[arg(long, short, env = "PLESIO_KEY_OUT", value_name = "FILE")]
     pub(crate) out: PathBuf,
 
     /// Id of the mesh that a pool key is for, 1 to 16 hexadecimal digits; drawn if not given
@@ -55,7 +55,7 @@ pub(crate) struct PubArgs {
     pub(crate) key: PathBuf,
 
     /// New file for the public part; - is stdout
-    #[arg(long, short, env = "PLESIO_OUT", value_name = "FILE", default_value = "-")]
+    #[arg(long, short, env = "PLESIO_KEY_OUT", value_name = "FILE", default_value = "-")]
     pub(crate) out: PathBuf,
 
     #[command(flatten)]
@@ -65,7 +65,7 @@ pub(crate) struct PubArgs {
 #[derive(Args, Clone, Debug, Serialize)]
 pub(crate) struct TicketArgs {
     /// The operator's secret key file
-    #[arg(long, env = "PLESIO_OPERATOR", value_name = "FILE")]
+    #[arg(long, env = "PLESIO_OPERATOR_KEY", value_name = "FILE")]
     pub(crate) operator: PathBuf,
 
     /// Public key file of the node that is admitted, as `plesio key pub` writes it
@@ -89,7 +89,7 @@ pub(crate) struct TicketArgs {
     pub(crate) not_after_view: u32,
 
     /// New file for the ticket; - is stdout
-    #[arg(long, short, env = "PLESIO_OUT", value_name = "FILE", default_value = "-")]
+    #[arg(long, short, env = "PLESIO_KEY_OUT", value_name = "FILE", default_value = "-")]
     pub(crate) out: PathBuf,
 
     #[command(flatten)]

@@ -13,9 +13,11 @@ use std::path::PathBuf;
         plesio up --found --listen 10.0.0.1:7000 --key a.key --ticket a.ticket --pool pool.key --operator operator.pub\n  \
         plesio up --join KEY@10.0.0.1:7000 --listen 10.0.0.2:7000 --key b.key --ticket b.ticket --pool pool.key \
         --operator operator.pub\n\
-        On one machine, to try it: plesio up --found --plaintext, then plesio up --plaintext --join ADDRESS\n\
+        On one machine, to try it: plesio up --found --plaintext, then the line that it prints for another node\n\
         Ctrl-C leaves the mesh in good order; a second one ends at once.\n\
-        The file holds the same names with _ for -, for example listen_data = \"[::1]:7001\".")]
+        The file holds the same names with _ for -, but for --config and how the command speaks (--json, --json-stream, \
+        --quiet, --color). A switch is true or false, a list stands in brackets:\n  \
+        join = [\"KEY@10.0.0.1:7000\"]\n  listen_data = \"[::1]:7001\"\n  plaintext = true")]
 pub(crate) struct UpArgs {
     /// File with settings; a flag or a variable beats it
     #[arg(long, short, env = "PLESIO_CONFIG", value_name = "FILE")]
@@ -173,10 +175,8 @@ pub(crate) fn parse_seed(text: &str) -> Result<Seed, String> {
         crate::hex::parse(key).ok_or_else(|| "a node's key is 64 hexadecimal digits before the @".to_owned())
     });
     let read = |address: &str| {
-        let address: Option<SocketAddr> =
-            address.parse().ok().filter(|address: &SocketAddr| address.port() != 0);
-        address
-            .ok_or_else(|| format!("{address:?} is not IP:PORT, for example 10.0.0.1:7000 or [fd00::1]:7000"))
+        let read: Option<SocketAddr> = address.parse().ok().filter(|read: &SocketAddr| read.port() != 0);
+        read.ok_or_else(|| format!("{address:?} is not IP:PORT, for example 10.0.0.1:7000 or [fd00::1]:7000"))
     };
     let (sideband, data) = match addresses.split_once('/') {
         None => {
@@ -227,7 +227,8 @@ mod tests {
             "10.0.0.1:7/x",
             "10.0.0.1:7/8/9",
         ] {
-            assert!(parse_seed(wrong).is_err(), "{wrong:?}");
+            let error = parse_seed(wrong).expect_err(wrong);
+            assert!(error.contains("64 hexadecimal") || error.starts_with('"'), "{wrong:?}: {error}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `plesio.toml`: the same names as the flags, with `_` for `-`. A name that is none is an error that says which was
+//! `plesio.toml`: the same names as the flags that say what a node does, with `_` for `-`. A name that is none is an error that says which was
 //! probably meant.
 
 use crate::args::{BackendArg, TrustArg};
@@ -26,7 +26,7 @@ pub(super) struct Settings {
     pub(super) listen_data: Option<SocketAddr>,
     pub(super) backend: Option<BackendArg>,
     pub(super) wait: Option<Wait>,
-    pub(super) protection: Option<Protection>,
+    pub(super) plaintext: bool,
     pub(super) trust: Option<TrustArg>,
     pub(super) data: Option<PathBuf>,
     pub(super) duty: Option<f64>,
@@ -35,14 +35,6 @@ pub(super) struct Settings {
     pub(super) seed: Option<u64>,
     pub(super) out: Option<PathBuf>,
     pub(super) socket: Option<PathBuf>,
-}
-
-/// How datagrams are protected.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Protection {
-    Sealed,
-    Plaintext,
 }
 
 /// Every name, in the order of the help.
@@ -57,7 +49,7 @@ const NAMES: [&str; 19] = [
     "listen_data",
     "backend",
     "wait",
-    "protection",
+    "plaintext",
     "trust",
     "data",
     "duty",
@@ -139,6 +131,7 @@ fn distance(one: &str, other: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::CommandFactory;
 
     const WHOLE: &str = r#"
         join = ["0f0f@10.0.0.1:7000"]
@@ -149,7 +142,7 @@ mod tests {
         listen_data = "127.0.0.1:0"
         backend = "mio"
         wait = "adaptive"
-        protection = "plaintext"
+        plaintext = true
         trust = "captive"
         data = "text.txt"
         duty = 0.5
@@ -163,13 +156,26 @@ mod tests {
         let settings = read(WHOLE.as_bytes()).expect("whole");
         assert_eq!(settings.listen, Some("[::1]:7000".parse().expect("an address")));
         assert_eq!((settings.backend, settings.duty), (Some(BackendArg::Mio), Some(0.5)));
-        assert_eq!((settings.wait, settings.protection), (Some(Wait::Adaptive), Some(Protection::Plaintext)));
+        assert_eq!((settings.wait, settings.plaintext), (Some(Wait::Adaptive), true));
         for name in NAMES {
             // Each name is a field: a value of the wrong kind is refused by it, and not passed over.
             let wrong = format!("{name} = {{ a = 1 }}");
             assert!(matches!(read(wrong.as_bytes()), Err(FileError::Toml(_))), "{name}");
         }
         assert_eq!(read(b""), Ok(Settings::default()));
+    }
+
+    /// `plaintext` was called `protection` here, which nothing said.
+    #[test]
+    fn the_names_are_those_of_the_flags() {
+        let command = crate::args::Cli::command();
+        let up = command.find_subcommand("up").expect("there is one");
+        let flags = up.get_arguments().filter_map(|flag| flag.get_long());
+        // Where the file is, and how the command speaks, are no settings of a node.
+        let others = ["config", "json", "json-stream", "quiet", "color", "help", "version"];
+        let names: Vec<String> =
+            flags.filter(|flag| !others.contains(flag)).map(|flag| flag.replace('-', "_")).collect();
+        assert_eq!(names, NAMES);
     }
 
     #[test]

@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 /// Longest path of a socket: the kernel's 108 bytes and a zero.
 const PATH_BYTES_MAX: usize = 107;
 
+/// Most entries of the folder that are looked at.
+const SOCKETS_MAX: usize = 1_024;
+
 /// The folder for sockets of this user's nodes.
 pub(crate) fn folder() -> PathBuf {
     let user = rustix::process::geteuid().as_raw();
@@ -39,6 +42,9 @@ impl Place {
             Failure::usage("socket", format!("cannot listen on {}", path.display()), cause)
                 .fix("give --socket a path in a folder of your own with mode 0700")
         };
+        if asked.is_none() {
+            tidy().map_err(failure)?;
+        }
         let listener = listen(&path).map_err(failure)?;
         Ok((Self { path }, listener))
     }
@@ -50,15 +56,30 @@ impl Drop for Place {
     }
 }
 
+/// Makes the usual folder, and takes away what nodes left there that were killed.
+fn tidy() -> io::Result<()> {
+    let folder = folder();
+    match DirBuilder::new().mode(0o700).create(&folder) {
+        Err(cause) if cause.kind() != io::ErrorKind::AlreadyExists => return Err(cause),
+        _ => {}
+    }
+    let sockets = fs::read_dir(&folder)?.filter_map(|entry| Some(entry.ok()?.path()));
+    for path in sockets.take(SOCKETS_MAX).filter(|path| is_socket(path) && is_left(path)) {
+        let _gone = fs::remove_file(path);
+    }
+    Ok(())
+}
+
+/// Whether nobody listens any more where a socket lies.
+fn is_left(path: &Path) -> bool {
+    UnixStream::connect(path).is_err_and(|cause| cause.kind() == io::ErrorKind::ConnectionRefused)
+}
+
 fn listen(path: &Path) -> io::Result<UnixListener> {
     if path.as_os_str().len() > PATH_BYTES_MAX {
         return Err(io::Error::other(format!("a socket's path has at most {PATH_BYTES_MAX} bytes")));
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    match DirBuilder::new().mode(0o700).create(folder) {
-        Err(cause) if cause.kind() != io::ErrorKind::AlreadyExists => return Err(cause),
-        _ => {}
-    }
     let found = fs::metadata(folder)?;
     if found.uid() != rustix::process::geteuid().as_raw() || found.mode() & 0o077 != 0 {
         let mode = found.mode() & 0o7777;
@@ -69,10 +90,10 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
     }
     // What a node left that was killed goes; what a node listens on stays.
     if is_socket(path) {
-        match UnixStream::connect(path) {
-            Err(cause) if cause.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path)?,
-            _ => return Err(io::Error::other("another node listens there")),
+        if !is_left(path) {
+            return Err(io::Error::other("another node listens there"));
         }
+        fs::remove_file(path)?;
     }
     let listener = UnixListener::bind(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
@@ -89,7 +110,9 @@ mod tests {
         let path = home.join("own/node.sock");
         DirBuilder::new().mode(0o700).create(&home).expect("a folder of our own");
         let take = |path: &Path| Place::take(Some(path), "unused");
-        let (place, listener) = take(&path).expect("a folder is made");
+        assert!(take(&path).is_err() && !home.join("own").exists(), "a folder that was named is not made");
+        DirBuilder::new().mode(0o700).create(home.join("own")).expect("our own folder");
+        let (place, listener) = take(&path).expect("a folder of our own");
         let mode = |path: &Path| fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
         assert_eq!((mode(&path), mode(&home.join("own"))), (0o600, 0o700));
         assert!(take(&path).is_err_and(|refused| refused.cause.contains("another node")));

@@ -42,6 +42,9 @@ impl Seen {
     pub(super) fn status(&self) -> Status {
         let mut status = self.lock().status.clone();
         status.uptime_s = self.uptime_s();
+        // The links to those who have gone are kept for a while.
+        let Status { ways, members, .. } = &mut status;
+        ways.retain(|way| members.contains(&way.node));
         status
     }
 

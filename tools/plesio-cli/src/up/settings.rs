@@ -1,6 +1,6 @@
 //! What a node is told, from flags, environment, file and defaults, in this order; and what does not go together.
 
-use super::file;
+use super::{file, input};
 use crate::args::{BackendArg, Seed, TrustArg, UpArgs, data_beside, parse_seed};
 use crate::bench::Wait;
 use crate::demo::child::requested;
@@ -10,10 +10,9 @@ use crate::random;
 use plesio::{Identity, Protection, Trust};
 use plesio_session::{NodePublic, NodeSecret, OPERATORS_MAX, OperatorPublic, PoolKey, Ticket};
 use plesio_udp::{Requested, WaitMode};
-use std::fs::File;
-use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Everything that `plesio up` goes by.
 #[derive(Clone, Debug)]
@@ -35,6 +34,11 @@ pub(super) struct Settings {
     pub(super) seed: u64,
     pub(super) out: PathBuf,
     pub(super) socket: Option<PathBuf>,
+    /// As files; others need the same.
+    pool: Option<PathBuf>,
+    operator: Vec<PathBuf>,
+    /// Held as long as this node runs: no other of this machine takes the same key file.
+    _hold: Option<Arc<keyfile::Hold>>,
 }
 
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -55,12 +59,15 @@ impl Settings {
             )
             .fix("give --join KEY@ADDR to join a mesh, or --found to begin one"));
         }
-        let plaintext = args.plaintext || said.protection == Some(file::Protection::Plaintext);
+        let plaintext = args.plaintext || said.plaintext;
         let listen = args.listen.or(said.listen).unwrap_or(LISTEN);
         let listen_data = args.listen_data.or(said.listen_data).unwrap_or_else(|| data_beside(listen));
         let captive = args.trust.or(said.trust) == Some(TrustArg::Captive);
         refuse_wildcards([listen, listen_data])?;
         let key = args.key.clone().or(said.key);
+        let _hold = key.as_deref().map(keyfile::hold).transpose()?.map(Arc::new);
+        let pool = args.pool.clone().or(said.pool);
+        let operator = if args.operator.is_empty() { said.operator } else { args.operator.clone() };
         let (public, protection) = if plaintext {
             check_plaintext(captive, [listen, listen_data], &join)?;
             let secret = match key {
@@ -69,12 +76,11 @@ impl Settings {
             };
             (secret.public(), Protection::Plaintext)
         } else {
-            let operator = if args.operator.is_empty() { said.operator } else { args.operator.clone() };
             let files = Files {
                 key,
                 ticket: args.ticket.clone().or(said.ticket),
-                pool: args.pool.clone().or(said.pool),
-                operator,
+                pool: pool.clone(),
+                operator: operator.clone(),
             };
             let identity = files.read()?;
             if let Some(seed) = join.iter().find(|seed| seed.key.is_none()) {
@@ -87,6 +93,14 @@ impl Settings {
             }
             (identity.node.public(), Protection::Sealed(Box::new(identity)))
         };
+        if let Some(seed) = join.iter().find(|seed| seed.key == Some(public.x25519)) {
+            return Err(Failure::usage(
+                "usage",
+                format!("cannot join by {seed}"),
+                "that is this node's own key: a mesh takes two nodes with one key for the same",
+            )
+            .fix("make this node a key and a ticket of its own (plesio key gen), or name another member"));
+        }
         let [low, ..] = public.x25519;
         Ok(Self {
             join,
@@ -104,6 +118,9 @@ impl Settings {
             seed: args.seed.or(said.seed).unwrap_or(u64::from(low)),
             out: args.out.clone().or(said.out).unwrap_or_else(|| "plesio-up".into()),
             socket: args.socket.clone().or(said.socket),
+            pool,
+            operator,
+            _hold,
         })
     }
 
@@ -113,6 +130,28 @@ impl Settings {
             Protection::Sealed(identity) => identity.pool.mesh,
             Protection::Plaintext => MESH,
         }
+    }
+
+    /// A command line for the next node. What is its own stands in capitals; on this host, without keys, nothing does.
+    pub(super) fn invitation(&self, reach: &str) -> String {
+        let mut line = format!("plesio up --join {reach}");
+        if !self.on_host() {
+            line.push_str(" --listen ITS_IP:7000");
+        }
+        match &self.protection {
+            Protection::Sealed(_) => {
+                line.push_str(" --key ITS.key --ticket ITS.ticket");
+                let shared = self.pool.iter().map(|path| ("pool", path));
+                for (flag, path) in shared.chain(self.operator.iter().map(|path| ("operator", path))) {
+                    line.push_str(&format!(" --{flag} {}", path.display()));
+                }
+            }
+            Protection::Plaintext => line.push_str(" --plaintext"),
+        }
+        if self.trust == Trust::Captive {
+            line.push_str(" --trust captive");
+        }
+        line
     }
 
     /// Whether everything stays on this machine.
@@ -126,12 +165,9 @@ const PERIOD_MS: u32 = 250;
 
 fn read_file(path: &Path) -> Result<file::Settings, Failure> {
     let what = || format!("cannot use --config {}", path.display());
-    let failed = |cause: std::io::Error| {
-        Failure::usage("config", what(), cause).fix("give the path of a file that you may read")
-    };
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(failed)?;
-    file.take(file::BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+    let bytes = input::read(path, file::BYTES_MAX).map_err(|cause| {
+        Failure::usage("config", what(), cause).fix("give the path of a plesio.toml that you may read")
+    })?;
     file::read(&bytes).map_err(|cause| {
         Failure::usage("config", what(), cause).fix("mend that line; `plesio up --help` names the settings")
     })
