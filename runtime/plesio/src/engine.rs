@@ -20,6 +20,7 @@ mod transfer;
 mod words;
 
 pub use founding::{Common, genesis, node_id};
+pub use join::Namesake;
 pub use words::{EngineConfig, Entrance, Out, SlotFate, Work};
 
 use crate::engine::join::{Gaps, Joining};
@@ -56,6 +57,8 @@ pub struct Engine {
     /// Where lives say they are that ask to be let in: kept aside until a view names them.
     asking: BTreeMap<NodeKey, (Incarnation, RosterEntry)>,
     joining: Option<Joining>,
+    /// Lives that asked from elsewhere while another life of theirs has a seat; each is told once.
+    namesakes: Vec<(Incarnation, Namesake)>,
     gaps: Gaps,
     /// Snapshots asked for since the last one came.
     fetches: u32,
@@ -113,6 +116,7 @@ impl Engine {
             placed: View::default(),
             asking: BTreeMap::new(),
             joining,
+            namesakes: Vec::new(),
             gaps: Gaps::default(),
             fetches: 0,
             alone: None,

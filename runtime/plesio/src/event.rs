@@ -33,6 +33,16 @@ pub enum What {
     },
     /// How far this node has come on its way into the mesh, when that has changed.
     Entering(Entering),
+    /// Another life of a member asks to be let in from elsewhere: it was started anew there, or two processes have one
+    /// key, and each throws the other out.
+    Namesake {
+        /// Whose key.
+        key: NodeKey,
+        /// Where the member is.
+        seated: SocketAddr,
+        /// Where the other life asks from.
+        asks: SocketAddr,
+    },
     /// A version is final and its state held here.
     Version {
         /// Which.

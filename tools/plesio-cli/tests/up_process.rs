@@ -340,7 +340,8 @@ fn a_key_serves_one_process_and_the_next_node_is_told_how_to_come() {
         .expect("the program starts");
     let mut said = BufReader::new(founder.stderr.take().expect("it was piped")).lines().map_while(Result::ok);
     let line = said.find_map(|line| Some(line.strip_prefix("another node ")?.trim().to_owned()));
-    let reader = std::thread::spawn(move || said.for_each(drop)); // so that it never waits for us
+    // To the end, so that it never waits for us.
+    let reader = std::thread::spawn(move || said.filter(|line| line.contains("two processes")).count());
     let line = line.expect("it says how others come");
     assert!(!at.join("run/plesio/dead.sock").exists());
 
@@ -348,13 +349,21 @@ fn a_key_serves_one_process_and_the_next_node_is_told_how_to_come() {
     let busy = refused(&at, &again, 2);
     assert!(busy.contains("key-busy") && busy.contains("another process"), "{busy}");
     let words: Vec<&str> = line.split_whitespace().skip(1).collect();
-    let more = ["--json-stream", "--socket", "b.sock", "--out", "b", "--duty", "0.3"];
+    let more = ["--json-stream", "--socket", "b.sock", "--out", "b", "--duty", "0.3", "--key", "b.key"];
     let mut joiner = Node::start(plesio(&at, &[&words[..], &more].concat()));
     joiner.wait("a view with it", |event, data| (event == "view" && data["seated"] == true).then_some(()));
-    assert_eq!(joiner.interrupt().0, Some(130));
+    // A copy of a key file cannot be held: whoever runs with it is named, at both ends.
+    fs::copy(at.join("b.key"), at.join("copy.key")).expect("our own folder");
+    let more = ["--json-stream", "--socket", "c.sock", "--out", "c", "--duty", "0.3", "--key", "copy.key"];
+    let mut copy = Node::start(plesio(&at, &[&words[..], &more].concat()));
+    let told =
+        |event: &str, data: &Value| (event == "note" && data["text"].as_str()?.contains("key")).then_some(());
+    copy.wait("word of the other", told);
+    drop(copy);
+    drop(joiner);
     kill(Pid::from_raw(founder.id() as i32), Signal::SIGINT).expect("it runs");
     assert_eq!(founder.wait().expect("it is our child").code(), Some(130));
-    reader.join().expect("it only reads");
+    assert_eq!(reader.join().expect("it only reads"), 1, "the member says it once");
 }
 
 /// Two network namespaces with a cable between them; they go when this does.

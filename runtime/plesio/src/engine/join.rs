@@ -40,6 +40,17 @@ impl Joining {
     }
 }
 
+/// A member's key, asked with from elsewhere.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Namesake {
+    /// Whose.
+    pub key: NodeKey,
+    /// Where the member is.
+    pub seated: SocketAddr,
+    /// Where it is asked from.
+    pub asks: SocketAddr,
+}
+
 /// Members of the view in force whose addresses are not known here: asked for, from one member after the other.
 #[derive(Debug, Default)]
 pub(super) struct Gaps {
@@ -258,6 +269,7 @@ impl Engine {
             self.out.push_back(Out::Send(To::Address(address), Message::Nack(refusal)));
             return;
         }
+        self.note_other_life(join);
         let entry = RosterEntry { id: join.id, sideband: join.sideband, data: join.data, weight: 1_000 };
         self.consensus.handle_joiner(now, join);
         let heard = self.consensus.observers().any(|observer| observer == key);
@@ -289,6 +301,25 @@ impl Engine {
             self.exchange.handle_observers(&others);
             self.out.push_back(Out::Observer(key, join.incarnation, Some(address)));
             self.follow_observers(now);
+        }
+    }
+
+    /// Who asked with a member's key from elsewhere, in this order.
+    #[must_use]
+    pub fn namesakes(&self) -> impl ExactSizeIterator<Item = Namesake> {
+        self.namesakes.iter().map(|(_, namesake)| *namesake)
+    }
+
+    fn note_other_life(&mut self, join: &Join) {
+        let key = join.id.key();
+        let taken = |seat: &Seat| seat.key == key && seat.incarnation != join.incarnation;
+        if !self.consensus.view().members.iter().any(taken) {
+            return;
+        }
+        let Some(seated) = self.address_of(key).map(|entry| entry.sideband.0) else { return };
+        let known = self.namesakes.iter().any(|(life, _)| *life == join.incarnation);
+        if seated != join.sideband.0 && !known && self.namesakes.len() < NAMESAKES_MAX {
+            self.namesakes.push((join.incarnation, Namesake { key, seated, asks: join.sideband.0 }));
         }
     }
 
@@ -349,6 +380,8 @@ impl Engine {
     }
 }
 
+/// Anybody may ask under any key in plaintext, so no more than this many are told of.
+const NAMESAKES_MAX: usize = 8;
 const JOIN_INTERVAL_NS: u64 = 100_000_000;
 const ROSTER_INTERVAL_NS: u64 = 50_000_000;
 /// Without a quorum for so long a node takes itself for lost: the others may have gone on without it.

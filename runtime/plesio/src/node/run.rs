@@ -8,7 +8,7 @@ mod work;
 use super::sealing::Sealing;
 use super::sink::{Peers, Sink};
 use super::{NodeConfig, NodeError, Order, Protection, Seed, engine_entry};
-use crate::engine::{Engine, EngineConfig, Entrance, Out, SlotFate};
+use crate::engine::{Engine, EngineConfig, Entrance, Namesake, Out, SlotFate};
 use crate::event::{Counters, Entering, Final, NodeEvent, Progress, Way, What};
 use crate::mailbox::Mailbox;
 use crate::store::{Store, StorePlan};
@@ -132,6 +132,8 @@ struct Runner {
     /// As last said.
     ways: Vec<Way>,
     entering: Entering,
+    /// How many of the engine's namesakes are told.
+    namesakes: usize,
     /// Control datagrams that a connection refused.
     refused: u64,
 }
@@ -208,6 +210,7 @@ impl Runner {
             unreachable: 0,
             ways: Vec::new(),
             entering: Entering::default(),
+            namesakes: 0,
             refused: 0,
         };
         if let Some(view) = first {
@@ -478,6 +481,11 @@ impl Runner {
     }
 
     fn note_entering(&mut self) {
+        let news: Vec<Namesake> = self.engine.namesakes().skip(self.namesakes).collect();
+        self.namesakes += news.len();
+        for Namesake { key, seated, asks } in news {
+            self.say(What::Namesake { key, seated, asks });
+        }
         let Some(mut entering) = self.engine.entering() else { return };
         entering.session = self.sealing.as_ref().is_some_and(Sealing::is_answered);
         if self.entering != entering {

@@ -281,6 +281,15 @@ fn sentence(what: &What) -> Option<String> {
         }
         What::Quorum => "there is a quorum again".into(),
         What::Excluded => "the mesh goes on without this node; it asks to be let in again".into(),
+        What::Namesake { key, seated, asks } => format!(
+            "{} is a member at {seated}, and asks from {asks} to be let in: it was started anew there, or two processes \
+            have its key and throw each other out; then end one of them",
+            name(*key)
+        ),
+        What::Entering(Entering { namesake: Some(address), .. }) => format!(
+            "the mesh knows this node's key at {address}: an earlier life of this node, or another process with the same \
+            key; if that one runs, end it, or give this node a key and a ticket of its own (plesio key gen)"
+        ),
         What::Left => "left the mesh in good order".into(),
         What::Diverged { version, peer } => {
             format!("{} holds other bits for version {}; this node stops", name(*peer), version.0)
