@@ -274,6 +274,11 @@ fn sentence(what: &What) -> Option<String> {
         What::Recover(node) => format!("{} is heard again", name(*node)),
         What::Dead(node) => format!("{} is gone: a quorum says so", name(*node)),
         What::Leaving(node) => format!("{} is leaving", name(*node)),
+        // Members that took up with another life of this node answer the old one no more.
+        What::NoQuorum { live: 1, members } if *members > 2 => format!(
+            "no quorum: nobody but this node is heard, of {members} members; training goes on, nothing is committed. \
+            See whether its network is cut, or another process runs with its key (plesio status at a member)"
+        ),
         What::NoQuorum { live, members } => {
             format!(
                 "no quorum: {live} of {members} members are heard; training goes on, nothing is committed"
