@@ -4,12 +4,13 @@
 use crate::bench::figures::Stretches;
 use crate::bench::link::{Half, Run, What};
 use crate::bench::memory::Memory;
-use crate::bench::ours::stalled;
+use crate::bench::ours::{WAIT_MAX, stalled};
 use crate::bench::round::RoundTrips;
 use crate::bench::worker::Steps;
 use crate::failure::Failure;
 use crate::hex::hex;
 use nix::sys::socket::{setsockopt, sockopt};
+use quinn::congestion::CubicConfig;
 use quinn::rustls::RootCertStore;
 use quinn::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use quinn::{
@@ -62,7 +63,7 @@ async fn drive(
             let mut sent_bytes = 0;
             let (sent, taken) = tokio::join!(
                 send(run, &connection, out, steps, &mut sent_bytes),
-                take(run, &connection, into, &mut half, &mut stretches),
+                take(run, &connection, into, steps, &mut half, &mut stretches),
             );
             sent?;
             taken?;
@@ -105,6 +106,15 @@ fn transport(run: &Run) -> Result<Arc<TransportConfig>, Failure> {
     } else {
         transport.initial_mtu(datagram_bytes).mtu_discovery_config(None);
     }
+    if !run.search {
+        // Its own first window is 14,720 bytes, and a datagram that is larger would wait for it for ever.
+        let mut cubic = CubicConfig::default();
+        cubic.initial_window(10 * u64::from(datagram_bytes));
+        transport.congestion_controller_factory(Arc::new(cubic));
+    }
+    // A batch that is longer than a datagram can be is refused by the kernel, and quinn takes that for a lost probe.
+    transport
+        .enable_segmentation_offload(u32::from(datagram_bytes) * BATCH_MAX <= u32::from(DATAGRAM_BYTES_MAX));
     let window = VarInt::from_u32(WINDOW_BYTES);
     transport.stream_receive_window(window).receive_window(window).send_window(u64::from(WINDOW_BYTES));
     transport.max_idle_timeout(Some(run.silence_limit().try_into().map_err(broken)?));
@@ -161,7 +171,11 @@ async fn send(
     let mut at = 0;
     while start.elapsed() < length && !steps.over() && !steps.stop() {
         let end = bytes.len().min(at + call_bytes);
-        let taken = in_time(run, stream.write(&bytes[at..end])).await?.map_err(broken)?;
+        // What does not fit any more when the time is over is not sent.
+        let left = length.saturating_sub(start.elapsed());
+        let written = in_time(run, stream.write(&bytes[at..end]));
+        let Ok(taken) = tokio::time::timeout(left, written).await else { break };
+        let taken = taken?.map_err(broken)?;
         *sent_bytes += taken as u64;
         at = (at + taken) % bytes.len();
     }
@@ -178,6 +192,7 @@ async fn take(
     run: &Run,
     connection: &Connection,
     into: Option<&Memory>,
+    steps: &Steps,
     half: &mut Half,
     stretches: &mut Stretches,
 ) -> Result<(), Failure> {
@@ -186,13 +201,22 @@ async fn take(
     let bytes = lease.as_bytes_mut();
     let mut stream = in_time(run, connection.accept_uni()).await?.map_err(broken)?;
     stretches.open();
+    let mut stopped: Option<Instant> = None;
     let mut at = 0;
     loop {
+        if steps.stop() && stopped.get_or_insert_with(Instant::now).elapsed() > run.drain_limit() {
+            return Ok(());
+        }
         let end = bytes.len().min(at + CALL_BYTES_MAX);
-        let taken = match in_time(run, stream.read(&mut bytes[at..end])).await? {
+        // Whoever is silent is lost after the idle limit; a slow one is waited for.
+        let Ok(read) = tokio::time::timeout(WAIT_MAX, stream.read(&mut bytes[at..end])).await else {
+            continue;
+        };
+        let taken = match read {
             Ok(Some(taken)) => taken,
             // It began and closed: what has not come is not waited for.
             Ok(None) | Err(ReadError::ConnectionLost(ConnectionError::ApplicationClosed(_))) => return Ok(()),
+            Err(ReadError::ConnectionLost(ConnectionError::TimedOut)) => return Err(stalled(run)),
             Err(cause) => return Err(broken(cause)),
         };
         half.received_bytes += taken as u64;
@@ -258,4 +282,6 @@ const WINDOW_BYTES: u32 = 16 << 20;
 const DATAGRAM_BYTES_MAX: u16 = 65_507;
 /// QUIC's header, its tag and a stream frame's head.
 const OVERHEAD_BYTES: u32 = 64;
+/// Datagrams that quinn gives the kernel at once, at most.
+const BATCH_MAX: u32 = 10;
 const CLOSE_LIMIT: Duration = Duration::from_millis(200);
