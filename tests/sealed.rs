@@ -2,7 +2,7 @@
 
 use plesio::{Identity, NodeConfig, What};
 use plesio_session::{
-    Config, Entropy, Limits, NodeSecret, OperatorSecret, PoolKey, Secret, Sessions, Ticket, aes_available,
+    Config, Entropy, Limits, NodeSecret, OperatorSecret, PoolKey, Secret, Sessions, Suites, Ticket,
 };
 use plesio_tests::mesh::{
     ELEMENTS, MESH, Member, begin, begin_as, config, identity, join_as, settle_and_end, ticket, wait,
@@ -143,7 +143,7 @@ fn outsider(to: SocketAddr, member: &Member) -> Vec<u8> {
         operators: identity.operators,
         incarnation: Incarnation(5),
         mtu: 1500,
-        aes: aes_available(),
+        suites: Suites::available(),
         peers_max: 2,
         limits: Limits::default(),
         seed: identity.seed,

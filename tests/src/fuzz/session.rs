@@ -58,7 +58,7 @@ fn config(node: u8) -> Config {
         operators: vec![operator.public()],
         incarnation: Incarnation(u64::from(node)),
         mtu: 1_500,
-        aes: plesio_session::aes_available(),
+        suites: plesio_session::Suites::available(),
         peers_max: 4,
         limits: Limits::default(),
         seed: Secret::new([node ^ 0x55; 32]),

@@ -4,7 +4,7 @@
 
 pub(crate) use bench::{
     BYTES_MAX as BENCH_BYTES_MAX, BenchArgs, BenchCommand, BenchCompareArgs, BenchOutputArgs, BenchRelayArgs,
-    COLD_BYTES, ChunkArg, FormArg, HOT_BYTES, PlacementArg,
+    COLD_BYTES, ChunkArg, FormArg, HOT_BYTES, PlacementArg, SuiteArg,
 };
 pub(crate) use impair::ImpairArgs;
 pub(crate) use key::{GenArgs, KeyArgs, KeyCommand, KeyKind, PubArgs, TicketArgs};

@@ -331,6 +331,7 @@ impl Bench<'_> {
             },
             search: chunk == ChunkArg::Path,
             placement: self.common.placement,
+            suite: self.common.suite,
             working_set_bytes: self.working_set_bytes(),
             seed: self.common.seed,
             seconds: self.common.seconds,

@@ -4,6 +4,7 @@ use plesio_wire::Incarnation;
 
 use crate::identity::{NodeSecret, PoolKey};
 use crate::secret::Secret;
+use crate::suites::Suites;
 use crate::ticket::Ticket;
 
 /// Times, counts and rates; the defaults are the product's.
@@ -70,8 +71,8 @@ pub struct Config {
     pub incarnation: Incarnation,
     /// Largest datagram it receives.
     pub mtu: u16,
-    /// Whether it has AES instructions: [`crate::aes_available`], or false to do without.
-    pub aes: bool,
+    /// What it may seal with: [`Suites::available`], or fewer.
+    pub suites: Suites,
     /// Most peers at once.
     pub peers_max: u16,
     /// Times, counts and rates.

@@ -21,10 +21,10 @@ mod replay;
 mod seal;
 mod secret;
 mod sessions;
+mod suites;
 mod text;
 mod ticket;
 
-pub use cipher::aes_available;
 pub use config::{Config, Limits, OPERATORS_MAX};
 pub use identity::{NodePublic, NodeSecret, OperatorPublic, OperatorSecret, PoolKey};
 pub use refusal::{Counters, Refusal};
@@ -34,5 +34,6 @@ pub use seal::{
 };
 pub use secret::{Entropy, Secret, SecretText};
 pub use sessions::{ConnectError, Event, PeerId, Sessions, Transmit};
+pub use suites::Suites;
 pub use text::TextError;
 pub use ticket::{Ticket, TicketError};

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use plesio_wire::data::VERSION;
-use plesio_wire::handshake::{CAPABILITY_AES, INIT_BYTES, Role, Suite};
+use plesio_wire::handshake::{INIT_BYTES, Role, Suite};
 use plesio_wire::{Incarnation, Instant};
 
 use crate::config::Config;
@@ -439,13 +439,12 @@ impl Sessions {
     }
 
     fn capabilities(&self) -> u64 {
-        if self.config.aes { CAPABILITY_AES } else { 0 }
+        self.config.suites.capabilities()
     }
 
     /// What both ends' capabilities come to.
     fn suite(&self, theirs: u64) -> Suite {
-        let both = self.capabilities() & theirs;
-        if both & CAPABILITY_AES != 0 { Suite::Aes128Gcm } else { Suite::ChaCha20Poly1305 }
+        self.config.suites.common(theirs)
     }
 }
 

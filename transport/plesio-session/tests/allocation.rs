@@ -3,10 +3,10 @@
 use counting::COUNT;
 use plesio_session::{
     Config, DataOpener, DataSealer, Entropy, Event, Limits, NodeSecret, OperatorSecret, PoolKey, Secret,
-    Sessions, SidebandKeys, Ticket,
+    Sessions, SidebandKeys, Suites, Ticket,
 };
 use plesio_wire::data::{CONTROL_PACKET_FIRST, Flags, Header, Kind, packet_first};
-use plesio_wire::handshake::Role;
+use plesio_wire::handshake::{Role, Suite};
 use plesio_wire::sideband::{self, Leave, Message};
 use plesio_wire::{Incarnation, Instant};
 
@@ -15,7 +15,7 @@ mod counting;
 
 const NOW: Instant = Instant(0);
 
-fn sessions(seed: u8, aes: bool) -> Sessions {
+fn sessions(seed: u8, suites: Suites) -> Sessions {
     let entropy = |byte| Entropy::new(&Secret::new([byte; 32]));
     let (node, operator) =
         (NodeSecret::generate(&mut entropy(seed)), OperatorSecret::generate(&mut entropy(99)));
@@ -25,7 +25,7 @@ fn sessions(seed: u8, aes: bool) -> Sessions {
         operators: vec![operator.public()],
         incarnation: Incarnation(u64::from(seed)),
         mtu: 1500,
-        aes,
+        suites,
         peers_max: 4,
         limits: Limits::default(),
         seed: Secret::new([seed; 32]),
@@ -35,8 +35,8 @@ fn sessions(seed: u8, aes: bool) -> Sessions {
 }
 
 /// The initiator's sealers and the responder's openers.
-fn keys(aes: bool) -> (DataSealer, DataOpener, SidebandKeys, SidebandKeys) {
-    let (mut a, mut b) = (sessions(1, aes), sessions(2, aes));
+fn keys(suites: Suites) -> (DataSealer, DataOpener, SidebandKeys, SidebandKeys) {
+    let (mut a, mut b) = (sessions(1, suites), sessions(2, suites));
     let address = "10.0.0.1:1".parse().unwrap();
     a.handle_connect(NOW, *b.public(), address).unwrap();
     b.handle_datagram(NOW, address, a.poll_transmit().unwrap().as_bytes()).unwrap();
@@ -60,8 +60,9 @@ fn keys(aes: bool) -> (DataSealer, DataOpener, SidebandKeys, SidebandKeys) {
 
 #[test]
 fn no_datagram_allocates() {
-    for aes in [plesio_session::aes_available(), false] {
-        let (mut sealer, mut opener, mut sends, mut receives) = keys(aes);
+    let aes = Suites::only(Suite::Aes128Gcm).unwrap_or(Suites::PORTABLE);
+    for suites in [Suites::available(), aes, Suites::PORTABLE] {
+        let (mut sealer, mut opener, mut sends, mut receives) = keys(suites);
         let payload = vec![7_u8; 65_408];
         let (mut datagram, mut window) = (vec![0_u8; 65_500], vec![0_u8; 65_408]);
         let mut plain = [0; sideband::DATAGRAM_BYTES_MAX];

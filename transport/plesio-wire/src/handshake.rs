@@ -11,6 +11,7 @@
 
 use crate::codec::{DecodeError, Pad, Reader, Wire, Writer};
 use crate::{Incarnation, data};
+use core::fmt;
 
 /// Bytes of an INIT.
 pub const INIT_BYTES: usize = 264;
@@ -29,8 +30,10 @@ pub const INIT_PAYLOAD_BYTES: usize = 128;
 /// What a RESPONSE carries sealed.
 pub const RESPONSE_PAYLOAD_BYTES: usize = 32;
 
-/// Capability bit: this end has AES instructions.
+/// Capability bit: this end has AES instructions, and what [`Suite::Aes128Gcm`] needs.
 pub const CAPABILITY_AES: u64 = 1;
+/// Capability bit: this end has AES instructions, and what [`Suite::Aegis128L`] needs.
+pub const CAPABILITY_AEGIS: u64 = 2;
 
 const KIND_INIT: u8 = 1;
 const KIND_RESPONSE: u8 = 2;
@@ -187,10 +190,24 @@ byte_enum! {
 byte_enum! {
     /// How the packets of a session are sealed.
     Suite("suite") {
-        /// Where both ends have AES instructions.
+        /// Where both ends have AES instructions, but not both the one below.
         Aes128Gcm = 1,
         /// Everywhere else.
         ChaCha20Poly1305 = 2,
+        /// Where both ends have AES instructions and were built with it (draft-irtf-cfrg-aegis-aead), as it is two to three
+        /// times as fast.
+        Aegis128L = 3,
+    }
+}
+
+impl fmt::Display for Suite {
+    /// As IANA's registry of AEADs has it, in small letters.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Aegis128L => "aegis-128l",
+            Self::Aes128Gcm => "aes-128-gcm",
+            Self::ChaCha20Poly1305 => "chacha20-poly1305",
+        })
     }
 }
 
@@ -199,7 +216,7 @@ byte_enum! {
 pub struct InitPayload {
     /// The initiator's life.
     pub incarnation: Incarnation,
-    /// [`CAPABILITY_AES`]; unknown bits are ignored, and bound by the transcript.
+    /// [`CAPABILITY_AES`], [`CAPABILITY_AEGIS`]; unknown bits are ignored, and bound by the transcript.
     pub capabilities: u64,
     /// Largest datagram the initiator receives.
     pub mtu: u16,

@@ -7,8 +7,7 @@
 
 use super::{Identity, Seed};
 use plesio_session::{
-    Config, Counters, DataOpener, DataSealer, Event, Limits, NodePublic, PeerId, Refusal, Sessions,
-    aes_available,
+    Config, Counters, DataOpener, DataSealer, Event, Limits, NodePublic, PeerId, Refusal, Sessions, Suites,
 };
 use plesio_sideband::{KeyChange, Sideband};
 use plesio_udp::{DatagramIo, OpenError, Peer};
@@ -64,7 +63,7 @@ impl Sealing {
             operators: identity.operators.clone(),
             incarnation,
             mtu: DATAGRAM_BYTES_MAX as u16,
-            aes: aes_available(),
+            suites: Suites::available(),
             peers_max: PEERS_MAX,
             limits: Limits::default(),
             seed: identity.seed.clone(),

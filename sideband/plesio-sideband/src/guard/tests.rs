@@ -27,7 +27,7 @@ fn sessions(seed: u8) -> Sessions {
         operators: vec![operator.public()],
         incarnation: Incarnation(u64::from(seed)),
         mtu: 1500,
-        aes: plesio_session::aes_available(),
+        suites: plesio_session::Suites::available(),
         peers_max: 4,
         limits: Limits::default(),
         seed: Secret::new([seed; 32]),

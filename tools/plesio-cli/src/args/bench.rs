@@ -84,6 +84,10 @@ pub(crate) struct BenchArgs {
     #[arg(long, env = "PLESIO_PROTECTION", default_value = "sealed", value_enum)]
     pub(crate) protection: ProtectionArg,
 
+    /// What sealed datagrams are sealed with
+    #[arg(long, env = "PLESIO_SUITE", default_value = "auto", value_enum, value_name = "SUITE")]
+    pub(crate) suite: SuiteArg,
+
     /// Rounds, 1 to 1000; in each, ours runs first and last and the rivals between
     #[arg(long, env = "PLESIO_REPEATS", default_value_t = 5, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=1000))]
@@ -310,6 +314,25 @@ impl Serialize for ChunkArg {
             Self::Path => to.serialize_str("path"),
         }
     }
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
+pub(crate) enum SuiteArg {
+    /// The best that both ends have
+    #[serde(rename = "auto")]
+    Auto,
+    /// Where both ends have AES instructions, and were built with a C compiler
+    #[serde(rename = "aegis-128l")]
+    #[value(name = "aegis-128l")]
+    Aegis,
+    /// Where both ends have AES instructions
+    #[serde(rename = "aes-128-gcm")]
+    #[value(name = "aes-128-gcm")]
+    Aes,
+    /// Anywhere
+    #[serde(rename = "chacha20-poly1305")]
+    #[value(name = "chacha20-poly1305")]
+    ChaCha,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]

@@ -5,7 +5,7 @@
 
 use super::figures::Stretches;
 use super::relay::RelayFigures;
-use crate::args::{BENCH_BYTES_MAX, BackendArg, PlacementArg};
+use crate::args::{BENCH_BYTES_MAX, BackendArg, PlacementArg, SuiteArg};
 use crate::failure::{Exit, Failure};
 use clap::ValueEnum;
 use nix::sys::resource::{UsageWho, getrusage};
@@ -132,6 +132,8 @@ pub(crate) struct Run {
     /// What the path carries is found out, up to that.
     pub(crate) search: bool,
     pub(crate) placement: PlacementArg,
+    /// Of a sealed run of ours.
+    pub(crate) suite: SuiteArg,
     pub(crate) working_set_bytes: u32,
     pub(crate) seed: u64,
     pub(crate) seconds: f64,
@@ -349,6 +351,8 @@ pub(crate) struct Half {
     pub(crate) chunk_bytes: u32,
     /// Which backend; of a rival, what it is.
     pub(crate) tier: String,
+    /// What our datagrams were sealed with; empty where nothing was.
+    pub(crate) suite: String,
     pub(crate) notes: Vec<String>,
     /// In the order of their numbers.
     pub(crate) flows: Vec<FlowHalf>,
@@ -417,6 +421,7 @@ mod tests {
             chunk_bytes: 1408,
             search: false,
             placement: PlacementArg::Auto,
+            suite: SuiteArg::Auto,
             working_set_bytes: 1 << 20,
             seed: 1,
             seconds: 1.0,

@@ -86,7 +86,7 @@ impl End {
         let flow = |_| {
             let connection = Connection::new(&config, Moment(0))
                 .map_err(|error| Failure::usage("bench", "cannot use this chunk size", error))?;
-            let keys = if sealed { Some(Keys::new(pool, session_fix(run))?) } else { None };
+            let keys = if sealed { Some(Keys::new(pool, run.suite, session_fix(run))?) } else { None };
             Ok(Flow { connection, peer: None, address: None, keys, train: Box::default(), taken: None })
         };
         let grant_bytes = (budget / GRANTS).max(run.chunk_bytes.into());
@@ -109,6 +109,12 @@ impl End {
         let word = |flow: &Flow| flow.keys.as_ref().map_or_else(String::new, Keys::word);
         let port = self.io.local_address().port();
         self.flows.iter().map(|flow| (port, word(flow))).collect()
+    }
+
+    /// What the first flow is sealed with, once it is.
+    fn suite(&self) -> String {
+        let suite = self.flows.first().and_then(|flow| flow.keys.as_ref()?.suite());
+        suite.map_or_else(String::new, |suite| suite.to_string())
     }
 
     fn meet(&mut self, others: &[(SocketAddr, String)], begins: bool) -> Result<(), Failure> {

@@ -234,6 +234,8 @@ impl<'a> Report<'a> {
         let mut row = self.row(cell, &ours, true);
         row.insert("backend".into(), json!(ours.first().map(|outcome| &outcome.begin.tier)));
         row.insert("protection".into(), json!(cell.key.protection));
+        let suite = ours.iter().map(|outcome| &outcome.begin.suite).find(|suite| !suite.is_empty());
+        row.insert("suite".into(), json!(suite));
         row.insert("verdict".into(), json!(verdict(self.trustworthy(cell))));
         Value::Object(row)
     }

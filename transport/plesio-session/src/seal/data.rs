@@ -64,6 +64,7 @@ struct Windows {
 /// Seals what one end of a session sends on the data plane. Not `Clone`: a number must not be sealed twice.
 #[derive(Debug)]
 pub struct DataSealer {
+    suite: Suite,
     key: Key,
     receiver: u32,
     counts: Channels<Counts>,
@@ -81,7 +82,13 @@ impl DataSealer {
         usage: Arc<Usage>,
     ) -> Self {
         let key = Key::new(suite, secret);
-        Self { key, receiver, counts: Channels::new(), sealed_packets: 0, packets_max, usage }
+        Self { suite, key, receiver, counts: Channels::new(), sealed_packets: 0, packets_max, usage }
+    }
+
+    /// What both ends came to.
+    #[must_use]
+    pub const fn suite(&self) -> Suite {
+        self.suite
     }
 
     /// Index by which the peer finds its keys: what every header will carry.
@@ -109,8 +116,7 @@ impl DataSealer {
         datagram: &mut [u8],
     ) -> Result<usize, SealError> {
         self.admit(header.packet, payload.len(), datagram.len())?;
-        datagram[HEADER_BYTES..HEADER_BYTES + payload.len()].copy_from_slice(payload);
-        Ok(self.finish(header, payload.len(), datagram))
+        Ok(self.finish(header, Some(payload), payload.len(), datagram))
     }
 
     /// As [`seal_data`](Self::seal_data), with the payload already lying behind the header's place.
@@ -124,7 +130,7 @@ impl DataSealer {
         datagram: &mut [u8],
     ) -> Result<usize, SealError> {
         self.admit(header.packet, payload_bytes, datagram.len())?;
-        Ok(self.finish(header, payload_bytes, datagram))
+        Ok(self.finish(header, None, payload_bytes, datagram))
     }
 
     /// Uses the number up, or changes nothing.
@@ -155,9 +161,15 @@ impl DataSealer {
         Ok(())
     }
 
-    fn finish(&self, header: &mut Header, payload_bytes: usize, datagram: &mut [u8]) -> usize {
+    fn finish(
+        &self,
+        header: &mut Header,
+        payload: Option<&[u8]>,
+        payload_bytes: usize,
+        datagram: &mut [u8],
+    ) -> usize {
         header.receiver = self.receiver;
-        seal(&self.key, header, payload_bytes, datagram)
+        seal(&self.key, header, payload, payload_bytes, datagram)
     }
 }
 
@@ -193,19 +205,30 @@ impl OwnSealer {
         };
         self.next += 1; // said a few times in a session's life
         let mut datagram = [0; OWN_BYTES];
-        seal(&self.key, &mut header, 0, &mut datagram);
+        seal(&self.key, &mut header, None, 0, &mut datagram);
         datagram
     }
 }
 
-fn seal(key: &Key, header: &mut Header, payload_bytes: usize, datagram: &mut [u8]) -> usize {
+/// Seals `payload`, or what lies in its place in the datagram already.
+fn seal(
+    key: &Key,
+    header: &mut Header,
+    payload: Option<&[u8]>,
+    payload_bytes: usize,
+    datagram: &mut [u8],
+) -> usize {
     header.flags = header.flags.sealed();
     header.payload_bytes = payload_bytes as u16; // admit: below DATAGRAM_BYTES_MAX
     header.crc32 = 0;
     let end = HEADER_BYTES + payload_bytes;
     let head = header.to_bytes();
     datagram[..HEADER_BYTES].copy_from_slice(&head);
-    let tag = key.seal(header.packet, &head, &mut datagram[HEADER_BYTES..end]);
+    let body = &mut datagram[HEADER_BYTES..end];
+    let tag = match payload {
+        Some(payload) => key.seal_apart(header.packet, &head, payload, body),
+        None => key.seal(header.packet, &head, body),
+    };
     datagram[end..end + TAG_BYTES].copy_from_slice(&tag);
     end + TAG_BYTES
 }

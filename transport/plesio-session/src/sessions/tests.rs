@@ -5,8 +5,11 @@ use crate::Limits;
 use crate::identity::{NodeSecret, OperatorSecret};
 use crate::noise::{CLEAR_BYTES, Responder};
 use crate::secret::Secret;
+use crate::suites::Suites;
 use crate::ticket::Ticket;
-use plesio_wire::handshake::{Init, InitPayload, RESPONSE_PAYLOAD_BYTES, Response, ResponsePayload};
+use plesio_wire::handshake::{
+    CAPABILITY_AEGIS, CAPABILITY_AES, Init, InitPayload, RESPONSE_PAYLOAD_BYTES, Response, ResponsePayload,
+};
 use plesio_wire::{Reader, Writer};
 
 const NOW: Instant = Instant(0);
@@ -21,7 +24,7 @@ fn config(seed: u8) -> Config {
         operators: alloc::vec![operator.public()],
         incarnation: Incarnation(u64::from(seed)),
         mtu: 1500,
-        aes: true,
+        suites: Suites::available(),
         peers_max: 4,
         limits: Limits::default(),
         seed: Secret::new([seed; 32]),
@@ -35,7 +38,7 @@ fn answer(config: &Config, asked: &[u8], capabilities: u64, suite: Suite) -> all
     let clear: [u8; CLEAR_BYTES] = asked[..CLEAR_BYTES].try_into().unwrap();
     let responder = Responder::read(&local(config), &clear, &init.noise, Secret::new([5; 32])).unwrap();
     let said: InitPayload = Reader::new(&responder.payload).read().unwrap();
-    assert_eq!(said.capabilities, CAPABILITY_AES);
+    assert_eq!(said.capabilities, config.suites.capabilities());
     let remote = responder.remote;
     let mut payload = [0; RESPONSE_PAYLOAD_BYTES];
     let incarnation = config.incarnation;
@@ -58,11 +61,11 @@ fn answer(config: &Config, asked: &[u8], capabilities: u64, suite: Suite) -> all
 fn a_suite_that_was_not_agreed_to_is_refused_by_name() {
     let from = "10.0.0.2:1".parse().unwrap();
     let responder = config(2);
-    let cases = [
-        (CAPABILITY_AES, Suite::ChaCha20Poly1305, Err(Refusal::Suite)),
-        (0, Suite::Aes128Gcm, Err(Refusal::Suite)),
-        (0, Suite::ChaCha20Poly1305, Ok(())),
-    ];
+    let every = [Suite::Aegis128L, Suite::Aes128Gcm, Suite::ChaCha20Poly1305];
+    let cases = [0, CAPABILITY_AES, CAPABILITY_AEGIS, u64::MAX].into_iter().flat_map(|capabilities| {
+        let agreed = responder.suites.common(capabilities);
+        every.map(|suite| (capabilities, suite, if suite == agreed { Ok(()) } else { Err(Refusal::Suite) }))
+    });
     for (capabilities, suite, expected) in cases {
         let mut a = Sessions::new(NOW, config(1));
         a.handle_connect(NOW, responder.node.public(), from).unwrap();

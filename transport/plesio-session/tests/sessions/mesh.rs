@@ -35,7 +35,7 @@ pub(crate) fn config(seed: u8) -> Config {
         operators: vec![operator().public()],
         incarnation: Incarnation(u64::from(seed)),
         mtu: 1500,
-        aes: plesio_session::aes_available(),
+        suites: plesio_session::Suites::available(),
         peers_max: 8,
         limits: Limits::default(),
         seed: Secret::new([seed ^ 0x55; 32]),

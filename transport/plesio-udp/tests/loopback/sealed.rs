@@ -35,7 +35,7 @@ impl End {
             operators: vec![operator.public()],
             incarnation: Incarnation(u64::from(seed)),
             mtu: 65_535,
-            aes: plesio_session::aes_available(),
+            suites: plesio_session::Suites::available(),
             peers_max: 4,
             limits: Limits::default(),
             seed: Secret::new([seed ^ 0x55; 32]),

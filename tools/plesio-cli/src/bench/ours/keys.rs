@@ -5,16 +5,17 @@
 //!  then Noise IKpsk2 over the data port: pool key, the beginner's ticket signed by its operator
 //! ```
 
+use crate::args::SuiteArg;
 use crate::failure::{Exit, Failure};
 use crate::hex::hex;
 use crate::random;
 use plesio_session::{
-    Config, Event, Limits, NodePublic, NodeSecret, OperatorSecret, PoolKey, Sessions, Ticket, aes_available,
+    Config, Event, Limits, NodePublic, NodeSecret, OperatorSecret, PoolKey, Sessions, Suites, Ticket,
 };
 use plesio_udp::{DatagramIo, Peer};
 use plesio_wire::Incarnation;
 use plesio_wire::Instant as Moment;
-use plesio_wire::handshake::Role;
+use plesio_wire::handshake::{Role, Suite};
 use std::net::SocketAddr;
 
 /// A new key for both ends of one command on one machine.
@@ -29,7 +30,9 @@ pub(crate) struct Keys {
     pool: PoolKey,
     sessions: Option<Sessions>,
     lane: Option<Peer>,
-    sealer: bool,
+    suites: Suites,
+    /// What payload is sealed with, once it can be.
+    suite: Option<Suite>,
     failed: bool,
     /// Something came that may have made events.
     moved: bool,
@@ -39,8 +42,9 @@ pub(crate) struct Keys {
 
 impl Keys {
     /// `fix` is what to say where there is no session.
-    pub(crate) fn new(pool: &str, fix: &'static str) -> Result<Self, Failure> {
+    pub(crate) fn new(pool: &str, suite: SuiteArg, fix: &'static str) -> Result<Self, Failure> {
         let mut entropy = random::entropy()?;
+        let suites = suites(suite)?;
         let pool = PoolKey::from_text(pool)
             .map_err(|cause| Failure::usage("key-file", "cannot use the pool key of this run", cause))?;
         Ok(Self {
@@ -49,7 +53,8 @@ impl Keys {
             pool,
             sessions: None,
             lane: None,
-            sealer: false,
+            suites,
+            suite: None,
             failed: false,
             moved: true,
             due: Moment(0),
@@ -65,7 +70,11 @@ impl Keys {
 
     /// Whether payload can be sealed.
     pub(crate) const fn are_there(&self) -> bool {
-        self.sealer
+        self.suite.is_some()
+    }
+
+    pub(crate) const fn suite(&self) -> Option<Suite> {
+        self.suite
     }
 
     /// Ready for a handshake with the end that said `word`; who begins asks for it.
@@ -87,7 +96,7 @@ impl Keys {
             operators: vec![operator],
             incarnation: Incarnation(1),
             mtu: u16::MAX,
-            aes: aes_available(),
+            suites: self.suites,
             peers_max: 1,
             limits: Limits::default(),
             seed: entropy.draw(),
@@ -134,8 +143,8 @@ impl Keys {
             match event {
                 Event::Open { data, .. } => io.add_opener(lane, data),
                 Event::Seal { data, .. } => {
+                    self.suite = Some(data.suite());
                     io.set_sealer(lane, data);
-                    self.sealer = true;
                 }
                 Event::Close { local, .. } => io.remove_opener(lane, local),
                 Event::Fail { .. } => self.failed = true,
@@ -166,6 +175,22 @@ impl Keys {
     }
 }
 
+/// # Errors
+/// A suite that this machine does not have.
+fn suites(asked: SuiteArg) -> Result<Suites, Failure> {
+    let suite = match asked {
+        SuiteArg::Auto => return Ok(Suites::available()),
+        SuiteArg::Aegis => Suite::Aegis128L,
+        SuiteArg::Aes => Suite::Aes128Gcm,
+        SuiteArg::ChaCha => Suite::ChaCha20Poly1305,
+    };
+    Suites::only(suite).ok_or_else(|| {
+        let cause = format!("this build, or this CPU, lacks {suite}");
+        Failure { exit: Exit::Missing, ..Failure::run("suite", "cannot seal as asked", cause) }
+            .fix("say --suite auto")
+    })
+}
+
 /// The public keys and the operator of the other end.
 fn read(word: &str) -> Option<(NodePublic, [u8; 32])> {
     let digits = word.as_bytes();
@@ -190,13 +215,13 @@ mod tests {
 
     #[test]
     fn a_word_is_read_back_and_another_is_refused() {
-        let keys = Keys::new(&pool().expect("randomness"), "").expect("a key");
+        let keys = Keys::new(&pool().expect("randomness"), SuiteArg::Auto, "").expect("a key");
         let word = keys.word();
         let (node, operator) = read(&word).expect("a word");
         assert_eq!((node, operator), (keys.node.public(), keys.operator.public()));
         for wrong in ["", "00", &word[1..], &format!("{word}0"), &word.replace('0', "g"), &"é".repeat(96)] {
             assert!(wrong == word || read(wrong).is_none(), "{wrong}");
         }
-        assert!(Keys::new("plesio-pool-key 1", "").is_err());
+        assert!(Keys::new("plesio-pool-key 1", SuiteArg::Auto, "").is_err());
     }
 }

@@ -61,7 +61,8 @@ pub(crate) fn run(
     if steps.begins() {
         end.establish(run)?;
     }
-    let mut half = Half { tier: end.tier.clone(), notes: end.notes.clone(), ..Half::default() };
+    let (tier, notes, suite) = (end.tier.clone(), end.notes.clone(), end.suite());
+    let mut half = Half { tier, notes, suite, ..Half::default() };
     let mut stretches = Stretches::new(steps.begin());
     match (run.what, &mut lanes[..]) {
         (What::Pingpong, [Lane { out: Some(out), into: Some((into, inbox)), .. }]) if steps.begins() => {
