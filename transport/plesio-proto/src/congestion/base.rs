@@ -47,7 +47,13 @@ impl Base {
     }
 
     fn tells(&self) -> bool {
-        self.round_packets >= PACKETS_MIN && self.round_reports >= REPORTS_MIN
+        let reports_min = if self.is_short() { 1 } else { REPORTS_MIN };
+        self.round_packets >= PACKETS_MIN && self.round_reports >= reports_min
+    }
+
+    /// Whether a round is so short that the probes soon find what a start that ended early has left.
+    pub(super) fn is_short(&self) -> bool {
+        self.rtt_ns() <= LATE_NS
     }
 
     /// A round trip is over.
@@ -143,9 +149,17 @@ mod tests {
         assert_eq!(base.sample(), Some(20_000));
         round(&mut base, Instant(2 * HALF_NS), 50_000);
         assert_eq!((base.sample(), base.queue_ns()), (Some(50_000), 0));
-        (0..7).for_each(|_| base.handle_samples(4 * 55_000, 4));
-        assert_eq!(base.queue_so_far(), 0, "too few acknowledgements to tell");
-        base.handle_samples(4 * 55_000, 4);
+        base.handle_samples(16 * 55_000, 16);
+        assert_eq!(base.queue_so_far(), 5_000, "on a short path one acknowledgement tells");
+    }
+
+    #[test]
+    fn on_a_long_path_one_acknowledgement_tells_nothing() {
+        let (mut base, rtt_ns) = (Base::new(), 8 * LATE_NS);
+        round(&mut base, Instant(0), rtt_ns);
+        (0..7).for_each(|_| base.handle_samples(4 * (rtt_ns + 5_000), 4));
+        assert_eq!(base.queue_so_far(), 0);
+        base.handle_samples(4 * (rtt_ns + 5_000), 4);
         assert_eq!(base.queue_so_far(), 5_000);
     }
 }

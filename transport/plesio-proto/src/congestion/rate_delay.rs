@@ -105,7 +105,7 @@ impl RateDelay {
     fn doubt(&mut self) {
         let rate = self.bandwidth();
         self.doubts = if rate >= self.doubt + self.doubt / 4 { 0 } else { self.doubts + 1 };
-        self.resumes = self.doubts < DOUBTS_MAX;
+        self.resumes = self.doubts < DOUBTS_MAX && !self.base.is_short();
         (self.phase, self.doubt) = (Phase::Drain, rate.max(self.doubt));
     }
 

@@ -138,3 +138,20 @@ fn jitter_that_holds_for_round_trips_is_not_taken_for_a_queue() {
         }
     }
 }
+
+#[test]
+fn the_start_on_a_short_path_floods_no_queue() {
+    for (queue_ms, loss, most) in [(10, 100, 0.02), (10, 0, 0.001), (4, 100, 0.03), (2, 0, 0.02)] {
+        for seed in 7..10 {
+            let shape = Shape { loss, delay_ns: 30_000, queue_bytes: queue_ms * 125_000, ..GIGABIT };
+            let config = Config { window_bytes: 2 << 20, receive_budget_bytes: 2 << 20, ..config() };
+            let mut net = Net::new(&config, shape, 1);
+            net.random = seed;
+            net.run_for(3 * SECOND / 10);
+            let stats = net.sender(0);
+            let again = stats.retransmitted_bytes as f64 / stats.sent_bytes as f64;
+            println!("{queue_ms} ms, {loss} lost, seed {seed}: sent again {again:.4}");
+            assert!(again <= most, "queue of {queue_ms} ms, {loss} of 10,000 lost, seed {seed}: {again:.4}");
+        }
+    }
+}
