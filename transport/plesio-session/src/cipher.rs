@@ -76,6 +76,15 @@ impl Key {
         }
     }
 
+    /// Whether so many bytes are sealed and opened from one place to another in one pass, rather than moved first.
+    pub(crate) const fn goes_apart(&self, len_bytes: usize) -> bool {
+        match self {
+            #[cfg(target_env = "gnu")]
+            Self::Aegis(_) => len_bytes >= APART_BYTES_MIN,
+            Self::Aes(_) | Self::ChaCha(_) => false,
+        }
+    }
+
     /// As [`seal`](Self::seal), from `plain` into `body`, which have one length: in one pass where the cipher can and it
     /// is worth it.
     pub(crate) fn seal_apart(
@@ -85,12 +94,16 @@ impl Key {
         plain: &[u8],
         body: &mut [u8],
     ) -> [u8; TAG_BYTES] {
-        #[cfg(target_env = "gnu")]
-        if let (Self::Aegis(key), true) = (self, plain.len() >= APART_BYTES_MIN) {
-            return key.seal_apart(nonce(number), header, plain, body);
+        match self {
+            #[cfg(target_env = "gnu")]
+            Self::Aegis(key) if self.goes_apart(plain.len()) => {
+                key.seal_apart(nonce(number), header, plain, body)
+            }
+            _ => {
+                body.copy_from_slice(plain);
+                self.seal(number, header, body)
+            }
         }
-        body.copy_from_slice(plain);
-        self.seal(number, header, body)
     }
 
     /// Whether the tag fits; when it does not, `body` holds nothing that means anything.
@@ -102,6 +115,29 @@ impl Key {
             Self::Aes(key) => key.open(nonce(number), header, body, tag),
             Self::ChaCha(key) => {
                 key.decrypt_in_place_detached(&nonce(number).into(), header, body, tag.into()).is_ok()
+            }
+        }
+    }
+
+    /// As [`open`](Self::open), from `sealed` into `body`, which have one length: in one pass where the cipher can and it
+    /// is worth it.
+    #[must_use]
+    pub(crate) fn open_apart(
+        &self,
+        number: u64,
+        header: &[u8],
+        sealed: &[u8],
+        body: &mut [u8],
+        tag: &[u8; TAG_BYTES],
+    ) -> bool {
+        match self {
+            #[cfg(target_env = "gnu")]
+            Self::Aegis(key) if self.goes_apart(sealed.len()) => {
+                key.open_apart(nonce(number), header, sealed, body, tag)
+            }
+            _ => {
+                body.copy_from_slice(sealed);
+                self.open(number, header, body, tag)
             }
         }
     }
@@ -213,8 +249,12 @@ mod tests {
                 assert_eq!(key.seal_apart(number, &header, &plain, &mut apart), tag, "{len_bytes} bytes");
                 assert_eq!(here, apart, "{suite:?}, {len_bytes} bytes");
                 assert!(len_bytes < 16 || here != plain);
+                let mut moved = vec![0xEE; len_bytes];
+                assert!(key.open_apart(number, &header, &here, &mut moved, &tag));
                 assert!(key.open(number, &header, &mut here, &tag));
-                assert_eq!(here, plain, "{suite:?}, {len_bytes} bytes");
+                assert_eq!((&here, &moved), (&plain, &plain), "{suite:?}, {len_bytes} bytes");
+                assert!(!key.open_apart(number + 1, &header, &apart, &mut moved, &tag));
+                assert!(len_bytes < 16 || moved != plain, "nothing is told of what does not fit");
                 assert!(!key.open(number + 1, &header, &mut apart.clone(), &tag));
                 assert!(!key.open(number, &[!0; 32], &mut apart.clone(), &tag));
                 let mut forged = tag;

@@ -35,6 +35,12 @@ impl Suites {
         self.common(self.0)
     }
 
+    /// Whether the best of these opens large payloads from one place to another in one pass.
+    #[must_use]
+    pub fn opens_apart(self) -> bool {
+        self.best() == Suite::Aegis128L
+    }
+
     pub(crate) const fn capabilities(self) -> u64 {
         self.0
     }

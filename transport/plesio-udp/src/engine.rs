@@ -74,6 +74,8 @@ pub(crate) struct Outgoing {
     pub(crate) message: Message,
     pub(crate) chunks: usize,
     pub(crate) payload_bytes: u64,
+    /// What sealing wrote.
+    pub(crate) passed_bytes: u64,
     /// ECANCELED when it was not tried because an earlier one failed.
     pub(crate) result: Result<usize, Errno>,
 }
@@ -82,7 +84,7 @@ impl Outgoing {
     /// One with room for so many bytes beside the arena.
     pub(crate) fn new(arena: Option<Arena>, aside_bytes: usize) -> Self {
         let message = Message::new(arena, SEGMENTS_MAX, aside_bytes);
-        Self { message, chunks: 0, payload_bytes: 0, result: Err(Errno::ECANCELED) }
+        Self { message, chunks: 0, payload_bytes: 0, passed_bytes: 0, result: Err(Errno::ECANCELED) }
     }
 }
 

@@ -45,10 +45,11 @@ pub enum Placement {
 }
 
 impl Placement {
-    /// What measured better for chunks of this size: a look costs a call for each train, a bounce a move of every byte.
+    /// What measured better for chunks of this size: a look costs a call for each train, a bounce a move of every byte,
+    /// unless it is opened on the way (`opens_apart`: [`plesio_session::Suites::opens_apart`], of a sealed port).
     #[must_use]
-    pub const fn for_chunk(chunk_bytes: u32) -> Self {
-        if chunk_bytes >= SCATTER_BYTES_MIN { Self::Scatter } else { Self::Bounce }
+    pub const fn for_chunk(chunk_bytes: u32, opens_apart: bool) -> Self {
+        if chunk_bytes >= SCATTER_BYTES_MIN && !opens_apart { Self::Scatter } else { Self::Bounce }
     }
 }
 
@@ -135,8 +136,8 @@ pub struct Counters {
     pub trains_received: u64,
     /// Payload of DATA that was checked and placed.
     pub payload_bytes_received: u64,
-    /// Payload of DATA written by this program on the way to the kernel: none in plaintext; sealed, once into the packet
-    /// and once by the cipher.
+    /// Payload of DATA written by this program on the way to the kernel: none in plaintext; sealed, by the cipher,
+    /// and once more into the packet where that does not do both.
     pub copied_bytes_sent: u64,
     /// Payload of DATA written by this program after the kernel had delivered it: moves, and passes of the cipher.
     pub copied_bytes_received: u64,

@@ -58,9 +58,34 @@ impl Keys {
     /// The same with its parts lying apart.
     pub(crate) fn open_apart(&mut self, head: &[u8], body: &mut [u8], tag: &[u8]) -> Result<Opened, Refusal> {
         let sealed = Header::parse_sealed_head(head).map_err(|_| Refusal::Malformed)?;
-        let found = self.openers.iter_mut().find(|(opener, _)| opener.local() == sealed.receiver);
+        self.open_with(sealed.receiver, |opener| opener.open_data_apart(head, body, tag))
+    }
+
+    /// Whether the opener of this header opens its payload into another place in one pass.
+    pub(crate) fn opens_apart(&self, sealed: &Header) -> bool {
+        let found = self.openers.iter().find(|(opener, _)| opener.local() == sealed.receiver);
+        found.is_some_and(|(opener, _)| opener.opens_apart(usize::from(sealed.payload_bytes)))
+    }
+
+    /// Opens a datagram of this header into `payload`, which has its length. After a refusal it is zero where it was
+    /// written.
+    pub(crate) fn open_into(
+        &mut self,
+        sealed: &Header,
+        datagram: &[u8],
+        payload: &mut [u8],
+    ) -> Result<Opened, Refusal> {
+        self.open_with(sealed.receiver, |opener| opener.open_data(datagram, payload))
+    }
+
+    fn open_with(
+        &mut self,
+        receiver: u32,
+        open: impl FnOnce(&mut DataOpener) -> Result<Header, Refusal>,
+    ) -> Result<Opened, Refusal> {
+        let found = self.openers.iter_mut().find(|(opener, _)| opener.local() == receiver);
         let (opener, seen) = found.ok_or(Refusal::UnknownReceiver)?;
-        let header = opener.open_data_apart(head, body, tag)?;
+        let header = open(opener)?;
         Ok(Opened {
             header: Header { receiver: 0, ..header },
             local: opener.local(),

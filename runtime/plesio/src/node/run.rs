@@ -16,6 +16,7 @@ use plesio_consensus::{Event, OwnSlot};
 use plesio_cpu::Cpu;
 use plesio_memory::{Consumer, RingError};
 use plesio_proto::Train;
+use plesio_session::Suites;
 use plesio_sideband::{
     Bound, Event as SidebandEvent, LocalClock, MachineConfig, Sideband, SidebandConfig, Status,
 };
@@ -66,7 +67,8 @@ pub(super) fn run(seat: Seat, ready: &Sender<Result<Opened, NodeError>>) {
 fn open(seat: Seat, ready: &Sender<Result<Opened, NodeError>>) -> Result<Option<Runner>, NodeError> {
     let config = &seat.config;
     let protection = config.protection.of_socket(config.trust);
-    let placement = Placement::for_chunk(config.chunk_bytes);
+    let opens_apart = !protection.is_plaintext() && Suites::available().opens_apart();
+    let placement = Placement::for_chunk(config.chunk_bytes, opens_apart);
     let socket = SocketConfig { protection, placement, ..SocketConfig::new(config.data) };
     let opened = match plesio_udp::open(config.backend, &socket, seat.store.arena().clone()) {
         Ok(opened) => opened,

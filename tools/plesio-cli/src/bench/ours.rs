@@ -64,7 +64,10 @@ impl End {
         };
         let sealed = run.protection == Mode::Sealed;
         let placement = match run.placement {
-            PlacementArg::Auto => Placement::for_chunk(run.chunk_bytes.min(run.bytes)),
+            PlacementArg::Auto => {
+                let opens_apart = run.protection == Mode::Sealed && keys::suites(run.suite)?.opens_apart();
+                Placement::for_chunk(run.chunk_bytes.min(run.bytes), opens_apart)
+            }
             PlacementArg::Scatter => Placement::Scatter,
             PlacementArg::Bounce => Placement::Bounce,
         };

@@ -56,4 +56,18 @@ impl Aegis {
     ) -> bool {
         self.with(nonce).decrypt_in_place(body, tag, header).is_ok()
     }
+
+    /// In one pass from `sealed` to `body`; both have one length. `body` is wiped where the tag does not fit.
+    pub(crate) fn open_apart(
+        &self,
+        nonce: [u8; 16],
+        header: &[u8],
+        sealed: &[u8],
+        body: &mut [u8],
+        tag: &[u8; TAG_BYTES],
+    ) -> bool {
+        let cipher = self.with(nonce);
+        let mut decryptor = cipher.decryptor(header, body);
+        decryptor.update(sealed).is_ok() && decryptor.finalize(tag).is_ok()
+    }
 }

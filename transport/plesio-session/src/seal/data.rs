@@ -97,6 +97,12 @@ impl DataSealer {
         self.receiver
     }
 
+    /// Whether a payload of so many bytes is sealed into its datagram in one pass, rather than moved there first.
+    #[must_use]
+    pub const fn seals_apart(&self, payload_bytes: usize) -> bool {
+        self.key.goes_apart(payload_bytes)
+    }
+
     /// Packets sealed so far.
     #[must_use]
     pub const fn sealed_packets(&self) -> u64 {
@@ -263,6 +269,12 @@ impl DataOpener {
         self.local
     }
 
+    /// Whether [`open_data`](Self::open_data) opens a payload of so many bytes in one pass, rather than moves it first.
+    #[must_use]
+    pub const fn opens_apart(&self, payload_bytes: usize) -> bool {
+        self.key.goes_apart(payload_bytes)
+    }
+
     /// Packets opened so far.
     #[must_use]
     pub const fn opened_packets(&self) -> u64 {
@@ -281,10 +293,11 @@ impl DataOpener {
         let room = payload.get_mut(..payload_bytes).ok_or(Refusal::Malformed)?;
         let place = self.check(&header)?;
         let end = HEADER_BYTES + payload_bytes;
-        room.copy_from_slice(&datagram[HEADER_BYTES..end]);
         let mut tag = [0; TAG_BYTES];
         tag.copy_from_slice(&datagram[end..]);
-        self.finish(&header, place, &datagram[..HEADER_BYTES], room, &tag)?;
+        let (head, sealed) = (&datagram[..HEADER_BYTES], &datagram[HEADER_BYTES..end]);
+        let fits = self.key.open_apart(header.packet, head, sealed, room, &tag);
+        self.finish(&header, place, fits, room)?;
         Ok(header)
     }
 
@@ -311,7 +324,8 @@ impl DataOpener {
             return Err(Refusal::Malformed);
         }
         let place = self.check(&header)?;
-        self.finish(&header, place, head, body, tag)?;
+        let fits = self.key.open(header.packet, head, body, tag);
+        self.finish(&header, place, fits, body)?;
         Ok(header)
     }
 
@@ -344,11 +358,10 @@ impl DataOpener {
         &mut self,
         header: &Header,
         (lane, place): (Lane, Place),
-        head: &[u8],
+        fits: bool,
         body: &mut [u8],
-        tag: &[u8; TAG_BYTES],
     ) -> Result<(), Refusal> {
-        if !self.key.open(header.packet, head, body, tag) {
+        if !fits {
             body.fill(0);
             return Err(Refusal::Authentication);
         }

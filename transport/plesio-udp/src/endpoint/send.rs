@@ -147,8 +147,7 @@ impl<E: Engine> Endpoint<E> {
                 Ok(_) => {
                     self.counters.datagrams_sent += train.chunks as u64;
                     self.counters.payload_bytes_sent += train.payload_bytes;
-                    // Into the packet, and there the pass of the cipher.
-                    self.counters.copied_bytes_sent += 2 * train.payload_bytes;
+                    self.counters.copied_bytes_sent += train.passed_bytes;
                 }
                 Err(cause) => {
                     self.counters.dropped_unsent += train.chunks as u64;
@@ -304,7 +303,7 @@ fn load(train: &mut Outgoing, chunks: &[(Header, Span)]) -> Result<(), SendError
 fn seal(train: &mut Outgoing, chunks: &[(Header, Span)], sealer: &mut DataSealer) -> Result<(), SendError> {
     let message = &mut train.message;
     message.clear();
-    (train.chunks, train.payload_bytes) = (0, 0);
+    (train.chunks, train.payload_bytes, train.passed_bytes) = (0, 0, 0);
     let (mut end, mut outcome) = (0, Ok(()));
     for (index, (header, span)) in chunks.iter().enumerate() {
         if let Some((_, next)) = chunks.get(index + 1) {
@@ -328,6 +327,9 @@ fn seal(train: &mut Outgoing, chunks: &[(Header, Span)], sealer: &mut DataSealer
         }
         train.chunks += 1;
         train.payload_bytes += u64::from(span.len_bytes);
+        // The pass of the cipher, and before it the move into the packet.
+        let passes = if sealer.seals_apart(span.len_bytes as usize) { 1 } else { 2 };
+        train.passed_bytes += passes * u64::from(span.len_bytes);
     }
     if train.chunks > 0 {
         message.push_aside(0..end);

@@ -177,7 +177,7 @@ impl Keys {
 
 /// # Errors
 /// A suite that this machine does not have.
-fn suites(asked: SuiteArg) -> Result<Suites, Failure> {
+pub(crate) fn suites(asked: SuiteArg) -> Result<Suites, Failure> {
     let suite = match asked {
         SuiteArg::Auto => return Ok(Suites::available()),
         SuiteArg::Aegis => Suite::Aegis128L,
