@@ -16,8 +16,8 @@ const GAIN_NATS_MIN: f64 = 0.15;
 const USEFUL_RATIO_MIN: f64 = 0.90;
 /// Copies on the way out and in: in plaintext the chunks that a train brought to the wrong place.
 const PLAINTEXT_COPIES_MAX: (f64, f64) = (0.0, 0.02);
-/// Sealed, the move into the packet and the cipher's pass over it there; on the way in the cipher's pass alone. A little
-/// more for what was sent again.
+/// Sealed, the cipher's pass into the packet, and a move before it for ciphers that cannot do both; on the way in the
+/// cipher's pass alone. A little more for what was sent again.
 const SEALED_COPIES_MAX: (f64, f64) = (2.1, 1.1);
 /// A member whose clock is off by less than this part of a frame works at full efficiency.
 const CLOCK_ERROR_FRAMES_MAX: f64 = 0.1;
