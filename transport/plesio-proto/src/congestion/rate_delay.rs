@@ -39,6 +39,8 @@ pub struct RateDelay {
     doubt: u64,
     /// How often in a row one did at no higher rate.
     doubts: u32,
+    /// One did in this round, whose mean says it again.
+    doubted: bool,
     /// The start goes on once that queue is gone.
     resumes: bool,
     /// How much of the rate is used after losses, in 1/256.
@@ -55,7 +57,7 @@ enum Phase {
     Start,
     Drain,
     Cruise { rounds: u32 },
-    Up,
+    Up { rounds: u32 },
     Down { rounds: u32 },
 }
 
@@ -76,6 +78,7 @@ impl RateDelay {
             stalled: 0,
             doubt: 0,
             doubts: 0,
+            doubted: false,
             resumes: false,
             scale: UNIT,
             excess: EXCESS_MAX,
@@ -106,7 +109,7 @@ impl RateDelay {
         let rate = self.bandwidth();
         self.doubts = if rate >= self.doubt + self.doubt / 4 { 0 } else { self.doubts + 1 };
         self.resumes = self.doubts < DOUBTS_MAX && !self.base.is_short();
-        (self.phase, self.doubt) = (Phase::Drain, rate.max(self.doubt));
+        (self.phase, self.doubt, self.doubted) = (Phase::Drain, rate.max(self.doubt), true);
     }
 
     fn end_round(&mut self, report: &Report) {
@@ -126,7 +129,7 @@ impl RateDelay {
                 }
                 if self.stalled >= STALLED_MAX {
                     (self.phase, self.resumes) = (Phase::Drain, false);
-                } else if self.is_queueing() {
+                } else if self.is_queueing() && !self.doubted {
                     self.doubt();
                 }
             }
@@ -135,20 +138,22 @@ impl RateDelay {
             Phase::Cruise { rounds } if rounds > 0 && self.is_queueing() => {
                 self.phase = Phase::Down { rounds: rounds - 1 };
             }
-            Phase::Cruise { rounds: 0 } => (self.phase, self.mark) = (Phase::Up, rate),
+            Phase::Cruise { rounds: 0 } => (self.phase, self.mark) = (Phase::Up { rounds: 0 }, rate),
             Phase::Cruise { rounds } => self.phase = Phase::Cruise { rounds: rounds - 1 },
-            Phase::Up if rate < self.mark + self.mark / 10 => {
+            // What it brings is told of a round trip later.
+            Phase::Up { rounds: 0 } if !self.is_queueing() => self.phase = Phase::Up { rounds: 1 },
+            Phase::Up { .. } if rate < self.mark + self.mark / 10 => {
                 self.phase = Phase::Down { rounds: CRUISE_ROUNDS };
                 self.excess = (self.excess + self.excess / 2).min(EXCESS_MAX);
             }
-            Phase::Up => self.mark = rate,
+            Phase::Up { .. } => self.mark = rate,
             Phase::Down { rounds } => self.phase = Phase::Cruise { rounds },
         }
         if self.unlimited {
             self.round = (self.round + 1) % ROUNDS;
             self.rates[self.round] = 0;
         }
-        self.unlimited = false;
+        (self.unlimited, self.doubted) = (false, false);
         self.round_since = report.now;
         self.round_end_bytes = report.delivered_bytes + report.in_flight_bytes;
     }
@@ -158,7 +163,7 @@ impl RateDelay {
         self.excess = (self.excess / 2).max(EXCESS_MIN);
         match self.phase {
             Phase::Start => (self.phase, self.resumes) = (Phase::Drain, false),
-            Phase::Up => self.phase = Phase::Down { rounds: CRUISE_ROUNDS },
+            Phase::Up { .. } => self.phase = Phase::Down { rounds: CRUISE_ROUNDS },
             _ => {}
         }
     }
@@ -175,16 +180,17 @@ impl RateDelay {
         }
         let own = self.losses.own() * UNIT / 1_024;
         let gain = match self.phase {
+            Phase::Start if self.doubts > 0 => START_DOUBTED,
             Phase::Start => START,
             Phase::Drain => UNIT * UNIT / START,
             Phase::Cruise { .. } => UNIT,
             // Where the path loses on its own, only more than that is a probe.
-            Phase::Up => UNIT + self.excess.max(EXCESS_MIN + own),
+            Phase::Up { .. } => UNIT + self.excess.max(EXCESS_MIN + own),
             Phase::Down { .. } => UNIT - UNIT / 4,
         };
         let scaled = |value: u64, by: u64| (u128::from(value) * u128::from(by) / u128::from(UNIT)) as u64;
         // A probe asks what the path carries, whatever was lost before: otherwise a rate once cut would only know itself.
-        let scale = if self.phase == Phase::Up { UNIT } else { self.scale };
+        let scale = if matches!(self.phase, Phase::Up { .. }) { UNIT } else { self.scale };
         let (rate_before, window_bytes_before) = (self.rate, self.window_bytes);
         self.rate = scaled(scaled(rate, gain + own), scale).max(RATE_MIN);
         // What swings longer than a round trip is no queue that holding back would empty: were the window that of the
@@ -193,7 +199,7 @@ impl RateDelay {
         let window_gain = match self.phase {
             Phase::Start => 2 * UNIT,
             // Held back by its window a probe would find nothing.
-            Phase::Up => UNIT + UNIT / 2,
+            Phase::Up { .. } => UNIT + UNIT / 2,
             _ => scale,
         };
         self.window_bytes = scaled(window_bytes, window_gain).max(self.window_bytes_min);
@@ -208,7 +214,10 @@ impl RateDelay {
 impl CongestionController for RateDelay {
     fn handle_report(&mut self, report: &Report) {
         self.base.handle_samples(report.rtt_sum_ns, report.packets);
-        if self.phase == Phase::Start && self.base.queue_so_far() > self.target_ns() + self.base.noise_ns() {
+        if self.phase == Phase::Start
+            && !self.doubted
+            && self.base.queue_so_far() > self.target_ns() + self.base.noise_ns()
+        {
             self.doubt();
         }
         let rtt_ns = self.base.sample().unwrap_or(0) + self.base.queue_ns();
@@ -258,6 +267,8 @@ pub(crate) fn per_second(bytes: u64, time_ns: u64) -> u64 {
 const UNIT: u64 = 256;
 /// Gain of the start: doubles the rate every round trip, with something to spare.
 const START: u64 = 640;
+/// After a queue that did not come with a higher rate: slower, as the conservative start of RFC 9406.
+const START_DOUBTED: u64 = 384;
 const STALLED_MAX: u32 = 3;
 const DOUBTS_MAX: u32 = 3;
 /// Rounds that the largest rate is remembered.
