@@ -165,6 +165,8 @@ pub struct Sessions {
     pool_tag: u16,
     entropy: Entropy,
     view: u32,
+    /// A view was in force here: before, this node is about to join one.
+    seated: bool,
     jar: CookieJar,
     total: TotalLimit,
     unproven: SourceLimit,
@@ -191,6 +193,7 @@ impl Sessions {
             macs: MacKeys::new(&public.x25519),
             pool_tag: config.pool.tag(),
             view: 0,
+            seated: false,
             jar,
             total: TotalLimit::new(now, limits.inits_per_second),
             unproven: SourceLimit::new(now, limits.inits_per_source_and_second, unproven_key),
@@ -257,6 +260,7 @@ impl Sessions {
     /// A view is in force: tickets that ended before it admit nobody any more.
     pub fn handle_view(&mut self, view: u32) {
         self.view = self.view.max(view);
+        self.seated = true;
         for id in self.ids() {
             let ended = self.peer(id).and_then(|peer| peer.facts).and_then(|facts| facts.admission);
             if ended.is_some_and(|(_, not_after_view)| not_after_view < self.view) {

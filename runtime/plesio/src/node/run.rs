@@ -160,6 +160,9 @@ impl Runner {
             Protection::Plaintext => None,
         };
         if let Some(sealing) = &mut sealing {
+            if let Entrance::Genesis(_, view) = &entrance {
+                sealing.handle_view(view.number);
+            }
             seeds.iter().for_each(|seed| sealing.seek(now, &bound, seed));
         }
         let started = matches!(entrance, Entrance::Genesis(..));

@@ -112,6 +112,10 @@ impl Sessions {
             attempt.filter(|attempt| attempt.local == response.receiver).ok_or(Refusal::UnknownReceiver)?;
         let (payload, secrets) = attempt.noise.finish(&response.noise).ok_or(Refusal::Handshake)?;
         let answer: ResponsePayload = Reader::new(&payload).read().map_err(|_| Refusal::Payload)?;
+        // Joining makes the next view, which would put this node out again, and a mesh of two with it.
+        if !self.seated && self.config.ticket.not_after_view <= answer.view {
+            return Err(Refusal::TicketExpire);
+        }
         let suite = self.suite(answer.capabilities);
         if answer.suite != suite {
             return Err(Refusal::Suite);

@@ -190,6 +190,26 @@ fn a_session_ends_with_its_ticket_its_time_or_its_removal() {
     }
 }
 
+/// In a mesh of two the member that is left would have lost its quorum for good.
+#[test]
+fn nobody_joins_a_view_that_its_ticket_does_not_outlast() {
+    for (view, joins) in [(99, true), (100, false)] {
+        let (mut a, mut b) = (Node::new(NOW, config(1)), Node::new(NOW, config(2)));
+        b.handle_view(view);
+        a.handle_connect(NOW, *b.public(), address(B)).unwrap();
+        settle(NOW, &mut a, &mut b);
+        assert_eq!(a.counters().of(Refusal::TicketExpire), u64::from(!joins), "view {view}");
+        assert_eq!(matches!(events(&mut a)[..], [Event::Establish { .. }]), joins, "view {view}");
+    }
+    // Who is a member stays one until its ticket ends.
+    let (mut a, mut b) = (Node::new(NOW, config(1)), Node::new(NOW, config(2)));
+    a.handle_view(100);
+    b.handle_view(100);
+    a.handle_connect(NOW, *b.public(), address(B)).unwrap();
+    settle(NOW, &mut a, &mut b);
+    assert!(matches!(events(&mut a)[..], [Event::Establish { .. }]));
+}
+
 /// The peer has new keys only when it has shown them: until then what we send must open with what it surely has.
 #[test]
 fn the_old_keys_send_until_the_new_ones_are_shown() {
