@@ -78,6 +78,14 @@ fn judge(before: &Value, after: &Value, args: &BenchCompareArgs) -> Result<Value
     for row in rows(before) {
         let pair = theirs.iter().find(|other| KEYS.iter().all(|key| other[*key] == row[*key]));
         let Some(other) = pair else { continue };
+        if let (Some(one), Some(two)) = (row["suite"].as_str(), other["suite"].as_str())
+            && one != two
+        {
+            let note = format!("A is sealed with {one}, B with {two}");
+            if !notes.contains(&note) {
+                notes.push(note);
+            }
+        }
         let Some(resampled) = resample(&runs(&row, &figure), &runs(other, &figure)) else { continue };
         let verdict = verdict(&resampled, &figure, args.tolerance);
         worse |= verdict == "worse";
@@ -180,6 +188,22 @@ mod tests {
         let (pingpong, p50) = ("plesio.bench.pingpong/1", "p50_runs_ns");
         assert_eq!(judged(pingpong, p50, &[10.0, 10.1, 9.9], &[12.0, 12.1, 11.9]), "worse");
         assert_eq!(judged(pingpong, p50, &[10.0, 10.1, 9.9], &[8.0, 8.1, 7.9]), "better");
+    }
+
+    #[test]
+    fn other_suites_are_told_once() {
+        let with = |suite: &str| {
+            let mut document = document("plesio.bench.udp/1", "goodput_runs_bps", &[10.0, 10.1, 9.9]);
+            document["results"][0]["suite"] = json!(suite);
+            document
+        };
+        let notes =
+            |one, two| judge(&with(one), &with(two), &args()).expect("a row in common")["notes"].clone();
+        assert_eq!(
+            notes("aegis-128l", "aes-128-gcm"),
+            json!(["A is sealed with aegis-128l, B with aes-128-gcm"])
+        );
+        assert_eq!(notes("aes-128-gcm", "aes-128-gcm"), json!([]));
     }
 
     #[test]

@@ -103,6 +103,13 @@ pub(crate) fn render(document: &Value, form: FormArg) -> Result<String, Failure>
     ratios(&mut text, "ratio", &document["ratio"]);
     let verdict = document["verdict"].as_str().unwrap_or("?");
     let _ = writeln!(text, "{last}; verdict: {verdict}");
+    let mut suites: Vec<&str> = Vec::new();
+    for row in document["results"].as_array().into_iter().flatten() {
+        suites.extend(row["suite"].as_str().filter(|suite| !suites.contains(suite)));
+    }
+    if !suites.is_empty() {
+        let _ = writeln!(text, "sealed: {}", suites.join(", "));
+    }
     for note in document["notes"].as_array().into_iter().flatten() {
         let _ = writeln!(text, "note: {}", note.as_str().unwrap_or_default());
     }
