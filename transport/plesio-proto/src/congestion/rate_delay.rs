@@ -3,14 +3,15 @@
 //!
 //! ```text
 //!  Start ── rate stands, or a queue ──▶ Drain ── queue is gone ──▶ Cruise ──── 6 rounds ────▶ Up
-//!  2.5 x rate                           rate / 2.5                 1 x rate ◀─ Down (3/4) ◀─ 5/4, while rate grows
+//!  2.5 x rate ◀── the rate had grown ── rate / 2.5                 1 x rate ◀─ Down (3/4) ◀─ 5/4, while rate grows
 //! ```
 //!
 //! The pace is the largest delivery rate of ten rounds, probed upwards every eight, as BBR does (Cardwell, Cheng, Gunn,
 //! Yeganeh, Jacobson, "BBR: congestion-based congestion control", 2016; draft-ietf-ccwg-bbr), and the samples are those
 //! of draft-cheng-iccrg-delivery-rate-estimation. What may queue is bounded as in LEDBAT (RFC 6817): window = rate x
 //! (base + noise + target), or more where round trips swing by more than a queue of ours could. The fast start ends at a
-//! queue, like HyStart++ (RFC 9406), and goes on after it like there, as well as at a rate that stands still. Nobody reduces for a single loss (RFC 9002 does): radio links lose about 1 %.
+//! queue, like HyStart++ (RFC 9406), and on a long path goes on after it like there, as well as at a rate that stands
+//! still. Nobody reduces for a single loss (RFC 9002 does): radio links lose about 1 %.
 
 use super::base::Base;
 use super::loss::{LossMeter, Verdict};
@@ -117,7 +118,8 @@ impl RateDelay {
         self.base.end_round(report.now);
         if self.base.sample().is_some_and(|base_ns| base_ns > before_ns.saturating_add(before_ns / 4)) {
             // A longer route: what it carries has to be found anew.
-            (self.phase, self.mark, self.stalled, self.doubt) = (Phase::Start, 0, 0, 0);
+            (self.phase, self.mark, self.stalled) = (Phase::Start, 0, 0);
+            (self.doubt, self.doubts) = (0, 0);
         }
         let rate = self.bandwidth();
         match self.phase {
