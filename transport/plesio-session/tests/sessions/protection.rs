@@ -59,6 +59,28 @@ fn no_flipped_bit_of_a_sealed_datagram_is_accepted() {
     }
 }
 
+/// Large payloads are opened from one place to another, which is a way of its own through the cipher.
+#[test]
+fn an_altered_large_datagram_leaves_nothing_in_its_window() {
+    for suite in [Suite::Aegis128L, Suite::Aes128Gcm, Suite::ChaCha20Poly1305] {
+        let (mut a, mut b, b_of_a, _) = pair(with(1, suite), config(2));
+        let good = seal(&mut a, b_of_a, 0, &[7; 5_000]);
+        let mut payload = [0; 5_000];
+        for bit in (0..good.len() * 8).step_by(97).chain(good.len() * 8 - 128..good.len() * 8) {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            payload.fill(9);
+            assert!(b.open_data(NOW, &bad, &mut payload).is_err(), "{suite:?}, bit {bit}");
+            let untouched = payload == [9; 5_000];
+            assert!(untouched || payload == [0; 5_000], "{suite:?}, bit {bit}");
+        }
+        assert!(b.open_data(NOW, &good, &mut payload).is_ok());
+        assert_eq!(payload, [7; 5_000]);
+        assert_eq!(b.open_data(NOW, &good, &mut payload), Err(Refusal::Replay));
+        assert_eq!(payload, [7; 5_000], "a repetition is refused before anything is written");
+    }
+}
+
 #[test]
 fn ends_with_different_suites_come_to_one_that_both_have() {
     let every = [Suite::Aegis128L, Suite::Aes128Gcm, Suite::ChaCha20Poly1305];
