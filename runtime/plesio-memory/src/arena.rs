@@ -45,7 +45,7 @@ impl Arena {
     /// A plan that breaks a rule or its budget, or a kernel that refuses memory. Not a refused lock: that is reported.
     pub fn map(plan: &ArenaPlan) -> Result<(Self, ArenaReport), ArenaError> {
         let (extents, len_bytes) = plan.layout()?;
-        let backing = Backing::map(&plan.name, len_bytes)?;
+        let backing = Backing::map(&plan.name, len_bytes, false)?;
         let report = backing.lock(&extents, len_bytes);
         Ok((Self::with(backing, extents), report))
     }

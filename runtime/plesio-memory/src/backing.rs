@@ -1,4 +1,4 @@
-//! Where an arena's bytes come from: a sealed memfd mapped shared, or plain heap for tests, Miri and the simulator.
+//! Where the bytes of an arena or a segment come from: a sealed memfd mapped shared, or plain heap for tests, Miri and the simulator.
 //!
 //! Invariant: the memory is zeroed at start, stays at one address, and lives as long as the value. Nothing here hands
 //! out a reference. The memfd is allocated before it is mapped and sealed against shrinking, so touching it can
@@ -11,10 +11,12 @@ use std::ptr::NonNull;
 use std::{fs, io};
 
 use memmap2::{MmapOptions, MmapRaw};
-use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
-use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::mman::mlock;
-use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
+use rustix::fs::{
+    FallocateFlags, MemfdFlags, Mode, SealFlags, fallocate, fchmod, fcntl_add_seals, memfd_create,
+};
+use rustix::io::Errno;
+use rustix::mm::mlock;
+use rustix::process::{Resource, getrlimit};
 
 use crate::ArenaError;
 use crate::plan::{Extent, PAGE_BYTES};
@@ -71,26 +73,40 @@ impl Backing {
         Ok(Self::Heap { bytes, layout })
     }
 
-    pub(crate) fn map(name: &str, len_bytes: usize) -> Result<Self, ArenaError> {
+    /// A memfd that is allocated, sealed against every change of its size and mapped, to be written. `others_write` says
+    /// whether whoever gets the file may map it writable too.
+    pub(crate) fn map(name: &str, len_bytes: usize, others_write: bool) -> Result<Self, ArenaError> {
         let bytes = len_bytes as u64;
-        let system = |step| move |errno: nix::Error| ArenaError::System { step, bytes, cause: errno.into() };
+        let system = |step| move |errno: Errno| ArenaError::System { step, bytes, cause: errno.into() };
         // The kernel keeps no account for a memfd: asking for more than there is ends in the out-of-memory killer, not in
         // an error. So the question comes first.
         let available_bytes = available_bytes().unwrap_or(u64::MAX);
         if bytes > available_bytes {
             return Err(ArenaError::Memory { needed_bytes: bytes, available_bytes });
         }
-        let file = memfd_create(name, MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)
+        let file = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
             .map_err(system("memfd_create"))?;
+        // Who reaches it through /proc has to be us.
+        fchmod(&file, Mode::RUSR | Mode::WUSR).map_err(system("fchmod"))?;
         // Allocating before mapping turns a full tmpfs or memory limit into ENOSPC here instead of SIGBUS later.
-        fallocate(&file, FallocateFlags::empty(), 0, len_bytes as i64).map_err(system("fallocate"))?;
-        let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
-        fcntl(&file, FcntlArg::F_ADD_SEALS(seals)).map_err(system("sealing"))?;
+        fallocate(&file, FallocateFlags::empty(), 0, bytes).map_err(system("fallocate"))?;
+        fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW).map_err(system("sealing"))?;
         let map = MmapOptions::new()
             .len(len_bytes)
             .populate()
             .map_raw(&file)
             .map_err(|cause| ArenaError::System { step: "mmap", bytes, cause })?;
+        // FUTURE_WRITE leaves the map that exists: ours is the only one that writes, and nobody can punch a hole.
+        let last = if others_write { SealFlags::SEAL } else { SealFlags::FUTURE_WRITE | SealFlags::SEAL };
+        fcntl_add_seals(&file, last).map_err(system("sealing"))?;
+        Ok(Self::Mapped { map, file })
+    }
+
+    /// Maps a file that was found to be sealed, allocated and `len_bytes` long.
+    pub(crate) fn attach(file: OwnedFd, len_bytes: usize, writable: bool) -> io::Result<Self> {
+        let mut options = MmapOptions::new();
+        options.len(len_bytes).populate();
+        let map = if writable { options.map_raw(&file)? } else { options.map_raw_read_only(&file)? };
         Ok(Self::Mapped { map, file })
     }
 
@@ -113,10 +129,7 @@ impl Backing {
 
     /// Climbs down the ladder: all locked, the first regions locked, nothing locked. Never fails.
     pub(crate) fn lock(&self, extents: &[Extent], len_bytes: usize) -> ArenaReport {
-        let limit_bytes = match getrlimit(Resource::RLIMIT_MEMLOCK) {
-            Ok((soft, _)) if soft != RLIM_INFINITY => Some(soft),
-            _ => None,
-        };
+        let limit_bytes = getrlimit(Resource::Memlock).current;
         let limit_text = limit_bytes.map_or("no limit".into(), |bytes| format!("limit {bytes} bytes"));
         let mut report = ArenaReport {
             mapped_bytes: len_bytes as u64,
@@ -158,11 +171,11 @@ impl Backing {
         report
     }
 
-    fn lock_range(&self, offset_bytes: usize, len_bytes: usize) -> Result<(), nix::Error> {
+    fn lock_range(&self, offset_bytes: usize, len_bytes: usize) -> rustix::io::Result<()> {
         // SAFETY: the callers pass page-rounded extents of the plan, which lie inside this allocation.
         let start = unsafe { self.base().add(offset_bytes) };
         // SAFETY: the range is mapped by us; locking changes no byte of it.
-        unsafe { mlock(start.cast(), len_bytes) }
+        unsafe { mlock(start.as_ptr().cast(), len_bytes) }
     }
 }
 

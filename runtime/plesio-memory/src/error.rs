@@ -80,6 +80,10 @@ pub enum AccessError {
     Length,
     /// Somebody else holds the region in a way that excludes this access; try again when it is returned.
     Busy,
+    /// The memory is mapped for reading only.
+    ReadOnly,
+    /// The offset is not a multiple of the word's size.
+    Alignment,
 }
 
 impl fmt::Display for AccessError {
@@ -88,6 +92,8 @@ impl fmt::Display for AccessError {
             Self::Range => "arena access: the span leaves its region; check region, offset and length",
             Self::Length => "arena access: slice and span differ in length; make them equal",
             Self::Busy => "arena access: the region is held by somebody else; try again when it is returned",
+            Self::ReadOnly => "arena access: mapped for reading only; ask whoever owns it to write",
+            Self::Alignment => "arena access: a word's offset is a multiple of its size; correct it",
         })
     }
 }

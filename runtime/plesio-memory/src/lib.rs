@@ -4,19 +4,25 @@
 //! Everything above passes a [`Span`](plesio_wire::Span). Who may touch the bytes is decided per region by an access
 //! word: idle, shared by readers, or exclusive to one lease. A conflicting access is a typed error, never a race.
 //!
-//! Unsafe sits in `backing.rs` (mapping, locking, the test heap), `arena.rs` (slices under the access word) and
-//! `ring/header.rs` (the atomic slot header).
+//! A [`Segment`] is memory that processes of one user share; it goes from one to the other through a [`Door`].
+//!
+//! Unsafe sits in `backing.rs` (mapping, locking, the test heap), `arena.rs` (slices under the access word),
+//! `segment.rs` (atomics over shared memory) and `ring/header.rs` (the atomic slot header).
 #![deny(unsafe_code)]
 
 mod arena;
 mod backing;
+mod door;
 mod error;
 mod lease;
 mod plan;
 mod ring;
+mod segment;
+mod sharing_error;
 
 pub use arena::Arena;
 pub use backing::{ArenaReport, Lock};
+pub use door::{Door, Handed, Offer, Tether, knock};
 pub use error::{AccessError, ArenaError, RingError};
 pub use lease::{Filling, InFlight, Lease, Shared};
 pub use plan::{ArenaPlan, PAGE_BYTES, RingPlan};
@@ -24,3 +30,5 @@ pub use ring::{
     Announced, Consumer, CutMeta, CutOutcome, ELEMENT_MAX, ELEMENT_MIN, Fate, Occupancy, Producer,
     RingCounters, SlotInfo, SlotState, ring,
 };
+pub use segment::{Access, Segment, SegmentPlan};
+pub use sharing_error::{AttachError, DoorError, KnockError};

@@ -29,6 +29,7 @@ const UNSAFE_FILES: &[&str] = &[
     "runtime/plesio-memory/src/arena.rs",
     "runtime/plesio-memory/src/backing.rs",
     "runtime/plesio-memory/src/ring/header.rs",
+    "runtime/plesio-memory/src/segment.rs",
     "tests/counting.rs",
     "tests/limits.rs",
     "transport/plesio-udp/src/message.rs",

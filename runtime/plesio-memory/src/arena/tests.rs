@@ -5,9 +5,8 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
-use nix::sys::resource::{Resource, getrlimit};
-use nix::unistd::ftruncate;
+use rustix::fs::{FallocateFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, ftruncate};
+use rustix::process::{Resource, getrlimit};
 
 use super::*;
 use crate::Lock;
@@ -105,11 +104,13 @@ fn a_plan_is_refused_before_anything_is_allocated() {
 fn the_file_cannot_shrink_grow_or_be_unsealed() {
     let (arena, report) = Arena::map(&plan()).unwrap();
     let file = arena.file().expect("mapped arenas have a file");
-    let seals = SealFlag::from_bits_retain(fcntl(file, FcntlArg::F_GET_SEALS).unwrap());
-    assert!(seals.contains(SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL));
+    let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::FUTURE_WRITE | SealFlags::SEAL;
+    assert!(fcntl_get_seals(file).unwrap().contains(seals));
     assert!(ftruncate(file, 0).is_err());
     assert!(fallocate(file, FallocateFlags::empty(), 0, 1 << 20).is_err());
-    assert!(fcntl(file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_WRITE)).is_err());
+    let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    assert!(fallocate(file, punch, 0, 4_096).is_err());
+    assert!(fcntl_add_seals(file, SealFlags::WRITE).is_err());
     assert_eq!(report.mapped_bytes, 16_384);
     assert!(!report.lines.is_empty());
 }
@@ -163,7 +164,7 @@ fn the_ladder_under_the_limit_at_hand() {
     let (arena, report) = Arena::map(&plan).unwrap();
     arena.write(span(1, 0, 4), b"used").unwrap();
     println!("lock {:?} of {} bytes", report.lock, report.locked_bytes);
-    let (soft, _) = getrlimit(Resource::RLIMIT_MEMLOCK).unwrap();
+    let soft = getrlimit(Resource::Memlock).current.unwrap_or(u64::MAX);
     match report.lock {
         Lock::All => assert_eq!(report.locked_bytes, report.mapped_bytes),
         Lock::Some { regions } => assert!(regions > 0 && report.locked_bytes <= soft),
