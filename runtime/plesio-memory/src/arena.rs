@@ -6,22 +6,26 @@
 //!               MAX        one holder, who may write
 //! ```
 //!
+//! Other processes may map the arena for reading. For them its beginning tells the layout, and each region's generation is
+//! odd while somebody may write there.
+//!
 //! Invariant: a Rust reference to a region's bytes exists only inside a [`Hold`] that owns the matching part of the
 //! word. The kernel writes into a region only inside a call made while we hold it exclusively.
 #![expect(unsafe_code, reason = "references to arena bytes are made here, under the access word")]
 
 use core::fmt;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering, fence};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::slice;
 use std::sync::Arc;
 
 use plesio_wire::Span;
 
-use crate::backing::Backing;
-use crate::plan::Extent;
-use crate::{AccessError, ArenaError, ArenaPlan, ArenaReport, Filling, Lease, Shared};
+use crate::backing::{Backing, Wanted};
+use crate::ladder;
+use crate::plan::{CONTROL_HEAD_WORDS, CONTROL_MAGIC, CONTROL_VERSION, Extent, REGION_WORDS, control_bytes};
+use crate::{Access, AccessError, ArenaError, ArenaPlan, ArenaReport, Filling, Lease, Shared};
 
 const IDLE: u32 = 0;
 const EXCLUSIVE: u32 = u32::MAX;
@@ -38,6 +42,47 @@ struct Inner {
     access: Vec<AtomicU32>,
 }
 
+impl Inner {
+    /// The words at the arena's beginning; no region lies there.
+    fn control(&self) -> &[AtomicU32] {
+        let count = control_bytes(self.extents.len()) / size_of::<u32>();
+        // SAFETY: the layout puts the regions behind these bytes, and both come from one plan; page-aligned, initialised,
+        // alive as long as `self`, and only ever touched as atomics.
+        unsafe { slice::from_raw_parts(self.backing.base().cast::<AtomicU32>().as_ptr(), count) }
+    }
+
+    /// Writes the layout, and last what says that it is there.
+    fn describe(&self) {
+        let control = self.control();
+        for (region, extent) in self.extents.iter().enumerate() {
+            let at = CONTROL_HEAD_WORDS + region * REGION_WORDS;
+            control[at].store(extent.offset_bytes as u32, Ordering::Relaxed);
+            control[at + 1].store((extent.offset_bytes as u64 >> 32) as u32, Ordering::Relaxed);
+            control[at + 2].store(extent.len_bytes as u32, Ordering::Relaxed);
+        }
+        control[2].store(self.extents.len() as u32, Ordering::Relaxed);
+        control[1].store(CONTROL_VERSION, Ordering::Relaxed);
+        control[0].store(CONTROL_MAGIC, Ordering::Release);
+    }
+
+    fn generation(&self, region: u16) -> &AtomicU32 {
+        &self.control()[CONTROL_HEAD_WORDS + usize::from(region) * REGION_WORDS + 3]
+    }
+
+    /// The holder may write from here on. Only it writes the generation.
+    fn begin_writing(&self, region: u16) {
+        let generation = self.generation(region);
+        generation.store(generation.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        // Whoever sees a byte of what follows sees that it is odd.
+        fence(Ordering::Release);
+    }
+
+    fn end_writing(&self, region: u16) {
+        let generation = self.generation(region);
+        generation.store(generation.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
+    }
+}
+
 impl Arena {
     /// A sealed memfd, allocated, mapped shared, faulted in, and locked as far as the limit lets it.
     ///
@@ -45,8 +90,10 @@ impl Arena {
     /// A plan that breaks a rule or its budget, or a kernel that refuses memory. Not a refused lock: that is reported.
     pub fn map(plan: &ArenaPlan) -> Result<(Self, ArenaReport), ArenaError> {
         let (extents, len_bytes) = plan.layout()?;
-        let backing = Backing::map(&plan.name, len_bytes, false)?;
-        let report = backing.lock(&extents, len_bytes);
+        let wanted =
+            Wanted { name: &plan.name, len_bytes, budget_bytes: plan.budget_bytes, access: Access::ReadOnly };
+        let (backing, refusals) = Backing::create(&wanted)?;
+        let report = ladder::climb(&backing, &extents, plan.budget_bytes, &refusals);
         Ok((Self::with(backing, extents), report))
     }
 
@@ -61,7 +108,9 @@ impl Arena {
 
     fn with(backing: Backing, extents: Vec<Extent>) -> Self {
         let access = extents.iter().map(|_| AtomicU32::new(IDLE)).collect();
-        Self { inner: Arc::new(Inner { backing, extents, access }) }
+        let inner = Inner { backing, extents, access };
+        inner.describe();
+        Self { inner: Arc::new(inner) }
     }
 
     /// How many regions there are.
@@ -81,6 +130,13 @@ impl Arena {
     #[must_use]
     pub fn file(&self) -> Option<BorrowedFd<'_>> {
         self.inner.backing.file().map(AsFd::as_fd)
+    }
+
+    /// Where all of it lies, for who pins memory by address. As with [`Self::pointer`], the bytes belong to whoever
+    /// holds their region.
+    #[must_use]
+    pub fn memory(&self) -> (NonNull<u8>, usize) {
+        (self.inner.backing.base(), self.inner.backing.len_bytes())
     }
 
     /// Copies the span's bytes out.
@@ -163,6 +219,7 @@ impl Hold {
         let word = arena.inner.access.get(usize::from(region)).ok_or(AccessError::Range)?;
         word.compare_exchange(IDLE, EXCLUSIVE, Ordering::Acquire, Ordering::Relaxed)
             .map_err(|_| AccessError::Busy)?;
+        arena.inner.begin_writing(region);
         Ok(Self { arena: arena.clone(), region, exclusive: true })
     }
 
@@ -180,6 +237,7 @@ impl Hold {
     pub(crate) fn freeze(mut self) -> Self {
         assert!(self.exclusive, "only an exclusive hold is frozen");
         self.exclusive = false;
+        self.arena.inner.end_writing(self.region);
         self.word().store(1, Ordering::Release);
         self
     }
@@ -189,6 +247,7 @@ impl Hold {
         assert!(!self.exclusive, "only a shared hold is thawed");
         match self.word().compare_exchange(1, EXCLUSIVE, Ordering::Acquire, Ordering::Relaxed) {
             Ok(_) => {
+                self.arena.inner.begin_writing(self.region);
                 self.exclusive = true;
                 Ok(self)
             }
@@ -227,6 +286,7 @@ impl Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         if self.exclusive {
+            self.arena.inner.end_writing(self.region);
             self.word().store(IDLE, Ordering::Release);
         } else {
             self.word().fetch_sub(1, Ordering::Release);

@@ -1,57 +1,28 @@
-//! Where the bytes of an arena or a segment come from: a sealed memfd mapped shared, or plain heap for tests, Miri and the simulator.
+//! Where the bytes of an arena or a segment come from: a sealed memfd mapped shared, or plain heap for tests, Miri and the
+//! simulator.
 //!
 //! Invariant: the memory is zeroed at start, stays at one address, and lives as long as the value. Nothing here hands
-//! out a reference. The memfd is allocated before it is mapped and sealed against shrinking, so touching it can
-//! never raise SIGBUS.
-#![expect(unsafe_code, reason = "mlock and the heap allocation have no safe interface")]
+//! out a reference. A memfd is allocated before it is mapped and sealed against shrinking, so touching it can never
+//! raise SIGBUS; one of reserved huge pages also against holes, since such a page may not be had again.
+#![expect(unsafe_code, reason = "the heap allocation has no safe interface")]
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
-use std::os::fd::OwnedFd;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
-use std::{fs, io};
 
-use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{
-    FallocateFlags, MemfdFlags, Mode, SealFlags, fallocate, fchmod, fcntl_add_seals, memfd_create,
+    FallocateFlags, MemfdFlags, Mode, SealFlags, fallocate, fchmod, fcntl_add_seals, fstat, memfd_create,
 };
 use rustix::io::Errno;
-use rustix::mm::mlock;
-use rustix::process::{Resource, getrlimit};
 
-use crate::ArenaError;
-use crate::plan::{Extent, PAGE_BYTES};
-
-/// How much of the arena cannot be paged out.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Lock {
-    /// All of it.
-    All,
-    /// The first regions, as far as the limit went.
-    Some {
-        /// How many of them.
-        regions: u16,
-    },
-    /// None: ordinary memory.
-    Nothing,
-}
-
-/// What was obtained, to be said once at start.
-#[derive(Clone, Debug)]
-pub struct ArenaReport {
-    /// Bytes mapped, pages rounded up.
-    pub mapped_bytes: u64,
-    /// Bytes locked.
-    pub locked_bytes: u64,
-    /// RLIMIT_MEMLOCK; `None` means no limit.
-    pub limit_bytes: Option<u64>,
-    /// The rung of the ladder that held.
-    pub lock: Lock,
-    /// One sentence per rung that was tried.
-    pub lines: Vec<String>,
-}
+use crate::available::available_bytes;
+use crate::mapping::{HUGE_BYTES, Mapping};
+use crate::plan::PAGE_BYTES;
+use crate::{Access, ArenaError};
 
 pub(crate) enum Backing {
-    Mapped { map: MmapRaw, file: OwnedFd },
+    Mapped { map: Mapping, file: OwnedFd },
     Heap { bytes: NonNull<u8>, layout: Layout },
 }
 
@@ -60,6 +31,16 @@ pub(crate) enum Backing {
 unsafe impl Send for Backing {}
 // SAFETY: as above: `&Backing` only yields the base address.
 unsafe impl Sync for Backing {}
+
+/// What is wanted of a new memfd.
+pub(crate) struct Wanted<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) len_bytes: usize,
+    /// Never exceeded, not even to fill a last huge page.
+    pub(crate) budget_bytes: usize,
+    /// Whether whoever gets the file may map it writable too.
+    pub(crate) access: Access,
+}
 
 impl Backing {
     pub(crate) fn heap(len_bytes: usize) -> Result<Self, ArenaError> {
@@ -73,49 +54,78 @@ impl Backing {
         Ok(Self::Heap { bytes, layout })
     }
 
-    /// A memfd that is allocated, sealed against every change of its size and mapped, to be written. `others_write` says
-    /// whether whoever gets the file may map it writable too.
-    pub(crate) fn map(name: &str, len_bytes: usize, others_write: bool) -> Result<Self, ArenaError> {
-        let bytes = len_bytes as u64;
-        let system = |step| move |errno: Errno| ArenaError::System { step, bytes, cause: errno.into() };
+    /// A memfd that is allocated, sealed against every change of its size and mapped, to be written, in the largest pages
+    /// that are granted; and why they are not larger.
+    pub(crate) fn create(wanted: &Wanted<'_>) -> Result<(Self, Vec<String>), ArenaError> {
+        let mut refusals = Vec::new();
+        if wanted.len_bytes >= HUGE_BYTES && wanted.access == Access::ReadOnly {
+            match Self::reserved(wanted) {
+                Ok(backing) => return Ok((backing, refusals)),
+                Err(refusal) => refusals.push(refusal),
+            }
+        }
+        let bytes = wanted.len_bytes as u64;
         // The kernel keeps no account for a memfd: asking for more than there is ends in the out-of-memory killer, not in
         // an error. So the question comes first.
         let available_bytes = available_bytes().unwrap_or(u64::MAX);
         if bytes > available_bytes {
             return Err(ArenaError::Memory { needed_bytes: bytes, available_bytes });
         }
-        let file = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
-            .map_err(system("memfd_create"))?;
-        // Who reaches it through /proc has to be us.
-        fchmod(&file, Mode::RUSR | Mode::WUSR).map_err(system("fchmod"))?;
+        let system = |step| move |cause: io::Error| ArenaError::System { step, bytes, cause };
+        let file = new_file(wanted.name, MemfdFlags::empty()).map_err(system("memfd_create"))?;
+        let (len_bytes, align_bytes) = (wanted.len_bytes, alignment(wanted.len_bytes));
         // Allocating before mapping turns a full tmpfs or memory limit into ENOSPC here instead of SIGBUS later.
-        fallocate(&file, FallocateFlags::empty(), 0, bytes).map_err(system("fallocate"))?;
-        fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW).map_err(system("sealing"))?;
-        let map = MmapOptions::new()
-            .len(len_bytes)
-            .populate()
-            .map_raw(&file)
-            .map_err(|cause| ArenaError::System { step: "mmap", bytes, cause })?;
-        // FUTURE_WRITE leaves the map that exists: ours is the only one that writes, and nobody can punch a hole.
-        let last = if others_write { SealFlags::SEAL } else { SealFlags::FUTURE_WRITE | SealFlags::SEAL };
-        fcntl_add_seals(&file, last).map_err(system("sealing"))?;
+        allocate(&file, len_bytes).map_err(system("fallocate"))?;
+        let map = Mapping::new(file.as_fd(), len_bytes, align_bytes, true).map_err(system("mmap"))?;
+        if let Err(cause) = map.collapse() {
+            refusals.push(format!("putting pages together: {cause}"));
+        }
+        map.populate(true);
+        close(&file, wanted.access).map_err(system("sealing"))?;
+        Ok((Self::Mapped { map, file }, refusals))
+    }
+
+    /// The same in huge pages that the administrator has set aside.
+    fn reserved(wanted: &Wanted<'_>) -> Result<Self, String> {
+        let refusal =
+            |bytes: usize| move |cause: io::Error| format!("{bytes} bytes of reserved huge pages: {cause}");
+        let file = new_file(wanted.name, MemfdFlags::HUGETLB).map_err(refusal(wanted.len_bytes))?;
+        let page_bytes = fstat(&file).map(|stat| stat.st_blksize as usize);
+        let page_bytes = page_bytes.map_err(|errno| refusal(wanted.len_bytes)(errno.into()))?;
+        let whole =
+            page_bytes.is_power_of_two().then(|| wanted.len_bytes.checked_next_multiple_of(page_bytes));
+        let Some(len_bytes) = whole.flatten().filter(|len_bytes| *len_bytes <= wanted.budget_bytes) else {
+            return Err(format!("whole huge pages of {page_bytes} bytes would exceed the budget"));
+        };
+        allocate(&file, len_bytes).map_err(refusal(len_bytes))?;
+        let map = Mapping::new(file.as_fd(), len_bytes, page_bytes, true).map_err(refusal(len_bytes))?;
+        map.populate(true);
+        close(&file, Access::ReadOnly).map_err(refusal(len_bytes))?;
         Ok(Self::Mapped { map, file })
     }
 
     /// Maps a file that was found to be sealed, allocated and `len_bytes` long.
     pub(crate) fn attach(file: OwnedFd, len_bytes: usize, writable: bool) -> io::Result<Self> {
-        let mut options = MmapOptions::new();
-        options.len(len_bytes).populate();
-        let map = if writable { options.map_raw(&file)? } else { options.map_raw_read_only(&file)? };
+        // Reserved huge pages can only be mapped at their own boundaries.
+        let page_bytes = fstat(&file)?.st_blksize as usize;
+        let align_bytes = if page_bytes.is_power_of_two() { page_bytes } else { 1 };
+        let map = Mapping::new(file.as_fd(), len_bytes, align_bytes.max(alignment(len_bytes)), writable)?;
+        map.populate(writable);
         Ok(Self::Mapped { map, file })
     }
 
     pub(crate) fn base(&self) -> NonNull<u8> {
         match self {
-            Self::Mapped { map, .. } => {
-                NonNull::new(map.as_mut_ptr()).expect("a mapping is never at address zero")
-            }
+            Self::Mapped { map, .. } => map.base(),
             Self::Heap { bytes, .. } => *bytes,
+        }
+    }
+
+    /// Bytes that it takes: at least what was asked for.
+    pub(crate) fn len_bytes(&self) -> usize {
+        match self {
+            Self::Mapped { map, .. } => map.len_bytes(),
+            Self::Heap { layout, .. } => layout.size(),
         }
     }
 
@@ -127,71 +137,44 @@ impl Backing {
         }
     }
 
-    /// Climbs down the ladder: all locked, the first regions locked, nothing locked. Never fails.
-    pub(crate) fn lock(&self, extents: &[Extent], len_bytes: usize) -> ArenaReport {
-        let limit_bytes = getrlimit(Resource::Memlock).current;
-        let limit_text = limit_bytes.map_or("no limit".into(), |bytes| format!("limit {bytes} bytes"));
-        let mut report = ArenaReport {
-            mapped_bytes: len_bytes as u64,
-            locked_bytes: 0,
-            limit_bytes,
-            lock: Lock::Nothing,
-            lines: Vec::new(),
-        };
-        match self.lock_range(0, len_bytes) {
-            Ok(()) => {
-                report.locked_bytes = len_bytes as u64;
-                report.lock = Lock::All;
-                report.lines.push(format!("arena: {len_bytes} bytes mapped and locked ({limit_text})"));
-                return report;
-            }
-            Err(cause) => report.lines.push(format!(
-                "arena: locking all {len_bytes} bytes failed: {cause} ({limit_text}); raise it with `ulimit -l {}`",
-                len_bytes.div_ceil(1024)
-            )),
+    /// Keeps a range from being paged out; heap is never locked.
+    pub(crate) fn lock(&self, offset_bytes: usize, len_bytes: usize) -> io::Result<()> {
+        match self {
+            Self::Mapped { map, .. } => map.lock(offset_bytes, len_bytes),
+            Self::Heap { .. } => Err(io::ErrorKind::Unsupported.into()),
         }
-        let mut regions: u16 = 0;
-        for extent in extents {
-            let region_bytes = extent.len_bytes.next_multiple_of(PAGE_BYTES);
-            if self.lock_range(extent.offset_bytes, region_bytes).is_err() {
-                break;
-            }
-            regions += 1;
-            report.locked_bytes += region_bytes as u64;
-        }
-        if regions > 0 {
-            report.lock = Lock::Some { regions };
-        }
-        report.lines.push(format!(
-            "arena: {} of {len_bytes} bytes locked ({regions} of {} regions); the rest is ordinary memory and may be \
-             paged out",
-            report.locked_bytes,
-            extents.len()
-        ));
-        report
-    }
-
-    fn lock_range(&self, offset_bytes: usize, len_bytes: usize) -> rustix::io::Result<()> {
-        // SAFETY: the callers pass page-rounded extents of the plan, which lie inside this allocation.
-        let start = unsafe { self.base().add(offset_bytes) };
-        // SAFETY: the range is mapped by us; locking changes no byte of it.
-        unsafe { mlock(start.as_ptr().cast(), len_bytes) }
     }
 }
 
-/// What this process can still get: the machine's free memory, and what its own control group leaves it. `None` where
-/// neither can be read.
-fn available_bytes() -> Option<u64> {
-    let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
-        let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
-    });
-    // In a container the group's own files stand at the mount's root.
-    let figure = |name| -> Option<u64> {
-        fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok()?.trim().parse().ok()
-    };
-    let group = figure("memory.max").map(|max| max.saturating_sub(figure("memory.current").unwrap_or(0)));
-    [machine, group].into_iter().flatten().min()
+/// Where a map of this length starts: where huge pages could, if one fits.
+fn alignment(len_bytes: usize) -> usize {
+    if len_bytes < HUGE_BYTES { rustix::param::page_size() } else { HUGE_BYTES }
+}
+
+fn new_file(name: &str, kind: MemfdFlags) -> io::Result<OwnedFd> {
+    let file = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | kind)?;
+    // Who reaches it through /proc has to be us.
+    fchmod(&file, Mode::RUSR | Mode::WUSR)?;
+    Ok(file)
+}
+
+fn allocate(file: &OwnedFd, len_bytes: usize) -> io::Result<()> {
+    let len_bytes = u64::try_from(len_bytes).map_err(|_| io::ErrorKind::InvalidInput)?;
+    loop {
+        // A signal ends a long one.
+        match fallocate(file, FallocateFlags::empty(), 0, len_bytes) {
+            Err(Errno::INTR) => {}
+            outcome => return Ok(outcome?),
+        }
+    }
+}
+
+/// From here on the file stays as it is. FUTURE_WRITE leaves the map that exists: ours is then the only one that writes,
+/// and nobody can punch a hole.
+fn close(file: &OwnedFd, access: Access) -> io::Result<()> {
+    let size = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+    let seals = if access == Access::ReadOnly { size | SealFlags::FUTURE_WRITE } else { size };
+    Ok(fcntl_add_seals(file, seals)?)
 }
 
 impl Drop for Backing {

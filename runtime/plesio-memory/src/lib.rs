@@ -6,24 +6,29 @@
 //!
 //! A [`Segment`] is memory that processes of one user share; it goes from one to the other through a [`Door`].
 //!
-//! Unsafe sits in `backing.rs` (mapping, locking, the test heap), `arena.rs` (slices under the access word),
-//! `segment.rs` (atomics over shared memory) and `ring/header.rs` (the atomic slot header).
+//! Unsafe sits in `backing.rs` (the test heap), `mapping.rs` (maps, locks, huge pages), `arena.rs` (slices under the access
+//! word), `segment.rs` (atomics over shared memory) and `ring/header.rs` (the atomic slot header).
 #![deny(unsafe_code)]
 
 mod arena;
+mod available;
 mod backing;
 mod door;
 mod error;
+mod foreign;
+mod ladder;
 mod lease;
+mod mapping;
 mod plan;
 mod ring;
 mod segment;
 mod sharing_error;
 
 pub use arena::Arena;
-pub use backing::{ArenaReport, Lock};
 pub use door::{Door, Handed, Offer, Tether, knock};
 pub use error::{AccessError, ArenaError, RingError};
+pub use foreign::{Foreign, Generation};
+pub use ladder::{ArenaReport, Lock};
 pub use lease::{Filling, InFlight, Lease, Shared};
 pub use plan::{ArenaPlan, PAGE_BYTES, RingPlan};
 pub use ring::{

@@ -10,6 +10,22 @@ pub const PAGE_BYTES: usize = 4096;
 /// Bytes of one slot header in the ring's header region.
 pub(crate) const SLOT_HEADER_BYTES: usize = 64;
 
+/// What an arena begins with, in words of 32 bits, for processes that map it:
+///
+/// ```text
+///  0 magic "PLAR" | 1 version | 2 regions | ..16 zero
+///  16 + 4r: offset_bytes low, high | len_bytes | generation, odd while somebody may write region r
+/// ```
+pub(crate) const CONTROL_MAGIC: u32 = u32::from_le_bytes(*b"PLAR");
+pub(crate) const CONTROL_VERSION: u32 = 1;
+pub(crate) const CONTROL_HEAD_WORDS: usize = 16;
+pub(crate) const REGION_WORDS: usize = 4;
+
+/// Bytes of that beginning, whole pages.
+pub(crate) fn control_bytes(regions: usize) -> usize {
+    ((CONTROL_HEAD_WORDS + regions * REGION_WORDS) * size_of::<u32>()).next_multiple_of(PAGE_BYTES)
+}
+
 /// Which regions an arena has.
 #[derive(Clone, Debug)]
 pub struct ArenaPlan {
@@ -55,6 +71,14 @@ impl ArenaPlan {
         RingPlan { first_region, depth, len_elems }
     }
 
+    /// Bytes that the arena takes: the regions, each on its own pages, and the page or more that describes them.
+    #[must_use]
+    pub fn needed_bytes(&self) -> usize {
+        let pages = |len_bytes: &usize| len_bytes.checked_next_multiple_of(PAGE_BYTES).unwrap_or(usize::MAX);
+        let regions = self.region_bytes.iter().map(pages).fold(0_usize, usize::saturating_add);
+        regions.saturating_add(control_bytes(self.region_bytes.len().min(usize::from(u16::MAX))))
+    }
+
     /// Where each region starts and how long it is, and the length of the whole.
     pub(crate) fn layout(&self) -> Result<(Vec<Extent>, usize), ArenaError> {
         let refuse = |rule| Err(ArenaError::Plan { rule });
@@ -65,7 +89,7 @@ impl ArenaPlan {
             return refuse("more than 65,535 regions");
         }
         let mut extents = Vec::with_capacity(self.region_bytes.len());
-        let mut total: u64 = 0;
+        let mut total = control_bytes(self.region_bytes.len()) as u64;
         for &len_bytes in &self.region_bytes {
             if len_bytes == 0 || u32::try_from(len_bytes).is_err() {
                 return refuse("a region must have 1 byte to 4 GiB");

@@ -58,8 +58,8 @@ pub enum SlotState {
 }
 
 impl SlotState {
-    fn from_word(word: u32) -> Self {
-        match word {
+    pub(crate) fn from_word(word: u32) -> Option<Self> {
+        Some(match word {
             0 => Self::Free,
             1 => Self::Filling,
             2 => Self::Cut,
@@ -68,9 +68,8 @@ impl SlotState {
             5 => Self::Committed,
             6 => Self::Folded,
             7 => Self::Merging,
-            // The header region is leased by the ring: nobody else can have written it.
-            other => panic!("slot state {other} was never written by this ring"),
-        }
+            _ => return None,
+        })
     }
 }
 
@@ -211,7 +210,10 @@ impl Core {
     }
 
     fn state(&self, index: usize) -> SlotState {
-        SlotState::from_word(self.headers.slot(index).state.load(Ordering::Acquire))
+        let word = self.headers.slot(index).state.load(Ordering::Acquire);
+        // The header region is leased by the ring: nobody else can have written it.
+        SlotState::from_word(word)
+            .unwrap_or_else(|| panic!("slot state {word} was never written by this ring"))
     }
 
     fn enter(&self, index: usize, state: SlotState) {

@@ -16,7 +16,8 @@ use std::slice;
 use rustix::fs::{SealFlags, SeekFrom, fcntl_get_seals, fstat, seek};
 use rustix::io::Errno;
 
-use crate::backing::Backing;
+use crate::backing::{Backing, Wanted};
+use crate::ladder;
 use crate::plan::Extent;
 use crate::{AccessError, ArenaError, ArenaReport, AttachError};
 
@@ -59,8 +60,13 @@ impl Segment {
     /// A length of nothing or above the budget, or a kernel that refuses memory. Not a refused lock: that is reported.
     pub fn create(plan: &SegmentPlan) -> Result<(Self, ArenaReport), ArenaError> {
         let len_bytes = checked_length(plan)?;
-        let backing = Backing::map(&plan.name, len_bytes, plan.access == Access::Shared)?;
-        let report = backing.lock(&[Extent { offset_bytes: 0, len_bytes }], len_bytes);
+        let SegmentPlan { name, access, budget_bytes, .. } = plan;
+        let wanted = Wanted { name, len_bytes, budget_bytes: *budget_bytes, access: *access };
+        let (backing, refusals) = Backing::create(&wanted)?;
+        let extents = [Extent { offset_bytes: 0, len_bytes }];
+        let report = ladder::climb(&backing, &extents, *budget_bytes, &refusals);
+        // Reserved huge pages may have made it longer, within the budget; so it is for those who attach it.
+        let len_bytes = backing.len_bytes();
         Ok((Self { backing, len_bytes, writable: true }, report))
     }
 

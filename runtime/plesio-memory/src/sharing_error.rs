@@ -50,6 +50,11 @@ pub enum AttachError {
         /// The generation offered.
         found: u64,
     },
+    /// It holds no arena of this version.
+    Layout {
+        /// What is wrong with its beginning.
+        what: &'static str,
+    },
     /// The kernel refused a step.
     System {
         /// The system call.
@@ -88,6 +93,9 @@ impl fmt::Display for AttachError {
             }
             Self::Stale { expected, found } => {
                 write!(f, "generation {found} instead of {expected}; knock again, or restart the older side")
+            }
+            Self::Layout { what } => {
+                write!(f, "it holds no arena ({what}); run the same version on both sides")
             }
             Self::System { step, cause } => write!(f, "{step} failed: {cause}; free memory or descriptors"),
         }

@@ -79,7 +79,8 @@ impl StorePlan {
         let snapshot_in = arena.push(bytes(snapshot_bytes(elements)));
         let gathered = arena.push(bytes(Regions::sum_bytes(elements)));
         let slots = ring.first_region + 1;
-        arena.budget_bytes = arena.region_bytes.iter().map(|len| len.next_multiple_of(4096)).sum();
+        // Room for the last of its pages, should they be huge.
+        arena.budget_bytes = arena.needed_bytes().checked_next_multiple_of(2 << 20).unwrap_or(usize::MAX);
         let regions = Regions { elements, depth, slots, windows, sums, results, snapshot_out, snapshot_in };
         Self { arena, regions, ring, master, gathered }
     }

@@ -113,7 +113,9 @@ pub fn open(requested: Requested, config: &SocketConfig, arena: Arena) -> Result
     let (ring, probe) = choose(requested, scatter, lanes_max)?;
     let (io, notes): (Box<dyn DatagramIo>, Vec<String>) = match ring {
         Some(ring) => {
-            let (endpoint, notes) = Endpoint::open(ring, waker, config, arena, scatter)?;
+            let registered = ring.register(&arena);
+            let (endpoint, mut notes) = Endpoint::open(ring, waker, config, arena, scatter)?;
+            notes.push(registered);
             (Box::new(endpoint), notes)
         }
         None => {

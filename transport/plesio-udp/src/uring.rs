@@ -9,6 +9,7 @@
 #![expect(unsafe_code, reason = "a submission names memory that must outlive its completion")]
 
 mod buffers;
+mod registered;
 
 use std::collections::VecDeque;
 use std::io;
@@ -20,6 +21,7 @@ use io_uring::types::{Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, Probe, cqueue, opcode};
 use nix::errno::Errno;
 use nix::libc;
+use plesio_memory::Arena;
 
 use crate::drain::Drain;
 use crate::engine::{self, BATCH_MAX, Engine, Lane, Outgoing, SLOTS_MAX, Slot, Taken};
@@ -120,6 +122,11 @@ impl UringEngine {
             drain: (reading == Reading::Single).then(Drain::new),
             batch: Batch::default(),
         })
+    }
+
+    /// Hands the arena's pages to the kernel for as long as the ring lives, and says what came of it.
+    pub(crate) fn register(&self, arena: &Arena) -> String {
+        registered::register(&self.ring, arena)
     }
 
     /// # Safety
@@ -514,6 +521,8 @@ impl Drop for UringEngine {
     /// Closing a ring tears its requests down later, on a kernel thread; until then their sockets hold the port, and
     /// lasting receives the buffers.
     fn drop(&mut self) {
+        // Else the pages go back to the user's limit only when that thread comes round to it. Nothing may be registered.
+        let _none = self.ring.submitter().unregister_buffers();
         let mut ended = true;
         for lane in 0..self.armed.len() {
             let [read, write] = self.armed[lane];

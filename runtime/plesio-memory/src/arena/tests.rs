@@ -1,15 +1,8 @@
 //! The real mapping where the kernel matters, the heap where only the rules do.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::os::unix::process::CommandExt;
-use std::process::Command;
-
 use rustix::fs::{FallocateFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, ftruncate};
-use rustix::process::{Resource, getrlimit};
 
 use super::*;
-use crate::Lock;
 
 fn plan() -> ArenaPlan {
     let mut plan = ArenaPlan::new("plesio-test", 1 << 20);
@@ -90,7 +83,7 @@ fn a_plan_is_refused_before_anything_is_allocated() {
     dear.push(1 << 20);
     let error = Arena::heap(&dear).unwrap_err();
     assert!(
-        matches!(error, ArenaError::Budget { needed_bytes: 1_064_960, budget_bytes: 1_048_576 }),
+        matches!(error, ArenaError::Budget { needed_bytes: 1_069_056, budget_bytes: 1_048_576 }),
         "{error}"
     );
     let mut many = ArenaPlan::new("plesio-test", usize::MAX);
@@ -111,7 +104,8 @@ fn the_file_cannot_shrink_grow_or_be_unsealed() {
     let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     assert!(fallocate(file, punch, 0, 4_096).is_err());
     assert!(fcntl_add_seals(file, SealFlags::WRITE).is_err());
-    assert_eq!(report.mapped_bytes, 16_384);
+    assert_eq!(report.mapped_bytes, 20_480);
+    assert_eq!(plan().needed_bytes(), 20_480);
     assert!(!report.lines.is_empty());
 }
 
@@ -128,46 +122,4 @@ fn too_much_is_an_error_and_not_a_signal() {
     assert!(needed_bytes > available_bytes && available_bytes > 0);
 }
 
-/// The lock ladder as an unprivileged user sees it: this test runs itself again with RLIMIT_MEMLOCK 0 and 16 KiB, as
-/// nobody when it is root (root ignores the limit).
-#[test]
-fn a_small_memlock_limit_only_costs_the_lock() {
-    const CHILD: &str = "arena::tests::the_ladder_under_the_limit_at_hand";
-    for limit_kib in ["0", "16"] {
-        let mut shell = Command::new("sh");
-        let program = std::env::current_exe().unwrap();
-        shell
-            .arg("-c")
-            .arg(format!("ulimit -l {limit_kib}; exec \"$0\" --exact {CHILD} --nocapture"))
-            .arg(program);
-        if fs::metadata("/proc/self").unwrap().uid() == 0 {
-            shell.uid(65_534).gid(65_534).current_dir("/");
-        }
-        let output = shell.output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        if !output.status.success() && text.is_empty() {
-            println!("skipped: the test binary cannot be run by nobody: {output:?}");
-            return;
-        }
-        assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
-        let expected = if limit_kib == "0" { "lock Nothing" } else { "lock Some" };
-        assert!(text.contains(expected), "limit {limit_kib}: {text}");
-    }
-}
-
-/// What the ladder promises under whatever limit holds; the test above runs it under small ones.
-#[test]
-fn the_ladder_under_the_limit_at_hand() {
-    let mut plan = ArenaPlan::new("plesio-test", 1 << 20);
-    plan.push(4_096);
-    plan.push(1 << 19);
-    let (arena, report) = Arena::map(&plan).unwrap();
-    arena.write(span(1, 0, 4), b"used").unwrap();
-    println!("lock {:?} of {} bytes", report.lock, report.locked_bytes);
-    let soft = getrlimit(Resource::Memlock).current.unwrap_or(u64::MAX);
-    match report.lock {
-        Lock::All => assert_eq!(report.locked_bytes, report.mapped_bytes),
-        Lock::Some { regions } => assert!(regions > 0 && report.locked_bytes <= soft),
-        Lock::Nothing => assert_eq!(report.locked_bytes, 0),
-    }
-}
+mod limits;

@@ -79,7 +79,7 @@ fn a_reader_cannot_write() {
     // Nor by mapping it anew, nor by way of the file.
     assert!(matches!(attach(handed_over(&ours)), Err(AttachError::NotShared)));
     let file = handed_over(&ours);
-    assert!(memmap2::MmapOptions::new().map_raw(&file).is_err());
+    assert!(crate::mapping::Mapping::new(file.as_fd(), LEN_BYTES, 4_096, true).is_err());
     assert!(rustix::io::write(&file, b"x").is_err());
     let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     assert!(fallocate(&file, how, 0, 4_096).is_err());
