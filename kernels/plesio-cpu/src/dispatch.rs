@@ -6,8 +6,10 @@ use crate::level::Level;
 use crate::matmul::matmul;
 use plesio_kernels::lora::{self, Gradients, Lora};
 use plesio_kernels::slot::{self, Merged, Quantised, Scale};
-use plesio_kernels::{AdamW, AdamWState, Arithmetic, Device, KernelError, Mat, MatMut, Rope, Soft};
-use plesio_kernels::{network, optimiser, vector};
+use plesio_kernels::{
+    AdamW, AdamWState, Arithmetic, Codec, Coding, Device, Encoded, KernelError, Mat, MatMut, Rope, Soft,
+};
+use plesio_kernels::{codec, network, optimiser, vector};
 
 /// The CPU as a device, at one instruction set.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -146,4 +148,11 @@ kernels! {
     fn commit(weights: &[u32], slots: &[&[i32]], master: &mut [i64]) -> Result<(), KernelError> = slot::commit;
     fn to_float(master: &[i64], scale: Scale, out: &mut [f32]) -> Result<(), KernelError> = slot::to_float;
     fn merge(into: &mut [i32], from: &[i32], scale: Scale, residue: &mut [f32]) -> Result<Merged, KernelError> = slot::merge;
+    fn encode(coding: Coding, input: &[f32], residue: Option<&mut [f32]>, out: &mut [u8]) -> Result<Encoded, KernelError> = codec::encode;
+    fn decode(codec: Codec, codes: &[u8], out: &mut [f32]) -> Result<(), KernelError> = codec::decode;
+    fn decode_add(codec: Codec, codes: &[u8], sum: &mut [f32]) -> Result<(), KernelError> = codec::decode_add;
+    fn quantise_coded(coding: Coding, residue: &mut [f32], scale: Scale, slot: &mut [i32], out: &mut [u8]) -> Result<Quantised, KernelError> = codec::quantise_coded;
+    fn encode_slot(coding: Coding, slot: &mut [i32], scale: Scale, residue: &mut [f32], out: &mut [u8]) -> Result<(), KernelError> = codec::encode_slot;
+    fn decode_slot(codec: Codec, codes: &[u8], slot: &mut [i32]) -> Result<(), KernelError> = codec::decode_slot;
+    fn coded_sum(codec: Codec, weights: &[u32], slots: &[&[u8]], sum: &mut [i64]) -> Result<(), KernelError> = codec::coded_sum;
 }

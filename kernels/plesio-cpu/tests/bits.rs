@@ -5,7 +5,7 @@
 
 use plesio_cpu::{Cpu, Level};
 use plesio_kernels::lora::Gradients;
-use plesio_kernels::{AdamW, AdamWState, Device, Lora, Mat, MatMut, Reference, Rope, Scale};
+use plesio_kernels::{AdamW, AdamWState, Codec, Coding, Device, Lora, Mat, MatMut, Reference, Rope, Scale};
 
 /// A call of a norm and its derivative on one device: y, inv_rms, dx, dgain.
 type NormCall<'c> = &'c dyn Fn(&mut [f32], &mut [f32], &mut [f32], &mut [f32]);
@@ -300,6 +300,73 @@ fn slots_and_the_master_have_the_references_bits() {
             );
             assert_eq!(into_found, into_expected);
             same("merge", cpu, &real_found, &real_expected);
+        }
+    });
+}
+
+/// Lengths around the blocks of the codecs.
+const BLOCKS: [usize; 12] = [0, 1, 31, 32, 33, 63, 65, 129, 255, 257, 300, 1025];
+
+/// Whatever the codecs of a device write.
+#[derive(Default)]
+struct Coded {
+    reals: Vec<f32>,
+    codes: Vec<Vec<u8>>,
+    integers: Vec<i64>,
+    verdicts: Vec<bool>,
+}
+
+/// Every codec call of a device.
+fn coded(device: impl Device, coding: Coding, input: &[f32], start: &[f32]) -> Coded {
+    let (len, bytes) = (input.len(), coding.codec.encoded_bytes(input.len()));
+    let (mut done, why, scale) = (Coded::default(), "the lengths fit", Scale::DEFAULT);
+    let (mut residue, mut kept, mut dropped) = (start.to_vec(), vec![1; bytes], vec![2; bytes]);
+    done.verdicts.push(device.encode(coding, input, Some(&mut residue), &mut kept).expect(why).finite);
+    done.verdicts.push(device.encode(coding, input, None, &mut dropped).expect(why).finite);
+    done.reals.extend(residue);
+    let noise: Vec<u8> = values(bytes, 73).iter().map(|v| (v * 1e4) as i64 as u8).collect();
+    for codes in [&kept, &dropped, &noise] {
+        let mut reals = start.to_vec();
+        device.decode_add(coding.codec, codes, &mut reals).expect(why);
+        done.reals.extend(&reals);
+        device.decode(coding.codec, codes, &mut reals).expect(why);
+        done.reals.extend(&reals);
+        let mut slot = vec![1; len];
+        device.decode_slot(coding.codec, codes, &mut slot).expect(why);
+        done.integers.extend(slot.into_iter().map(i64::from));
+    }
+    let mut sum = vec![1; len];
+    let slots: [&[u8]; 3] = [&kept, &dropped, &noise];
+    device.coded_sum(coding.codec, &[5, 1 << 24, 77], &slots, &mut sum).expect(why);
+    done.integers.extend(sum);
+    let (mut residue, mut slot, mut codes) = (input.to_vec(), vec![3; len], vec![4; bytes]);
+    done.verdicts.push(device.quantise_coded(coding, &mut residue, scale, &mut slot, &mut codes).is_ok());
+    done.reals.extend(residue);
+    done.integers.extend(slot.into_iter().map(i64::from));
+    let (mut residue, mut recoded) = (start.to_vec(), vec![5; bytes]);
+    let mut slot: Vec<i32> = input.iter().map(|v| (v * 3e7) as i32).collect();
+    device.encode_slot(coding, &mut slot, scale, &mut residue, &mut recoded).expect(why);
+    done.reals.extend(residue);
+    done.integers.extend(slot.into_iter().map(i64::from));
+    done.codes = vec![kept, dropped, codes, recoded];
+    done
+}
+
+#[test]
+fn codecs_have_the_references_bits() {
+    each_level(|cpu| {
+        for codec in Codec::ALL {
+            for len in BLOCKS {
+                for input in [values(len, 71), wild(len, 71)] {
+                    let coding = Coding { codec, seed: 99, first_element: 1024 };
+                    let found = coded(cpu, coding, &input, &values(len, 72));
+                    let expected = coded(Reference, coding, &input, &values(len, 72));
+                    same(codec.name(), cpu, &found.reals, &expected.reals);
+                    assert_eq!(found.codes, expected.codes, "{codec:?} on {}", cpu.name());
+                    assert_eq!(found.integers, expected.integers, "{codec:?} on {}", cpu.name());
+                    assert_eq!(found.verdicts, expected.verdicts, "{codec:?} on {}", cpu.name());
+                }
+            }
         }
     });
 }

@@ -3,6 +3,7 @@
 //! Every implementation except of [`Device::matmul`] gives the bits of the scalar reference; the base product
 //! is left to a library and promises only float accuracy.
 
+use crate::codec::{Codec, Coding, Encoded};
 use crate::error::KernelError;
 use crate::lora::{Gradients, Lora};
 use crate::matrix::{Mat, MatMut};
@@ -121,4 +122,45 @@ pub trait Device: Copy + Send + Sync + 'static {
         scale: Scale,
         residue: &mut [f32],
     ) -> Result<Merged, KernelError>;
+
+    /// See [`crate::codec::encode`].
+    fn encode(
+        &self,
+        coding: Coding,
+        input: &[f32],
+        residue: Option<&mut [f32]>,
+        out: &mut [u8],
+    ) -> Result<Encoded, KernelError>;
+    /// See [`crate::codec::decode`].
+    fn decode(&self, codec: Codec, codes: &[u8], out: &mut [f32]) -> Result<(), KernelError>;
+    /// See [`crate::codec::decode_add`].
+    fn decode_add(&self, codec: Codec, codes: &[u8], sum: &mut [f32]) -> Result<(), KernelError>;
+    /// See [`crate::codec::quantise_coded`].
+    fn quantise_coded(
+        &self,
+        coding: Coding,
+        residue: &mut [f32],
+        scale: Scale,
+        slot: &mut [i32],
+        out: &mut [u8],
+    ) -> Result<Quantised, KernelError>;
+    /// See [`crate::codec::encode_slot`].
+    fn encode_slot(
+        &self,
+        coding: Coding,
+        slot: &mut [i32],
+        scale: Scale,
+        residue: &mut [f32],
+        out: &mut [u8],
+    ) -> Result<(), KernelError>;
+    /// See [`crate::codec::decode_slot`].
+    fn decode_slot(&self, codec: Codec, codes: &[u8], slot: &mut [i32]) -> Result<(), KernelError>;
+    /// See [`crate::codec::coded_sum`].
+    fn coded_sum(
+        &self,
+        codec: Codec,
+        weights: &[u32],
+        slots: &[&[u8]],
+        sum: &mut [i64],
+    ) -> Result<(), KernelError>;
 }

@@ -13,6 +13,7 @@
 extern crate alloc;
 
 pub mod arithmetic;
+pub mod codec;
 pub mod device;
 pub mod error;
 pub mod lora;
@@ -24,6 +25,7 @@ pub mod slot;
 pub mod vector;
 
 pub use arithmetic::{Arithmetic, Soft};
+pub use codec::{Codec, Coding, Encoded};
 pub use device::Device;
 pub use error::KernelError;
 pub use lora::Lora;

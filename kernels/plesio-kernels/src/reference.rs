@@ -3,6 +3,7 @@
 //! Slow on purpose: its fused multiply-add is software. Tests compare every other device with it.
 
 use crate::arithmetic::Soft;
+use crate::codec::{Codec, Coding, Encoded};
 use crate::device::Device;
 use crate::error::KernelError;
 use crate::lora::{Gradients, Lora};
@@ -10,7 +11,7 @@ use crate::matrix::{Mat, MatMut};
 use crate::network::Rope;
 use crate::optimiser::{AdamW, AdamWState};
 use crate::slot::{Merged, Quantised, Scale};
-use crate::{lora, network, optimiser, slot, vector};
+use crate::{codec, lora, network, optimiser, slot, vector};
 
 /// The definition, on any target.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -157,5 +158,52 @@ impl Device for Reference {
         residue: &mut [f32],
     ) -> Result<Merged, KernelError> {
         slot::merge(into, from, scale, residue)
+    }
+    fn encode(
+        &self,
+        coding: Coding,
+        input: &[f32],
+        residue: Option<&mut [f32]>,
+        out: &mut [u8],
+    ) -> Result<Encoded, KernelError> {
+        codec::encode(coding, input, residue, out)
+    }
+    fn decode(&self, codec: Codec, codes: &[u8], out: &mut [f32]) -> Result<(), KernelError> {
+        codec::decode(codec, codes, out)
+    }
+    fn decode_add(&self, codec: Codec, codes: &[u8], sum: &mut [f32]) -> Result<(), KernelError> {
+        codec::decode_add(codec, codes, sum)
+    }
+    fn quantise_coded(
+        &self,
+        coding: Coding,
+        residue: &mut [f32],
+        scale: Scale,
+        slot: &mut [i32],
+        out: &mut [u8],
+    ) -> Result<Quantised, KernelError> {
+        codec::quantise_coded(coding, residue, scale, slot, out)
+    }
+    fn encode_slot(
+        &self,
+        coding: Coding,
+        slot: &mut [i32],
+        scale: Scale,
+        residue: &mut [f32],
+        out: &mut [u8],
+    ) -> Result<(), KernelError> {
+        codec::encode_slot(coding, slot, scale, residue, out)
+    }
+    fn decode_slot(&self, codec: Codec, codes: &[u8], slot: &mut [i32]) -> Result<(), KernelError> {
+        codec::decode_slot(codec, codes, slot)
+    }
+    fn coded_sum(
+        &self,
+        codec: Codec,
+        weights: &[u32],
+        slots: &[&[u8]],
+        sum: &mut [i64],
+    ) -> Result<(), KernelError> {
+        codec::coded_sum(codec, weights, slots, sum)
     }
 }
