@@ -13,7 +13,9 @@ extern crate alloc;
 mod exchange;
 mod partition;
 mod regions;
+mod shares;
 
 pub use exchange::{Action, Exchange, HANDLE_CUT, HANDLE_RESULT, HANDLE_SNAPSHOT, Sum};
 pub use partition::range;
 pub use regions::Regions;
+pub use shares::{Rates, Work, shares};
