@@ -10,12 +10,19 @@
 
 extern crate alloc;
 
+mod call;
 mod exchange;
+mod meeting;
 mod partition;
 mod regions;
 mod shares;
 
+pub use call::{Call, CallError, Element, Operation, Ranks, agree};
 pub use exchange::{Action, Exchange, HANDLE_CUT, HANDLE_RESULT, HANDLE_SNAPSHOT, Sum};
+pub use meeting::{
+    BLOCK_BYTES, BOARD_WORDS, Block, Board, CALLS_MAX, MAIL_BYTES, Meeting, Places, SCRATCH_BYTES, Step,
+    is_mail,
+};
 pub use partition::range;
 pub use regions::Regions;
 pub use shares::{Rates, Work, shares};
