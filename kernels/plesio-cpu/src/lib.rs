@@ -4,12 +4,14 @@
 //! kernel computes; the bodies are those of `plesio-kernels`, compiled once per instruction set with the
 //! hardware's fused multiply-add. Invariant: every level gives the reference's bits (base products excepted).
 //!
-//! Unsafe lives in `dispatch.rs` (entering code for a detected instruction set) and `matmul.rs` (the base
-//! product's library takes pointers).
+//! Unsafe lives in `dispatch.rs` (entering code for a detected instruction set), `matmul.rs` (the base
+//! product's library takes pointers) and `shared.rs` (memory that other processes write has no references).
 
 mod dispatch;
 mod level;
 mod matmul;
+mod shared;
 
 pub use dispatch::Cpu;
 pub use level::Level;
+pub use shared::{Lane, SharedSums, Tensor};

@@ -13,6 +13,7 @@
 extern crate alloc;
 
 pub mod arithmetic;
+pub mod bf16;
 pub mod codec;
 pub mod device;
 pub mod error;

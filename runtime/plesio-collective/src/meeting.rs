@@ -18,6 +18,7 @@
 use crate::call::{Call, CallError, Operation, Ranks, agree};
 use crate::partition::range;
 use core::ops::Range;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 #[cfg(not(loom))]
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -427,5 +428,5 @@ pub fn is_mail(call: &Call) -> bool {
     call.operation == Operation::AllReduce && call.count <= MAIL_BYTES / call.element.bytes()
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests;

@@ -128,8 +128,7 @@ impl Segment {
     /// # Errors
     /// As [`Self::word`], with multiples of 8.
     pub fn word64(&self, offset_bytes: usize) -> Result<&AtomicU64, AccessError> {
-        self.check_writable()?;
-        self.atomic64(offset_bytes)
+        Ok(&self.words64(offset_bytes, 1)?[0])
     }
 
     /// Control words that stand beside each other.
@@ -139,6 +138,15 @@ impl Segment {
     pub fn words(&self, offset_bytes: usize, count: usize) -> Result<&[AtomicU32], AccessError> {
         self.check_writable()?;
         self.atomics(offset_bytes, count)
+    }
+
+    /// Control words of 64 bits that stand beside each other.
+    ///
+    /// # Errors
+    /// As [`Self::word64`].
+    pub fn words64(&self, offset_bytes: usize, count: usize) -> Result<&[AtomicU64], AccessError> {
+        self.check_writable()?;
+        self.atomics64(offset_bytes, count)
     }
 
     /// Reads a control word, also where the map is read-only.
@@ -160,7 +168,7 @@ impl Segment {
     /// # Panics
     /// On an ordering that loads do not have.
     pub fn peek64(&self, offset_bytes: usize, ordering: Ordering) -> Result<u64, AccessError> {
-        Ok(self.atomic64(offset_bytes)?.load(ordering))
+        Ok(self.atomics64(offset_bytes, 1)?[0].load(ordering))
     }
 
     /// Copies bytes out; others may be writing them meanwhile, each 8 aligned bytes come out whole.
@@ -231,13 +239,14 @@ impl Segment {
         Ok(unsafe { slice::from_raw_parts(start.as_ptr(), count) })
     }
 
-    fn atomic64(&self, offset_bytes: usize) -> Result<&AtomicU64, AccessError> {
-        let start = self.pointer(offset_bytes, size_of::<u64>())?.cast::<AtomicU64>();
+    fn atomics64(&self, offset_bytes: usize, count: usize) -> Result<&[AtomicU64], AccessError> {
+        let len_bytes = count.checked_mul(size_of::<u64>()).ok_or(AccessError::Range)?;
+        let start = self.pointer(offset_bytes, len_bytes)?.cast::<AtomicU64>();
         if !start.is_aligned() {
             return Err(AccessError::Alignment);
         }
         // SAFETY: as in `atomics`.
-        Ok(unsafe { start.as_ref() })
+        Ok(unsafe { slice::from_raw_parts(start.as_ptr(), count) })
     }
 
     /// A checked range as single bytes up to a lane's boundary, whole lanes, and the bytes behind them.

@@ -26,6 +26,7 @@ const SAFETY_LINES_MAX: usize = 6;
 const UNSAFE_FILES: &[&str] = &[
     "kernels/plesio-cpu/src/dispatch.rs",
     "kernels/plesio-cpu/src/matmul.rs",
+    "kernels/plesio-cpu/src/shared.rs",
     "runtime/plesio-memory/src/arena.rs",
     "runtime/plesio-memory/src/backing.rs",
     "runtime/plesio-memory/src/mapping.rs",
