@@ -14,4 +14,4 @@ mod shared;
 
 pub use dispatch::Cpu;
 pub use level::Level;
-pub use shared::{Lane, SharedSums, Tensor};
+pub use shared::{Lane, SharedSums, TENSORS_MAX, Tensor};

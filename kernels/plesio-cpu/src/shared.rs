@@ -79,34 +79,60 @@ impl SharedSums {
         level.is_available().then_some(Self { level })
     }
 
-    /// `scratch[0..] = sum of inputs[elements]`, in the order of `inputs`; 4 bytes an element in the scratch. With
-    /// `rewritten`, the inputs' own places will be written with the result.
+    /// Block by block: the sum of `inputs` in their order into the scratch, then from there to `outputs`. `mark` is told
+    /// when a block is staged (true) and when it is spread (false).
     ///
     /// # Errors
-    /// Elements outside their segment or not aligned, or a scratch that cannot be written. Nothing was written.
-    pub fn stage<'a>(
+    /// Elements outside their segment or not aligned, an output or a scratch that cannot be written, or more than
+    /// [`TENSORS_MAX`] tensors. Nothing was written.
+    pub fn reduce<'a>(
         &self,
         lane: Lane,
-        inputs: impl Iterator<Item = Tensor<'a>> + Clone,
+        inputs: impl Iterator<Item = Tensor<'a>>,
+        outputs: impl Iterator<Item = Tensor<'a>>,
         elements: &Range<usize>,
         scratch: Tensor<'_>,
-        rewritten: bool,
+        mark: &mut dyn FnMut(bool),
     ) -> Result<(), AccessError> {
-        for input in inputs.clone() {
-            input.at(elements, lane.bytes())?;
+        let block = BLOCK_BYTES / lane.bytes();
+        let scratch = scratch.at_writable(&(0..block.min(elements.len())), size_of::<f32>())?;
+        let mut from = Places::default();
+        for input in inputs {
+            from.push(input.at(elements, lane.bytes())?)?;
         }
-        let len = elements.len();
-        let sum = scratch.at_writable(&(0..len), size_of::<f32>())?;
-        for (index, input) in inputs.enumerate() {
-            let from = input.at(elements, lane.bytes())?;
-            let job = Job { lane, first: index == 0, rewritten };
-            // SAFETY: `at` has shown that `len` aligned elements lie at `from` and at `sum`; the latter is writable.
-            unsafe { self.add(job, from, sum, len) };
+        let mut to = Places::default();
+        for output in outputs {
+            to.push(output.at_writable(elements, lane.bytes())?)?;
+        }
+        let rewritten = from.as_slice() == to.as_slice();
+        let mut done = 0;
+        while done < elements.len() {
+            let len = block.min(elements.len() - done);
+            let at = |place: &NonNull<u8>| place.as_ptr().wrapping_add(done * lane.bytes());
+            let mut rest = from.as_slice();
+            let mut first = true;
+            while let Some((one, others)) = rest.split_first() {
+                // Two at once: half the passes over the scratch where there are two ranks.
+                let two = others.first().filter(|_| first);
+                let job = Job { lane, first, rewritten };
+                // SAFETY: `at` of each tensor has shown that `elements` lie there, of which these are some; the scratch
+                // holds a block of aligned elements and is writable.
+                unsafe { self.add(job, at(one), two.map(at), scratch.as_ptr(), len) };
+                rest = &others[usize::from(two.is_some())..];
+                first = false;
+            }
+            mark(true);
+            for place in to.as_slice() {
+                // SAFETY: as above, and `at_writable` has shown that this place may be written.
+                unsafe { self.round(lane, scratch.as_ptr(), at(place), len) };
+            }
+            mark(false);
+            done += len;
         }
         Ok(())
     }
 
-    /// `outputs[elements] = scratch[0..]`.
+    /// `outputs[elements] = scratch[0..]`, of a block at most.
     ///
     /// # Errors
     /// Elements outside their segment, not aligned, or not to be written.
@@ -122,7 +148,7 @@ impl SharedSums {
         for output in outputs {
             let to = output.at_writable(elements, lane.bytes())?;
             // SAFETY: `at` has shown that `len` aligned elements lie at `sum` and at `to`; the latter is writable.
-            unsafe { self.round(lane, sum, to, len) };
+            unsafe { self.round(lane, sum.as_ptr(), to.as_ptr(), len) };
         }
         Ok(())
     }
@@ -150,23 +176,24 @@ impl SharedSums {
     }
 
     /// # Safety
-    /// `len` aligned elements lie at `from`, and as many writable ones of 4 bytes at `sum`.
-    unsafe fn add(self, job: Job, from: NonNull<u8>, sum: NonNull<u8>, len: usize) {
+    /// `len` aligned elements lie at `one` and at `two`, and as many writable ones of 4 bytes at `sum`.
+    unsafe fn add(self, job: Job, one: *const u8, two: Option<*mut u8>, sum: *mut u8, len: usize) {
+        let two = two.map(<*mut u8>::cast_const);
         match self.level {
             // SAFETY: the caller's promise; a value of this level exists only where the features were detected.
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => unsafe { avx512::add(job, from, sum, len) },
+            Level::Avx512 => unsafe { avx512::add(job, one, two, sum, len) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => unsafe { avx2::add(job, from, sum, len) },
+            Level::Avx2 => unsafe { avx2::add(job, one, two, sum, len) },
             // SAFETY: the caller's promise.
-            _ => unsafe { plain::add(job, from, sum, len) },
+            _ => unsafe { plain::add(job, one, two, sum, len) },
         }
     }
 
     /// # Safety
     /// `len` aligned elements of 4 bytes lie at `sum`, and as many writable ones of the lane at `to`.
-    unsafe fn round(self, lane: Lane, sum: NonNull<u8>, to: NonNull<u8>, len: usize) {
+    unsafe fn round(self, lane: Lane, sum: *const u8, to: *mut u8, len: usize) {
         match self.level {
             // SAFETY: the caller's promise; a value of this level exists only where the features were detected.
             #[cfg(target_arch = "x86_64")]
@@ -177,6 +204,35 @@ impl SharedSums {
             // SAFETY: the caller's promise.
             _ => unsafe { plain::round(lane, sum, to, len) },
         }
+    }
+}
+
+/// Most tensors that are summed.
+pub const TENSORS_MAX: usize = 32;
+/// Bytes of a block of a tensor.
+const BLOCK_BYTES: usize = 4096;
+
+/// Where tensors lie, each checked.
+struct Places {
+    places: [NonNull<u8>; TENSORS_MAX],
+    count: usize,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self { places: [NonNull::dangling(); TENSORS_MAX], count: 0 }
+    }
+}
+
+impl Places {
+    fn push(&mut self, place: NonNull<u8>) -> Result<(), AccessError> {
+        *self.places.get_mut(self.count).ok_or(AccessError::Length)? = place;
+        self.count += 1;
+        Ok(())
+    }
+
+    fn as_slice(&self) -> &[NonNull<u8>] {
+        &self.places[..self.count]
     }
 }
 
@@ -203,21 +259,21 @@ macro_rules! level {
             /// # Safety
             /// As [`SharedSums::add`].
             $(#[target_feature(enable = $features)])?
-            pub(super) unsafe fn add(job: Job, from: NonNull<u8>, sum: NonNull<u8>, len: usize) {
+            pub(super) unsafe fn add(job: Job, one: *const u8, two: Option<*const u8>, sum: *mut u8, len: usize) {
                 match job.lane {
                     // SAFETY: the caller's promise.
-                    Lane::F32 => unsafe { add_loop::<f32, f32>(job, from.cast(), sum.cast(), len, |x| x, |a, b| a + b) },
+                    Lane::F32 => unsafe { add_loop::<f32, f32>(job, one, two, sum, len, |x| x, |a, b| a + b) },
                     // SAFETY: the caller's promise.
-                    Lane::I32 => unsafe { add_loop::<i32, i32>(job, from.cast(), sum.cast(), len, |x| x, i32::wrapping_add) },
+                    Lane::I32 => unsafe { add_loop::<i32, i32>(job, one, two, sum, len, |x| x, i32::wrapping_add) },
                     // SAFETY: the caller's promise.
-                    Lane::Bf16 => unsafe { add_loop::<u16, f32>(job, from.cast(), sum.cast(), len, bf16::widen, |a, b| a + b) },
+                    Lane::Bf16 => unsafe { add_loop::<u16, f32>(job, one, two, sum, len, bf16::widen, |a, b| a + b) },
                 }
             }
 
             /// # Safety
             /// As [`SharedSums::round`].
             $(#[target_feature(enable = $features)])?
-            pub(super) unsafe fn round(lane: Lane, sum: NonNull<u8>, to: NonNull<u8>, len: usize) {
+            pub(super) unsafe fn round(lane: Lane, sum: *const u8, to: *mut u8, len: usize) {
                 match lane {
                     // SAFETY: the caller's promise.
                     Lane::F32 | Lane::I32 => unsafe { round_loop::<u32, u32>(sum.cast(), to.cast(), len, |x| x) },
@@ -236,87 +292,108 @@ level!(avx2, "avx2,fma");
 level!(plain);
 
 /// # Safety
-/// `len` aligned elements lie at `from`, and as many writable ones at `sum`.
+/// As [`SharedSums::add`].
 #[inline(always)]
-unsafe fn add_loop<T: Copy + Default, S: Copy + Default>(
+unsafe fn add_loop<T: Copy, S: Copy>(
     job: Job,
-    from: NonNull<T>,
-    sum: NonNull<S>,
+    one: *const u8,
+    two: Option<*const u8>,
+    sum: *mut u8,
     len: usize,
     widen: impl Fn(T) -> S + Copy,
     plus: impl Fn(S, S) -> S + Copy,
 ) {
-    let mut done = 0;
-    while done < len {
-        let step = LINE.min(len - done);
-        let (from, sum) = (from.as_ptr().wrapping_add(done), sum.as_ptr().wrapping_add(done));
-        if job.rewritten {
-            ask_to_write(from.cast());
-        }
-        let mut line = [S::default(); LINE];
-        // A whole line has a length that the compiler knows.
-        if step == LINE {
-            // SAFETY: LINE elements lie at both.
-            unsafe { add_line::<T, S, LINE>(job.first, from, sum, &mut line, LINE, widen, plus) };
-        } else {
-            // SAFETY: `step` elements lie at both.
-            unsafe { add_line::<T, S, LINE>(job.first, from, sum, &mut line, step, widen, plus) };
-        }
-        done += step;
+    let (one, sum) = (one.cast::<T>(), sum.cast::<S>());
+    match (two.map(<*const u8>::cast::<T>), job.first) {
+        // SAFETY: the caller's promise.
+        (Some(two), _) => unsafe { lines(job, len, [one, two], sum, |[a, b], _| plus(widen(a), widen(b))) },
+        // SAFETY: the caller's promise.
+        (None, true) => unsafe { lines(job, len, [one], sum, |[a], _| widen(a)) },
+        // SAFETY: the caller's promise.
+        (None, false) => unsafe { lines(job, len, [one], sum, |[a], before: S| plus(before, widen(a))) },
     }
 }
 
 /// # Safety
-/// `step <= N` elements lie at `from` and at `sum`.
+/// `len` aligned elements lie at each of `from`, and as many writable ones at `sum`.
 #[inline(always)]
-unsafe fn add_line<T: Copy, S: Copy, const N: usize>(
-    first: bool,
-    from: *const T,
+unsafe fn lines<T: Copy, S: Copy, const K: usize>(
+    job: Job,
+    len: usize,
+    from: [*const T; K],
     sum: *mut S,
-    line: &mut [S; N],
-    step: usize,
-    widen: impl Fn(T) -> S,
-    plus: impl Fn(S, S) -> S,
+    each: impl Fn([T; K], S) -> S + Copy,
 ) {
-    for (at, value) in line.iter_mut().enumerate().take(step) {
-        // SAFETY: `at < step`.
-        *value = widen(unsafe { from.wrapping_add(at).read() });
-    }
-    if !first {
-        for (at, value) in line.iter_mut().enumerate().take(step) {
-            // SAFETY: `at < step`.
-            *value = plus(unsafe { sum.wrapping_add(at).read() }, *value);
+    let whole = len / LINE;
+    for line in 0..whole {
+        let from = from.map(|from| from.wrapping_add(line * LINE));
+        if job.rewritten {
+            from.iter().for_each(|from| ask_to_write(from.cast()));
         }
+        // SAFETY: LINE aligned elements lie at all of them.
+        unsafe {
+            some::<T, S, K, LINE>(from.map(<*const T>::cast), sum.wrapping_add(line * LINE).cast(), each)
+        };
     }
-    for (at, value) in line.iter().enumerate().take(step) {
-        // SAFETY: `at < step`, and the caller may write there.
-        unsafe { sum.wrapping_add(at).write(*value) };
+    for at in whole * LINE..len {
+        let from = from.map(|from| from.wrapping_add(at).cast());
+        // SAFETY: one aligned element lies at all of them.
+        unsafe { some::<T, S, K, 1>(from, sum.wrapping_add(at).cast(), each) };
     }
+}
+
+/// # Safety
+/// `N` aligned elements lie at each of `from`, and as many writable ones at `sum`.
+#[inline(always)]
+unsafe fn some<T: Copy, S: Copy, const K: usize, const N: usize>(
+    from: [*const [T; N]; K],
+    sum: *mut [S; N],
+    each: impl Fn([T; K], S) -> S,
+) {
+    // SAFETY: the caller's promise.
+    let from = from.map(|from| unsafe { from.read() });
+    // SAFETY: the caller's promise.
+    let mut line = unsafe { sum.read() };
+    for (at, value) in line.iter_mut().enumerate() {
+        *value = each(from.map(|from| from[at]), *value);
+    }
+    // SAFETY: the caller's promise.
+    unsafe { sum.write(line) };
 }
 
 /// # Safety
 /// `len` aligned elements lie at `sum`, and as many writable ones at `to`.
 #[inline(always)]
-unsafe fn round_loop<S: Copy + Default, T: Copy>(
-    sum: NonNull<S>,
-    to: NonNull<T>,
+unsafe fn round_loop<S: Copy, T: Copy>(
+    sum: *const S,
+    to: *mut T,
     len: usize,
+    narrow: impl Fn(S) -> T + Copy,
+) {
+    let whole = len / LINE;
+    for line in 0..whole {
+        let (sum, to) = (sum.wrapping_add(line * LINE), to.wrapping_add(line * LINE));
+        // SAFETY: LINE aligned elements lie at both.
+        unsafe { round_some::<S, T, LINE>(sum.cast(), to.cast(), narrow) };
+    }
+    for at in whole * LINE..len {
+        // SAFETY: one aligned element lies at both.
+        unsafe { round_some::<S, T, 1>(sum.wrapping_add(at).cast(), to.wrapping_add(at).cast(), narrow) };
+    }
+}
+
+/// # Safety
+/// `N` aligned elements lie at `sum`, and as many writable ones at `to`.
+#[inline(always)]
+unsafe fn round_some<S: Copy, T: Copy, const N: usize>(
+    sum: *const [S; N],
+    to: *mut [T; N],
     narrow: impl Fn(S) -> T,
 ) {
-    let mut done = 0;
-    while done < len {
-        let step = LINE.min(len - done);
-        let mut line = [S::default(); LINE];
-        for (at, value) in line.iter_mut().enumerate().take(step) {
-            // SAFETY: `done + at < len`.
-            *value = unsafe { sum.as_ptr().wrapping_add(done + at).read() };
-        }
-        for (at, value) in line.iter().enumerate().take(step) {
-            // SAFETY: `done + at < len`, and the caller may write there.
-            unsafe { to.as_ptr().wrapping_add(done + at).write(narrow(*value)) };
-        }
-        done += step;
-    }
+    // SAFETY: the caller's promise.
+    let sum = unsafe { sum.read() };
+    // SAFETY: the caller's promise.
+    unsafe { to.write(sum.map(narrow)) };
 }
 
 /// Asks for a line some way behind `from`, to be written. A hint: any address will do.

@@ -177,7 +177,7 @@ impl Ranks {
     }
 
     /// In rank order.
-    pub fn iter(self) -> impl Iterator<Item = usize> {
+    pub fn iter(self) -> impl Iterator<Item = usize> + Clone {
         (0..Self::MAX).filter(move |rank| self.contains(*rank))
     }
 }
@@ -203,7 +203,7 @@ pub enum CallError {
         /// Which one.
         root: u8,
     },
-    /// A rank's tensor does not lie inside its segment.
+    /// A rank's tensor does not lie inside its segment, is not aligned, or overlaps its result in part.
     Place {
         /// Whose.
         rank: u8,
@@ -229,8 +229,8 @@ impl fmt::Display for CallError {
             }
             Self::Place { rank } => write!(
                 f,
-                "collective: the tensor of rank {rank} does not lie inside its segment; form the group with more \
-                 tensor bytes"
+                "collective: the tensor of rank {rank} leaves its segment, is not aligned or overlaps its own result; \
+                 choose other places or form the group with more tensor bytes"
             ),
         }
     }

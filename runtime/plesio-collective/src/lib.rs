@@ -20,7 +20,7 @@ mod shares;
 pub use call::{Call, CallError, Element, Operation, Ranks, agree};
 pub use exchange::{Action, Exchange, HANDLE_CUT, HANDLE_RESULT, HANDLE_SNAPSHOT, Sum};
 pub use meeting::{
-    BLOCK_BYTES, BOARD_WORDS, Block, Board, CALLS_MAX, MAIL_BYTES, Meeting, Places, SCRATCH_BYTES, Step,
+    BLOCK_BYTES, BOARD_WORDS, Board, CALLS_MAX, MAIL_BYTES, Meeting, Part, Places, SCRATCH_BYTES, Step,
     is_mail,
 };
 pub use partition::range;

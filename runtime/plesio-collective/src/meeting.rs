@@ -20,11 +20,6 @@ use crate::partition::range;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-#[cfg(not(loom))]
-use core::sync::atomic::{AtomicU64, Ordering};
-#[cfg(loom)]
-use loom::sync::atomic::{AtomicU64, Ordering};
-
 /// Bytes of a block: its sum is made in the fastest cache.
 pub const BLOCK_BYTES: u64 = 4096;
 /// Bytes of the place where a rank stages a block; bf16 is staged as binary32.
@@ -72,7 +67,9 @@ impl<'a> Board<'a> {
         line[0].store(number, Ordering::Release);
     }
 
-    fn has_posted(&self, number: u64) -> bool {
+    /// Whether its rank has made the call of that number.
+    #[must_use]
+    pub fn has_posted(&self, number: u64) -> bool {
         self.words[(number % CALLS as u64) as usize * LINE_WORDS].load(Ordering::Acquire) == number
     }
 
@@ -87,7 +84,8 @@ impl<'a> Board<'a> {
     }
 }
 
-/// Where a rank's tensor lies: bytes from the start of its segment.
+/// Where a rank's tensor lies: bytes from where tensors begin in its segment. Both places are as long as the whole tensor,
+/// also where only the rank's own range of one is read or written.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Places {
     /// What it brings.
@@ -96,9 +94,29 @@ pub struct Places {
     pub output: u64,
 }
 
-/// Some consecutive elements that are summed or copied at once.
+impl Places {
+    /// A result that takes the place of what was brought.
+    #[must_use]
+    pub const fn in_place(offset_bytes: u64) -> Self {
+        Self { input: offset_bytes, output: offset_bytes }
+    }
+
+    /// Whether tensors of a call can lie there: inside `tensor_bytes`, aligned, not in each other's way.
+    #[must_use]
+    pub fn fit(&self, call: &Call, tensor_bytes: u64) -> bool {
+        let Some(bytes) = call.bytes() else { return false };
+        let inside = |at: u64| {
+            at.is_multiple_of(call.element.bytes())
+                && at.checked_add(bytes).is_some_and(|end| end <= tensor_bytes)
+        };
+        let apart = self.input.abs_diff(self.output) >= bytes;
+        inside(self.input) && inside(self.output) && (self.input == self.output || apart)
+    }
+}
+
+/// Some consecutive elements.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Block {
+pub struct Part {
     /// Which elements of the whole tensor.
     pub elements: Range<u64>,
     /// In whose range they lie.
@@ -112,12 +130,13 @@ pub enum Step {
     Wait,
     /// Sum what `ranks` have posted beside their calls, in rank order, into the own output.
     Mail(Ranks),
-    /// Sum the block's inputs in rank order into the own scratch, then [`Meeting::handle_staged`].
-    Stage(Block),
-    /// Write what rank `from` has staged to the block's outputs, then [`Meeting::handle_spread`].
-    Spread(Block, usize),
-    /// Copy the block from the input of rank `from` to the block's outputs, then [`Meeting::handle_spread`].
-    Copy(Block, usize),
+    /// Block by block of [`BLOCK_BYTES`]: sum the inputs in rank order into the own scratch, [`Meeting::handle_staged`],
+    /// write the sum to the outputs, [`Meeting::handle_spread`].
+    Reduce(Part),
+    /// Write the block that a dead rank has staged to the outputs, then [`Meeting::handle_spread`].
+    Spread(Part, usize),
+    /// Copy from the input of a rank to the outputs, then [`Meeting::handle_copied`].
+    Copy(Part, usize),
     /// The result is in its place; it is made of what these ranks brought.
     Over(Ranks),
 }
@@ -159,11 +178,11 @@ enum Phase {
     Claim {
         looked: usize,
     },
-    /// At work on a chunk.
+    /// At work on a chunk: block `block` of `blocks` is next.
     Work {
         chunk: usize,
         block: u64,
-        staged: bool,
+        blocks: u64,
     },
     /// Spreading what the dead owner of a chunk has staged.
     Inherit {
@@ -190,6 +209,8 @@ pub struct Meeting {
     chunks_each: usize,
     chunk_elements: u64,
     claiming: bool,
+    /// Bytes of everybody's tensors.
+    tensor_bytes: u64,
 }
 
 impl Meeting {
@@ -199,7 +220,14 @@ impl Meeting {
     /// # Panics
     /// When `me` is no rank of the group or there is not one board per rank.
     #[must_use]
-    pub fn new(number: u64, me: usize, call: Call, places: Places, boards: &[Board<'_>]) -> Self {
+    pub fn new(
+        number: u64,
+        me: usize,
+        call: Call,
+        places: Places,
+        tensor_bytes: u64,
+        boards: &[Board<'_>],
+    ) -> Self {
         let ranks = boards.len();
         assert!(me < ranks && ranks <= Ranks::MAX, "one board per rank, at most 32");
         boards[me].post(number, &call, places);
@@ -220,6 +248,7 @@ impl Meeting {
             chunks_each: each.div_ceil(chunk_elements) as usize,
             chunk_elements,
             claiming: true,
+            tensor_bytes,
         }
     }
 
@@ -229,7 +258,28 @@ impl Meeting {
         self.present
     }
 
-    /// Where `rank` has said that its tensor lies. Meaningful once [`Self::present`] has it; hostile until checked.
+    /// Which call this is.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The ranks that hold everybody up: those that have not posted, then those with a chunk that is not done.
+    #[must_use]
+    pub fn awaited(&self, boards: &[Board<'_>]) -> Ranks {
+        let absent = (0..self.ranks).filter(|rank| !boards[*rank].has_posted(self.number));
+        let absent = absent.fold(Ranks::default(), Ranks::with);
+        if !absent.is_empty() {
+            return absent;
+        }
+        let chunks =
+            (0..self.chunks_each * self.ranks).map(|chunk| boards[0].chunk(chunk).load(Ordering::Relaxed));
+        let open = chunks.map(Word::unpack).filter(|word| word.number == self.number && word.block != DONE);
+        open.fold(Ranks::default(), |ranks, word| ranks.with(word.rank))
+    }
+
+    /// Where `rank` has said that its tensor lies, once [`Self::present`] has it. It is checked when everybody has posted; a
+    /// rank that writes another place there afterwards is hostile, so whoever uses it checks it again.
     #[must_use]
     pub fn places(&self, boards: &[Board<'_>], rank: usize) -> Places {
         boards[rank].posted(self.number).1
@@ -247,13 +297,15 @@ impl Meeting {
                     None => continue,
                 },
                 Phase::Claim { looked } => self.claim(boards, looked),
-                Phase::Work { chunk, block, staged } => match self.work(boards, chunk, block, staged) {
+                Phase::Work { chunk, block, blocks } => match self.work(boards, chunk, block, blocks) {
                     Some(step) => return Ok(step),
                     None => continue,
                 },
                 Phase::Inherit { chunk, word } => {
-                    let from = Word::unpack(word);
-                    return Ok(Step::Spread(self.block(chunk, from.block).expect("was staged"), from.rank));
+                    let Word { rank, block, .. } = Word::unpack(word);
+                    let mut part = self.rest(chunk, block);
+                    part.elements.end = part.elements.end.min(part.elements.start + self.block_elements());
+                    return Ok(Step::Spread(part, rank));
                 }
                 Phase::Settle { next } => match self.settle(boards, dead, next) {
                     Some(step) => return Ok(step),
@@ -264,30 +316,43 @@ impl Meeting {
         }
     }
 
-    /// The block's sum is in the own scratch.
-    pub fn handle_staged(&mut self, boards: &[Board<'_>]) {
-        let Phase::Work { chunk, block, staged: false } = self.phase else { return };
-        self.mark(boards, chunk, block, true);
-        self.phase = Phase::Work { chunk, block, staged: true };
+    /// Whether there is something to do where [`Self::poll`] has just answered [`Step::Wait`]; changes nothing.
+    #[must_use]
+    pub fn is_ready(&self, boards: &[Board<'_>], dead: Ranks) -> bool {
+        match self.phase {
+            Phase::Arrive { next } => dead.contains(next) || boards[next].has_posted(self.number),
+            Phase::Settle { next } => {
+                let seen = Word::unpack(boards[0].chunk(next).load(Ordering::Acquire));
+                seen.block == DONE || self.inherits(seen, dead)
+            }
+            _ => true,
+        }
     }
 
-    /// The block's outputs are written.
+    /// The next block's sum is in the own scratch.
+    pub fn handle_staged(&self, boards: &[Board<'_>]) {
+        if let Phase::Work { chunk, block, .. } = self.phase {
+            self.mark(boards, chunk, block, true);
+        }
+    }
+
+    /// The next block's outputs are written.
     pub fn handle_spread(&mut self, boards: &[Board<'_>]) {
-        match self.phase {
-            Phase::Work { chunk, block, .. } => {
-                let block = block + 1;
-                let rest = self.block(chunk, block);
-                self.mark(boards, chunk, if rest.is_some() { block } else { DONE }, false);
-                self.phase = Phase::Work { chunk, block, staged: false };
-            }
-            Phase::Inherit { chunk, word } => {
-                let block = Word::unpack(word).block + 1;
-                let rest = self.block(chunk, block);
-                // Nobody else can have taken it: only the lowest that lives inherits, and there is one.
-                self.mark(boards, chunk, if rest.is_some() { block } else { DONE }, false);
-                self.phase = Phase::Work { chunk, block, staged: false };
-            }
-            _ => {}
+        let (chunk, block, blocks) = match self.phase {
+            Phase::Work { chunk, block, blocks } => (chunk, block + 1, blocks),
+            // Nobody else can have taken it: only the lowest that lives inherits, and there is one.
+            Phase::Inherit { chunk, word } => (chunk, Word::unpack(word).block + 1, self.blocks(chunk)),
+            _ => return,
+        };
+        self.mark(boards, chunk, if block < blocks { block } else { DONE }, false);
+        self.phase = Phase::Work { chunk, block, blocks };
+    }
+
+    /// The whole part's outputs are written.
+    pub fn handle_copied(&mut self, boards: &[Board<'_>]) {
+        if let Phase::Work { chunk, blocks, .. } = self.phase {
+            self.mark(boards, chunk, DONE, false);
+            self.phase = Phase::Work { chunk, block: blocks, blocks };
         }
     }
 
@@ -310,6 +375,11 @@ impl Meeting {
         }
         self.phase = Phase::Over;
         agree(self.present, |rank| boards[rank].posted(self.number).0)?;
+        for rank in self.present.iter() {
+            if !self.places(boards, rank).fit(&self.call, self.tensor_bytes) {
+                return Err(CallError::Place { rank: rank as u8 });
+            }
+        }
         if let Operation::Broadcast { root } = self.call.operation
             && !self.present.contains(root.into())
         {
@@ -337,7 +407,7 @@ impl Meeting {
             let mine = self.word(0, false);
             if word.compare_exchange(seen, mine, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                 self.claiming = true;
-                self.phase = Phase::Work { chunk, block: 0, staged: false };
+                self.phase = Phase::Work { chunk, block: 0, blocks: self.blocks(chunk) };
                 return;
             }
         }
@@ -346,9 +416,9 @@ impl Meeting {
     }
 
     /// The next step at a chunk; `None` when it is done.
-    fn work(&mut self, boards: &[Board<'_>], chunk: usize, block: u64, staged: bool) -> Option<Step> {
-        let Some(part) = self.block(chunk, block) else {
-            if block == 0 {
+    fn work(&mut self, boards: &[Board<'_>], chunk: usize, block: u64, blocks: u64) -> Option<Step> {
+        if block >= blocks {
+            if blocks == 0 {
                 // A range with fewer chunks than others have.
                 self.mark(boards, chunk, DONE, false);
             }
@@ -359,12 +429,10 @@ impl Meeting {
                 Phase::Settle { next: 0 }
             };
             return None;
-        };
+        }
+        let part = self.rest(chunk, block);
         let source = match self.call.operation {
-            Operation::AllReduce | Operation::ReduceScatter if staged => {
-                return Some(Step::Spread(part, self.me));
-            }
-            Operation::AllReduce | Operation::ReduceScatter => return Some(Step::Stage(part)),
+            Operation::AllReduce | Operation::ReduceScatter => return Some(Step::Reduce(part)),
             Operation::AllGather => part.owner,
             Operation::Broadcast { root } => root.into(),
         };
@@ -373,7 +441,7 @@ impl Meeting {
         }
         // What a dead rank did not bring stays out.
         self.mark(boards, chunk, DONE, false);
-        self.phase = Phase::Work { chunk, block: DONE, staged: false };
+        self.phase = Phase::Work { chunk, block: blocks, blocks };
         None
     }
 
@@ -386,15 +454,14 @@ impl Meeting {
                 continue;
             }
             self.phase = Phase::Settle { next };
-            let heir = (0..self.ranks).find(|rank| !dead.contains(*rank)) == Some(self.me);
-            if !(heir && seen.number == self.number && dead.contains(seen.rank)) {
+            if !self.inherits(seen, dead) {
                 return Some(Step::Wait);
             }
             if seen.staged {
                 self.phase = Phase::Inherit { chunk: next, word };
             } else {
                 self.mark(boards, next, seen.block, false);
-                self.phase = Phase::Work { chunk: next, block: seen.block, staged: false };
+                self.phase = Phase::Work { chunk: next, block: seen.block, blocks: self.blocks(next) };
             }
             return None;
         }
@@ -402,15 +469,29 @@ impl Meeting {
         None
     }
 
-    /// Block `block` of a chunk, if the chunk has so many.
-    fn block(&self, chunk: usize, block: u64) -> Option<Block> {
+    /// Whether a chunk is this rank's to finish: its rank is dead, and of those that live this is the lowest.
+    fn inherits(&self, seen: Word, dead: Ranks) -> bool {
+        let heir = (0..self.ranks).find(|rank| !dead.contains(*rank));
+        heir == Some(self.me) && seen.number == self.number && dead.contains(seen.rank)
+    }
+
+    /// What of a chunk is left from block `block` on.
+    fn rest(&self, chunk: usize, block: u64) -> Part {
         let owner = chunk / self.chunks_each;
         let share = range(self.call.count, self.ranks, owner);
         let start = share.start + (chunk % self.chunks_each) as u64 * self.chunk_elements;
-        let end = share.end.min(start + self.chunk_elements);
-        let block_elements = BLOCK_BYTES / self.call.element.bytes();
-        let from = start.saturating_add(block.saturating_mul(block_elements));
-        (from < end).then(|| Block { elements: from..end.min(from + block_elements), owner })
+        let end = share.end.min(start.saturating_add(self.chunk_elements)).max(start);
+        let from = start.saturating_add(block.saturating_mul(self.block_elements())).min(end);
+        Part { elements: from..end, owner }
+    }
+
+    fn blocks(&self, chunk: usize) -> u64 {
+        let Range { start, end } = self.rest(chunk, 0).elements;
+        (end - start).div_ceil(self.block_elements())
+    }
+
+    const fn block_elements(&self) -> u64 {
+        BLOCK_BYTES / self.call.element.bytes()
     }
 
     fn mark(&self, boards: &[Board<'_>], chunk: usize, block: u64, staged: bool) {

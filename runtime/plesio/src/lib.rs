@@ -7,12 +7,14 @@
 
 pub mod engine;
 mod event;
+mod group;
 mod mailbox;
 mod node;
 pub mod store;
 mod worker;
 
 pub use event::{Counters, Entering, Final, NodeEvent, Progress, Way, What};
+pub use group::{GroupError, SharedGroup, SharedPlan};
 pub use node::{
     Control, Found, Hello, Identity, Listens, Node, NodeConfig, NodeError, NodeThread, Protection, Running,
     Seed, Trust,

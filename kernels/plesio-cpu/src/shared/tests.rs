@@ -42,7 +42,7 @@ fn same(one: f32, other: f32) -> bool {
 fn every_level_sums_in_order_at_every_length() {
     for level in Level::ALL {
         let Some(sums) = SharedSums::with_level(level) else { continue };
-        for len in [0usize, 1, 3, 15, 16, 17, 100, 1023, 1024] {
+        for len in [0usize, 1, 3, 15, 16, 17, 100, 1023, 1024, 1025, 2500] {
             for ranks in [1u32, 2, 3, 8] {
                 let segments: Vec<Segment> = (0..ranks).map(|_| segment()).collect();
                 let tensor = |rank: usize| Tensor { segment: &segments[rank], offset_bytes: 8192 };
@@ -52,8 +52,10 @@ fn every_level_sums_in_order_at_every_length() {
                 let scratch = Tensor { segment: &segments[0], offset_bytes: 0 };
                 let part = 5..5 + len;
                 let all = || (0..ranks as usize).map(tensor);
-                sums.stage(Lane::F32, all(), &part, scratch, true).expect("inside");
-                sums.spread(Lane::F32, scratch, all(), &part).expect("inside");
+                let mut marks = Vec::new();
+                sums.reduce(Lane::F32, all(), all(), &part, scratch, &mut |staged| marks.push(staged))
+                    .expect("inside");
+                assert_eq!(marks, [true, false].repeat(len.div_ceil(1024)));
                 for segment in &segments {
                     let found = words(segment, 8192, len + 20);
                     for (at, found) in (0u32..).zip(found) {
@@ -80,26 +82,24 @@ fn integers_wrap_and_bfloat16_is_rounded_once() {
         let place = |offset_bytes| Tensor { segment: &segment, offset_bytes };
         fill(&segment, 4096, (0..33).map(|at| i32::MAX as u32 - at));
         fill(&segment, 8192, (0..33).map(|at| 2 * at));
-        let inputs = [place(4096), place(8192)].into_iter();
-        sums.stage(Lane::I32, inputs, &(0..33), place(0), false).expect("inside");
+        let reduce = |lane, inputs: &[usize], elements: usize| {
+            let inputs = inputs.iter().map(|offset_bytes| place(*offset_bytes));
+            let outputs = [place(16_384)].into_iter();
+            sums.reduce(lane, inputs, outputs, &(0..elements), place(0), &mut |_| {}).expect("inside");
+        };
+        reduce(Lane::I32, &[4096, 8192], 33);
         let wanted: Vec<u32> = (0..33).map(|at| (i32::MAX as u32).wrapping_add(at)).collect();
-        assert_eq!(words(&segment, 0, 33), wanted, "{level}");
+        assert_eq!(words(&segment, 16_384, 33), wanted, "{level}");
 
         // 256 + 1 + 1: 257 is no bfloat16, 258 is.
         let line = |value: f32| vec![u32::from(bf16::narrow(value)) * 0x1_0001; 9];
-        for (offset_bytes, value) in [(4096, 256.0), (8192, 1.0), (12_288, 1.0)] {
+        for (offset_bytes, value) in [(4096, 256.0), (8192, 1.0), (12_288, 1.0), (16_384, 4.0)] {
             fill(&segment, offset_bytes, line(value).into_iter());
         }
-        let inputs = [place(4096), place(8192), place(12_288)].into_iter();
-        sums.stage(Lane::Bf16, inputs, &(0..17), place(0), true).expect("inside");
-        sums.spread(Lane::Bf16, place(0), [place(4096)].into_iter(), &(0..17)).expect("inside");
-        let found = words(&segment, 4096, 9);
+        reduce(Lane::Bf16, &[4096, 8192, 12_288], 17);
+        let found = words(&segment, 16_384, 9);
         assert_eq!(found[..8], line(258.0)[..8], "{level}");
-        assert_eq!(
-            found[8],
-            u32::from(bf16::narrow(256.0)) << 16 | u32::from(bf16::narrow(258.0)),
-            "{level}"
-        );
+        assert_eq!(found[8], u32::from(bf16::narrow(4.0)) << 16 | u32::from(bf16::narrow(258.0)), "{level}");
     }
 }
 
@@ -110,7 +110,9 @@ fn what_leaves_a_segment_or_is_not_aligned_is_refused() {
     let place = |offset_bytes| Tensor { segment: &segment, offset_bytes };
     let stage = |offset_bytes, elements: Range<usize>, scratch| {
         let inputs = [place(offset_bytes)].into_iter();
-        sums.stage(Lane::F32, inputs, &elements, place(scratch), false)
+        sums.reduce(Lane::F32, inputs.clone(), inputs, &elements, place(scratch), &mut |_| {
+            panic!("nothing to do")
+        })
     };
     assert_eq!(stage(0, 0..BYTES / 4 + 1, 0), Err(AccessError::Range));
     assert_eq!(stage(8, BYTES / 4 - 2..BYTES / 4, 0), Err(AccessError::Range));

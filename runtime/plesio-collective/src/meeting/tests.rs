@@ -45,16 +45,17 @@ impl World {
         if is_mail(&call) {
             self.mail[me][(number % 2) as usize] = self.tensors[me].clone();
         }
-        Meeting::new(number, me, call, Places::default(), &self.boards())
+        Meeting::new(number, me, call, Places::default(), u64::MAX, &self.boards())
     }
 
     /// Does one step; with `dies_at` only so much of it.
     fn step(&mut self, meeting: &mut Meeting, me: usize, dies: Option<&mut Draw>) -> Result<Step, CallError> {
         let step = meeting.poll(&self.boards(), self.dead)?;
         let call = meeting.call;
+        let present = meeting.present();
         let outputs = |owner: usize| {
             let only = call.operation == Operation::ReduceScatter;
-            meeting.present().iter().filter(move |rank| !only || *rank == owner).collect::<Vec<_>>()
+            present.iter().filter(move |rank| !only || *rank == owner).collect::<Vec<_>>()
         };
         match &step {
             Step::Wait | Step::Over(_) => {}
@@ -64,47 +65,71 @@ impl World {
                     self.tensors[me][at] = ranks.iter().map(|rank| self.mail[rank][side][at]).sum();
                 }
             }
-            Step::Stage(block) => {
-                let elements = block.elements.clone();
-                self.scratch[me] = elements
-                    .map(|at| meeting.present().iter().map(|rank| self.tensors[rank][at as usize]).sum())
-                    .collect();
-                if dies.is_none() {
-                    meeting.handle_staged(&self.boards());
-                }
-            }
-            Step::Spread(block, from) => {
-                let mut left = dies.as_ref().map_or(u64::MAX, |_| 0);
+            Step::Reduce(part) => {
+                let blocks = (part.elements.end - part.elements.start).div_ceil(BLOCK_BYTES / 4);
+                let last = dies.as_ref().map_or(blocks, |_| 0);
                 let mut draw = dies;
-                if let Some(draw) = draw.as_mut() {
-                    left = draw.below((block.elements.end - block.elements.start) * 4);
-                }
-                for rank in outputs(block.owner) {
-                    for at in block.elements.clone() {
-                        if left == 0 {
-                            return Ok(step);
-                        }
-                        left -= 1;
-                        let staged = self.scratch[*from][(at - block.elements.start) as usize];
-                        self.tensors[rank][at as usize] = staged;
+                let last = draw.as_mut().map_or(last, |draw| draw.below(blocks));
+                for block in 0..blocks {
+                    let start = part.elements.start + block * (BLOCK_BYTES / 4);
+                    let elements = start..part.elements.end.min(start + BLOCK_BYTES / 4);
+                    let sum = |at| present.iter().map(|rank| self.tensors[rank][at as usize]).sum();
+                    self.scratch[me] = elements.clone().map(sum).collect();
+                    if block == last && draw.as_mut().is_some_and(|draw| draw.below(2) == 0) {
+                        // Dead with a sum that nobody heard of: the scratch may hold anything.
+                        self.scratch[me].fill(-1);
+                        return Ok(step);
                     }
-                }
-                if draw.is_none() {
+                    meeting.handle_staged(&self.boards());
+                    let left = draw.as_mut().map(|draw| draw.below(4 * (BLOCK_BYTES / 4)));
+                    let left = if block == last { left } else { None };
+                    let outputs = outputs(part.owner);
+                    if !self.spread(&outputs, elements, me, left) {
+                        return Ok(step);
+                    }
                     meeting.handle_spread(&self.boards());
                 }
             }
-            Step::Copy(block, from) => {
-                for rank in outputs(block.owner) {
-                    for at in block.elements.clone() {
+            Step::Spread(part, from) => {
+                let left = dies.map(|draw| draw.below(2 * (part.elements.end - part.elements.start)));
+                let outputs = outputs(part.owner);
+                if self.spread(&outputs, part.elements.clone(), *from, left) {
+                    meeting.handle_spread(&self.boards());
+                }
+            }
+            Step::Copy(part, from) => {
+                for rank in outputs(part.owner) {
+                    for at in part.elements.clone() {
                         self.tensors[rank][at as usize] = self.tensors[*from][at as usize];
                     }
                 }
                 if dies.is_none() {
-                    meeting.handle_spread(&self.boards());
+                    meeting.handle_copied(&self.boards());
                 }
             }
         }
         Ok(step)
+    }
+
+    /// Writes a staged block to the outputs, or so many of its elements; true when it lived to the end.
+    fn spread(
+        &mut self,
+        outputs: &[usize],
+        elements: Range<u64>,
+        from: usize,
+        mut left: Option<u64>,
+    ) -> bool {
+        for &rank in outputs {
+            for at in elements.clone() {
+                match &mut left {
+                    Some(0) => return false,
+                    Some(left) => *left -= 1,
+                    None => {}
+                }
+                self.tensors[rank][at as usize] = self.scratch[from][(at - elements.start) as usize];
+            }
+        }
+        left.is_none()
     }
 }
 
@@ -257,7 +282,8 @@ fn a_broadcast_from_one_that_is_gone_or_never_was_is_an_error() {
 #[test]
 fn words_that_no_call_has_name_their_writer() {
     let world = World::new(2, 10);
-    let mut meeting = Meeting::new(1, 0, call(Operation::AllReduce, 10), Places::default(), &world.boards());
+    let mut meeting =
+        Meeting::new(1, 0, call(Operation::AllReduce, 10), Places::default(), u64::MAX, &world.boards());
     world.words[1][LINE_WORDS + 1].store(0xFFFF_FFFF, Ordering::Relaxed);
     world.words[1][LINE_WORDS].store(1, Ordering::Release);
     assert_eq!(meeting.poll(&world.boards(), Ranks::default()), Err(CallError::Unreadable { rank: 1 }));
@@ -270,16 +296,39 @@ fn chunks_of_any_tensor_fit_the_board() {
         for count in [1, 1 << 10, (1 << 20) + 1, 1 << 28, 1 << 30] {
             for element in [Element::F32, Element::Bf16] {
                 let call = Call { operation: Operation::AllReduce, element, count };
-                let meeting = Meeting::new(1, 0, call, Places::default(), &world.boards());
+                let meeting = Meeting::new(1, 0, call, Places::default(), u64::MAX, &world.boards());
                 assert!(meeting.chunks_each * ranks <= CHUNKS_MAX, "{ranks} {count}");
                 let blocks = meeting.chunk_elements * element.bytes() / BLOCK_BYTES;
                 assert!(blocks < DONE, "{ranks} {count}");
-                let last = (0..meeting.chunks_each * ranks)
-                    .filter_map(|chunk| meeting.block(chunk, 0))
-                    .map(|block| block.elements.end)
-                    .max();
+                let all = 0..meeting.chunks_each * ranks;
+                let last = all.clone().map(|chunk| meeting.rest(chunk, 0).elements.end).max();
+                let sum: u64 =
+                    all.map(|chunk| meeting.rest(chunk, 0).elements).map(|part| part.end - part.start).sum();
+                assert_eq!(sum, count);
                 assert!(last.is_some_and(|end| end <= count));
             }
         }
     }
+}
+
+#[test]
+fn places_outside_or_in_each_others_way_are_told_to_everybody() {
+    let world = World::new(2, 0);
+    let call = call(Operation::AllReduce, 100);
+    let good = Places { input: 0, output: 400 };
+    for (bad, bytes) in [
+        (Places { input: 0, output: 399 }, 1000),
+        (Places { input: 0, output: 4 }, 1000),
+        (Places { input: 2, output: 402 }, 1000),
+        (Places { input: 0, output: 404 }, 800),
+        (Places { input: u64::MAX - 3, output: 0 }, 1000),
+    ] {
+        let boards = world.boards();
+        let mut meetings =
+            [Meeting::new(1, 0, call, good, bytes, &boards), Meeting::new(1, 1, call, bad, bytes, &boards)];
+        for meeting in &mut meetings {
+            assert_eq!(meeting.poll(&boards, Ranks::default()), Err(CallError::Place { rank: 1 }), "{bad:?}");
+        }
+    }
+    assert!(Places::in_place(8).fit(&call, 408));
 }

@@ -1,0 +1,102 @@
+//! What can go wrong with a group.
+
+use core::fmt;
+use plesio_collective::{CallError, Ranks};
+use plesio_memory::{AccessError, ArenaError, AttachError, DoorError, KnockError};
+use std::time::Duration;
+
+/// A group that cannot be formed, or a call without a result.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum GroupError {
+    /// The plan cannot be.
+    Plan {
+        /// Which rule it breaks.
+        rule: &'static str,
+    },
+    /// The own segment cannot be made.
+    Arena(ArenaError),
+    /// The place where others would knock cannot be made.
+    Door(DoorError),
+    /// A rank did not open.
+    Knock {
+        /// Which one.
+        rank: u8,
+        /// Why.
+        cause: KnockError,
+    },
+    /// What a rank handed over is not what the group agreed on.
+    Attach {
+        /// Which one.
+        rank: u8,
+        /// Why.
+        cause: AttachError,
+    },
+    /// Not everybody asked for this rank's segment in time.
+    Alone {
+        /// How many did.
+        came: usize,
+        /// How many there are beside this rank.
+        expected: usize,
+    },
+    /// Bytes that do not lie in this rank's tensors.
+    Range,
+    /// Memory that cannot be touched like that.
+    Access(AccessError),
+    /// The ranks did not agree; every one of them is told the same, and the group goes on.
+    Call(CallError),
+    /// Ranks that live did not act in time; the group is broken.
+    Late {
+        /// Which ones.
+        ranks: Ranks,
+        /// After how long.
+        after: Duration,
+    },
+    /// An earlier call broke the group, or it has made all the calls it can.
+    Broken,
+}
+
+impl fmt::Display for GroupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plan { rule } => write!(f, "group: {rule}; fix its plan"),
+            Self::Arena(cause) => write!(f, "group: its memory: {cause}"),
+            Self::Door(cause) => write!(f, "group: its door: {cause}"),
+            Self::Knock { rank, cause } => write!(f, "group: rank {rank} cannot be met: {cause}"),
+            Self::Attach { rank, cause } => write!(f, "group: the memory of rank {rank} is refused: {cause}"),
+            Self::Alone { came, expected } => write!(
+                f,
+                "group: {came} of {expected} other ranks came; start every rank of the group within its time limit"
+            ),
+            Self::Range => f.write_str("group: these bytes leave the tensors; check offset and length"),
+            Self::Access(cause) => write!(f, "group: {cause}"),
+            Self::Call(cause) => write!(f, "{cause}"),
+            Self::Late { ranks, after } => {
+                write!(f, "group: no answer for {} ms from rank", after.as_millis())?;
+                for rank in ranks.iter() {
+                    write!(f, " {rank}")?;
+                }
+                f.write_str(
+                    ", whose process lives; find out why it does not make the call, and form a new group",
+                )
+            }
+            Self::Broken => {
+                f.write_str("group: broken by an earlier call, or at its last call; form a new group")
+            }
+        }
+    }
+}
+
+impl std::error::Error for GroupError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Arena(cause) => Some(cause),
+            Self::Door(cause) => Some(cause),
+            Self::Knock { cause, .. } => Some(cause),
+            Self::Attach { cause, .. } => Some(cause),
+            Self::Access(cause) => Some(cause),
+            Self::Call(cause) => Some(cause),
+            _ => None,
+        }
+    }
+}

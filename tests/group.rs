@@ -1,0 +1,281 @@
+//! Groups of real processes on one host: sums, disagreements, and ranks killed anywhere inside an operation.
+//!
+//! A rank is this test binary again, told by its environment what to do.
+
+use plesio::{GroupError, SharedGroup, SharedPlan};
+use plesio_collective::{Call, CallError, Element, Operation, Places};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const ROLE: &str = "PLESIO_TEST_GROUP_RANK";
+const COUNT: u64 = 4 << 20;
+
+/// A folder that goes away with the test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("plesio-group-{name}-{}", std::process::id()));
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _gone = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn plan(folder: &Path, rank: u8, ranks: u8, tensor_bytes: usize) -> SharedPlan {
+    SharedPlan {
+        folder: folder.into(),
+        name: "test".into(),
+        generation: 11,
+        rank,
+        ranks,
+        tensor_bytes,
+        deadline: Duration::from_secs(20),
+    }
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(20)
+}
+
+/// Every rank in a thread of its own.
+fn together<T: Send>(
+    name: &str,
+    ranks: u8,
+    bytes: usize,
+    act: impl Fn(u8, SharedGroup) -> T + Sync,
+) -> Vec<T> {
+    let folder = Folder::new(name);
+    std::thread::scope(|scope| {
+        let (folder, act) = (&folder.0, &act);
+        let rank = |rank| {
+            move || act(rank, SharedGroup::form(&plan(folder, rank, ranks, bytes), soon()).expect("all come"))
+        };
+        let threads: Vec<_> = (0..ranks).map(|number| scope.spawn(rank(number))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("no rank panics")).collect()
+    })
+}
+
+fn value(rank: u64, at: u64) -> f32 {
+    (1 + (at * 7 + rank * 3) % 61) as f32
+}
+
+fn bytes(values: impl Iterator<Item = f32>) -> Vec<u8> {
+    values.flat_map(f32::to_le_bytes).collect()
+}
+
+#[test]
+fn tensors_of_any_length_are_summed_for_everybody() {
+    for ranks in [1u8, 2, 3, 5] {
+        let lengths = [0u64, 1, 2, 1023, 2048, 2049, 10_007, 300_001];
+        let all = together(&format!("sum{ranks}"), ranks, 2 << 20, |rank, mut group| {
+            let mut sums = Vec::new();
+            for count in lengths {
+                group.write(64, &bytes((0..count).map(|at| value(rank.into(), at)))).expect("it fits");
+                let present = group.all_reduce(Element::F32, count, Places::in_place(64)).expect("all call");
+                assert_eq!(present.len(), usize::from(ranks));
+                let mut sum = vec![0; count as usize * 4];
+                group.read(64, &mut sum).expect("it fits");
+                sums.push(sum);
+            }
+            sums
+        });
+        for sums in &all {
+            for (count, sum) in lengths.iter().zip(sums) {
+                let wanted = (0..*count).map(|at| (0..u64::from(ranks)).map(|rank| value(rank, at)).sum());
+                assert_eq!(*sum, bytes(wanted), "{ranks} ranks, {count} elements");
+            }
+        }
+    }
+}
+
+#[test]
+fn ranges_are_scattered_gathered_and_broadcast() {
+    let count = 50_021u64;
+    together("others", 3, 1 << 20, |rank, mut group| {
+        let mut tensor = vec![0; count as usize * 4];
+        let own = plesio_collective::range(count, 3, rank.into());
+        group.write(0, &bytes((0..count).map(|at| value(rank.into(), at)))).expect("it fits");
+        group.reduce_scatter(Element::F32, count, Places { input: 0, output: 400_000 }).expect("all call");
+        group.all_gather(Element::F32, count, Places::in_place(400_000)).expect("all call");
+        group.read(400_000, &mut tensor).expect("it fits");
+        let sum = |at| (0..3).map(|rank| value(rank, at)).sum();
+        assert_eq!(tensor, bytes((0..count).map(sum)), "rank {rank}, own range {own:?}");
+        group.broadcast(2, Element::F32, count, Places { input: 0, output: 400_000 }).expect("all call");
+        group.read(400_000, &mut tensor).expect("it fits");
+        assert_eq!(tensor, bytes((0..count).map(|at| value(2, at))));
+    });
+}
+
+#[test]
+fn ranks_that_disagree_are_told_and_go_on() {
+    let verdicts = together("differ", 3, 1 << 20, |rank, mut group| {
+        let call = |operation, element, count| Call { operation, element, count };
+        let good = call(Operation::AllReduce, Element::F32, 5000);
+        let mut verdicts = Vec::new();
+        for other in [
+            call(Operation::AllReduce, Element::F32, 5001),
+            call(Operation::AllReduce, Element::Bf16, 5000),
+            call(Operation::AllGather, Element::F32, 5000),
+            call(Operation::AllReduce, Element::F32, 5),
+        ] {
+            let own = if rank == 1 { other } else { good };
+            match group.call(own, Places::in_place(0)) {
+                Err(GroupError::Call(error)) => verdicts.push((error, other)),
+                other => panic!("{other:?}"),
+            }
+        }
+        // One asks for more than its tensors hold; all hear of it, itself included.
+        let count = if rank == 2 { 1 << 20 } else { 5000 };
+        let outcome = group.call(Call { count, ..good }, Places::in_place(0));
+        assert!(matches!(outcome, Err(GroupError::Call(CallError::Mismatch { .. }))), "{outcome:?}");
+        let place = if rank == 2 { 1 << 20 } else { 0 };
+        let outcome = group.call(good, Places::in_place(place));
+        assert!(matches!(outcome, Err(GroupError::Call(CallError::Place { rank: 2 }))), "{outcome:?}");
+        group.call(good, Places::in_place(0)).expect("the group goes on");
+        verdicts
+    });
+    for told in &verdicts {
+        for (error, other) in told {
+            let CallError::Mismatch { first, other: (rank, call) } = error else { panic!("{error}") };
+            assert_eq!((first.0, *rank, call), (0, 1, other));
+        }
+    }
+}
+
+#[test]
+fn a_plan_that_cannot_be_and_a_rank_that_never_comes_are_errors() {
+    let folder = Folder::new("alone");
+    for (rank, ranks, name) in [(0, 0, "a"), (2, 2, "a"), (0, 33, "a"), (0, 2, ""), (0, 2, "a/b")] {
+        let plan = SharedPlan { name: name.into(), ..plan(&folder.0, rank, ranks, 4096) };
+        assert!(matches!(SharedGroup::form(&plan, soon()), Err(GroupError::Plan { .. })), "{plan:?}");
+    }
+    let brief = Instant::now() + Duration::from_millis(50);
+    let outcome = SharedGroup::form(&plan(&folder.0, 0, 2, 4096), brief);
+    let error = outcome.expect_err("nobody else is there");
+    assert!(
+        matches!(error, GroupError::Alone { came: 0, expected: 1 } | GroupError::Knock { rank: 1, .. }),
+        "{error}"
+    );
+    let mut alone = SharedGroup::form(&plan(&folder.0, 0, 1, 4096), soon()).expect("nobody to wait for");
+    alone.all_reduce(Element::F32, 1024, Places::in_place(0)).expect("one rank is a group");
+}
+
+struct Rank {
+    child: Child,
+    out: BufReader<ChildStdout>,
+}
+
+impl Drop for Rank {
+    fn drop(&mut self) {
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+impl Rank {
+    fn start(folder: &Path, rank: u8, ranks: u8) -> Self {
+        let mut child = Command::new(std::env::current_exe().expect("this test has a binary"))
+            .args(["--exact", "a_rank_of_a_group", "--nocapture", "--test-threads=1"])
+            .env(ROLE, format!("{rank} {ranks} {}", folder.display()))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .expect("the test can start itself");
+        let out = BufReader::new(child.stdout.take().expect("is piped"));
+        Self { child, out }
+    }
+
+    fn tell(&mut self) {
+        writeln!(self.child.stdin.as_mut().expect("is piped"), "go").expect("the rank listens");
+    }
+
+    /// The next line that begins with `word`, without it; `None` when the rank is gone.
+    fn hear(&mut self, word: &str) -> Option<String> {
+        for line in (&mut self.out).lines().map_while(Result::ok) {
+            if let Some(at) = line.find(word) {
+                return Some(line[at + word.len()..].trim().into());
+            }
+        }
+        None
+    }
+}
+
+/// Not a test by itself: one rank of [`ranks_killed_inside_an_operation_leave_the_same_bits_to_the_others`].
+#[test]
+fn a_rank_of_a_group() {
+    let Ok(role) = std::env::var(ROLE) else { return };
+    let mut words = role.splitn(3, ' ');
+    let mut number = || words.next().and_then(|word| word.parse().ok()).expect("a number");
+    let (rank, ranks): (u8, u8) = (number(), number());
+    let folder = PathBuf::from(role.splitn(3, ' ').nth(2).expect("a folder"));
+    let tensor_bytes = COUNT as usize * 4;
+    let mut group = SharedGroup::form(&plan(&folder, rank, ranks, tensor_bytes), soon()).expect("all come");
+    let tensor = bytes((0..COUNT).map(|at| value(rank.into(), at)));
+    println!("MET");
+    let mut line = String::new();
+    while std::io::stdin().read_line(&mut line).is_ok_and(|len| len > 0) {
+        group.write(0, &tensor).expect("it fits");
+        println!("READY");
+        std::io::stdin().read_line(&mut line).expect("the test goes on");
+        let began = Instant::now();
+        let outcome = group.all_reduce(Element::F32, COUNT, Places::in_place(0));
+        let took = began.elapsed();
+        let present = outcome.expect("those that live finish");
+        let mut sum = vec![0; tensor_bytes];
+        group.read(0, &mut sum).expect("it fits");
+        let wanted = bytes((0..COUNT).map(|at| present.iter().map(|rank| value(rank as u64, at)).sum()));
+        println!("DONE {} {} {}", present.0, took.as_micros(), u8::from(sum == wanted));
+    }
+}
+
+#[test]
+fn ranks_killed_inside_an_operation_leave_the_same_bits_to_the_others() {
+    let mut late = 0;
+    for trial in 0..6u32 {
+        let folder = Folder::new(&format!("kill{trial}"));
+        let mut ranks: Vec<Rank> = (0..4).map(|rank| Rank::start(&folder.0, rank, 4)).collect();
+        ranks.iter_mut().for_each(|rank| rank.hear("MET").map(drop).expect("the group is formed"));
+        let victim = trial as usize % 4;
+        for round in 0..2 {
+            ranks.iter_mut().for_each(Rank::tell);
+            ranks.iter_mut().for_each(|rank| rank.hear("READY").map(drop).expect("is ready"));
+            ranks.iter_mut().for_each(Rank::tell);
+            if round == 0 {
+                // Anywhere from the call to its end; where it hits is chance, what it leaves behind is not.
+                std::thread::sleep(Duration::from_micros(u64::from(trial) * 700));
+                ranks[victim].child.kill().expect("it is ours");
+            }
+            let mut told: Vec<String> = Vec::new();
+            for (rank, process) in ranks.iter_mut().enumerate() {
+                match process.hear("DONE") {
+                    Some(line) => told.push(line),
+                    None => assert_eq!((rank, round), (victim, 0), "only the victim is gone"),
+                }
+            }
+            if round == 0 && told.len() == 4 {
+                late += 1;
+            }
+            let present = |line: &String| line.split(' ').next().map(str::to_owned);
+            assert!(told.iter().all(|line| line.ends_with(" 1")), "trial {trial}: {told:?}");
+            assert!(
+                told.windows(2).all(|two| present(&two[0]) == present(&two[1])),
+                "trial {trial}: {told:?}"
+            );
+            if round == 0 {
+                ranks.remove(victim);
+            } else {
+                assert_eq!(told.len(), 3);
+                assert_eq!(present(&told[0]), Some((0b1111u32 & !(1 << victim)).to_string()));
+            }
+        }
+    }
+    assert!(late < 6, "every kill came too late to be inside");
+}
