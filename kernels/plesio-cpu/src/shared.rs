@@ -256,9 +256,9 @@ macro_rules! level {
         mod $name {
             use super::*;
 
+            $(#[target_feature(enable = $features)])?
             /// # Safety
             /// As [`SharedSums::add`].
-            $(#[target_feature(enable = $features)])?
             pub(super) unsafe fn add(job: Job, one: *const u8, two: Option<*const u8>, sum: *mut u8, len: usize) {
                 match job.lane {
                     // SAFETY: the caller's promise.
@@ -270,9 +270,9 @@ macro_rules! level {
                 }
             }
 
+            $(#[target_feature(enable = $features)])?
             /// # Safety
             /// As [`SharedSums::round`].
-            $(#[target_feature(enable = $features)])?
             pub(super) unsafe fn round(lane: Lane, sum: *const u8, to: *mut u8, len: usize) {
                 match lane {
                     // SAFETY: the caller's promise.

@@ -2,6 +2,8 @@
 //!
 //! Loops over fixed arrays and no adaptors: those are not inlined into code for a wider instruction set.
 
+use crate::bf16;
+
 /// B elements in N bytes.
 pub(super) trait Block<const B: usize, const N: usize> {
     /// Encodes real values; `top` are the bits of their largest magnitude. `rest` becomes what the decoder will not
@@ -40,16 +42,6 @@ pub(super) fn largest<const B: usize>(values: &[i32; B]) -> u32 {
         top = if magnitude > top { magnitude } else { top };
     }
     top
-}
-
-/// A float's bits, rounded half to even to the upper 16.
-#[inline(always)]
-fn upper_half(value: f32) -> u16 {
-    let bits = value.to_bits();
-    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
-    // Rounding could carry a NaN's payload away; the quiet bit keeps it a NaN.
-    let kept = bits >> 16 | 0x40;
-    (if bits & 0x7fff_ffff > INFINITE { kept } else { rounded }) as u16
 }
 
 /// Four bytes an element.
@@ -108,9 +100,9 @@ impl Block<64, 128> for Half {
     fn encode(values: &[f32; 64], top: u32, rest: &mut [f32; 64], _seed: u16, codes: &mut [u8; 128]) -> bool {
         let (codes, _) = codes.as_chunks_mut::<2>();
         for e in 0..64 {
-            let code = upper_half(values[e]);
+            let code = bf16::narrow(values[e]);
             codes[e] = code.to_le_bytes();
-            let seen = f32::from_bits(u32::from(code) << 16);
+            let seen = bf16::widen(code);
             let finite = values[e].to_bits() & 0x7fff_ffff < Self::INFINITE;
             rest[e] = if finite { values[e] - seen } else { rest[e] };
         }
@@ -121,7 +113,7 @@ impl Block<64, 128> for Half {
     fn decode(codes: &[u8; 128], out: &mut [f32; 64]) {
         let (codes, _) = codes.as_chunks::<2>();
         for e in 0..64 {
-            out[e] = f32::from_bits(u32::from(u16::from_le_bytes(codes[e])) << 16);
+            out[e] = bf16::widen(u16::from_le_bytes(codes[e]));
         }
     }
 
@@ -129,7 +121,7 @@ impl Block<64, 128> for Half {
     fn encode_integers(values: &[i32; 64], held: &mut [i32; 64], _seed: u16, codes: &mut [u8; 128]) {
         let (halves, _) = codes.as_chunks_mut::<2>();
         for e in 0..64 {
-            halves[e] = upper_half(values[e] as f32).to_le_bytes();
+            halves[e] = bf16::narrow(values[e] as f32).to_le_bytes();
         }
         Self::decode_integers(codes, held);
     }
@@ -140,7 +132,7 @@ impl Block<64, 128> for Half {
         for e in 0..64 {
             // Whole numbers, by the encoder. Others are rounded half to even, what is too large is the limit, and a
             // NaN is zero: the lower half of its bits is, and stays so in a sum.
-            let value = f32::from_bits(u32::from(u16::from_le_bytes(codes[e])) << 16);
+            let value = bf16::widen(u16::from_le_bytes(codes[e]));
             let low = if value < -Self::WHOLE_MAX { -Self::WHOLE_MAX } else { value };
             let held = if low > Self::WHOLE_MAX { Self::WHOLE_MAX } else { low };
             out[e] = (f64::from(held) + ROUNDER_64).to_bits() as u32 as i32;
