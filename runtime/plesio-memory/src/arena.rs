@@ -15,7 +15,7 @@
 
 use core::fmt;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, Ordering, fence};
+use core::sync::atomic::{self, Ordering, fence};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::slice;
 use std::sync::Arc;
@@ -25,6 +25,7 @@ use plesio_wire::Span;
 use crate::backing::{Backing, Wanted};
 use crate::ladder;
 use crate::plan::{CONTROL_HEAD_WORDS, CONTROL_MAGIC, CONTROL_VERSION, Extent, REGION_WORDS, control_bytes};
+use crate::sync::AtomicU32;
 use crate::{Access, AccessError, ArenaError, ArenaPlan, ArenaReport, Filling, Lease, Shared};
 
 const IDLE: u32 = 0;
@@ -44,11 +45,11 @@ struct Inner {
 
 impl Inner {
     /// The words at the arena's beginning; no region lies there.
-    fn control(&self) -> &[AtomicU32] {
+    fn control(&self) -> &[atomic::AtomicU32] {
         let count = control_bytes(self.extents.len()) / size_of::<u32>();
         // SAFETY: the layout puts the regions behind these bytes, and both come from one plan; page-aligned, initialised,
         // alive as long as `self`, and only ever touched as atomics.
-        unsafe { slice::from_raw_parts(self.backing.base().cast::<AtomicU32>().as_ptr(), count) }
+        unsafe { slice::from_raw_parts(self.backing.base().cast::<atomic::AtomicU32>().as_ptr(), count) }
     }
 
     /// Writes the layout, and last what says that it is there.
@@ -65,7 +66,7 @@ impl Inner {
         control[0].store(CONTROL_MAGIC, Ordering::Release);
     }
 
-    fn generation(&self, region: u16) -> &AtomicU32 {
+    fn generation(&self, region: u16) -> &atomic::AtomicU32 {
         &self.control()[CONTROL_HEAD_WORDS + usize::from(region) * REGION_WORDS + 3]
     }
 
@@ -294,5 +295,7 @@ impl Drop for Hold {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(loom, test))]
+mod models;
+#[cfg(all(test, not(loom)))]
 mod tests;

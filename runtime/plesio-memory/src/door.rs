@@ -386,5 +386,5 @@ fn check_folder(folder: &Path, found: &fs::Metadata) -> Result<(), DoorError> {
     Ok(())
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(miri)))]
 mod tests;

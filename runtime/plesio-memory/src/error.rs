@@ -114,6 +114,8 @@ pub enum RingError {
     State(SlotState),
     /// The worker is adding to this slot at this moment; poll again.
     Merging,
+    /// The slot is no longer in this holder's hands; what was read of it since is worth nothing.
+    Revoked,
     /// The socket or a reader still holds the slot's bytes; drop that and repeat.
     StillRead,
 }
@@ -126,6 +128,9 @@ impl fmt::Display for RingError {
             Self::NoSlot => f.write_str("ring: no slot has this index; use the index of a `SlotInfo`"),
             Self::State(state) => write!(f, "ring: a slot that is {state:?} does not allow this command"),
             Self::Merging => f.write_str("ring: the worker is adding to this slot; poll again"),
+            Self::Revoked => {
+                f.write_str("ring: the slot was taken back from this holder; forget it and take another")
+            }
             Self::StillRead => {
                 f.write_str("ring: the slot's bytes are still being read; finish the read first")
             }

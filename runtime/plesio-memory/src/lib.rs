@@ -7,7 +7,8 @@
 //! A [`Segment`] is memory that processes of one user share; it goes from one to the other through a [`Door`].
 //!
 //! Unsafe sits in `backing.rs` (the test heap), `mapping.rs` (maps, locks, huge pages), `arena.rs` (slices under the access
-//! word), `segment.rs` (atomics over shared memory) and `ring/header.rs` (the atomic slot header).
+//! word), `segment.rs` (atomics over shared memory), `ring/header.rs` (the atomic slot header) and `ring/hand_over.rs` (leases
+//! that go from one end of the ring to the other).
 #![deny(unsafe_code)]
 
 mod arena;
@@ -23,6 +24,7 @@ mod plan;
 mod ring;
 mod segment;
 mod sharing_error;
+mod sync;
 
 pub use arena::Arena;
 pub use door::{Door, Handed, Offer, Tether, knock};
@@ -32,8 +34,8 @@ pub use ladder::{ArenaReport, Lock};
 pub use lease::{Filling, InFlight, Lease, Shared};
 pub use plan::{ArenaPlan, PAGE_BYTES, RingPlan};
 pub use ring::{
-    Announced, Consumer, CutMeta, CutOutcome, ELEMENT_MAX, ELEMENT_MIN, Fate, Occupancy, Producer,
-    RingCounters, SlotInfo, SlotState, ring,
+    Announced, Consumer, CutMeta, CutOutcome, ELEMENT_MAX, ELEMENT_MIN, Fate, Held, Holder, Level, Occupancy,
+    Producer, RingCounters, SlotInfo, SlotState, ring, shared_ring,
 };
 pub use segment::{Access, Segment, SegmentPlan};
 pub use sharing_error::{AttachError, DoorError, KnockError};

@@ -48,6 +48,14 @@ pub struct RingPlan {
     pub len_elems: usize,
 }
 
+impl RingPlan {
+    /// The region of a slot's elements; `None` where there is no such region.
+    #[must_use]
+    pub fn slot_region(&self, index: usize) -> Option<u16> {
+        u16::try_from(usize::from(self.first_region).checked_add(1)?.checked_add(index)?).ok()
+    }
+}
+
 impl ArenaPlan {
     /// An empty plan.
     #[must_use]

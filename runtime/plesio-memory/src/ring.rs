@@ -12,22 +12,32 @@
 //! Announcing freezes a slot: its region is leased in flight, and nothing can write it until it returns.
 //!
 //! Invariant: each edge has one owner. The worker moves FREE, FILLING, MERGING, COMMITTED and FOLDED; the node moves
-//! SENDING and OFFERED; CUT is the only state both may leave, by compare-and-exchange. Neither side ever waits.
+//! SENDING and OFFERED; CUT is the only state both may leave, by compare-and-exchange. Neither side ever waits: there is
+//! no lock, and every call is a bounded number of steps.
+//!
+//! Both ends may be threads of one process, or the node's part is played by other processes of the same user, each with
+//! a number of its own in the state word: see [`Holder`].
 
 mod consumer;
+mod hand_over;
 mod header;
+mod holder;
+mod occupancy;
 mod producer;
+pub(crate) mod word;
 
-use core::mem;
 use core::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::sync::Arc;
 
 use plesio_wire::{Frame, SlotSeq, Version};
 
-use crate::{Arena, Filling, InFlight, Lease, RingError, RingPlan};
+use crate::{Arena, Filling, Lease, RingError, RingPlan, Segment};
+use hand_over::HandOver;
 use header::{Headers, SlotHeader};
 
 pub use consumer::{Announced, Consumer};
+pub use holder::{Held, Holder};
+pub use occupancy::{Level, Occupancy};
 pub use producer::{CutMeta, CutOutcome, Producer};
 
 /// Largest element a slot may carry.
@@ -97,31 +107,6 @@ pub struct SlotInfo {
     pub n_steps: u32,
 }
 
-/// How many slots are in which state, at one moment.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Occupancy {
-    /// Slots in the ring.
-    pub depth: u8,
-    /// FREE.
-    pub free: u8,
-    /// CUT, or being merged into.
-    pub cut: u8,
-    /// SENDING.
-    pub sending: u8,
-    /// OFFERED.
-    pub offered: u8,
-    /// COMMITTED or FOLDED: waiting for the worker.
-    pub returned: u8,
-}
-
-impl Occupancy {
-    /// The figure that travels in BEAT.
-    #[must_use]
-    pub fn fill(&self) -> u8 {
-        self.cut + self.sending
-    }
-}
-
 /// What has happened since the ring was made.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct RingCounters {
@@ -147,46 +132,73 @@ impl RingCounters {
     }
 }
 
-/// The lease of a slot, as it stands.
-enum Content {
-    Filling(Lease<Filling>),
-    InFlight(Lease<InFlight>),
-    /// Elsewhere: with the worker while FILLING, or inside a change from one to the other.
-    Taken,
-}
-
 /// Makes the two ends of a ring. Slot numbers start at `first_seq`.
 ///
 /// # Errors
 /// A shape that is not allowed, or regions that the arena does not have or has given to somebody.
 pub fn ring(arena: &Arena, plan: &RingPlan, first_seq: SlotSeq) -> Result<(Producer, Consumer), RingError> {
-    let shape = plan.depth.is_power_of_two() && (2..=16).contains(&plan.depth) && plan.len_elems > 0;
-    if !shape {
-        return Err(RingError::Shape);
-    }
-    let headers = Headers::new(arena.lease(plan.first_region)?, plan.depth).ok_or(RingError::Shape)?;
-    let mut contents = Vec::with_capacity(plan.depth);
+    let (region, leases) = take(arena, plan)?;
+    let headers = Headers::leased(region, plan.depth).ok_or(RingError::Shape)?;
+    prepare(&headers, plan);
+    let (hand, worker, node) = HandOver::new(headers, leases);
+    let core = Arc::new(Core { hand, tally: Tally::default(), plan: *plan });
+    Ok((Producer::new(Arc::clone(&core), worker, first_seq), Consumer::new(core, node)))
+}
+
+/// Makes a ring whose header words stand in a segment, which others that have it and this arena's file may take slots
+/// from as [`Holder`]s. The words are theirs to write too; the elements are ours alone.
+///
+/// # Errors
+/// As [`ring`], or a segment that is too short or read-only.
+pub fn shared_ring(
+    arena: &Arena,
+    plan: &RingPlan,
+    first_seq: SlotSeq,
+    words: Segment,
+) -> Result<Producer, RingError> {
+    let (_region, leases) = take(arena, plan)?;
+    let headers = Headers::shared(words, plan.depth).ok_or(RingError::Shape)?;
+    prepare(&headers, plan);
+    let (hand, worker) = HandOver::alone(headers, leases);
+    let core = Arc::new(Core { hand, tally: Tally::default(), plan: *plan });
+    Ok(Producer::new(core, worker, first_seq))
+}
+
+/// The leases of a ring's regions: that of the headers, then those of the slots.
+fn take(arena: &Arena, plan: &RingPlan) -> Result<(Lease<Filling>, Vec<Lease<Filling>>), RingError> {
+    check_shape(plan)?;
+    let headers = arena.lease(plan.first_region)?;
+    let mut leases = Vec::with_capacity(plan.depth);
     for index in 0..plan.depth {
-        let region =
-            u16::try_from(usize::from(plan.first_region) + 1 + index).map_err(|_| RingError::Shape)?;
-        let lease = arena.lease(region)?;
+        let lease = arena.lease(plan.slot_region(index).ok_or(RingError::Shape)?)?;
         if lease.as_i32().len() != plan.len_elems {
             return Err(RingError::Shape);
         }
-        headers.slot(index).state.store(SlotState::Free as u32, Ordering::Relaxed);
-        headers.slot(index).len_elems.store(plan.len_elems as u64, Ordering::Relaxed);
-        contents.push(Mutex::new(Content::Filling(lease)));
+        leases.push(lease);
     }
-    headers.slot(0).state.store(SlotState::Filling as u32, Ordering::Release);
-    let core = Arc::new(Core { headers, contents, tally: Tally::default() });
-    Ok((Producer::new(Arc::clone(&core), u64::from(first_seq.0)), Consumer::new(core)))
+    Ok((headers, leases))
+}
+
+fn check_shape(plan: &RingPlan) -> Result<(), RingError> {
+    let good = plan.depth.is_power_of_two() && (2..=16).contains(&plan.depth) && plan.len_elems > 0;
+    if good { Ok(()) } else { Err(RingError::Shape) }
+}
+
+/// All FREE but the first.
+fn prepare(headers: &Headers, plan: &RingPlan) {
+    for index in 0..plan.depth {
+        let header = headers.slot(index);
+        header.len_elems.store(plan.len_elems as u64, Ordering::Relaxed);
+        let state = if index == 0 { SlotState::Filling } else { SlotState::Free };
+        word::enter(&header.state, state);
+    }
 }
 
 /// What both ends see.
 struct Core {
-    headers: Headers,
-    contents: Vec<Mutex<Content>>,
+    hand: HandOver,
     tally: Tally,
+    plan: RingPlan,
 }
 
 #[derive(Default)]
@@ -201,65 +213,25 @@ struct Tally {
 
 impl Core {
     fn depth(&self) -> usize {
-        self.contents.len()
+        self.plan.depth
     }
 
-    fn header(&self, index: u8) -> Result<&SlotHeader, RingError> {
+    /// A slot's place and header, of an index that came from outside.
+    fn slot(&self, index: u8) -> Result<(usize, &SlotHeader), RingError> {
         let index = usize::from(index);
-        if index < self.depth() { Ok(self.headers.slot(index)) } else { Err(RingError::NoSlot) }
+        if index < self.depth() { Ok((index, self.header(index))) } else { Err(RingError::NoSlot) }
+    }
+
+    fn header(&self, index: usize) -> &SlotHeader {
+        self.hand.headers().slot(index)
     }
 
     fn state(&self, index: usize) -> SlotState {
-        let word = self.headers.slot(index).state.load(Ordering::Acquire);
-        // The header region is leased by the ring: nobody else can have written it.
-        SlotState::from_word(word)
-            .unwrap_or_else(|| panic!("slot state {word} was never written by this ring"))
-    }
-
-    fn enter(&self, index: usize, state: SlotState) {
-        self.headers.slot(index).state.store(state as u32, Ordering::Release);
-    }
-
-    /// Leaves CUT, if the other side has not.
-    fn leave_cut(&self, index: usize, to: SlotState) -> bool {
-        let state = &self.headers.slot(index).state;
-        state.compare_exchange(SlotState::Cut as u32, to as u32, Ordering::AcqRel, Ordering::Acquire).is_ok()
-    }
-
-    /// The slot's lease. Only the side that owns the slot's state asks, so the lock is never contended and `try_lock`
-    /// cannot fail; it is there so that the hand-over needs no unsafe code.
-    fn content(&self, index: usize) -> MutexGuard<'_, Content> {
-        match self.contents[index].try_lock() {
-            Ok(guard) => guard,
-            // A closure of the worker panicked: the elements are whatever it wrote, which is memory-safe.
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => panic!("two sides own slot {index} at once"),
-        }
-    }
-
-    /// Takes the lease of a slot that nobody reads.
-    fn take(&self, index: usize) -> Lease<Filling> {
-        match mem::replace(&mut *self.content(index), Content::Taken) {
-            Content::Filling(lease) => lease,
-            Content::InFlight(_) | Content::Taken => {
-                panic!("slot {index} is taken only while its state is ours")
-            }
-        }
-    }
-
-    fn put(&self, index: usize, lease: Lease<Filling>) {
-        *self.content(index) = Content::Filling(lease);
+        self.hand.state(index)
     }
 
     fn info(&self, index: usize) -> SlotInfo {
-        let header = self.headers.slot(index);
-        SlotInfo {
-            index: index as u8,
-            seq: SlotSeq(header.seq.load(Ordering::Relaxed) as u32),
-            base_version: Version(header.base_version.load(Ordering::Relaxed)),
-            target_frame: Frame(header.target_frame.load(Ordering::Relaxed)),
-            n_steps: header.n_steps.load(Ordering::Relaxed),
-        }
+        self.header(index).info(index)
     }
 
     /// The slot with the lowest number among those in the wanted states.
@@ -271,18 +243,8 @@ impl Core {
     }
 
     fn occupancy(&self) -> Occupancy {
-        let mut count = Occupancy { depth: self.depth() as u8, ..Occupancy::default() };
-        for index in 0..self.depth() {
-            match self.state(index) {
-                SlotState::Free => count.free += 1,
-                SlotState::Filling => {}
-                SlotState::Cut | SlotState::Merging => count.cut += 1,
-                SlotState::Sending => count.sending += 1,
-                SlotState::Offered => count.offered += 1,
-                SlotState::Committed | SlotState::Folded => count.returned += 1,
-            }
-        }
-        count
+        let slot_bytes = (self.plan.len_elems * size_of::<i32>()) as u64;
+        Occupancy::of((0..self.depth()).map(|index| self.state(index)), slot_bytes)
     }
 
     fn counters(&self) -> RingCounters {
@@ -302,5 +264,9 @@ fn bump(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-#[cfg(test)]
+#[cfg(all(loom, test))]
+mod models;
+#[cfg(all(test, not(any(loom, miri))))]
+mod shared_tests;
+#[cfg(all(test, not(loom)))]
 mod tests;

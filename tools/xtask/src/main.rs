@@ -1,4 +1,5 @@
-//! Shell. Tasks of the workspace: `cargo xtask ci | tidy | fuzz | base-text | base-model`.
+//! Shell. Tasks of the workspace: `cargo xtask ci | tidy | fuzz | loom | miri | asan | base-text |
+//! base-model`.
 //!
 //! Knows the tree and the tools around it; knows nothing of plesio's protocols. Every task reads its
 //! own arguments and answers with nothing or with one message that says what to do.
@@ -10,6 +11,7 @@ use std::process::{Command, ExitCode};
 
 mod base_model;
 mod base_text;
+mod checkers;
 mod tidy;
 
 const USAGE: &str = "\
@@ -19,6 +21,9 @@ Tasks:
   ci                    run every check of .ci/run
   tidy                  check the tree against the house rules: length, unsafe, kinds of crate, leftovers
   fuzz [--target NAME] [--runs N] [--seed S]   feed every decoder and machine with damaged inputs; --help says more
+  loom                  try every order of threads in the models of shared memory; less than a minute
+  miri                  interpret the tests of shared memory, over heap memory; needs nightly's miri
+  asan                  run the tests of shared memory under AddressSanitizer; needs nightly
   base-text --out DIR   extract the text that the demo's base model is trained on (needs apt-get, dpkg-deb)
   base-model --out DIR --text FILE...   train the demo's base model from a seed, and write it with its recipe";
 
@@ -32,6 +37,9 @@ fn main() -> ExitCode {
         "ci" => ci(rest),
         "tidy" => root().and_then(|root| tidy::run(&root, rest)),
         "fuzz" => fuzz(rest),
+        "loom" => root().and_then(|root| checkers::loom(&root, rest)),
+        "miri" => root().and_then(|root| checkers::miri(&root, rest)),
+        "asan" => root().and_then(|root| checkers::asan(&root, rest)),
         "base-model" => base_model::run(rest),
         "base-text" => base_text::run(rest),
         "help" | "-h" | "--help" => {

@@ -1,17 +1,18 @@
 //! The node's end: sees what is cut, announces (and so freezes) it, and returns it when the agreement says how.
 
 use core::sync::atomic::Ordering;
-use std::mem;
 use std::sync::Arc;
 
 use plesio_wire::Span;
 
-use super::{Content, Core, Occupancy, RingCounters, SlotInfo, SlotState, bump};
+use super::hand_over::NodeEnd;
+use super::{Core, Occupancy, RingCounters, SlotInfo, SlotState, bump};
 use crate::RingError;
 
 /// The node's end of a ring.
 pub struct Consumer {
     core: Arc<Core>,
+    end: NodeEnd,
 }
 
 /// A slot whose content is frozen from now on.
@@ -24,8 +25,8 @@ pub struct Announced {
 }
 
 impl Consumer {
-    pub(super) fn new(core: Arc<Core>) -> Self {
-        Self { core }
+    pub(super) fn new(core: Arc<Core>, end: NodeEnd) -> Self {
+        Self { core, end }
     }
 
     /// The oldest slot that is CUT. A hint: until it is announced, the worker may still add to it.
@@ -42,11 +43,11 @@ impl Consumer {
     /// # Errors
     /// [`RingError::Merging`] while the worker adds to it; another state; no such slot.
     pub fn announce(&mut self, index: u8) -> Result<Announced, RingError> {
-        let slot = self.leave_cut(index, SlotState::Sending)?;
-        let lease = self.core.take(slot).launch();
-        let span = lease.span();
-        *self.core.content(slot) = Content::InFlight(lease);
-        Ok(Announced { info: self.core.info(slot), span })
+        let (slot, _) = self.core.slot(index)?;
+        if !self.core.hand.announce(&mut self.end, slot) {
+            return Err(self.not_cut(slot));
+        }
+        Ok(Announced { info: self.core.info(slot), span: self.whole(slot) })
     }
 
     /// Notes the digest of an announced slot in its header.
@@ -56,7 +57,7 @@ impl Consumer {
     pub fn record_digest(&mut self, index: u8, digest: [u8; 16]) -> Result<(), RingError> {
         self.expect(index, &[SlotState::Sending, SlotState::Offered])?;
         let (low, high) = digest.split_at(8);
-        for (word, half) in self.core.header(index)?.digest.iter().zip([low, high]) {
+        for (word, half) in self.core.slot(index)?.1.digest.iter().zip([low, high]) {
             let half = half.try_into().expect("half of 16 bytes is 8 bytes");
             word.store(u64::from_le_bytes(half), Ordering::Relaxed);
         }
@@ -68,7 +69,7 @@ impl Consumer {
     /// # Errors
     /// No such slot.
     pub fn digest(&self, index: u8) -> Result<[u8; 16], RingError> {
-        let words = &self.core.header(index)?.digest;
+        let words = &self.core.slot(index)?.1.digest;
         let mut digest = [0; 16];
         for (bytes, word) in digest.chunks_exact_mut(8).zip(words) {
             bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
@@ -82,7 +83,7 @@ impl Consumer {
     /// The slot is not SENDING.
     pub fn offer(&mut self, index: u8) -> Result<(), RingError> {
         let slot = self.expect(index, &[SlotState::Sending])?;
-        self.core.enter(slot, SlotState::Offered);
+        self.core.hand.offer(&mut self.end, slot);
         Ok(())
     }
 
@@ -91,9 +92,8 @@ impl Consumer {
     /// # Errors
     /// The slot is not announced, or its bytes are still being read.
     pub fn commit(&mut self, index: u8) -> Result<(), RingError> {
-        let slot = self.thaw(index)?;
+        self.give_back(index, SlotState::Committed)?;
         bump(&self.core.tally.committed);
-        self.core.enter(slot, SlotState::Committed);
         Ok(())
     }
 
@@ -102,9 +102,8 @@ impl Consumer {
     /// # Errors
     /// As [`Self::commit`].
     pub fn release(&mut self, index: u8) -> Result<(), RingError> {
-        let slot = self.thaw(index)?;
+        self.give_back(index, SlotState::Free)?;
         bump(&self.core.tally.committed);
-        self.core.enter(slot, SlotState::Free);
         Ok(())
     }
 
@@ -114,13 +113,14 @@ impl Consumer {
     /// # Errors
     /// The slot is neither CUT nor announced, is being added to, or its bytes are still being read.
     pub fn fold(&mut self, index: u8) -> Result<(), RingError> {
-        match self.leave_cut(index, SlotState::Folded) {
-            Ok(_) => {}
-            Err(RingError::State(SlotState::Sending | SlotState::Offered)) => {
-                let slot = self.thaw(index)?;
-                self.core.enter(slot, SlotState::Folded);
+        let (slot, _) = self.core.slot(index)?;
+        if !self.core.hand.fold_cut(&mut self.end, slot) {
+            match self.not_cut(slot) {
+                RingError::State(SlotState::Sending | SlotState::Offered) => {
+                    self.give_back(index, SlotState::Folded)?;
+                }
+                error => return Err(error),
             }
-            Err(error) => return Err(error),
         }
         bump(&self.core.tally.folded);
         Ok(())
@@ -137,10 +137,7 @@ impl Consumer {
     #[must_use]
     pub fn span(&self, index: u8) -> Option<Span> {
         let slot = self.expect(index, &[SlotState::Sending, SlotState::Offered]).ok()?;
-        match &*self.core.content(slot) {
-            Content::InFlight(lease) => Some(lease.span()),
-            Content::Filling(_) | Content::Taken => None,
-        }
+        Some(self.whole(slot))
     }
 
     /// How full the ring is.
@@ -155,39 +152,31 @@ impl Consumer {
         self.core.counters()
     }
 
-    fn leave_cut(&self, index: u8, to: SlotState) -> Result<usize, RingError> {
-        self.core.header(index)?;
-        let slot = usize::from(index);
-        if self.core.leave_cut(slot, to) {
-            return Ok(slot);
-        }
+    /// Why a slot could not be taken out of CUT.
+    fn not_cut(&self, slot: usize) -> RingError {
         match self.core.state(slot) {
             // CUT: the worker has finished adding between our two looks.
-            SlotState::Merging | SlotState::Cut => Err(RingError::Merging),
-            state => Err(RingError::State(state)),
+            SlotState::Merging | SlotState::Cut => RingError::Merging,
+            state => RingError::State(state),
         }
     }
 
     fn expect(&self, index: u8, wanted: &[SlotState]) -> Result<usize, RingError> {
-        self.core.header(index)?;
-        let state = self.core.state(usize::from(index));
-        if wanted.contains(&state) { Ok(usize::from(index)) } else { Err(RingError::State(state)) }
+        let (slot, _) = self.core.slot(index)?;
+        let state = self.core.state(slot);
+        if wanted.contains(&state) { Ok(slot) } else { Err(RingError::State(state)) }
     }
 
-    /// Gives the bytes of an announced slot back to the ring.
-    fn thaw(&self, index: u8) -> Result<usize, RingError> {
+    /// The elements of a slot.
+    fn whole(&self, slot: usize) -> Span {
+        let region = self.core.plan.slot_region(slot).expect("the ring holds a lease of this region");
+        Span { region, offset_bytes: 0, len_bytes: (self.core.plan.len_elems * size_of::<i32>()) as u32 }
+    }
+
+    /// Gives an announced slot back to the worker.
+    fn give_back(&mut self, index: u8, state: SlotState) -> Result<(), RingError> {
         let slot = self.expect(index, &[SlotState::Sending, SlotState::Offered])?;
-        let mut content = self.core.content(slot);
-        match mem::replace(&mut *content, Content::Taken) {
-            Content::InFlight(lease) => match lease.complete() {
-                Ok(lease) => *content = Content::Filling(lease),
-                Err(lease) => {
-                    *content = Content::InFlight(lease);
-                    return Err(RingError::StillRead);
-                }
-            },
-            Content::Filling(_) | Content::Taken => panic!("an announced slot is in flight"),
-        }
-        Ok(slot)
+        let given = self.core.hand.give_back(&mut self.end, slot, state);
+        if given { Ok(()) } else { Err(RingError::StillRead) }
     }
 }

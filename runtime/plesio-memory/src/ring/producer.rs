@@ -5,11 +5,11 @@ use core::mem;
 use core::sync::atomic::Ordering;
 use std::sync::Arc;
 
-use plesio_wire::{Frame, Version};
+use plesio_wire::{Frame, SlotSeq, Version};
 
-use super::{
-    Content, Core, ELEMENT_MAX, ELEMENT_MIN, Fate, Occupancy, RingCounters, SlotInfo, SlotState, bump,
-};
+use super::hand_over::WorkerEnd;
+use super::word::Word;
+use super::{Core, ELEMENT_MAX, ELEMENT_MIN, Fate, Occupancy, RingCounters, SlotInfo, SlotState, bump};
 use crate::{Filling, Lease, RingError};
 
 /// What the worker says about a contribution.
@@ -44,6 +44,7 @@ pub enum CutOutcome<'a> {
 /// The worker's end of a ring.
 pub struct Producer {
     core: Arc<Core>,
+    end: WorkerEnd,
     /// Index of the slot that is FILLING.
     filling: usize,
     /// Its lease: only this end can reach its elements.
@@ -54,19 +55,20 @@ pub struct Producer {
 /// Puts a slot that is being merged into back to CUT, also when a closure panics.
 struct Reopen<'a> {
     core: &'a Core,
+    end: &'a mut WorkerEnd,
     index: usize,
 }
 
 impl Drop for Reopen<'_> {
     fn drop(&mut self) {
-        self.core.enter(self.index, SlotState::Cut);
+        self.core.hand.enter(self.end, self.index, SlotState::Cut);
     }
 }
 
 impl Producer {
-    pub(super) fn new(core: Arc<Core>, seq_next: u64) -> Self {
-        let lease = core.take(0);
-        Self { core, filling: 0, lease, seq_next }
+    pub(super) fn new(core: Arc<Core>, mut end: WorkerEnd, first_seq: SlotSeq) -> Self {
+        let lease = core.hand.swap(&mut end, 0, None).expect("a new ring has all its leases");
+        Self { core, end, filling: 0, lease, seq_next: u64::from(first_seq.0) }
     }
 
     /// Ends the contribution in the FILLING slot.
@@ -74,7 +76,9 @@ impl Producer {
     /// `quantise` writes every element (it finds whatever an earlier contribution left there), each within
     /// [`ELEMENT_MIN`]..=[`ELEMENT_MAX`], and answers whether the contribution is finite.
     pub fn cut(&mut self, meta: CutMeta, quantise: impl FnOnce(&mut [i32]) -> bool) -> CutOutcome<'_> {
-        let free = (0..self.core.depth()).find(|index| self.core.state(*index) == SlotState::Free);
+        // Where others write the words, ours may be said to be free; we know better.
+        let is_free = |index: &usize| *index != self.filling && self.core.state(*index) == SlotState::Free;
+        let free = (0..self.core.depth()).find(is_free);
         // Numbers are 32 bits on the wire and never reused; at one slot per 50 ms they last six years.
         let numbered = u32::try_from(self.seq_next).is_ok();
         match free {
@@ -94,7 +98,7 @@ impl Producer {
             bump(&core.tally.discarded);
             return CutOutcome::Discarded;
         }
-        let header = core.headers.slot(self.filling);
+        let header = core.header(self.filling);
         header.seq.store(self.seq_next, Ordering::Relaxed);
         header.base_version.store(meta.base_version.0, Ordering::Relaxed);
         header.target_frame.store(meta.target_frame.0, Ordering::Relaxed);
@@ -105,10 +109,11 @@ impl Producer {
         header.crc32.store(0, Ordering::Relaxed);
         header.flags.store(0, Ordering::Relaxed);
         let info = core.info(self.filling);
-        let full = mem::replace(&mut self.lease, core.take(free));
-        core.put(self.filling, full);
-        core.enter(self.filling, SlotState::Cut);
-        core.enter(free, SlotState::Filling);
+        let empty = core.hand.swap(&mut self.end, free, None).expect("only the filling slot's lease is out");
+        let full = mem::replace(&mut self.lease, empty);
+        core.hand.swap(&mut self.end, self.filling, Some(full));
+        core.hand.enter(&mut self.end, self.filling, SlotState::Cut);
+        core.hand.enter(&mut self.end, free, SlotState::Filling);
         bump(&core.tally.cut);
         self.filling = free;
         self.seq_next += 1;
@@ -120,27 +125,29 @@ impl Producer {
         meta: CutMeta,
         quantise: impl FnOnce(&mut [i32]) -> bool,
     ) -> CutOutcome<'_> {
-        let core = &*self.core;
+        let Self { core, end, filling, lease, .. } = self;
+        let core = &**core;
         // The slot is taken before anything is quantised, so that what leaves the worker's floats has a place for
         // certain.
-        let Some(target) = take_newest(core) else {
+        let Some(target) = take_newest(core, end, *filling) else {
             bump(&core.tally.open);
             return CutOutcome::Open;
         };
-        let reopen = Reopen { core, index: target };
-        if !quantise(self.lease.as_i32_mut()) {
+        let reopen = Reopen { core, end, index: target };
+        if !quantise(lease.as_i32_mut()) {
             bump(&core.tally.discarded);
             return CutOutcome::Discarded;
         }
-        let fits = add(own(&mut core.content(target)), self.lease.as_i32_mut());
-        let header = core.headers.slot(target);
-        header.base_version.fetch_min(meta.base_version.0, Ordering::Relaxed);
+        let fits = core.hand.elements(reopen.end, target, |into| add(into, lease.as_i32_mut()));
+        let header = core.header(target);
+        let base_version = header.base_version.load(Ordering::Relaxed).min(meta.base_version.0);
+        header.base_version.store(base_version, Ordering::Relaxed);
         let n_steps = header.n_steps.load(Ordering::Relaxed).saturating_add(meta.n_steps);
         header.n_steps.store(n_steps, Ordering::Relaxed);
         let into = core.info(target);
         drop(reopen);
         bump(&core.tally.merged);
-        CutOutcome::Merged { into, excess: if fits { None } else { Some(self.lease.as_i32()) } }
+        CutOutcome::Merged { into, excess: if fits { None } else { Some(lease.as_i32()) } }
     }
 
     /// The oldest slot that has come back. It stays until [`Self::reclaim`].
@@ -159,13 +166,45 @@ impl Producer {
         index: u8,
         read: impl FnOnce(&SlotInfo, Fate, &[i32]),
     ) -> Result<(), RingError> {
-        self.core.header(index)?;
-        let slot = usize::from(index);
+        let (slot, _) = self.core.slot(index)?;
         let state = self.core.state(slot);
-        let fate = fate(state).ok_or(RingError::State(state))?;
-        read(&self.core.info(slot), fate, own(&mut self.core.content(slot)));
-        self.core.enter(slot, SlotState::Free);
+        let fate = fate(state).filter(|_| slot != self.filling).ok_or(RingError::State(state))?;
+        let info = self.core.info(slot);
+        self.core.hand.elements(&mut self.end, slot, |elements| read(&info, fate, elements));
+        self.core.hand.enter(&mut self.end, slot, SlotState::Free);
         Ok(())
+    }
+
+    /// Takes back, as FOLDED, what dead holders of a shared ring had, and slots whose words no ring has written. Whatever a
+    /// holder that was given up wrongly still does with its slot finds the word changed. To be called when a tether has
+    /// parted, and now and then where others cannot be trusted with the words.
+    ///
+    /// Says how many were taken back. A ring inside one process has no holders and gives nothing.
+    pub fn recover(&mut self, is_alive: impl Fn(u8) -> bool) -> usize {
+        if !self.core.hand.is_alone() {
+            return 0;
+        }
+        let mut taken = 0;
+        for slot in 0..self.core.depth() {
+            let word = Word::read(&self.core.header(slot).state);
+            if slot == self.filling {
+                if word.state() != Some(SlotState::Filling) {
+                    self.core.hand.enter(&mut self.end, slot, SlotState::Filling);
+                }
+                continue;
+            }
+            let at_rest = match word.state() {
+                Some(SlotState::Sending | SlotState::Offered) => is_alive(word.holder()),
+                Some(SlotState::Free | SlotState::Cut | SlotState::Committed | SlotState::Folded) => true,
+                // Only one slot is being filled, and none is merged into outside a cut.
+                Some(SlotState::Filling | SlotState::Merging) | None => false,
+            };
+            if !at_rest && self.core.hand.revoke(&mut self.end, slot, word) {
+                bump(&self.core.tally.folded);
+                taken += 1;
+            }
+        }
+        taken
     }
 
     /// How full the ring is.
@@ -190,27 +229,20 @@ fn fate(state: SlotState) -> Option<Fate> {
 }
 
 /// Takes the newest CUT slot out of the node's reach. At most one try per slot: the node only ever takes slots away.
-fn take_newest(core: &Core) -> Option<usize> {
+fn take_newest(core: &Core, end: &mut WorkerEnd, filling: usize) -> Option<usize> {
     let mut seq_limit = u64::MAX;
     for _ in 0..core.depth() {
         let (seq, index) = (0..core.depth())
-            .filter(|index| core.state(*index) == SlotState::Cut)
-            .map(|index| (core.headers.slot(index).seq.load(Ordering::Relaxed), index))
+            .filter(|index| *index != filling && core.state(*index) == SlotState::Cut)
+            .map(|index| (core.header(index).seq.load(Ordering::Relaxed), index))
             .filter(|(seq, _)| *seq < seq_limit)
             .max()?;
-        if core.leave_cut(index, SlotState::Merging) {
+        if core.hand.merge(end, index) {
             return Some(index);
         }
         seq_limit = seq;
     }
     None
-}
-
-fn own(content: &mut Content) -> &mut [i32] {
-    match content {
-        Content::Filling(lease) => lease.as_i32_mut(),
-        Content::InFlight(_) | Content::Taken => panic!("the worker reads slots only while they are its own"),
-    }
 }
 
 /// Adds `from` into `into`; what would leave the range of an element stays in `from`, the rest of which becomes zero.

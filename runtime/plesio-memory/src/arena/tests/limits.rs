@@ -7,9 +7,11 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::fs::{FallocateFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, ftruncate};
 use rustix::process::{Resource, getrlimit};
 
 use super::super::*;
+use super::plan;
 use crate::{Lock, Segment};
 
 /// Set for a test that another one runs in a process of its own.
@@ -38,6 +40,35 @@ fn again(test: &str, prelude: &str, as_nobody: bool) -> Result<String, String> {
     }
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
     Ok(text)
+}
+
+#[test]
+fn the_file_cannot_shrink_grow_or_be_unsealed() {
+    let (arena, report) = Arena::map(&plan()).unwrap();
+    let file = arena.file().expect("mapped arenas have a file");
+    let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::FUTURE_WRITE | SealFlags::SEAL;
+    assert!(fcntl_get_seals(file).unwrap().contains(seals));
+    assert!(ftruncate(file, 0).is_err());
+    assert!(fallocate(file, FallocateFlags::empty(), 0, 1 << 20).is_err());
+    let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    assert!(fallocate(file, punch, 0, 4_096).is_err());
+    assert!(fcntl_add_seals(file, SealFlags::WRITE).is_err());
+    assert_eq!(report.mapped_bytes, 20_480);
+    assert_eq!(plan().needed_bytes(), 20_480);
+    assert!(!report.lines.is_empty());
+}
+
+#[test]
+fn too_much_is_an_error_and_not_a_signal() {
+    let mut plan = ArenaPlan::new("plesio-test", usize::MAX);
+    for _ in 0..40_000 {
+        plan.push(u32::MAX as usize);
+    }
+    // 160 TiB: more than any machine this runs on has.
+    let Err(ArenaError::Memory { needed_bytes, available_bytes }) = Arena::map(&plan) else {
+        panic!("160 TiB were granted");
+    };
+    assert!(needed_bytes > available_bytes && available_bytes > 0);
 }
 
 fn three_sizes() -> ArenaPlan {
@@ -200,8 +231,8 @@ fn reserved_huge_pages_are_used_within_the_budget() {
     let mut into = [0; 8];
     reader.copy_out((4 << 20) + 4_096, &mut into).unwrap();
     assert_eq!(into, [9; 8]);
-    let punch = rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
-    assert!(rustix::fs::fallocate(arena.file().unwrap().as_fd(), punch, 0, 2 << 20).is_err());
+    let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    assert!(fallocate(arena.file().unwrap().as_fd(), punch, 0, 2 << 20).is_err());
     // A budget without room for the last page is kept.
     plan.budget_bytes = plan.needed_bytes();
     let (_, report) = Arena::map(&plan).unwrap();
