@@ -208,6 +208,19 @@ pub enum CallError {
         /// Whose.
         rank: u8,
     },
+    /// Two ranks share the tensor out differently; nothing was touched.
+    Shares {
+        /// The lowest rank.
+        first: u8,
+        /// The lowest rank that has other shares.
+        other: u8,
+    },
+    /// The deadline passed before these ranks had done their part, and nobody has said that they are dead. Others may have
+    /// the result; this rank makes no more calls.
+    Late {
+        /// Which.
+        ranks: Ranks,
+    },
 }
 
 impl fmt::Display for CallError {
@@ -232,6 +245,18 @@ impl fmt::Display for CallError {
                 "collective: the tensor of rank {rank} leaves its segment, is not aligned or overlaps its own result; \
                  choose other places or form the group with more tensor bytes"
             ),
+            Self::Shares { first, other } => write!(
+                f,
+                "collective: ranks {first} and {other} share the tensor out differently; give the shares of one view to \
+                 every rank"
+            ),
+            Self::Late { ranks } => {
+                f.write_str("collective: the deadline passed while waiting for rank")?;
+                for (at, rank) in ranks.iter().enumerate() {
+                    write!(f, "{}{rank}", if at == 0 { " " } else { ", " })?;
+                }
+                f.write_str("; see whether it lives, and form a new group")
+            }
         }
     }
 }

@@ -13,6 +13,7 @@ extern crate alloc;
 mod call;
 mod exchange;
 mod meeting;
+mod network;
 mod partition;
 mod regions;
 mod shares;
@@ -23,6 +24,7 @@ pub use meeting::{
     BLOCK_BYTES, BOARD_WORDS, Board, CALLS_MAX, MAIL_BYTES, Meeting, Part, Places, SCRATCH_BYTES, Step,
     is_mail,
 };
+pub use network::{NETWORK_HANDLES_MAX, Network, NetworkAction, TOKEN_MAIL, TensorSpans};
 pub use partition::range;
 pub use regions::Regions;
 pub use shares::{Rates, Work, shares};

@@ -1,0 +1,558 @@
+//! The tensor's way in one call, piece by piece: contributions to the owner, the sum, the result to everybody.
+//!
+//! ```text
+//!  owner                                   others
+//!  opens a window, Want ─────────────────▶ send their part of the piece
+//!  sums what all brought who live   ◀───── part
+//!  Verdict and result ◀── Ask ──────────── opened a window; hold the piece from then on
+//! ```
+//!
+//! Windows are few, so whoever sends is asked first, by whoever has just opened one; the first contributions are implied
+//! by the hello. Whoever holds a piece may be asked for it.
+//!
+//! # When an owner dies
+//!
+//! Its pieces go to heirs. Everybody, nothing of the dead one's open any more, tells the heir of each piece whether it
+//! holds the result. If somebody does, the heir gets it there: there is one result of a piece, ever. If nobody does who
+//! lives, the heir wants the contributions and sums them. An heir knows itself as one only when all that stand
+//! before it are dead, and is told only by those who know that too; so no two of them decide.
+//!
+//! # What is kept
+//!
+//! A contribution stays in its place until the result of its piece is here. Where the tensor is summed in place, results
+//! therefore arrive beside it and are copied once they are whole, which costs one more pass; with an output apart they go
+//! to their place at once.
+
+use super::Action;
+use super::DEPTH_MAX;
+use super::layout::{Pieces, part_of};
+use super::links::{HANDLE_PART, HANDLE_RESULT, Links};
+use super::record::{Opening, Record};
+use crate::call::{Call, Operation, Ranks};
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+use core::ops::Range;
+use plesio_wire::Span;
+
+/// Where a call's tensors lie: the whole tensor both, also where only a range of one is read or written.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct TensorSpans {
+    /// What the rank brings.
+    pub input: Span,
+    /// What it gets; the same place, or one apart.
+    pub output: Span,
+}
+
+/// Contributions that one rank waits for at a time: it has no more windows.
+const WANTS_MAX: usize = 2 * DEPTH_MAX;
+
+#[derive(Debug)]
+pub(crate) struct Work {
+    call: Call,
+    spans: TensorSpans,
+    pieces: Pieces,
+    states: Vec<State>,
+    /// Pieces that must still come here.
+    missing: u32,
+    /// Results arrive beside the tensor first.
+    staged: bool,
+    begun: bool,
+    /// Of each rank: pieces to be asked there, and what its windows are open for.
+    to_ask: Vec<VecDeque<u32>>,
+    asked: Vec<[Option<u32>; DEPTH_MAX]>,
+    /// Pieces to be summed here, and what the windows are open for.
+    to_want: VecDeque<u32>,
+    wanted: [Option<u32>; DEPTH_MAX],
+    duties: BTreeMap<u32, Duty>,
+    /// What was told of pieces inherited here, or to be: by whom, and who holds the result.
+    told: BTreeMap<u32, (Ranks, Ranks)>,
+    /// Contributions that others want.
+    wants: Vec<VecDeque<Opening>>,
+    /// Results that others ask for.
+    asks: BTreeMap<(u32, u8), Opening>,
+    complete: Ranks,
+    redone: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct State {
+    /// The result is here, made of these.
+    held: Option<Ranks>,
+    verdict: Option<Ranks>,
+    arrived: bool,
+}
+
+/// A piece that is summed here.
+#[derive(Clone, Copy, Debug, Default)]
+struct Duty {
+    inherited: bool,
+    /// It waits for a window.
+    queued: bool,
+    slot: Option<usize>,
+    parts: Ranks,
+    reducing: bool,
+    fetching: Option<usize>,
+}
+
+impl Work {
+    pub(crate) fn new(call: Call, spans: TensorSpans, shares: &[Range<u64>], links: &mut Links) -> Self {
+        let (me, ranks) = (links.me, links.ranks);
+        let pieces = Pieces::new(&call, shares, links.layout.slot_bytes());
+        let mut work = Self {
+            call,
+            spans,
+            states: alloc::vec![State::default(); pieces.count() as usize],
+            missing: 0,
+            staged: call.operation == Operation::AllReduce && spans.input == spans.output,
+            begun: false,
+            to_ask: alloc::vec![VecDeque::new(); ranks],
+            asked: alloc::vec![[None; DEPTH_MAX]; ranks],
+            to_want: VecDeque::new(),
+            wanted: [None; DEPTH_MAX],
+            duties: BTreeMap::new(),
+            told: BTreeMap::new(),
+            wants: alloc::vec![VecDeque::new(); ranks],
+            asks: BTreeMap::new(),
+            complete: Ranks::default(),
+            redone: 0,
+            pieces,
+        };
+        let everybody = Ranks::first(ranks);
+        work.missing = match call.operation {
+            Operation::ReduceScatter => work.pieces.of_owner(me).len() as u32,
+            _ => work.pieces.count(),
+        };
+        // Without a dead rank: whose share it is, sums it; a death before the call is one like any other.
+        for owner in everybody.iter() {
+            for piece in work.pieces.of_owner(owner) {
+                match call.operation {
+                    Operation::AllReduce if owner == me => work.want(piece, false),
+                    Operation::AllReduce => work.to_ask[owner].push_back(piece),
+                    Operation::ReduceScatter if owner == me => work.want(piece, false),
+                    Operation::ReduceScatter => {}
+                    Operation::AllGather if owner == me => work.hold(piece, everybody),
+                    Operation::AllGather => work.to_ask[owner].push_back(piece),
+                    Operation::Broadcast { root } if usize::from(root) == me => work.hold(piece, everybody),
+                    Operation::Broadcast { root } if owner == me => {
+                        if let Some(queue) = work.to_ask.get_mut(usize::from(root)) {
+                            queue.push_back(piece);
+                        }
+                    }
+                    Operation::Broadcast { .. } => work.to_ask[owner].push_back(piece),
+                }
+            }
+        }
+        // The first windows are open before the hello says so.
+        for slot in 0..links.layout.depth() {
+            links.part_sequences[slot] = links.part_sequences[slot].wrapping_add(1);
+            if let Some(piece) = work.to_want.pop_front() {
+                work.open(links, piece, slot);
+            }
+        }
+        let dead = links.dead;
+        links.dead = Ranks::default();
+        for rank in dead.iter() {
+            links.dead = links.dead.with(rank);
+            work.handle_dead(links, rank);
+        }
+        work
+    }
+
+    /// The hello of `from` is here, of the same call: its first windows are open.
+    pub(crate) fn handle_hello(&mut self, depth: usize, from: usize, sequences: [u16; DEPTH_MAX]) {
+        if self.sums() {
+            let first = self.pieces.of_owner(from).zip(0..depth);
+            self.wants[from].extend(first.map(|(piece, slot)| Opening {
+                piece,
+                slot: slot as u8,
+                sequence: sequences[slot],
+            }));
+        }
+    }
+
+    pub(crate) fn handle_record(&mut self, links: &mut Links, from: usize, record: Record) {
+        match record {
+            Record::Want { opening, .. }
+                if self.sums() && self.is_piece(opening) && self.wants[from].len() < WANTS_MAX =>
+            {
+                self.wants[from].push_back(opening);
+            }
+            Record::Ask { opening, .. } if self.is_piece(opening) => {
+                self.asks.insert((opening.piece, from as u8), opening);
+            }
+            Record::State { piece, has, .. } if piece < self.pieces.count() => {
+                let (known, holders) = self.told.entry(piece).or_default();
+                *known = known.with(from);
+                if has {
+                    *holders = holders.with(from);
+                }
+            }
+            Record::Verdict { piece, of, .. } => {
+                let slot = self.asked[from].iter().position(|asked| *asked == Some(piece));
+                if let Some(slot) = slot {
+                    self.states[piece as usize].verdict = Some(of);
+                    if of.is_empty() {
+                        links.withdraw(from, HANDLE_RESULT + slot as u16);
+                        self.asked[from][slot] = None;
+                        self.hold(piece, of);
+                    } else {
+                        self.finish(links, from, slot, piece);
+                    }
+                }
+            }
+            Record::Complete { .. } => self.complete = self.complete.with(from),
+            _ => {}
+        }
+    }
+
+    /// A message came into a window of the call.
+    pub(crate) fn handle_part(
+        &mut self,
+        links: &mut Links,
+        from: usize,
+        slot: usize,
+        sequence: u16,
+        len_bytes: u32,
+    ) {
+        let Some(piece) = self.wanted.get(slot).copied().flatten() else { return };
+        let fits = sequence == links.part_sequences[slot] && len_bytes == self.input(piece).len_bytes;
+        if fits
+            && links.close(from, HANDLE_PART + slot as u16)
+            && let Some(duty) = self.duties.get_mut(&piece)
+        {
+            duty.parts = duty.parts.with(from);
+        }
+    }
+
+    pub(crate) fn handle_result(
+        &mut self,
+        links: &mut Links,
+        from: usize,
+        slot: usize,
+        sequence: u16,
+        len_bytes: u32,
+    ) {
+        let Some(piece) = self.asked[from].get(slot).copied().flatten() else { return };
+        let fits = sequence == links.result_sequence(from, slot) && len_bytes == self.input(piece).len_bytes;
+        if fits && links.close(from, HANDLE_RESULT + slot as u16) {
+            self.states[piece as usize].arrived = true;
+            self.finish(links, from, slot, piece);
+        }
+    }
+
+    /// The sum of a piece is in its place.
+    pub(crate) fn handle_reduced(&mut self, piece: u32) {
+        if let Some(duty) = self.duties.remove(&piece) {
+            if let Some(slot) = duty.slot {
+                self.wanted[slot] = None;
+            }
+            self.hold(piece, duty.parts);
+        }
+    }
+
+    /// `dead` is one of `links.dead` already.
+    pub(crate) fn handle_dead(&mut self, links: &mut Links, dead: usize) {
+        let (me, ranks) = (links.me, links.ranks);
+        self.wants[dead].clear();
+        self.asks.retain(|(_, from), _| usize::from(*from) != dead);
+        self.to_ask[dead].clear();
+        for piece in core::mem::take(&mut self.asked[dead]).into_iter().flatten() {
+            let state = &mut self.states[piece as usize];
+            (state.verdict, state.arrived) = (None, false);
+        }
+        for duty in self.duties.values_mut() {
+            duty.fetching.take_if(|from| *from == dead);
+        }
+        if self.call.operation == Operation::ReduceScatter {
+            return;
+        }
+        let root = match self.call.operation {
+            Operation::Broadcast { root } => Some(usize::from(root)),
+            _ => None,
+        };
+        if root == Some(dead) {
+            // Only the root could give a piece to its owner, and nobody else has what that one has not.
+            for piece in self.pieces.of_owner(me) {
+                if self.states[piece as usize].held.is_none() {
+                    self.hold(piece, Ranks::default());
+                }
+            }
+        }
+        let before = links.dead.without(Ranks::default().with(dead));
+        for piece in 0..self.pieces.count() {
+            if self.pieces.owner(piece, ranks, before) != dead {
+                continue;
+            }
+            let has = self.states[piece as usize].held.is_some();
+            match self.pieces.owner(piece, ranks, links.dead) {
+                heir if heir != me => {
+                    links.tell(heir, Record::State { number: links.number as u32, piece, has });
+                    if !has {
+                        self.to_ask[heir].push_back(piece);
+                    }
+                }
+                _ if !has => {
+                    self.duties.insert(piece, Duty { inherited: true, ..Duty::default() });
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Everything that can be done now; `agreed` once all who are present have called for the same.
+    pub(crate) fn advance(&mut self, links: &mut Links, agreed: bool) {
+        self.send_parts(links);
+        if !agreed {
+            return;
+        }
+        self.begin(links);
+        self.attend_duties(links);
+        self.ask(links);
+        self.answer(links);
+        if self.missing == 0 && !self.complete.contains(links.me) {
+            self.complete = self.complete.with(links.me);
+            for to in links.in_turn() {
+                links.tell(to, Record::Complete { number: links.number as u32 });
+            }
+        }
+    }
+
+    /// Whether everybody who lives has everything.
+    pub(crate) fn is_over(&self, links: &Links) -> bool {
+        self.complete.contains(links.me) && links.others().without(self.complete).is_empty()
+    }
+
+    /// The ranks that are waited for.
+    pub(crate) fn awaited(&self, links: &Links) -> Ranks {
+        links.others().without(self.complete)
+    }
+
+    /// Elements summed here that were another rank's to sum.
+    pub(crate) fn redone_elements(&self) -> u64 {
+        self.redone
+    }
+
+    /// Which elements are made of whose contributions.
+    pub(crate) fn made_of(&self) -> impl Iterator<Item = (Range<u64>, Ranks)> {
+        let held = self.states.iter().zip(0..);
+        held.filter_map(|(state, piece)| Some((self.pieces.elements(piece), state.held?)))
+    }
+
+    /// Of those `present`, whose contribution is in everything that is here; `None` when the root's is lost.
+    pub(crate) fn outcome(&self, present: Ranks) -> Option<Ranks> {
+        let mut outcome = present;
+        for (state, piece) in self.states.iter().zip(0..) {
+            let Some(of) = state.held else { continue };
+            match self.call.operation {
+                Operation::AllReduce | Operation::ReduceScatter => outcome.0 &= of.0,
+                Operation::AllGather if of.is_empty() => {
+                    outcome = outcome.without(Ranks::default().with(self.pieces.home(piece)));
+                }
+                Operation::Broadcast { .. } if of.is_empty() => return None,
+                _ => {}
+            }
+        }
+        Some(outcome)
+    }
+
+    fn sums(&self) -> bool {
+        matches!(self.call.operation, Operation::AllReduce | Operation::ReduceScatter)
+    }
+
+    fn is_piece(&self, opening: Opening) -> bool {
+        opening.piece < self.pieces.count() && usize::from(opening.slot) < DEPTH_MAX
+    }
+
+    fn input(&self, piece: u32) -> Span {
+        part_of(self.spans.input, self.call.element, &self.pieces.elements(piece))
+    }
+
+    fn output(&self, piece: u32) -> Span {
+        part_of(self.spans.output, self.call.element, &self.pieces.elements(piece))
+    }
+
+    fn hold(&mut self, piece: u32, of: Ranks) {
+        let held = &mut self.states[piece as usize].held;
+        if held.is_none() {
+            *held = Some(of);
+            self.missing -= 1;
+        }
+    }
+
+    fn want(&mut self, piece: u32, inherited: bool) {
+        self.to_want.push_back(piece);
+        let duty = self.duties.entry(piece).or_default();
+        (duty.inherited, duty.queued) = (inherited, true);
+    }
+
+    /// Opens the windows of a slot for contributions to a piece.
+    fn open(&mut self, links: &mut Links, piece: u32, slot: usize) {
+        self.wanted[slot] = Some(piece);
+        let duty = self.duties.entry(piece).or_default();
+        duty.slot = Some(slot);
+        let len_bytes = self.input(piece).len_bytes;
+        for from in links.others().iter() {
+            let span = links.layout.part(from, slot, len_bytes);
+            links.post(from, HANDLE_PART + slot as u16, links.part_sequences[slot], span);
+        }
+    }
+
+    /// All have called for the same: the outputs may be touched.
+    fn begin(&mut self, links: &mut Links) {
+        if core::mem::replace(&mut self.begun, true) || self.spans.input == self.spans.output {
+            return;
+        }
+        let own = match self.call.operation {
+            Operation::AllGather => self.pieces.of_owner(links.me),
+            Operation::Broadcast { root } if usize::from(root) == links.me => 0..self.pieces.count(),
+            _ => return,
+        };
+        for piece in own {
+            links.act(Action::Copy { from: self.input(piece), to: self.output(piece) });
+        }
+    }
+
+    /// To each in turn a piece, so that none is everybody's first and all windows fill alike.
+    fn send_parts(&mut self, links: &mut Links) {
+        loop {
+            let mut sent = false;
+            for to in links.in_turn() {
+                if links.has_room(to)
+                    && let Some(Opening { piece, slot, sequence }) = self.wants[to].pop_front()
+                {
+                    links.send(to, HANDLE_PART + u16::from(slot), sequence, self.input(piece));
+                    sent = true;
+                }
+            }
+            if !sent {
+                return;
+            }
+        }
+    }
+
+    fn attend_duties(&mut self, links: &mut Links) {
+        let undecided = |duty: &Duty| duty.inherited && !duty.queued;
+        let pieces: Vec<u32> =
+            self.duties.iter().filter(|(_, duty)| undecided(duty)).map(|(piece, _)| *piece).collect();
+        for piece in pieces {
+            if self.states[piece as usize].held.is_some() {
+                self.duties.remove(&piece);
+            } else {
+                self.inherit(links, piece);
+            }
+        }
+        for slot in 0..links.layout.depth() {
+            if self.wanted[slot].is_some() {
+                continue;
+            }
+            let Some(piece) = self.to_want.pop_front() else { break };
+            links.part_sequences[slot] = links.part_sequences[slot].wrapping_add(1);
+            self.open(links, piece, slot);
+            let opening = Opening { piece, slot: slot as u8, sequence: links.part_sequences[slot] };
+            for from in links.in_turn() {
+                links.tell(from, Record::Want { number: links.number as u32, opening });
+            }
+        }
+        for slot in 0..links.layout.depth() {
+            self.sum_if_ready(links, slot);
+        }
+    }
+
+    /// Has a piece summed when all who live have brought their part; of the dead, those whose part is here.
+    fn sum_if_ready(&mut self, links: &mut Links, slot: usize) {
+        let Some(piece) = self.wanted[slot] else { return };
+        let Some(duty) = self.duties.get_mut(&piece) else { return };
+        if duty.reducing || !links.others().without(duty.parts).is_empty() {
+            return;
+        }
+        duty.reducing = true;
+        duty.parts = duty.parts.with(links.me);
+        let Duty { parts, inherited, .. } = *duty;
+        let (input, output) = (self.input(piece), self.output(piece));
+        let place = |rank: usize| match rank == links.me {
+            true => input,
+            false => links.layout.part(rank, slot, input.len_bytes),
+        };
+        let inputs = parts.iter().map(place).collect();
+        let Range { start, end } = self.pieces.elements(piece);
+        if inherited {
+            self.redone += end - start;
+        }
+        links.act(Action::Reduce { token: piece, inputs, output, elements: end - start });
+    }
+
+    /// Whether the result of an inherited piece is somewhere, or is to be made.
+    fn inherit(&mut self, links: &Links, piece: u32) {
+        let others = links.others();
+        let Some(duty) = self.duties.get_mut(&piece) else { return };
+        let decided = !duty.inherited || duty.queued || duty.fetching.is_some();
+        let (known, holders) = self.told.get(&piece).copied().unwrap_or_default();
+        if decided || !others.without(known).is_empty() {
+            return;
+        }
+        if let Some(holder) = others.iter().find(|rank| holders.contains(*rank)) {
+            duty.fetching = Some(holder);
+            self.to_ask[holder].push_front(piece);
+        } else if self.sums() {
+            self.want(piece, true);
+        } else {
+            self.duties.remove(&piece);
+            self.hold(piece, Ranks::default());
+        }
+    }
+
+    /// Asks for results as long as there are windows.
+    fn ask(&mut self, links: &mut Links) {
+        for from in links.in_turn() {
+            for slot in 0..links.layout.depth() {
+                if self.asked[from][slot].is_some() {
+                    continue;
+                }
+                let Some(piece) = self.to_ask[from].pop_front() else { break };
+                let output = self.output(piece);
+                let span = match self.staged {
+                    true => links.layout.staging(from, slot, output.len_bytes),
+                    false => output,
+                };
+                self.asked[from][slot] = Some(piece);
+                let sequence = links.next_result(from, slot);
+                links.post(from, HANDLE_RESULT + slot as u16, sequence, span);
+                let opening = Opening { piece, slot: slot as u8, sequence };
+                links.tell(from, Record::Ask { number: links.number as u32, opening });
+            }
+        }
+    }
+
+    /// Sends results that are here to those who ask.
+    fn answer(&mut self, links: &mut Links) {
+        let here = |(piece, _): &(u32, u8)| self.states[*piece as usize].held.is_some();
+        let asks: Vec<_> = self.asks.keys().copied().filter(here).collect();
+        for (piece, to) in asks {
+            if !links.has_room(to.into()) {
+                continue;
+            }
+            let (Some(Opening { slot, sequence, .. }), Some(of)) =
+                (self.asks.remove(&(piece, to)), self.states[piece as usize].held)
+            else {
+                continue;
+            };
+            let to = usize::from(to);
+            links.tell(to, Record::Verdict { number: links.number as u32, piece, of });
+            if !of.is_empty() {
+                links.send(to, HANDLE_RESULT + u16::from(slot), sequence, self.output(piece));
+            }
+        }
+    }
+
+    /// A result counts when it is here and its verdict.
+    fn finish(&mut self, links: &mut Links, from: usize, slot: usize, piece: u32) {
+        let state = self.states[piece as usize];
+        let (Some(of), true) = (state.verdict, state.arrived) else { return };
+        self.asked[from][slot] = None;
+        if self.staged {
+            let output = self.output(piece);
+            links.act(Action::Copy { from: links.layout.staging(from, slot, output.len_bytes), to: output });
+        }
+        self.hold(piece, of);
+    }
+}
