@@ -4,7 +4,7 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use plesio_cpu::{Cpu, Level};
-use plesio_kernels::{Codec, Coding, Device, Scale, WEIGHT_ONE};
+use plesio_kernels::{Codec, Coding, Device, WEIGHT_ONE};
 use std::hint::black_box;
 
 /// Beyond the last-level cache: 64 MiB of input, and as much of residue.
@@ -43,18 +43,9 @@ fn codecs(criterion: &mut Criterion) {
                 group.bench_function(name("decode_add"), |bencher| {
                     bencher.iter(|| cpu.decode_add(codec, black_box(&codes), &mut residue));
                 });
-                let mut slot = vec![0; len];
-                group.bench_function(name("quantise_coded"), |bencher| {
-                    bencher.iter(|| {
-                        residue.copy_from_slice(&input);
-                        cpu.quantise_coded(
-                            coding,
-                            black_box(&mut residue),
-                            Scale::DEFAULT,
-                            &mut slot,
-                            &mut codes,
-                        )
-                    });
+                let slot: Vec<i32> = input.iter().map(|value| (value / 4.0) as i32).collect();
+                group.bench_function(name("encode_slot"), |bencher| {
+                    bencher.iter(|| cpu.encode_slot(coding, black_box(&slot), &mut codes));
                 });
                 let mut sum = vec![0i64; len];
                 group.bench_function(name("coded_sum/k2"), |bencher| {

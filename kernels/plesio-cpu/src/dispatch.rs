@@ -151,8 +151,7 @@ kernels! {
     fn encode(coding: Coding, input: &[f32], residue: Option<&mut [f32]>, out: &mut [u8]) -> Result<Encoded, KernelError> = codec::encode;
     fn decode(codec: Codec, codes: &[u8], out: &mut [f32]) -> Result<(), KernelError> = codec::decode;
     fn decode_add(codec: Codec, codes: &[u8], sum: &mut [f32]) -> Result<(), KernelError> = codec::decode_add;
-    fn quantise_coded(coding: Coding, residue: &mut [f32], scale: Scale, slot: &mut [i32], out: &mut [u8]) -> Result<Quantised, KernelError> = codec::quantise_coded;
-    fn encode_slot(coding: Coding, slot: &mut [i32], scale: Scale, residue: &mut [f32], out: &mut [u8]) -> Result<(), KernelError> = codec::encode_slot;
+    fn encode_slot(coding: Coding, slot: &[i32], out: &mut [u8]) -> Result<(), KernelError> = codec::encode_slot;
     fn decode_slot(codec: Codec, codes: &[u8], slot: &mut [i32]) -> Result<(), KernelError> = codec::decode_slot;
     fn coded_sum(codec: Codec, weights: &[u32], slots: &[&[u8]], sum: &mut [i64]) -> Result<(), KernelError> = codec::coded_sum;
 }

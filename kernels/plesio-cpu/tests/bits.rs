@@ -319,7 +319,7 @@ struct Coded {
 /// Every codec call of a device.
 fn coded(device: impl Device, coding: Coding, input: &[f32], start: &[f32]) -> Coded {
     let (len, bytes) = (input.len(), coding.codec.encoded_bytes(input.len()));
-    let (mut done, why, scale) = (Coded::default(), "the lengths fit", Scale::DEFAULT);
+    let (mut done, why) = (Coded::default(), "the lengths fit");
     let (mut residue, mut kept, mut dropped) = (start.to_vec(), vec![1; bytes], vec![2; bytes]);
     done.verdicts.push(device.encode(coding, input, Some(&mut residue), &mut kept).expect(why).finite);
     done.verdicts.push(device.encode(coding, input, None, &mut dropped).expect(why).finite);
@@ -339,16 +339,10 @@ fn coded(device: impl Device, coding: Coding, input: &[f32], start: &[f32]) -> C
     let slots: [&[u8]; 3] = [&kept, &dropped, &noise];
     device.coded_sum(coding.codec, &[5, 1 << 24, 77], &slots, &mut sum).expect(why);
     done.integers.extend(sum);
-    let (mut residue, mut slot, mut codes) = (input.to_vec(), vec![3; len], vec![4; bytes]);
-    done.verdicts.push(device.quantise_coded(coding, &mut residue, scale, &mut slot, &mut codes).is_ok());
-    done.reals.extend(residue);
-    done.integers.extend(slot.into_iter().map(i64::from));
-    let (mut residue, mut recoded) = (start.to_vec(), vec![5; bytes]);
-    let mut slot: Vec<i32> = input.iter().map(|v| (v * 3e7) as i32).collect();
-    device.encode_slot(coding, &mut slot, scale, &mut residue, &mut recoded).expect(why);
-    done.reals.extend(residue);
-    done.integers.extend(slot.into_iter().map(i64::from));
-    done.codes = vec![kept, dropped, codes, recoded];
+    let slot: Vec<i32> = input.iter().map(|v| (v * 3e7) as i32).collect();
+    let mut coded = vec![5; bytes];
+    device.encode_slot(coding, &slot, &mut coded).expect(why);
+    done.codes = vec![kept, dropped, coded];
     done
 }
 

@@ -1,8 +1,8 @@
 //! Codecs: what a range of a tensor, or of a slot, looks like on the wire, and what the sender keeps of it.
 //!
 //! Knows: the byte layouts, the rounding, the steps. Does not know: who sends what to whom. Invariant: a decoder
-//! is total (any bytes of the right length decode, and to the same values everywhere), and an encoder leaves in
-//! the residue exactly what the decoder will not see.
+//! is total (any bytes of the right length decode, and to the same values everywhere), and what an encoder of real
+//! values leaves in the residue is what the decoder will not see. Of a slot, whoever has it finds that by decoding.
 //!
 //! ```text
 //!  full    an element: 4 bytes, f32 or i32
@@ -45,7 +45,7 @@ mod blocks;
 mod int4;
 
 use crate::error::{KernelError, check_len};
-use crate::slot::{self, Quantised, Scale};
+use crate::slot;
 use blocks::{Block, Full, Half, Int8};
 use int4::Int4;
 
@@ -207,38 +207,11 @@ pub fn decode_add(codec: Codec, codes: &[u8], sum: &mut [f32]) -> Result<(), Ker
     Ok(())
 }
 
-/// The cut: quantises `residue` itself to fixed point and on to the codec's steps. `slot` gets the integers that
-/// `out` decodes to, `residue` keeps the rest. A non-finite element writes nothing.
+/// Encodes a slot's integers. What `out` decodes to may differ from them by about half a step: [`decode_slot`] says.
 #[inline(always)]
-pub fn quantise_coded(
-    coding: Coding,
-    residue: &mut [f32],
-    scale: Scale,
-    slot: &mut [i32],
-    out: &mut [u8],
-) -> Result<Quantised, KernelError> {
-    check_len("slot", residue.len(), slot.len())?;
-    check_len("encoded bytes", coding.codec.encoded_bytes(residue.len()), out.len())?;
-    if let Some(element) = crate::vector::first_non_finite(residue) {
-        return Err(KernelError::NonFinite { what: "update", element });
-    }
-    let clamped_elements = for_codec!(coding.codec, quantise_blocks(coding, residue, scale, slot, out));
-    Ok(Quantised { clamped_elements })
-}
-
-/// Moves a slot's integers onto the codec's steps. `slot` gets the integers that `out` decodes to, and what they
-/// differ by is added to `residue` as real values.
-#[inline(always)]
-pub fn encode_slot(
-    coding: Coding,
-    slot: &mut [i32],
-    scale: Scale,
-    residue: &mut [f32],
-    out: &mut [u8],
-) -> Result<(), KernelError> {
-    check_len("residue", slot.len(), residue.len())?;
+pub fn encode_slot(coding: Coding, slot: &[i32], out: &mut [u8]) -> Result<(), KernelError> {
     check_len("encoded bytes", coding.codec.encoded_bytes(slot.len()), out.len())?;
-    for_codec!(coding.codec, encode_slot_blocks(coding, slot, scale, residue, out));
+    for_codec!(coding.codec, encode_slot_blocks(coding, slot, out));
     Ok(())
 }
 
@@ -382,92 +355,21 @@ fn decode_add_blocks<F: Block<B, N>, const B: usize, const N: usize>(codes: &[u8
 }
 
 #[inline(always)]
-fn quantise_blocks<F: Block<B, N>, const B: usize, const N: usize>(
-    coding: Coding,
-    residue: &mut [f32],
-    scale: Scale,
-    slot: &mut [i32],
-    out: &mut [u8],
-) -> u64 {
-    let (blocks, tail) = residue.as_chunks_mut::<B>();
-    let (slots, tail_slot) = slot.as_chunks_mut::<B>();
-    let (codes, tail_codes) = out.split_at_mut(blocks.len() * N);
-    let (mut clamped, mut wanted) = (0, [0; B]);
-    for (index, codes) in codes.as_chunks_mut::<N>().0.iter_mut().enumerate() {
-        let seed = seed_of::<B>(coding, index);
-        let (values, slot) = (&mut blocks[index], &mut slots[index]);
-        clamped += quantise_block::<F, B, N>(values, &mut wanted, scale, slot, seed, codes);
-    }
-    if !tail.is_empty() {
-        let (mut values, mut slot, mut codes) = (padded(tail), [0; B], [0; N]);
-        let seed = seed_of::<B>(coding, blocks.len());
-        clamped += quantise_block::<F, B, N>(&mut values, &mut wanted, scale, &mut slot, seed, &mut codes);
-        tail.copy_from_slice(&values[..tail.len()]);
-        tail_slot.copy_from_slice(&slot[..tail.len()]);
-        F::cut_tail(&mut codes, tail.len());
-        tail_codes.copy_from_slice(&codes[..tail_codes.len()]);
-    }
-    clamped
-}
-
-#[inline(always)]
-fn quantise_block<F: Block<B, N>, const B: usize, const N: usize>(
-    values: &mut [f32; B],
-    wanted: &mut [i32; B],
-    scale: Scale,
-    slot: &mut [i32; B],
-    seed: u16,
-    codes: &mut [u8; N],
-) -> u64 {
-    let clamped = slot::to_fixed(values, scale, wanted);
-    F::encode_integers(wanted, slot, seed, codes);
-    let down = scale.down();
-    for e in 0..B {
-        // A slot holds at most 2^31 units and a double 53 bits: one rounding, in the subtraction's result.
-        values[e] = (f64::from(values[e]) - f64::from(slot[e]) * down) as f32;
-    }
-    clamped
-}
-
-#[inline(always)]
 fn encode_slot_blocks<F: Block<B, N>, const B: usize, const N: usize>(
     coding: Coding,
-    slot: &mut [i32],
-    scale: Scale,
-    residue: &mut [f32],
+    slot: &[i32],
     out: &mut [u8],
 ) {
-    let (blocks, tail) = slot.as_chunks_mut::<B>();
-    let (kept, tail_kept) = residue.as_chunks_mut::<B>();
+    let (blocks, tail) = slot.as_chunks::<B>();
     let (codes, tail_codes) = out.split_at_mut(blocks.len() * N);
     for (index, codes) in codes.as_chunks_mut::<N>().0.iter_mut().enumerate() {
-        let seed = seed_of::<B>(coding, index);
-        encode_slot_block::<F, B, N>(&mut blocks[index], scale, &mut kept[index], seed, codes);
+        F::encode_integers(&blocks[index], seed_of::<B>(coding, index), codes);
     }
     if !tail.is_empty() {
-        let (mut slot, mut rest, mut codes) = (padded(tail), padded(tail_kept), [0; N]);
-        let seed = seed_of::<B>(coding, blocks.len());
-        encode_slot_block::<F, B, N>(&mut slot, scale, &mut rest, seed, &mut codes);
-        tail.copy_from_slice(&slot[..tail.len()]);
-        tail_kept.copy_from_slice(&rest[..tail.len()]);
+        let mut codes = [0; N];
+        F::encode_integers(&padded(tail), seed_of::<B>(coding, blocks.len()), &mut codes);
         F::cut_tail(&mut codes, tail.len());
         tail_codes.copy_from_slice(&codes[..tail_codes.len()]);
-    }
-}
-
-#[inline(always)]
-fn encode_slot_block<F: Block<B, N>, const B: usize, const N: usize>(
-    slot: &mut [i32; B],
-    scale: Scale,
-    residue: &mut [f32; B],
-    seed: u16,
-    codes: &mut [u8; N],
-) {
-    let wanted = *slot;
-    F::encode_integers(&wanted, slot, seed, codes);
-    let down = scale.down();
-    for e in 0..B {
-        residue[e] += ((f64::from(wanted[e]) - f64::from(slot[e])) * down) as f32;
     }
 }
 

@@ -135,24 +135,8 @@ pub trait Device: Copy + Send + Sync + 'static {
     fn decode(&self, codec: Codec, codes: &[u8], out: &mut [f32]) -> Result<(), KernelError>;
     /// See [`crate::codec::decode_add`].
     fn decode_add(&self, codec: Codec, codes: &[u8], sum: &mut [f32]) -> Result<(), KernelError>;
-    /// See [`crate::codec::quantise_coded`].
-    fn quantise_coded(
-        &self,
-        coding: Coding,
-        residue: &mut [f32],
-        scale: Scale,
-        slot: &mut [i32],
-        out: &mut [u8],
-    ) -> Result<Quantised, KernelError>;
     /// See [`crate::codec::encode_slot`].
-    fn encode_slot(
-        &self,
-        coding: Coding,
-        slot: &mut [i32],
-        scale: Scale,
-        residue: &mut [f32],
-        out: &mut [u8],
-    ) -> Result<(), KernelError>;
+    fn encode_slot(&self, coding: Coding, slot: &[i32], out: &mut [u8]) -> Result<(), KernelError>;
     /// See [`crate::codec::decode_slot`].
     fn decode_slot(&self, codec: Codec, codes: &[u8], slot: &mut [i32]) -> Result<(), KernelError>;
     /// See [`crate::codec::coded_sum`].

@@ -174,25 +174,8 @@ impl Device for Reference {
     fn decode_add(&self, codec: Codec, codes: &[u8], sum: &mut [f32]) -> Result<(), KernelError> {
         codec::decode_add(codec, codes, sum)
     }
-    fn quantise_coded(
-        &self,
-        coding: Coding,
-        residue: &mut [f32],
-        scale: Scale,
-        slot: &mut [i32],
-        out: &mut [u8],
-    ) -> Result<Quantised, KernelError> {
-        codec::quantise_coded(coding, residue, scale, slot, out)
-    }
-    fn encode_slot(
-        &self,
-        coding: Coding,
-        slot: &mut [i32],
-        scale: Scale,
-        residue: &mut [f32],
-        out: &mut [u8],
-    ) -> Result<(), KernelError> {
-        codec::encode_slot(coding, slot, scale, residue, out)
+    fn encode_slot(&self, coding: Coding, slot: &[i32], out: &mut [u8]) -> Result<(), KernelError> {
+        codec::encode_slot(coding, slot, out)
     }
     fn decode_slot(&self, codec: Codec, codes: &[u8], slot: &mut [i32]) -> Result<(), KernelError> {
         codec::decode_slot(codec, codes, slot)

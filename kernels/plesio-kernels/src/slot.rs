@@ -47,7 +47,7 @@ impl Scale {
 
     /// 2^-sx.
     #[inline(always)]
-    pub(crate) fn down(self) -> f64 {
+    fn down(self) -> f64 {
         power_of_two(-i32::from(self.0))
     }
 }
@@ -92,21 +92,6 @@ fn quantise_block(values: &mut [f32], scale: Scale, slot: &mut [i32]) -> u64 {
         let shifted = held + ROUNDER;
         *slot = shifted.to_bits() as u32 as i32;
         *value = (real - (shifted - ROUNDER) * down) as f32;
-    }
-    u64::from(clamped)
-}
-
-/// The fixed-point values of `values`, rounded half to even; returns how many left the slot's range.
-#[inline(always)]
-pub(crate) fn to_fixed<const B: usize>(values: &[f32; B], scale: Scale, fixed: &mut [i32; B]) -> u64 {
-    let up = scale.up();
-    let mut clamped = 0u32;
-    for e in 0..B {
-        let wanted = f64::from(values[e]) * up;
-        let low = if wanted < f64::from(SLOT_MIN) { f64::from(SLOT_MIN) } else { wanted };
-        let held = if low > f64::from(SLOT_MAX) { f64::from(SLOT_MAX) } else { low };
-        clamped += u32::from(held != wanted);
-        fixed[e] = (held + ROUNDER).to_bits() as u32 as i32;
     }
     u64::from(clamped)
 }

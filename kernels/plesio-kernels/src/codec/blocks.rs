@@ -11,8 +11,8 @@ pub(super) trait Block<const B: usize, const N: usize> {
     fn encode(values: &[f32; B], top: u32, rest: &mut [f32; B], seed: u16, codes: &mut [u8; N]) -> bool;
     /// The real values.
     fn decode(codes: &[u8; N], out: &mut [f32; B]);
-    /// Encodes integers; `held` becomes what the decoder will see.
-    fn encode_integers(values: &[i32; B], held: &mut [i32; B], seed: u16, codes: &mut [u8; N]);
+    /// Encodes integers.
+    fn encode_integers(values: &[i32; B], seed: u16, codes: &mut [u8; N]);
     /// The integers.
     fn decode_integers(codes: &[u8; N], out: &mut [i32; B]);
     /// Clears what a block of `elements` elements does not use and yet sends.
@@ -68,11 +68,10 @@ impl Block<64, 256> for Full {
     }
 
     #[inline(always)]
-    fn encode_integers(values: &[i32; 64], held: &mut [i32; 64], _seed: u16, codes: &mut [u8; 256]) {
+    fn encode_integers(values: &[i32; 64], _seed: u16, codes: &mut [u8; 256]) {
         let (codes, _) = codes.as_chunks_mut::<4>();
         for e in 0..64 {
             codes[e] = values[e].to_le_bytes();
-            held[e] = values[e];
         }
     }
 
@@ -118,12 +117,11 @@ impl Block<64, 128> for Half {
     }
 
     #[inline(always)]
-    fn encode_integers(values: &[i32; 64], held: &mut [i32; 64], _seed: u16, codes: &mut [u8; 128]) {
-        let (halves, _) = codes.as_chunks_mut::<2>();
+    fn encode_integers(values: &[i32; 64], _seed: u16, codes: &mut [u8; 128]) {
+        let (codes, _) = codes.as_chunks_mut::<2>();
         for e in 0..64 {
-            halves[e] = bf16::narrow(values[e] as f32).to_le_bytes();
+            codes[e] = bf16::narrow(values[e] as f32).to_le_bytes();
         }
-        Self::decode_integers(codes, held);
     }
 
     #[inline(always)]
@@ -211,7 +209,7 @@ impl Block<256, 260> for Int8 {
     }
 
     #[inline(always)]
-    fn encode_integers(values: &[i32; 256], held: &mut [i32; 256], _seed: u16, codes: &mut [u8; 260]) {
+    fn encode_integers(values: &[i32; 256], _seed: u16, codes: &mut [u8; 260]) {
         let top = largest(values);
         let step = top.div_ceil(127).min(Self::STEP_MAX);
         let inverse = if step == 0 { 0.0 } else { 1.0 / step as f32 };
@@ -221,7 +219,6 @@ impl Block<256, 260> for Int8 {
         for e in 0..256 {
             let (code, _) = Self::code(values[e] as f32, inverse);
             codes[e] = code;
-            held[e] = i32::from(code as i8) * step as i32;
         }
     }
 

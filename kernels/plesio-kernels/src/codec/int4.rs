@@ -169,21 +169,19 @@ impl Int4 {
     }
 
     #[inline(always)]
-    fn encode_whole<const B: usize>(values: &[i32; B], held: &mut [i32; B], seed: u16, codes: &mut [u8]) {
+    fn encode_whole<const B: usize>(values: &[i32; B], seed: u16, codes: &mut [u8]) {
         let top = largest(values);
         let step = Step::above(top);
         let inverse = if top == 0 { 0.0 } else { 1.0 / step.to_float() };
         let (header, codes) = codes.split_at_mut(4);
         let seed_bytes = seed.to_le_bytes();
         header.copy_from_slice(&[step.mantissa, step.exponent, seed_bytes[0], seed_bytes[1]]);
-        let (codes, factor) = (&mut codes[..B / 2], step.unpack());
+        let codes = &mut codes[..B / 2];
         for place in 0..B / 2 {
             let (low, high) = offsets(seed, place);
             let u = nibble(values[place] as f32, inverse, low);
             let v = nibble(values[place + B / 2] as f32, inverse, high);
             codes[place] = (u | v << 4) as u8;
-            held[place] = factor.times_512ths(512 * u - low);
-            held[place + B / 2] = factor.times_512ths(512 * v - high);
         }
     }
 
@@ -231,13 +229,8 @@ macro_rules! block {
             }
 
             #[inline(always)]
-            fn encode_integers(
-                values: &[i32; $elements],
-                held: &mut [i32; $elements],
-                seed: u16,
-                codes: &mut [u8; $bytes],
-            ) {
-                Self::encode_whole(values, held, seed, codes);
+            fn encode_integers(values: &[i32; $elements], seed: u16, codes: &mut [u8; $bytes]) {
+                Self::encode_whole(values, seed, codes);
             }
 
             #[inline(always)]
