@@ -167,6 +167,33 @@ fn a_plan_that_cannot_be_and_a_rank_that_never_comes_are_errors() {
     alone.all_reduce(Element::F32, 1024, Places::in_place(0)).expect("one rank is a group");
 }
 
+#[test]
+fn a_rank_that_lives_and_does_not_call_ends_the_call_and_breaks_the_group() {
+    let folder = Folder::new("late");
+    std::thread::scope(|scope| {
+        let (called, may_end) = std::sync::mpsc::channel::<()>();
+        let path = &folder.0;
+        let form = move |rank| {
+            let brief = SharedPlan { deadline: Duration::from_millis(100), ..plan(path, rank, 2, 1 << 20) };
+            SharedGroup::form(&brief, soon()).expect("all come")
+        };
+        let idle = scope.spawn(move || {
+            let group = form(1);
+            // It lives until the other has given up.
+            let _ended = may_end.recv();
+            drop(group);
+        });
+        let mut group = form(0);
+        let outcome = group.all_reduce(Element::F32, 100_000, Places::in_place(0));
+        let Err(GroupError::Late { ranks, .. }) = &outcome else { panic!("{outcome:?}") };
+        assert_eq!(ranks.0, 0b10);
+        let again = group.all_reduce(Element::F32, 1, Places::in_place(0));
+        assert!(matches!(again, Err(GroupError::Broken)), "{again:?}");
+        called.send(()).expect("it waits for this");
+        idle.join().expect("it only waited");
+    });
+}
+
 struct Rank {
     child: Child,
     out: BufReader<ChildStdout>,

@@ -79,22 +79,24 @@ impl SharedSums {
         level.is_available().then_some(Self { level })
     }
 
-    /// Block by block: the sum of `inputs` in their order into the scratch, then from there to `outputs`. `mark` is told
+    /// By blocks of so many elements: the sum of `inputs` in their order into the scratch, then from there to `outputs`. `mark` is told
     /// when a block is staged (true) and when it is spread (false).
     ///
     /// # Errors
     /// Elements outside their segment or not aligned, an output or a scratch that cannot be written, or more than
     /// [`TENSORS_MAX`] tensors. Nothing was written.
+    #[expect(clippy::too_many_arguments, reason = "each is another thing, and there is one caller")]
     pub fn reduce<'a>(
         &self,
         lane: Lane,
         inputs: impl Iterator<Item = Tensor<'a>>,
         outputs: impl Iterator<Item = Tensor<'a>>,
         elements: &Range<usize>,
+        block: usize,
         scratch: Tensor<'_>,
         mark: &mut dyn FnMut(bool),
     ) -> Result<(), AccessError> {
-        let block = BLOCK_BYTES / lane.bytes();
+        let block = block.max(1);
         let scratch = scratch.at_writable(&(0..block.min(elements.len())), size_of::<f32>())?;
         let mut from = Places::default();
         for input in inputs {
@@ -209,8 +211,6 @@ impl SharedSums {
 
 /// Most tensors that are summed.
 pub const TENSORS_MAX: usize = 32;
-/// Bytes of a block of a tensor.
-const BLOCK_BYTES: usize = 4096;
 
 /// Where tensors lie, each checked.
 struct Places {

@@ -22,7 +22,7 @@ pub use call::{Call, CallError, Element, Operation, Ranks, agree};
 pub use exchange::{Action, Exchange, HANDLE_CUT, HANDLE_RESULT, HANDLE_SNAPSHOT, Sum};
 pub use meeting::{
     BLOCK_BYTES, BOARD_WORDS, Board, CALLS_MAX, MAIL_BYTES, Meeting, Part, Places, SCRATCH_BYTES, Step,
-    is_mail,
+    block_elements, is_mail,
 };
 pub use network::{NETWORK_HANDLES_MAX, Network, NetworkAction, TOKEN_MAIL, TensorSpans};
 pub use partition::range;

@@ -15,12 +15,12 @@
 //! Knows: the words that ranks share, and who is dead. Does not know: tensors, waiting, clocks. A rank must be reported
 //! dead only when it is: its process has ended. Invariant: no block is staged after one byte of its sum was spread.
 
-use crate::call::{Call, CallError, Operation, Ranks, agree};
+use crate::call::{Call, CallError, Element, Operation, Ranks, agree};
 use crate::partition::range;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-/// Bytes of a block: its sum is made in the fastest cache.
+/// Most bytes of a block: with it and its sum, the blocks of all ranks fit the fastest cache.
 pub const BLOCK_BYTES: u64 = 4096;
 /// Bytes of the place where a rank stages a block; bf16 is staged as binary32.
 pub const SCRATCH_BYTES: u64 = 2 * BLOCK_BYTES;
@@ -130,7 +130,7 @@ pub enum Step {
     Wait,
     /// Sum what `ranks` have posted beside their calls, in rank order, into the own output.
     Mail(Ranks),
-    /// Block by block of [`BLOCK_BYTES`]: sum the inputs in rank order into the own scratch, [`Meeting::handle_staged`],
+    /// Block by block of [`Meeting::block_elements`]: sum the inputs in rank order into the own scratch, [`Meeting::handle_staged`],
     /// write the sum to the outputs, [`Meeting::handle_spread`].
     Reduce(Part),
     /// Write the block that a dead rank has staged to the outputs, then [`Meeting::handle_spread`].
@@ -490,8 +490,10 @@ impl Meeting {
         (end - start).div_ceil(self.block_elements())
     }
 
-    const fn block_elements(&self) -> u64 {
-        BLOCK_BYTES / self.call.element.bytes()
+    /// Elements of a block.
+    #[must_use]
+    pub fn block_elements(&self) -> u64 {
+        block_elements(self.call.element, self.ranks)
     }
 
     fn mark(&self, boards: &[Board<'_>], chunk: usize, block: u64, staged: bool) {
@@ -501,6 +503,12 @@ impl Meeting {
     fn word(&self, block: u64, staged: bool) -> u64 {
         Word { number: self.number, rank: self.me, staged, block }.pack()
     }
+}
+
+/// Elements of a block among so many ranks: fewer the more there are.
+#[must_use]
+pub fn block_elements(element: Element, ranks: usize) -> u64 {
+    (2 * BLOCK_BYTES / ranks.next_power_of_two() as u64).min(BLOCK_BYTES) / element.bytes()
 }
 
 /// Whether a call's tensors are posted whole beside it.

@@ -161,6 +161,28 @@ impl SharedGroup {
         self.make(call, call, places)
     }
 
+    /// What no schedule can beat, for a bench: this rank's range of everybody's tensors at `offset_bytes` is summed in place,
+    /// by the same kernel, without agreement, without looking at the others. All ranks do it at the same time, and nothing
+    /// that matters lies there.
+    ///
+    /// # Errors
+    /// Tensors that do not lie there.
+    pub fn one_pass(&self, element: Element, count: u64, offset_bytes: u64) -> Result<(), GroupError> {
+        let call = Call { operation: Operation::AllReduce, element, count };
+        if !Places::in_place(offset_bytes).fit(&call, self.layout.tensor_bytes) {
+            return Err(GroupError::Range);
+        }
+        let own = plesio_collective::range(count, self.members.len(), self.me);
+        let tensors = (0..self.members.len()).map(|rank| self.tensor(rank, offset_bytes));
+        let own_scratch =
+            Tensor { segment: &self.members[self.me].segment, offset_bytes: self.layout.scratch };
+        let own = own.start as usize..own.end as usize;
+        let block = plesio_collective::block_elements(element, self.members.len()) as usize;
+        self.sums
+            .reduce(lane(element), tensors.clone(), tensors, &own, block, own_scratch, &mut |_| {})
+            .map_err(GroupError::Access)
+    }
+
     /// Makes `call`, after beginning with what of the own tensor can be touched.
     fn make(&mut self, own: Call, call: Call, places: Places) -> Result<Ranks, GroupError> {
         self.number += 1;
@@ -233,6 +255,7 @@ impl SharedGroup {
             present.iter().filter(move |rank| !only || *rank == owner).map(|rank| place(rank, true))
         };
         let own = scratch(self.me);
+        let block = meeting.block_elements() as usize;
         let result = match step {
             Step::Reduce(part) => {
                 let inputs = present.iter().map(|rank| place(rank, false));
@@ -240,7 +263,7 @@ impl SharedGroup {
                 let mut mark = |staged: bool| {
                     if staged { meeting.handle_staged(boards) } else { meeting.handle_spread(boards) }
                 };
-                self.sums.reduce(lane, inputs, outputs, &elements(&part), own, &mut mark)
+                self.sums.reduce(lane, inputs, outputs, &elements(&part), block, own, &mut mark)
             }
             Step::Spread(part, from) => {
                 let done = self.sums.spread(lane, scratch(from), outputs(part.owner), &elements(&part));
@@ -255,7 +278,7 @@ impl SharedGroup {
             Step::Mail(present) => {
                 let inputs = present.iter().map(|rank| self.mail(rank, meeting.number()));
                 let output = [place(self.me, true)].into_iter();
-                self.sums.reduce(lane, inputs, output, &(0..call.count as usize), own, &mut |_| {})
+                self.sums.reduce(lane, inputs, output, &(0..call.count as usize), block, own, &mut |_| {})
             }
             Step::Wait | Step::Over(_) => Ok(()),
         };

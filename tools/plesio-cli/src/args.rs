@@ -6,6 +6,7 @@ pub(crate) use bench::{
     BYTES_MAX as BENCH_BYTES_MAX, BenchArgs, BenchCommand, BenchCompareArgs, BenchOutputArgs, BenchRelayArgs,
     COLD_BYTES, ChunkArg, FormArg, HOT_BYTES, PlacementArg, SuiteArg,
 };
+pub(crate) use collective::{CollectiveArgs, ElementArg, OperationArg, PathArg};
 pub(crate) use impair::ImpairArgs;
 pub(crate) use key::{GenArgs, KeyArgs, KeyCommand, KeyKind, PubArgs, TicketArgs};
 pub(crate) use up::{Seed, StatusArgs, TrustArg, UpArgs, data_beside, parse_seed};
@@ -20,6 +21,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 mod bench;
+mod collective;
 mod impair;
 mod key;
 mod up;
@@ -60,7 +62,15 @@ pub(crate) enum Command {
     /// One node of a demo; started by the demo itself
     #[command(hide = true)]
     DemoNode,
-    /// The receiving end of a bench; started by the bench itself
+    /// One rank of a bench; started by the bench itself
+    #[command(hide = true)]
+    BenchRank {
+        /// The core it keeps to
+        #[arg(long)]
+        pin: Option<u16>,
+    },
+
+    /// One end of a bench; started by the bench itself
     #[command(hide = true)]
     BenchEnd {
         /// The core it keeps to
@@ -108,11 +118,18 @@ impl Cli {
                 match &mut **command {
                     BenchCommand::Udp(args) => formed(&mut args.common.output, found)?,
                     BenchCommand::Pingpong(args) => formed(&mut args.common.output, found)?,
+                    BenchCommand::Shm(args) | BenchCommand::Allreduce(args) => {
+                        formed(&mut args.output, found)?
+                    }
                     BenchCommand::Compare(args) => formed(&mut args.output, found)?,
                     BenchCommand::Relay(args) => &mut args.output,
                 }
             }
-            Command::DemoNode | Command::BenchEnd { .. } | Command::Key(_) | Command::Status(_) => {
+            Command::DemoNode
+            | Command::BenchEnd { .. }
+            | Command::BenchRank { .. }
+            | Command::Key(_)
+            | Command::Status(_) => {
                 return Ok(cli);
             }
         };

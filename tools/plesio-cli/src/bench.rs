@@ -9,6 +9,7 @@
 //!
 //! Every round runs ours first and last and the rivals between: ours against itself says how far to trust the rest.
 
+mod collective;
 mod compare;
 mod connect;
 mod control;
@@ -29,6 +30,7 @@ mod round;
 mod table;
 mod worker;
 
+pub(crate) use collective::run_rank;
 pub(crate) use link::{Mode, Rival, Wait};
 pub(crate) use path::run_between;
 pub(crate) use relay::relay_figures;
@@ -81,6 +83,8 @@ pub(crate) fn run(command: &BenchCommand) -> Result<Exit, Failure> {
             common: &args.common,
         }
         .run(),
+        BenchCommand::Allreduce(args) => collective::run("allreduce", args),
+        BenchCommand::Shm(args) => collective::run("shm", args),
         BenchCommand::Compare(args) => compare::run(args),
         BenchCommand::Relay(args) => relay::run(args),
     }

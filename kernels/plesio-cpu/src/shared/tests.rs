@@ -53,7 +53,7 @@ fn every_level_sums_in_order_at_every_length() {
                 let part = 5..5 + len;
                 let all = || (0..ranks as usize).map(tensor);
                 let mut marks = Vec::new();
-                sums.reduce(Lane::F32, all(), all(), &part, scratch, &mut |staged| marks.push(staged))
+                sums.reduce(Lane::F32, all(), all(), &part, 1024, scratch, &mut |staged| marks.push(staged))
                     .expect("inside");
                 assert_eq!(marks, [true, false].repeat(len.div_ceil(1024)));
                 for segment in &segments {
@@ -85,7 +85,7 @@ fn integers_wrap_and_bfloat16_is_rounded_once() {
         let reduce = |lane, inputs: &[usize], elements: usize| {
             let inputs = inputs.iter().map(|offset_bytes| place(*offset_bytes));
             let outputs = [place(16_384)].into_iter();
-            sums.reduce(lane, inputs, outputs, &(0..elements), place(0), &mut |_| {}).expect("inside");
+            sums.reduce(lane, inputs, outputs, &(0..elements), 16, place(0), &mut |_| {}).expect("inside");
         };
         reduce(Lane::I32, &[4096, 8192], 33);
         let wanted: Vec<u32> = (0..33).map(|at| (i32::MAX as u32).wrapping_add(at)).collect();
@@ -110,7 +110,7 @@ fn what_leaves_a_segment_or_is_not_aligned_is_refused() {
     let place = |offset_bytes| Tensor { segment: &segment, offset_bytes };
     let stage = |offset_bytes, elements: Range<usize>, scratch| {
         let inputs = [place(offset_bytes)].into_iter();
-        sums.reduce(Lane::F32, inputs.clone(), inputs, &elements, place(scratch), &mut |_| {
+        sums.reduce(Lane::F32, inputs.clone(), inputs, &elements, 1024, place(scratch), &mut |_| {
             panic!("nothing to do")
         })
     };

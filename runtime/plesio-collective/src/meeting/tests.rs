@@ -53,6 +53,7 @@ impl World {
         let step = meeting.poll(&self.boards(), self.dead)?;
         let call = meeting.call;
         let present = meeting.present();
+        let block_elements = meeting.block_elements();
         let outputs = |owner: usize| {
             let only = call.operation == Operation::ReduceScatter;
             present.iter().filter(move |rank| !only || *rank == owner).collect::<Vec<_>>()
@@ -66,13 +67,13 @@ impl World {
                 }
             }
             Step::Reduce(part) => {
-                let blocks = (part.elements.end - part.elements.start).div_ceil(BLOCK_BYTES / 4);
+                let blocks = (part.elements.end - part.elements.start).div_ceil(block_elements);
                 let last = dies.as_ref().map_or(blocks, |_| 0);
                 let mut draw = dies;
                 let last = draw.as_mut().map_or(last, |draw| draw.below(blocks));
                 for block in 0..blocks {
-                    let start = part.elements.start + block * (BLOCK_BYTES / 4);
-                    let elements = start..part.elements.end.min(start + BLOCK_BYTES / 4);
+                    let start = part.elements.start + block * block_elements;
+                    let elements = start..part.elements.end.min(start + block_elements);
                     let sum = |at| present.iter().map(|rank| self.tensors[rank][at as usize]).sum();
                     self.scratch[me] = elements.clone().map(sum).collect();
                     if block == last && draw.as_mut().is_some_and(|draw| draw.below(2) == 0) {
@@ -81,7 +82,7 @@ impl World {
                         return Ok(step);
                     }
                     meeting.handle_staged(&self.boards());
-                    let left = draw.as_mut().map(|draw| draw.below(4 * (BLOCK_BYTES / 4)));
+                    let left = draw.as_mut().map(|draw| draw.below(4 * block_elements));
                     let left = if block == last { left } else { None };
                     let outputs = outputs(part.owner);
                     if !self.spread(&outputs, elements, me, left) {
@@ -298,7 +299,7 @@ fn chunks_of_any_tensor_fit_the_board() {
                 let call = Call { operation: Operation::AllReduce, element, count };
                 let meeting = Meeting::new(1, 0, call, Places::default(), u64::MAX, &world.boards());
                 assert!(meeting.chunks_each * ranks <= CHUNKS_MAX, "{ranks} {count}");
-                let blocks = meeting.chunk_elements * element.bytes() / BLOCK_BYTES;
+                let blocks = meeting.chunk_elements.div_ceil(meeting.block_elements());
                 assert!(blocks < DONE, "{ranks} {count}");
                 let all = 0..meeting.chunks_each * ranks;
                 let last = all.clone().map(|chunk| meeting.rest(chunk, 0).elements.end).max();

@@ -1,5 +1,9 @@
-//! How a rank waits for another: looks again for a few microseconds where every rank has a core, then sleeps on its own
-//! bell. Whoever makes something happen rings those that sleep.
+//! How a rank waits for another: looks again for a while where every rank has a core, then sleeps on its own bell. Whoever
+//! makes something happen rings those that sleep.
+//!
+//! The while begins with a few microseconds. A sleep that was over at once would have been cheaper awake: then it doubles,
+//! up to [`SPIN_MAX`]; one that was long halves it. That also parts two ranks that the scheduler has put on one core: while
+//! both only sleep and wake each other, it has no reason to.
 //!
 //! Invariant: nobody sleeps through what happened. Who sleeps says so, looks once more, and only then sleeps, unless its
 //! bell has rung meanwhile; who acts acts first and asks then who sleeps. Whatever else goes wrong ends with [`NAP`].
@@ -8,21 +12,22 @@ use super::form::{BELL, Member, SLEEPS};
 use plesio_collective::Ranks;
 use rustix::fs::Timespec;
 use rustix::thread::futex;
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 use std::thread;
 use std::time::{Duration, Instant};
 
 #[derive(Debug)]
 pub(super) struct Waiting {
-    /// How long to look before sleeping.
-    spin: Duration,
+    /// How long to look before sleeping; nothing where ranks share cores.
+    spin: Cell<Option<Duration>>,
     cores: usize,
 }
 
 impl Waiting {
     pub(super) fn new(ranks: usize) -> Self {
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        let spin = if ranks <= cores { SPIN } else { Duration::ZERO };
+        let spin = Cell::new((ranks <= cores).then_some(SPIN_MIN));
         Self { spin, cores }
     }
 
@@ -48,7 +53,7 @@ impl Waiting {
         dead: Ranks,
         acts: impl Fn(Ranks) -> bool,
     ) -> Ranks {
-        if !self.spin.is_zero() {
+        if let Some(spin) = self.spin.get() {
             let began = Instant::now();
             loop {
                 for _ in 0..LOOKS {
@@ -57,7 +62,7 @@ impl Waiting {
                     }
                     std::hint::spin_loop();
                 }
-                if began.elapsed() > self.spin {
+                if began.elapsed() > spin {
                     break;
                 }
             }
@@ -68,11 +73,15 @@ impl Waiting {
         let rung = bell.load(Ordering::SeqCst);
         let mut dead = dead;
         if !acts(dead) {
+            let began = Instant::now();
             // An error is a bell that rang, a signal, or the end of the nap: all mean to look again.
             let slept = futex::wait(bell, futex::Flags::empty(), rung, Some(&NAP));
             if slept.is_err() {
                 dead = parted(members, dead);
             }
+            let short = began.elapsed() < SPIN_MAX;
+            let next = |spin: Duration| if short { spin * 2 } else { spin / 2 }.clamp(SPIN_MIN, SPIN_MAX);
+            self.spin.set(self.spin.get().map(next));
         }
         sleeps.store(0, Ordering::Relaxed);
         dead
@@ -102,7 +111,9 @@ fn bell(member: &Member) -> Option<(&AtomicU32, &AtomicU32)> {
 }
 
 /// Long enough for a partner that runs, too short to matter.
-const SPIN: Duration = Duration::from_micros(5);
+const SPIN_MIN: Duration = Duration::from_micros(5);
+/// What two wake-ups cost, some times over.
+const SPIN_MAX: Duration = Duration::from_micros(200);
 /// Looks between two looks at the clock.
 const LOOKS: usize = 64;
 /// How long nobody is asked whether it lives.

@@ -1,6 +1,6 @@
 //! The flags of `plesio bench`. A list is a matrix: every size with every chunk, backend, wait and protection.
 
-use super::{BackendArg, Cli, ImpairArgs, OutputArgs, TrustArg, parse_switch};
+use super::{BackendArg, Cli, CollectiveArgs, ImpairArgs, OutputArgs, TrustArg, parse_switch};
 use crate::bench::{Mode, Requirement, Rival, Wait};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
@@ -18,6 +18,12 @@ pub(crate) enum BenchCommand {
     /// Round trips between two processes, on this machine or across hosts
     #[command(long_about = PINGPONG_ABOUT)]
     Pingpong(BenchPingpongArgs),
+    /// Sums among processes of one machine, in nccl-tests' columns
+    #[command(long_about = ALLREDUCE_ABOUT)]
+    Allreduce(CollectiveArgs),
+    /// What processes do together in memory that all of them map
+    #[command(long_about = SHM_ABOUT)]
+    Shm(CollectiveArgs),
     /// Two documents of the same bench, row by row
     #[command(long_about = COMPARE_ABOUT)]
     Compare(BenchCompareArgs),
@@ -42,6 +48,17 @@ One message of --size goes there, the same bytes come back from where they were 
 the next one, from the next place of the working set. Every reply is compared with what was sent, after its time was taken. Times are \
 whole round trips. Rivals do the same with the same wait: tcp with cubic pinned and NODELAY, udp-raw with no promise at all. With a \
 bad path (--loss, --delay and so on) a relay in a process of its own stands between the ends, for ours and for the rivals that are datagrams.";
+
+const ALLREDUCE_ABOUT: &str = "Sums among processes of one machine, in nccl-tests' columns.
+
+Every rank is a process. Before each operation every rank writes its tensor anew, and all meet; the operation's time is the longest of \
+any rank's, the row's the median of all operations of all rounds. The result lies in every rank's own tensor afterwards (in place), and every element of \
+the first and the last result of a run is compared with the sum it has to be: #wrong counts those that differ, over all ranks. algbw is size by \
+time; busbw is that times 2(n-1)/n for all-reduce, (n-1)/n for the others but broadcast, whose is 1. `floor` is one pass over the same memory by the same kernel, each rank its range, \
+without any agreement, from the first rank's begin to the last one's end: ours takes `ratio.floor` times as long. The verdict is `trustworthy` when what ran first and last in each round agrees within 5 % over at \
+least 3 rounds.";
+
+const SHM_ABOUT: &str = "What processes do together in memory that all of them map: `plesio bench allreduce --path shm` for every operation.";
 
 const COMPARE_ABOUT: &str = "Two documents of the same bench, row by row.
 
@@ -399,7 +416,7 @@ pub(super) fn idle(found: &ArgMatches) -> Result<(), clap::Error> {
 const LISTENS_WITH: &[&str] = &["listen", "key_file", "trust", "pin", "protection", "quiet", "color"];
 
 /// `64`, `4k`, `1M`, `2MiB`: powers of 1024, at most 1 GiB.
-fn parse_bytes(text: &str) -> Result<u32, String> {
+pub(super) fn parse_bytes(text: &str) -> Result<u32, String> {
     let digits = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
     let (number, suffix) = text.split_at(digits);
     let shift = match suffix.to_ascii_lowercase().trim_end_matches('b').trim_end_matches('i') {

@@ -20,9 +20,7 @@ pub(crate) fn enter(pin: Option<u16>) -> Vec<String> {
 
 /// Whether there are such cores for this process, one for each end at most.
 pub(crate) fn check(pin: &[u16], ends_here: usize) -> Result<(), Failure> {
-    let failure = |cause: String, fix: String| {
-        Err(Failure::usage("pin", "cannot keep the ends to these cores", cause).fix(fix))
-    };
+    let failure = |cause: String, fix: String| Err(Failure::usage("pin", CANNOT, cause).fix(fix));
     match (pin.len(), ends_here) {
         (count, 1) if count > 1 => {
             let fix = "name one core here, and the other end's on its machine".into();
@@ -34,15 +32,18 @@ pub(crate) fn check(pin: &[u16], ends_here: usize) -> Result<(), Failure> {
         }
         _ => {}
     }
+    check_cores(pin)
+}
+
+/// Whether this process may run on all of them.
+pub(crate) fn check_cores(pin: &[u16]) -> Result<(), Failure> {
     let Ok(cores) = sched_getaffinity(Pid::from_raw(0)) else { return Ok(()) };
     match pin.iter().find(|core| !cores.is_set(usize::from(**core)).unwrap_or(false)) {
         Some(core) => {
             let may = (0..CpuSet::count()).filter(|core| cores.is_set(*core).unwrap_or(false));
             let may: Vec<String> = may.map(|core| core.to_string()).collect();
-            failure(
-                format!("this process may not run on core {core}"),
-                format!("it may run on {}", may.join(", ")),
-            )
+            let cause = format!("this process may not run on core {core}");
+            Err(Failure::usage("pin", CANNOT, cause).fix(format!("it may run on {}", may.join(", "))))
         }
         None => Ok(()),
     }
@@ -63,3 +64,4 @@ fn group() -> Option<String> {
 }
 
 const NICE: &str = "-19";
+const CANNOT: &str = "cannot keep the processes to these cores";

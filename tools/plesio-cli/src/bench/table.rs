@@ -37,6 +37,22 @@ const PINGPONG: &[Column] = &[
     Column("t_max", "max_ns", Some(1e3), 2),
 ];
 
+const COLLECTIVE: &[Column] = &[
+    Column("ranks", "ranks", Some(1.0), 0),
+    Column("path", "path", None, 0),
+    Column("size", "bytes", Some(1.0), 0),
+    Column("count", "count", Some(1.0), 0),
+    Column("type", "type", None, 0),
+    Column("redop", "redop", None, 0),
+    Column("time", "time_ns", Some(1e3), 2),
+    Column("min", "time_min_ns", Some(1e3), 2),
+    Column("max", "time_max_ns", Some(1e3), 2),
+    Column("algbw", "algbw_Bps", Some(1e9), 2),
+    Column("busbw", "busbw_Bps", Some(1e9), 2),
+    Column("#wrong", "wrong", Some(1.0), 0),
+    Column("verdict", "verdict", None, 0),
+];
+
 const COMPARE: &[Column] = &[
     Column("#bytes", "bytes", Some(1.0), 0),
     Column("chunk", "chunk_bytes", Some(1.0), 0),
@@ -76,6 +92,9 @@ pub(crate) fn render(document: &Value, form: FormArg) -> Result<String, Failure>
     let (columns, last) = match schema {
         "plesio.bench.udp/1" => (STREAM, "BW in Gbit/s at the receiver"),
         "plesio.bench.pingpong/1" => (PINGPONG, "times of whole round trips in microseconds"),
+        "plesio.bench.allreduce/1" | "plesio.bench.shm/1" => {
+            (COLLECTIVE, "times in microseconds, of the slowest rank; bandwidths in GB/s")
+        }
         "plesio.bench.compare/1" => (COMPARE, "ratio of B to A with its interval"),
         _ => {
             return Err(Failure::run(
@@ -91,7 +110,12 @@ pub(crate) fn render(document: &Value, form: FormArg) -> Result<String, Failure>
     let who = (!compares).then(|| "#who".to_owned());
     lines.push(who.into_iter().chain(columns.iter().map(|column| column.0.to_owned())).collect());
     for row in rows("results").into_iter().chain(rows("baseline")) {
-        let who = row["rival"].as_str().or(row["backend"].as_str()).unwrap_or("?").to_owned();
+        let who = row["rival"]
+            .as_str()
+            .or(row["operation"].as_str())
+            .or(row["backend"].as_str())
+            .unwrap_or("?")
+            .to_owned();
         let who = (!compares).then_some(who);
         lines.push(who.into_iter().chain(columns.iter().map(|column| column.show(&row))).collect());
     }

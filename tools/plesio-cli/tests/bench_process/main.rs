@@ -1,5 +1,6 @@
 //! `plesio bench` as processes: what it prints, what it refuses, and how it ends when an end dies or stops.
 
+mod collective;
 mod common;
 mod hosts;
 mod network;

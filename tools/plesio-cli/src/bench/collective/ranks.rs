@@ -1,0 +1,169 @@
+//! The processes of one group, as the driver sees them: starts them, leads them through runs, notices when one dies.
+
+use super::rank::{Forming, Order, Part, Run, Said};
+use crate::failure::{Exit, Failure};
+use crate::random;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+/// All ranks of a group; dropping it ends them.
+pub(super) struct Fleet {
+    ranks: Vec<(Child, ChildStdin)>,
+    heard: Receiver<(usize, Option<Said>)>,
+    folder: PathBuf,
+    notes: Vec<String>,
+}
+
+/// One run, as all ranks saw it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Outcome {
+    /// Per operation, the longest of any rank; of a bare pass, from the first begin to the last end.
+    pub(super) times_ns: Vec<u64>,
+    pub(super) wrong: u64,
+    /// The most of any rank.
+    pub(super) above_bytes: u64,
+}
+
+impl Fleet {
+    pub(super) fn start(ranks: u8, tensor_bytes: u32, pin: &[u16]) -> Result<Self, Failure> {
+        let mut draw = [0; 8];
+        random::fill(&mut draw)?;
+        let generation = u64::from_le_bytes(draw);
+        let folder = std::env::temp_dir().join(format!("plesio-bench-{generation:016x}"));
+        let (tell, heard) = mpsc::channel();
+        let mut fleet = Self { ranks: Vec::new(), heard, folder: folder.clone(), notes: Vec::new() };
+        for rank in 0..usize::from(ranks) {
+            let core = (!pin.is_empty()).then(|| format!("--pin={}", pin[rank % pin.len()]));
+            let (child, orders, out) = spawn(core)?;
+            fleet.ranks.push((child, orders));
+            let tell = tell.clone();
+            let hear = move || {
+                for line in BufReader::new(out).lines().map_while(Result::ok) {
+                    let said = serde_json::from_str(&line).ok();
+                    let gone = said.is_none();
+                    if tell.send((rank, said)).is_err() || gone {
+                        return;
+                    }
+                }
+                let _gone = tell.send((rank, None));
+            };
+            let thread = std::thread::Builder::new().name("rank".into()).spawn(hear);
+            thread.map_err(|cause| Failure::run("bench", "cannot start a thread", cause))?;
+        }
+        let form = |rank: usize| {
+            Order::Form(Forming {
+                folder: folder.clone(),
+                generation,
+                rank: rank as u8,
+                ranks,
+                tensor_bytes: tensor_bytes as usize,
+            })
+        };
+        for said in fleet.ask(form)? {
+            if let Said::Formed(notes) = said {
+                notes.into_iter().for_each(|note| {
+                    if !fleet.notes.contains(&note) {
+                        fleet.notes.push(note);
+                    }
+                });
+            }
+        }
+        Ok(fleet)
+    }
+
+    pub(super) fn notes(&self) -> Vec<String> {
+        self.notes.clone()
+    }
+
+    pub(super) fn run(&mut self, run: &Run) -> Result<Outcome, Failure> {
+        let mut all = Outcome::default();
+        let (mut longest, mut first, mut last) = (Vec::new(), Vec::new(), Vec::new());
+        for said in self.ask(|_| Order::Run(*run))? {
+            let Said::Done(Part { spans_ns, wrong, above_bytes }) = said else { continue };
+            longest.resize(spans_ns.len(), 0);
+            first.resize(spans_ns.len(), u64::MAX);
+            last.resize(spans_ns.len(), 0);
+            for (at, (began, ended)) in spans_ns.into_iter().enumerate() {
+                longest[at] = ended.saturating_sub(began).max(longest[at]);
+                (first[at], last[at]) = (began.min(first[at]), ended.max(last[at]));
+            }
+            all.wrong += wrong;
+            all.above_bytes = all.above_bytes.max(above_bytes);
+        }
+        let whole = first.iter().zip(&last).map(|(first, last)| last.saturating_sub(*first)).collect();
+        // Nobody waits for another in a bare pass: it is over when all have done theirs.
+        all.times_ns = if run.bare { whole } else { longest };
+        Ok(all)
+    }
+
+    /// An order to everybody, and everybody's answer.
+    fn ask(&mut self, order: impl Fn(usize) -> Order) -> Result<Vec<Said>, Failure> {
+        for (rank, (_, orders)) in self.ranks.iter_mut().enumerate() {
+            let line = serde_json::to_string(&order(rank)).map_err(|_| lost(rank))?;
+            writeln!(orders, "{line}").map_err(|_| lost(rank))?;
+        }
+        let mut answers = Vec::new();
+        while answers.len() < self.ranks.len() {
+            match self.heard.recv_timeout(ANSWER_LIMIT) {
+                Ok((_, Some(Said::Failed(cause)))) => {
+                    return Err(Failure::run("bench", "a rank cannot go on", cause));
+                }
+                Ok((_, Some(said))) => answers.push(said),
+                Ok((rank, None)) => return Err(lost(rank)),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                    let cause = format!("no answer for {} s", ANSWER_LIMIT.as_secs());
+                    return Err(Failure::run("bench", "the ranks do not answer", cause)
+                        .fix("see whether a process is stopped or starved, then run again"));
+                }
+            }
+        }
+        Ok(answers)
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        for (child, _) in &mut self.ranks {
+            // Fails only for a process that has already ended.
+            let _ended = child.kill();
+            let _reaped = child.wait();
+        }
+        // What a killed rank could not take away itself.
+        let _gone = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn spawn(flag: Option<String>) -> Result<(Child, ChildStdin, std::process::ChildStdout), Failure> {
+    let failure = |cause: std::io::Error| Failure::run("bench", "cannot start a rank", cause);
+    let mut command = Command::new("/proc/self/exe");
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"PLESIO_")) {
+        command.env_remove(name);
+    }
+    let mut child = command
+        .arg0("plesio")
+        .arg("bench-rank")
+        .args(flag)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(failure)?;
+    match (child.stdin.take(), child.stdout.take()) {
+        (Some(orders), Some(out)) => Ok((child, orders, out)),
+        _ => Err(failure(std::io::ErrorKind::BrokenPipe.into())),
+    }
+}
+
+fn lost(rank: usize) -> Failure {
+    let what = format!("rank {rank} is gone");
+    Failure {
+        exit: Exit::Unreachable,
+        ..Failure::run("bench-rank", what, "its process ended before the run was over")
+    }
+    .fix("see what ended it: `dmesg` names a process killed for memory; then run again")
+}
+
+const ANSWER_LIMIT: Duration = Duration::from_secs(300);

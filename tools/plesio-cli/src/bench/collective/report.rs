@@ -1,0 +1,165 @@
+//! The documents `plesio.bench.allreduce/1` and `plesio.bench.shm/1`. Other programs read them; names are an interface.
+
+use super::ranks::Outcome;
+use crate::args::{ElementArg, OperationArg, PathArg};
+use crate::bench::figures::{Spread, trustworthy};
+use crate::host::Host;
+use plesio_collective::Operation;
+use serde_json::{Map, Value, json};
+
+/// The independent variables of a row.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Key {
+    pub(super) path: PathArg,
+    pub(super) ranks: u8,
+    pub(super) operation: OperationArg,
+    pub(super) element: ElementArg,
+    pub(super) bytes: u32,
+}
+
+/// What was measured for one row: ours before and after the bare pass of each round.
+pub(super) struct Row {
+    pub(super) key: Key,
+    pub(super) first: Vec<Outcome>,
+    pub(super) floor: Vec<Outcome>,
+    pub(super) last: Vec<Outcome>,
+}
+
+impl Row {
+    pub(super) fn new(key: Key) -> Self {
+        Self { key, first: Vec::new(), floor: Vec::new(), last: Vec::new() }
+    }
+
+    /// A row as a run leaves it, with 1 for every time.
+    pub(super) fn sample(key: Key) -> Self {
+        let outcome = Outcome { times_ns: vec![1], ..Outcome::default() };
+        let floor = if key.operation == OperationArg::AllReduce { vec![outcome.clone()] } else { Vec::new() };
+        Self { first: vec![outcome.clone()], floor, last: vec![outcome], ..Self::new(key) }
+    }
+
+    fn ours(&self) -> impl Iterator<Item = &Outcome> {
+        self.first.iter().chain(&self.last)
+    }
+
+    fn trustworthy(&self) -> bool {
+        let medians = |outcomes: &[Outcome]| -> Vec<f64> {
+            outcomes.iter().filter_map(|outcome| time([outcome])).map(|spread| spread.median).collect()
+        };
+        trustworthy(&medians(&self.first), &medians(&self.last))
+    }
+
+    /// Ours by the bare pass.
+    fn floor_ratio(&self) -> Option<f64> {
+        Some(time(self.ours())?.median / time(&self.floor)?.median)
+    }
+
+    fn json(&self, outcomes: &[&Outcome], ours: bool) -> Value {
+        let Key { path, ranks, operation, element, bytes } = self.key;
+        let spread = time(outcomes.iter().copied());
+        let (operation, element) = (operation.operation(), element.element());
+        let n = f64::from(ranks);
+        let share = match operation {
+            Operation::AllReduce => 2.0 * (n - 1.0) / n,
+            Operation::Broadcast { .. } => 1.0,
+            _ => (n - 1.0) / n,
+        };
+        let algbw = spread.map(|spread| f64::from(bytes) * 1e9 / spread.median);
+        let reduces = matches!(operation, Operation::AllReduce | Operation::ReduceScatter);
+        json!({
+            "operation": if ours { operation.name() } else { "floor" },
+            "ranks": ranks,
+            "path": path,
+            "codec": "none",
+            "bytes": bytes,
+            "count": u64::from(bytes) / element.bytes(),
+            "type": element.name(),
+            "redop": if reduces { "sum" } else { "none" },
+            "time_ns": spread.map(|spread| spread.median),
+            "time_min_ns": spread.map(|spread| spread.min),
+            "time_max_ns": spread.map(|spread| spread.max),
+            "algbw_Bps": algbw,
+            "busbw_Bps": algbw.map(|algbw| algbw * share),
+            "wrong": if ours { Some(outcomes.iter().map(|outcome| outcome.wrong).sum::<u64>()) } else { None },
+            "rss_above_payload_bytes": outcomes.iter().map(|outcome| outcome.above_bytes).max(),
+            "repeats": outcomes.len(),
+            "iterations": outcomes.iter().map(|outcome| outcome.times_ns.len()).sum::<usize>(),
+            "verdict": if ours { Some(verdict(self.trustworthy())) } else { None },
+        })
+    }
+}
+
+/// Of every operation.
+fn time<'a>(outcomes: impl IntoIterator<Item = &'a Outcome>) -> Option<Spread> {
+    Spread::of(outcomes.into_iter().flat_map(|outcome| &outcome.times_ns).map(|time| *time as f64))
+}
+
+const fn verdict(trusted: bool) -> &'static str {
+    if trusted { "trustworthy" } else { "noisy" }
+}
+
+pub(super) struct Report<'a> {
+    name: &'static str,
+    config: Value,
+    host: &'a Host,
+    rows: Vec<Row>,
+    notes: Vec<String>,
+}
+
+impl<'a> Report<'a> {
+    pub(super) fn new(name: &'static str, config: Value, host: &'a Host) -> Self {
+        Self { name, config, host, rows: Vec::new(), notes: Vec::new() }
+    }
+
+    /// An empty one of the same command.
+    pub(super) fn like(&self) -> Self {
+        Self { config: self.config.clone(), rows: Vec::new(), notes: Vec::new(), ..*self }
+    }
+
+    /// A remark, said once.
+    pub(super) fn note(&mut self, note: String) {
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
+
+    pub(super) fn push(&mut self, row: Row) {
+        self.rows.push(row);
+    }
+
+    pub(super) fn has_rows(&self) -> bool {
+        !self.rows.is_empty()
+    }
+
+    pub(super) fn wrong(&self) -> u64 {
+        self.rows.iter().flat_map(Row::ours).map(|outcome| outcome.wrong).sum()
+    }
+
+    pub(super) fn last_row(&self) -> Value {
+        self.rows.last().map_or(Value::Null, |row| row.json(&row.ours().collect::<Vec<_>>(), true))
+    }
+
+    pub(super) fn document(&self, interrupted: bool) -> Value {
+        let (mut results, mut baseline) = (Vec::new(), Vec::new());
+        for row in &self.rows {
+            results.push(row.json(&row.ours().collect::<Vec<_>>(), true));
+            if !row.floor.is_empty() {
+                baseline.push(row.json(&row.floor.iter().collect::<Vec<_>>(), false));
+            }
+        }
+        let mut ratio = Map::new();
+        let floors = self.rows.iter().filter_map(Row::floor_ratio);
+        ratio.insert("floor".into(), json!(Spread::of(floors).map(|spread| spread.median)));
+        let trusted = !interrupted && !self.rows.is_empty() && self.rows.iter().all(Row::trustworthy);
+        json!({
+            "schema": format!("plesio.bench.{}/1", self.name),
+            "config": self.config,
+            "host": self.host,
+            "ended": if interrupted { "interrupted" } else { "whole" },
+            "notes": self.notes,
+            "results": results,
+            "baseline": baseline,
+            "ratio": ratio,
+            "verdict": verdict(trusted),
+        })
+    }
+}

@@ -1,0 +1,114 @@
+//! `plesio bench allreduce` and `plesio bench shm` as processes.
+
+use super::common::{bench, document, output, text};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use std::process::Stdio;
+use std::time::Duration;
+
+#[test]
+fn sums_are_right_and_the_document_has_what_was_promised() {
+    let document = document(&[
+        "allreduce",
+        "--size",
+        "4,1k,300k",
+        "--ranks",
+        "1,2,3",
+        "--iterations",
+        "3",
+        "--repeats",
+        "1",
+    ]);
+    assert_eq!(document["schema"], "plesio.bench.allreduce/1");
+    let rows = document["results"].as_array().expect("rows");
+    assert_eq!(rows.len(), 9);
+    for row in rows {
+        assert_eq!((&row["path"], &row["wrong"]), (&Value::from("shm"), &Value::from(0)), "{row}");
+        for field in
+            ["ranks", "bytes", "count", "time_ns", "algbw_Bps", "busbw_Bps", "rss_above_payload_bytes"]
+        {
+            assert!(row[field].is_number(), "{field} of {row}");
+        }
+        let most = 8.0 * f64::from(1 << 20) + row["bytes"].as_f64().expect("a number") * 0.02;
+        // This process is measured with all of its code and a debug build's is large.
+        assert!(row["rss_above_payload_bytes"].as_f64().expect("a number") < 3.0 * most, "{row}");
+    }
+    assert_eq!(document["baseline"].as_array().map(Vec::len), Some(9));
+    assert!(document["ratio"]["floor"].as_f64().is_some_and(|ratio| ratio > 0.0));
+}
+
+#[test]
+fn every_operation_and_every_type_comes_out_right() {
+    for element in ["f32", "bf16", "i32"] {
+        let line = [
+            "shm",
+            "--size",
+            "36,100k",
+            "--ranks",
+            "3",
+            "--element",
+            element,
+            "--iterations",
+            "2",
+            "--repeats",
+            "1",
+        ];
+        let document = document(&line);
+        let rows = document["results"].as_array().expect("rows");
+        let operations: Vec<_> = rows.iter().filter_map(|row| row["operation"].as_str()).collect();
+        assert_eq!(operations.len(), 8, "{operations:?}");
+        assert!(rows.iter().all(|row| row["wrong"] == 0 && row["type"] == element), "{rows:?}");
+    }
+}
+
+#[test]
+fn a_table_has_the_columns_of_nccl_tests_and_a_bound_that_is_missed_exits_3() {
+    let table =
+        output(&["allreduce", "--size", "64k", "--ranks", "2", "--iterations", "2", "--repeats", "1"]);
+    assert_eq!(table.status.code(), Some(0), "{}", text(&table.stderr));
+    let head = text(&table.stdout).lines().next().unwrap_or_default().to_owned();
+    for column in ["size", "count", "type", "redop", "time", "algbw", "busbw", "#wrong"] {
+        assert!(head.contains(column), "{head}");
+    }
+    let line =
+        ["allreduce", "--size", "4", "--ranks", "2", "--iterations", "1", "--repeats", "1", "--require"];
+    let missed = output(&[&line[..], &["ratio.floor<=0.0001"]].concat());
+    assert_eq!(missed.status.code(), Some(3), "{}", text(&missed.stderr));
+    for (bound, said) in [("ratio.flor<=1", "name one that is there"), ("nonsense", "NAME>=X")] {
+        let refused = output(&[&line[..], &[bound]].concat());
+        assert_eq!(refused.status.code(), Some(2));
+        assert!(text(&refused.stderr).contains(said), "{}", text(&refused.stderr));
+    }
+    for (line, said) in [
+        (&["allreduce", "--size", "5"][..], "no whole number of elements"),
+        (&["allreduce", "--ranks", "33"], "1..=32"),
+        (&["allreduce", "--path", "pigeon"], "possible values"),
+        (&["shm", "--pin", "65535"], "core 65535"),
+    ] {
+        let refused = output(line);
+        assert_eq!(refused.status.code(), Some(2), "{line:?}");
+        assert!(text(&refused.stderr).contains(said), "{line:?}: {}", text(&refused.stderr));
+    }
+}
+
+#[test]
+fn ctrl_c_prints_what_there_is_and_leaves_no_folder() {
+    let folder = std::env::temp_dir().join(format!("plesio-ctrl-c-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let mut child = bench(&["allreduce", "--size", "4,16M", "--ranks", "2", "--repeats", "1000", "--json"])
+        .env("TMPDIR", &folder)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    std::thread::sleep(Duration::from_millis(1500));
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).expect("it is ours");
+    let status = child.wait().expect("it ends");
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut child.stdout.take().expect("is piped"), &mut said).expect("text");
+    assert_eq!(status.code(), Some(130), "{said}");
+    let document: Value = serde_json::from_str(&said).expect("one document");
+    assert_eq!(document["ended"], "interrupted");
+    std::fs::remove_dir(&folder).expect("nothing was left in it");
+}

@@ -1,0 +1,294 @@
+//! `rivals`: what others need for the same sums on this machine in the same minutes, and how often as fast ours is.
+//!
+//! The rivals' programs lie in `benches/rivals/`. What is not installed is said, with the line that brings it; nothing is
+//! installed here. Every program runs in a session of its own that the scheduler puts first where it lets us, as the
+//! ranks of `plesio bench` do by themselves, and one at a time.
+
+use std::collections::BTreeMap;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::{env, fs};
+
+const USAGE: &str = "\
+Usage: cargo xtask rivals [--ranks 2,4,8] [--largest BYTES] [--rounds N]
+
+Times sums of f32 among processes of this machine: ours (plesio bench allreduce) and every rival that is installed, in turn,
+--rounds times; prints the medians and their ratios to ours. As root on a quiet machine; takes minutes.
+Rivals: Open MPI, MPICH, Gloo:
+  apt-get install --no-install-recommends openmpi-bin libopenmpi-dev mpich libmpich-dev libgloo-dev g++";
+
+/// Median time in ns by (ranks, bytes), one entry per round.
+type Times = BTreeMap<(u32, u64), Vec<f64>>;
+
+struct Plan {
+    ranks: Vec<u32>,
+    largest: u64,
+    rounds: u32,
+}
+
+/// Something that was built and can be run.
+struct Rival {
+    name: &'static str,
+    /// Over shared memory, and so compared with our shared memory.
+    local: bool,
+    start: Box<dyn Fn(u32, u64) -> Result<String, String>>,
+}
+
+pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), String> {
+    let Some(plan) = Plan::read(arguments)? else {
+        println!("{USAGE}");
+        return Ok(());
+    };
+    let built = root.join("target/rivals");
+    fs::create_dir_all(&built).map_err(|cause| format!("cannot make {}: {cause}", built.display()))?;
+    let rivals = build(&root.join("benches/rivals"), &built);
+    let ours = build_ours(root)?;
+    let mut ours_times = Times::new();
+    let mut times: Vec<Times> = rivals.iter().map(|_| Times::new()).collect();
+    for round in 1..=plan.rounds {
+        for &ranks in &plan.ranks {
+            eprintln!("round {round} of {}, {ranks} ranks", plan.rounds);
+            collect(&mut ours_times, &run_ours(&ours, ranks, plan.largest)?);
+            for (rival, times) in rivals.iter().zip(&mut times) {
+                match (rival.start)(ranks, plan.largest) {
+                    Ok(lines) => collect(times, &lines),
+                    Err(cause) => eprintln!("{} with {ranks} ranks failed: {cause}", rival.name),
+                }
+            }
+        }
+    }
+    print(&ours_times, &rivals, &times);
+    Ok(())
+}
+
+impl Plan {
+    fn read(arguments: &[String]) -> Result<Option<Self>, String> {
+        let mut plan = Self { ranks: vec![2, 4, 8], largest: 64 << 20, rounds: 3 };
+        let mut arguments = arguments.iter();
+        while let Some(flag) = arguments.next() {
+            if matches!(flag.as_str(), "-h" | "--help") {
+                return Ok(None);
+            }
+            let value = arguments.next().ok_or_else(|| format!("{flag} wants a value\n\n{USAGE}"))?;
+            let wrong = || format!("{flag} {value}: not a number that it takes\n\n{USAGE}");
+            let number = |text: &str| text.parse::<u64>().map_err(|_| wrong());
+            match flag.as_str() {
+                "--ranks" => {
+                    plan.ranks = value
+                        .split(',')
+                        .map(|text| number(text).and_then(|ranks| u32::try_from(ranks).map_err(|_| wrong())))
+                        .collect::<Result<_, _>>()?;
+                    if plan.ranks.iter().any(|ranks| !(2..=32).contains(ranks)) {
+                        return Err(wrong());
+                    }
+                }
+                "--largest" => plan.largest = number(value)?.clamp(1024, 256 << 20),
+                "--rounds" => plan.rounds = number(value)?.clamp(1, 100) as u32,
+                _ => return Err(format!("unknown flag {flag}\n\n{USAGE}")),
+            }
+        }
+        Ok(Some(plan))
+    }
+}
+
+/// Builds what can be built, and says what cannot.
+fn build(sources: &Path, built: &Path) -> Vec<Rival> {
+    let mut rivals: Vec<Rival> = Vec::new();
+    let compile = |name: &str, compiler: &str, arguments: &[&str]| -> Option<PathBuf> {
+        let program = built.join(name);
+        let outcome = Command::new(compiler)
+            .args(arguments)
+            .arg("-o")
+            .arg(&program)
+            .args(["-lgloo"].iter().filter(|_| name == "gloo"))
+            .output();
+        match outcome {
+            Ok(output) if output.status.success() => Some(program),
+            Ok(output) => {
+                let said = String::from_utf8_lossy(&output.stderr);
+                println!("skipped {name}: {compiler} says {}", said.lines().next().unwrap_or("nothing"));
+                None
+            }
+            Err(cause) => {
+                println!("skipped {name}: {compiler}: {cause}");
+                None
+            }
+        }
+    };
+    let mpi = sources.join("allreduce_mpi.c").display().to_string();
+    if let Some(program) = compile("openmpi", "mpicc.openmpi", &["-O2", &mpi]) {
+        for (name, local, extra) in [
+            ("openmpi", true, &[][..]),
+            (
+                "openmpi-tcp",
+                false,
+                &["--mca", "pml", "ob1", "--mca", "btl", "tcp,self", "--mca", "btl_tcp_if_include", "lo"],
+            ),
+        ] {
+            let program = program.clone();
+            let start = move |ranks: u32, largest: u64| {
+                let mut command = Command::new("mpirun.openmpi");
+                command
+                    .args(["--allow-run-as-root", "--oversubscribe", "-n", &ranks.to_string()])
+                    .args(extra);
+                finish(
+                    first(command.arg(&program).arg(largest.to_string()))
+                        .map_err(|cause| cause.to_string())?,
+                )
+            };
+            rivals.push(Rival { name, local, start: Box::new(start) });
+        }
+    }
+    if let Some(program) = compile("mpich", "mpicc.mpich", &["-O2", &mpi]) {
+        let start = move |ranks: u32, largest: u64| {
+            let mut command = Command::new("mpirun.mpich");
+            command.args(["-n", &ranks.to_string()]).arg(&program).arg(largest.to_string());
+            finish(first(&mut command).map_err(|cause| cause.to_string())?)
+        };
+        rivals.push(Rival { name: "mpich", local: true, start: Box::new(start) });
+    }
+    let gloo = sources.join("allreduce_gloo.cc").display().to_string();
+    if let Some(program) = compile("gloo", "g++", &["-O3", "-march=native", "-std=c++17", &gloo]) {
+        let folder = built.join("meet");
+        let start = move |ranks: u32, largest: u64| {
+            let _absent = fs::remove_dir_all(&folder);
+            fs::create_dir_all(&folder).map_err(|cause| cause.to_string())?;
+            let child = |rank: u32| {
+                let mut command = Command::new(&program);
+                command.args([rank.to_string(), ranks.to_string()]).arg(&folder).arg(largest.to_string());
+                first(&mut command).map_err(|cause| cause.to_string())
+            };
+            let others: Vec<Child> = (1..ranks).map(child).collect::<Result<_, _>>()?;
+            let said = child(0).and_then(finish);
+            for mut other in others {
+                if said.is_err() {
+                    let _ended = other.kill();
+                }
+                let _reaped = other.wait();
+            }
+            said
+        };
+        rivals.push(Rival { name: "gloo-tcp", local: false, start: Box::new(start) });
+    }
+    if rivals.is_empty() {
+        println!("no rival is installed; see --help for the line that brings them");
+    }
+    rivals
+}
+
+/// Starts a program in a session of its own that goes first where the scheduler lets us.
+fn first(command: &mut Command) -> std::io::Result<Child> {
+    let script = "echo -19 > /proc/self/autogroup 2>/dev/null; exec \"$@\"";
+    let mut shell = Command::new("setsid");
+    shell.args(["--wait", "sh", "-c", script, "sh"]).arg(command.get_program()).args(command.get_args());
+    shell.stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null());
+    shell.process_group(0).spawn()
+}
+
+/// What it printed, when it ended well.
+fn finish(child: Child) -> Result<String, String> {
+    let output = child.wait_with_output().map_err(|cause| cause.to_string())?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        return Err(format!("{}: {}", output.status, said.lines().last().unwrap_or_default()));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn build_ours(root: &Path) -> Result<PathBuf, String> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args(["build", "--quiet", "--locked", "--release", "--package", "plesio-cli"])
+        .current_dir(root)
+        .status()
+        .map_err(|cause| format!("cannot start cargo: {cause}"))?;
+    if !status.success() {
+        return Err(format!("cargo build ended with {status}"));
+    }
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    Ok(target.join("release/plesio"))
+}
+
+/// Ours, as lines of the same form.
+fn run_ours(program: &Path, ranks: u32, largest: u64) -> Result<String, String> {
+    let sizes = [1u64 << 10, 64 << 10, 1 << 20, 16 << 20, 64 << 20, 256 << 20];
+    let sizes: Vec<String> =
+        sizes.iter().filter(|bytes| **bytes <= largest).map(ToString::to_string).collect();
+    let output = Command::new(program)
+        .args(["bench", "allreduce", "--quiet", "--repeats", "1", "-o", "csv", "--ranks", &ranks.to_string()])
+        .args(["--size", &sizes.join(",")])
+        .output()
+        .map_err(|cause| format!("cannot start {}: {cause}", program.display()))?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut rows = text.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let head = rows.next().unwrap_or_default();
+    let column = |name: &str| head.iter().position(|field| *field == name).ok_or(format!("no column {name}"));
+    let (who, ranks, size, time, min, wrong) = (
+        column("#who")?,
+        column("ranks")?,
+        column("size")?,
+        column("time")?,
+        column("min")?,
+        column("#wrong")?,
+    );
+    let ours = rows.filter(|row| row.get(who) == Some(&"all_reduce"));
+    let nanoseconds = |text: &str| text.parse::<f64>().unwrap_or(f64::NAN) * 1e3;
+    let line = |row: Vec<&str>| {
+        format!(
+            "{} {} {} {} {}\n",
+            row[ranks],
+            row[size],
+            nanoseconds(row[time]),
+            nanoseconds(row[min]),
+            row[wrong]
+        )
+    };
+    Ok(ours.map(line).collect())
+}
+
+fn collect(times: &mut Times, lines: &str) {
+    for line in lines.lines() {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [ranks, bytes, median, _least, wrong] = fields[..] else { continue };
+        let (Ok(ranks), Ok(bytes), Ok(median)) = (ranks.parse(), bytes.parse(), median.parse::<f64>()) else {
+            continue;
+        };
+        if wrong != "0" {
+            println!("wrong results: {line}");
+        }
+        if median.is_finite() {
+            times.entry((ranks, bytes)).or_default().push(median);
+        }
+    }
+}
+
+fn median(times: &[f64]) -> f64 {
+    let mut times = times.to_vec();
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+/// Medians in microseconds, and in brackets how often as long as ours.
+fn print(ours: &Times, rivals: &[Rival], times: &[Times]) {
+    print!("{:>5} {:>10} {:>12}", "ranks", "bytes", "plesio-shm");
+    rivals.iter().for_each(|rival| {
+        print!(" {:>22}", if rival.local { rival.name.to_owned() } else { format!("{} *", rival.name) });
+    });
+    println!();
+    for (key @ (ranks, bytes), own) in ours {
+        let own = median(own);
+        print!("{ranks:>5} {bytes:>10} {:>12.2}", own / 1e3);
+        for times in times {
+            match times.get(key) {
+                Some(theirs) => print!(" {:>13.2} ({:>5.2}x)", median(theirs) / 1e3, median(theirs) / own),
+                None => print!(" {:>22}", "-"),
+            }
+        }
+        println!();
+    }
+    println!("medians in microseconds, of the slowest rank; * through sockets, ours through shared memory");
+}
