@@ -1,7 +1,9 @@
 //! Whole nodes in one process: one alone, three on each backend, and a mesh in which one dies and one joins.
 
-use plesio::{Node, NodeConfig, Trust, What};
-use plesio_tests::mesh::{begin, begin_as, config, join, join_as, plaintext, settle_and_end, wait};
+use plesio::{Codec, Node, NodeConfig, Trust, What};
+use plesio_tests::mesh::{
+    begin, begin_as, config, join_as, plaintext, settle_and_end, settle_and_end_within, wait,
+};
 use plesio_tests::say_skipped;
 use plesio_udp::Requested;
 use std::net::{SocketAddr, UdpSocket};
@@ -73,8 +75,44 @@ fn three_nodes_without_protection_commit_the_same_bits() {
 }
 
 #[test]
+fn three_nodes_commit_the_same_bits_by_every_codec() {
+    for (codec, residue) in [(Codec::Bf16, 2e-3), (Codec::Int8, 1e-3), (Codec::Int4By64, 5e-3)] {
+        let members = begin_as(3, |index| coded(index, codec));
+        wait("versions", || members.iter().all(|member| member.version() >= 12));
+        let ends = settle_and_end_within(members, residue);
+        // Far more than the residue: what a slot leaves out goes with later ones.
+        let moved = ends[0].state.iter().fold(0f32, |most, value| most.max(value.abs()));
+        assert!(moved > 20.0 * residue, "{codec:?}: {moved}");
+    }
+}
+
+#[test]
+fn nodes_of_another_codec_are_told() {
+    let members = begin(1, Requested::Auto);
+    let stranger = join_as(coded(9, Codec::Int8), members[0].hello.seed());
+    let told =
+        |what: &What| matches!(what, What::Entering(entering) if entering.differs == Some("the codec"));
+    wait("the refusal", || stranger.has(told));
+    stranger.control.stop();
+    settle_and_end(members);
+}
+
+#[test]
 fn a_node_dies_and_another_joins() {
-    let mut members = begin(3, Requested::Auto);
+    dies_and_joins(Codec::Full);
+}
+
+#[test]
+fn a_node_dies_and_another_joins_with_encoded_slots() {
+    dies_and_joins(Codec::Int8);
+}
+
+fn coded(index: u64, codec: Codec) -> NodeConfig {
+    NodeConfig { codec, ..config(index, Requested::Auto) }
+}
+
+fn dies_and_joins(codec: Codec) {
+    let mut members = begin_as(3, |index| coded(index, codec));
     wait("versions", || members.iter().all(|member| member.version() >= 4));
     let dead = members.pop().expect("there are three");
     dead.control.stop();
@@ -83,7 +121,7 @@ fn a_node_dies_and_another_joins() {
     let removed = |what: &What| matches!(what, What::View { removed, .. } if removed.len() == 1);
     assert!(members[0].has(removed));
 
-    let joiner = join(9, Requested::Auto, members[1].hello.seed());
+    let joiner = join_as(coded(9, codec), members[1].hello.seed());
     let key = joiner.hello.id.key();
     members.push(joiner);
     wait("the view with it", || {

@@ -30,7 +30,7 @@ pub const HANDLE_CUT: u16 = 0x201;
 pub struct Sum {
     /// Context the result belongs to.
     pub context: LogIndex,
-    /// Contributions: i32 elements.
+    /// Contributions, as encoded.
     pub inputs: Vec<Span>,
     /// Q0.24 weight of each.
     pub weights: Vec<u32>,
@@ -84,6 +84,8 @@ pub enum Action {
         seq: SlotSeq,
         /// Where it lies.
         span: Span,
+        /// Elements of the range.
+        elements: u32,
     },
     /// Compute, then call [`Exchange::handle_summed`].
     Sum(Sum),
@@ -415,8 +417,14 @@ impl Exchange {
         *newest = (*newest).max(seq);
         self.held.insert((from, slot), (seq, side));
         let span = self.regions.window(slot, side, self.members.len(), me, contributor);
-        self.actions.push_back(Action::Held { contributor: from, seq, span });
+        let elements = self.owned_elements(me);
+        self.actions.push_back(Action::Held { contributor: from, seq, span, elements });
         self.sum_if_ready();
+    }
+
+    fn owned_elements(&self, me: usize) -> u32 {
+        let part = self.regions.part(self.members.len(), me);
+        u32::try_from(part.end - part.start).expect("a summed range is smaller than 4 GiB")
     }
 
     /// Side on which the window of a ring place is open.
@@ -481,6 +489,7 @@ impl Exchange {
                 contributor: self.me,
                 seq: slot.seq,
                 span: self.regions.slot_part(slot.index, n, me),
+                elements: self.owned_elements(me),
             });
         }
     }

@@ -19,4 +19,5 @@ pub use node::{
     Control, Found, Hello, Identity, Listens, Node, NodeConfig, NodeError, NodeThread, Protection, Running,
     Seed, Trust,
 };
+pub use plesio_kernels::Codec;
 pub use worker::{StepOutcome, Stopped, Worker};

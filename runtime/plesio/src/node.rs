@@ -9,11 +9,11 @@ use crate::engine::{Common, Entrance, genesis};
 use crate::event::NodeEvent;
 use crate::mailbox::Mailbox;
 use crate::store::{Store, StoreError, StorePlan};
-use crate::worker::Worker;
+use crate::worker::{Sent, Worker};
 pub use protection::{Identity, Protection, Seed, Trust};
 
 use plesio_cpu::Cpu;
-use plesio_kernels::{KernelError, Scale};
+use plesio_kernels::{Codec, KernelError, Scale};
 use plesio_memory::{Arena, ArenaError, RingError, ring};
 use plesio_sideband::{Bound, ClockSeam, LocalClock, StartError};
 use plesio_udp::{OpenError, Requested, WaitMode, Waker};
@@ -54,6 +54,8 @@ pub struct NodeConfig {
     pub clock: ClockSeam,
     /// Elements of the trained state.
     pub elements: usize,
+    /// How slots are encoded on the wire, the same on all nodes of a mesh.
+    pub codec: Codec,
     /// Fixed-point exponent of slots.
     pub scale: Scale,
     /// Frame period at genesis, nanoseconds; 50 ms to 60 s.
@@ -94,6 +96,7 @@ impl NodeConfig {
             wait: WaitMode::Block,
             clock: ClockSeam::default(),
             elements,
+            codec: Codec::Full,
             scale: Scale::DEFAULT,
             period_ns: 250_000_000,
             ring_depth: 4,
@@ -118,6 +121,7 @@ impl NodeConfig {
         Common {
             model: self.model,
             elements: self.elements as u64,
+            codec: self.codec,
             scale_exponent: self.scale.exponent(),
             ring_depth: self.ring_depth,
             chunk_bytes: self.chunk_bytes,
@@ -317,11 +321,12 @@ impl Node {
     /// What cannot be had, where, and what would help.
     pub fn bind(config: NodeConfig) -> Result<Self, NodeError> {
         check(&config)?;
-        let plan = StorePlan::new(config.elements as u64, config.ring_depth);
+        let plan = StorePlan::new(config.elements as u64, config.ring_depth, config.codec);
         let (arena, report) = Arena::map(&plan.arena)?;
         let (producer, consumer) = ring(&arena, &plan.ring, SlotSeq(1))?;
         let device = Cpu::detect();
-        let store = Store::new(arena, &plan, device, config.scale)?;
+        let seen = Sent::new(&arena, plan.regions);
+        let store = Store::new(arena, &plan, device, config.scale, config.id.key())?;
         let bound = Bound::bind(config.sideband)?;
         let clock = LocalClock::new(config.clock);
         let mailbox = Arc::new(Mailbox::new(config.elements));
@@ -367,6 +372,7 @@ impl Node {
         let worker = Worker::new(
             device,
             config.scale,
+            seen,
             producer,
             Arc::clone(&mailbox),
             clock,

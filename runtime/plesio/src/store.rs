@@ -4,11 +4,11 @@
 //! Executes what [`crate::engine::Work`] asks. Invariant: the master state changes only by [`Store::apply`] and
 //! [`Store::install`], whole or not at all.
 
-use plesio_collective::{Regions, Sum, range};
+use plesio_collective::{Regions, Sum};
 use plesio_consensus::{SNAPSHOT_CUT_BYTES_MAX, SnapshotCut};
-use plesio_kernels::{Device, KernelError, Scale};
+use plesio_kernels::{Codec, Coding, Device, KernelError, Scale};
 use plesio_memory::{AccessError, Arena, ArenaPlan, Filling, Lease, RingPlan, Shared};
-use plesio_wire::{Digest, Span};
+use plesio_wire::{Digest, NodeKey, SlotSeq, Span};
 use std::fmt;
 
 /// Why a command on the store failed.
@@ -61,15 +61,27 @@ pub struct StorePlan {
 }
 
 impl StorePlan {
-    /// The plan for a state of `elements` elements and a ring of `depth` slots.
+    /// The plan for a state of `elements` elements and a ring of `depth` slots, which travel by `codec`.
     #[must_use]
-    pub fn new(elements: u64, depth: u8) -> Self {
+    pub fn new(elements: u64, depth: u8, codec: Codec) -> Self {
         let bytes = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
         let mut arena = ArenaPlan::new("plesio", usize::MAX);
         let ring = arena.push_ring(usize::from(depth), bytes(elements));
-        let windows = arena.push(bytes(Regions::window_bytes(elements)));
+        let slots = ring.first_region + 1;
+        let codes = match codec {
+            Codec::Full => slots,
+            _ => {
+                let first = arena.push(bytes(Regions::code_bytes(elements, codec)));
+                for _ in 1..depth {
+                    arena.push(bytes(Regions::code_bytes(elements, codec)));
+                }
+                first
+            }
+        };
+        let window_bytes = bytes(Regions::window_bytes(elements, codec));
+        let windows = arena.push(window_bytes);
         for _ in 1..2 * u16::from(depth) {
-            arena.push(bytes(Regions::window_bytes(elements)));
+            arena.push(window_bytes);
         }
         let sums = arena.push(bytes(Regions::sum_bytes(elements)));
         arena.push(bytes(Regions::sum_bytes(elements)));
@@ -78,10 +90,20 @@ impl StorePlan {
         let snapshot_out = arena.push(bytes(snapshot_bytes(elements)));
         let snapshot_in = arena.push(bytes(snapshot_bytes(elements)));
         let gathered = arena.push(bytes(Regions::sum_bytes(elements)));
-        let slots = ring.first_region + 1;
         // Room for the last of its pages, should they be huge.
         arena.budget_bytes = arena.needed_bytes().checked_next_multiple_of(2 << 20).unwrap_or(usize::MAX);
-        let regions = Regions { elements, depth, slots, windows, sums, results, snapshot_out, snapshot_in };
+        let regions = Regions {
+            elements,
+            codec,
+            depth,
+            slots,
+            codes,
+            windows,
+            sums,
+            results,
+            snapshot_out,
+            snapshot_in,
+        };
         Self { arena, regions, ring, master, gathered }
     }
 }
@@ -99,6 +121,8 @@ pub struct Store<D: Device> {
     device: D,
     regions: Regions,
     scale: Scale,
+    /// Seeds the rounding of this node's slots.
+    key: NodeKey,
     /// The master state, i64 fixed point; leased for good: nobody else ever touches it.
     master: Lease<Filling>,
     /// Sum of the results of versions after a state that is on its way; leased for good as well.
@@ -110,18 +134,36 @@ impl<D: Device> Store<D> {
     ///
     /// # Errors
     /// The arena is not the plan's.
-    pub fn new(arena: Arena, plan: &StorePlan, device: D, scale: Scale) -> Result<Self, StoreError> {
+    pub fn new(
+        arena: Arena,
+        plan: &StorePlan,
+        device: D,
+        scale: Scale,
+        key: NodeKey,
+    ) -> Result<Self, StoreError> {
         let master = arena.lease(plan.master)?;
         let gathered = arena.lease(plan.gathered)?;
-        Ok(Self { arena, device, regions: plan.regions, scale, master, gathered })
+        Ok(Self { arena, device, regions: plan.regions, scale, key, master, gathered })
     }
 
-    /// Digest of a span's bytes as they lie: i32 or i64, little endian.
+    /// Encodes an announced slot to where it is sent from; the digest of the bytes that travel. What they do not
+    /// carry stays the worker's, who finds it when the slot comes back.
     ///
     /// # Errors
-    /// The span is wrong or being written.
-    pub fn digest_of(&self, span: Span) -> Result<Digest, StoreError> {
-        Ok(Digest::of(self.arena.share(span)?.as_bytes()))
+    /// The span is wrong, or something reads the place still.
+    pub fn encode(&self, index: u8, slot: Span, seq: SlotSeq) -> Result<Digest, StoreError> {
+        if self.regions.codec != Codec::Full {
+            // Another seed for each slot of each node: rounding errors that repeated would add up.
+            let seed = self.key.0.rotate_left(32) ^ u64::from(seq.0);
+            let slot = self.arena.share(slot)?;
+            let mut codes = self.arena.lease(self.regions.slot(index).region)?;
+            self.device.encode_slot(
+                Coding::new(self.regions.codec, seed),
+                slot.as_i32(),
+                codes.as_bytes_mut(),
+            )?;
+        }
+        Ok(Digest::of(self.arena.share(self.regions.slot(index))?.as_bytes()))
     }
 
     /// Digest of the master state.
@@ -130,13 +172,21 @@ impl<D: Device> Store<D> {
         Digest::of(self.master.as_bytes())
     }
 
-    /// Saturating sum of squares of an i32 contribution.
+    /// Saturating sum of squares of a contribution of `elements` elements.
     ///
     /// # Errors
     /// The span is wrong or being written.
-    pub fn square(&self, span: Span) -> Result<u64, StoreError> {
-        let shared = self.arena.share(span)?;
-        let sum = shared.as_i32().iter().map(|q| u128::from(q.unsigned_abs()).pow(2)).sum::<u128>();
+    pub fn square(&self, span: Span, elements: u32) -> Result<u64, StoreError> {
+        let (shared, codec) = (self.arena.share(span)?, self.regions.codec);
+        let (mut rest, mut codes) = (elements as usize, shared.as_bytes());
+        let (mut sum, mut part) = (0u128, [0; SQUARE_ELEMENTS]);
+        while rest > 0 {
+            let len = rest.min(SQUARE_ELEMENTS);
+            let bytes = codes.split_at_checked(codec.encoded_bytes(len)).ok_or(AccessError::Range)?;
+            self.device.decode_slot(codec, bytes.0, &mut part[..len])?;
+            sum += part[..len].iter().map(|q| u128::from(q.unsigned_abs()).pow(2)).sum::<u128>();
+            (rest, codes) = (rest - len, bytes.1);
+        }
         Ok(u64::try_from(sum).unwrap_or(u64::MAX))
     }
 
@@ -147,11 +197,19 @@ impl<D: Device> Store<D> {
     pub fn sum(&self, sum: &Sum) -> Result<(), StoreError> {
         let guards =
             sum.inputs.iter().map(|span| self.arena.share(*span)).collect::<Result<Vec<Shared>, _>>()?;
-        let inputs: Vec<&[i32]> = guards.iter().map(Shared::as_i32).collect();
         let mut out = self.arena.lease(sum.out.region)?;
         let elements = sum.out.len_bytes as usize / 8;
         let target = out.as_i64_mut().get_mut(..elements).ok_or(AccessError::Range)?;
-        self.device.slot_sum(&sum.weights, &inputs, target)?;
+        match self.regions.codec {
+            Codec::Full => {
+                let inputs: Vec<&[i32]> = guards.iter().map(Shared::as_i32).collect();
+                self.device.slot_sum(&sum.weights, &inputs, target)?;
+            }
+            codec => {
+                let inputs: Vec<&[u8]> = guards.iter().map(Shared::as_bytes).collect();
+                self.device.coded_sum(codec, &sum.weights, &inputs, target)?;
+            }
+        }
         Ok(())
     }
 
@@ -160,7 +218,7 @@ impl<D: Device> Store<D> {
     /// # Errors
     /// [`KernelError::Overflow`]: the state is no longer what the others hold, the node must stop.
     pub fn apply(&mut self, results: &[Span]) -> Result<Digest, StoreError> {
-        Self::add(&self.arena, self.device, &mut self.master, self.regions.elements, results)?;
+        Self::add(&self.arena, self.device, &mut self.master, &self.regions, results)?;
         Ok(self.digest())
     }
 
@@ -172,7 +230,7 @@ impl<D: Device> Store<D> {
         if first {
             self.gathered.as_i64_mut().fill(0);
         }
-        Self::add(&self.arena, self.device, &mut self.gathered, self.regions.elements, results)
+        Self::add(&self.arena, self.device, &mut self.gathered, &self.regions, results)
     }
 
     /// Adds what was gathered to the master state; its digest afterwards.
@@ -188,12 +246,12 @@ impl<D: Device> Store<D> {
         arena: &Arena,
         device: D,
         target: &mut Lease<Filling>,
-        elements: u64,
+        regions: &Regions,
         results: &[Span],
     ) -> Result<(), StoreError> {
         let guards = results.iter().map(|span| arena.share(*span)).collect::<Result<Vec<Shared>, _>>()?;
         for (owner, shared) in guards.iter().enumerate() {
-            let part = range(elements, results.len(), owner);
+            let part = regions.part(results.len(), owner);
             let target = &mut target.as_i64_mut()[part.start as usize..part.end as usize];
             device.apply(target, shared.as_i64())?;
         }
@@ -278,6 +336,9 @@ impl<D: Device> Store<D> {
         self.device
     }
 }
+
+/// Elements of a contribution that are decoded together; whole blocks of every codec.
+const SQUARE_ELEMENTS: usize = 4 * Codec::GRAIN_ELEMENTS;
 
 fn read_cut(head: &[u8]) -> Result<SnapshotCut, StoreError> {
     let (len, cut) = head.split_first_chunk::<4>().ok_or(StoreError::Snapshot)?;

@@ -5,8 +5,9 @@
 //! network or another worker (I8); [`Worker::attach`] alone waits, for the first state.
 
 use crate::mailbox::Mailbox;
-use plesio_kernels::{Device, Scale};
-use plesio_memory::{CutMeta, CutOutcome, Fate, Producer, SlotInfo};
+use plesio_collective::Regions;
+use plesio_kernels::{Codec, Device, Scale};
+use plesio_memory::{Arena, CutMeta, CutOutcome, Fate, Producer, SlotInfo};
 use plesio_phase::Cutter;
 use plesio_sideband::LocalClock;
 use plesio_udp::Waker;
@@ -40,10 +41,39 @@ pub struct StepOutcome {
     pub discarded_steps: u32,
 }
 
+/// Where own slots lie as they were sent, when that is not as they were cut: what a codec left out is found there.
+pub(crate) struct Sent {
+    arena: Arena,
+    regions: Regions,
+    slot: Vec<i32>,
+}
+
+impl Sent {
+    /// `None` where slots travel as they are.
+    pub(crate) fn new(arena: &Arena, regions: Regions) -> Option<Self> {
+        let slot = || vec![0; regions.elements as usize];
+        (regions.codec != Codec::Full).then(|| Self { arena: arena.clone(), regions, slot: slot() })
+    }
+
+    /// The integers that everybody else has counted of the slot in `index`. Nobody writes them before the slot is
+    /// announced again, which this thread's next cut comes before.
+    fn read<D: Device>(&mut self, device: D, index: u8) -> &[i32] {
+        let codes = self
+            .arena
+            .share(self.regions.slot(index))
+            .expect("a slot that has come back is not being encoded");
+        device
+            .decode_slot(self.regions.codec, codes.as_bytes(), &mut self.slot)
+            .expect("the plan has room for a slot as encoded");
+        &self.slot
+    }
+}
+
 /// The training thread's end of a node; see the module.
 pub struct Worker<D: Device> {
     device: D,
     scale: Scale,
+    sent: Option<Sent>,
     producer: Producer,
     mailbox: Arc<Mailbox>,
     clock: LocalClock,
@@ -70,9 +100,11 @@ pub struct Worker<D: Device> {
 }
 
 impl<D: Device> Worker<D> {
+    #[expect(clippy::too_many_arguments, reason = "one for each thing that it shares with the node's thread")]
     pub(crate) fn new(
         device: D,
         scale: Scale,
+        sent: Option<Sent>,
         producer: Producer,
         mailbox: Arc<Mailbox>,
         clock: LocalClock,
@@ -83,6 +115,7 @@ impl<D: Device> Worker<D> {
         Self {
             device,
             scale,
+            sent,
             producer,
             mailbox,
             clock,
@@ -228,8 +261,21 @@ impl<D: Device> Worker<D> {
     fn take_returned(&mut self) {
         while let Some((info, fate)) = self.producer.poll_returned() {
             let (device, scale, scratch) = (self.device, self.scale, &mut self.scratch);
-            let read = |_: &SlotInfo, _: Fate, slot: &[i32]| {
-                device.dequantise(slot, scale, scratch).expect("a slot has as many elements as the state");
+            let (sent, anchor) = (&mut self.sent, &mut self.anchor);
+            let read = |info: &SlotInfo, fate: Fate, slot: &[i32]| {
+                let why = "a slot has as many elements as the state";
+                match sent.as_mut().filter(|_| fate == Fate::Committed) {
+                    // What was counted leaves the uncommitted mass; what the codec left out stays, not cut yet.
+                    Some(sent) => {
+                        let counted = sent.read(device, info.index);
+                        device.dequantise(counted, scale, scratch).expect(why);
+                        let unit = libm::exp2f(-f32::from(scale.exponent()));
+                        for ((anchor, &cut), &counted) in anchor.iter_mut().zip(slot).zip(counted) {
+                            *anchor -= (i64::from(cut) - i64::from(counted)) as f32 * unit;
+                        }
+                    }
+                    None => device.dequantise(slot, scale, scratch).expect(why),
+                }
             };
             if self.producer.reclaim(info.index, read).is_err() {
                 return; // a reader still holds it: next time

@@ -196,6 +196,10 @@ pub(crate) struct DemoArgs {
     #[arg(long, env = "PLESIO_BACKEND", default_value = "auto", value_enum)]
     pub(crate) backend: BackendArg,
 
+    /// How contributions travel; what is left out stays with its node and goes with a later one
+    #[arg(long, env = "PLESIO_CODEC", default_value = "i32", value_enum)]
+    pub(crate) codec: CodecArg,
+
     /// Do not seal what the nodes send each other: checksums alone, on this machine
     #[arg(long, env = "PLESIO_PLAINTEXT", value_parser = parse_switch)]
     pub(crate) plaintext: bool,
@@ -306,6 +310,31 @@ pub(crate) enum BackendArg {
     UringLegacy,
     /// epoll with plain sockets
     Mio,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum CodecArg {
+    /// 4 bytes an element, nothing lost
+    #[default]
+    I32,
+    /// 2 bytes, rounded to 8 bits
+    Bf16,
+    /// A byte, and a step for 256
+    Int8,
+    /// Half a byte, a step for 64, rounded stochastically
+    Int4,
+}
+
+impl CodecArg {
+    pub(crate) fn codec(self) -> plesio::Codec {
+        match self {
+            Self::I32 => plesio::Codec::Full,
+            Self::Bf16 => plesio::Codec::Bf16,
+            Self::Int8 => plesio::Codec::Int8,
+            Self::Int4 => plesio::Codec::Int4By64,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, ValueEnum)]

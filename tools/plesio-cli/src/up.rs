@@ -208,6 +208,7 @@ fn config(settings: &Settings, elements: usize) -> Result<NodeConfig, Failure> {
     config.data = settings.listen_data;
     config.backend = settings.backend;
     config.wait = settings.wait;
+    config.codec = settings.codec.codec();
     config.period_ns = settings.period_ns;
     config.model = data::base_digest();
     Ok(config)

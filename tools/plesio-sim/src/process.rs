@@ -95,7 +95,7 @@ impl Process {
         let arena = Arena::heap(&plan.arena).map_err(|error| say(&error))?;
         let (producer, consumer) = ring(&arena, &plan.ring, SlotSeq(1)).map_err(|error| say(&error))?;
         let scale = Scale::new(birth.scale_exponent).map_err(|error| say(&error))?;
-        let store = Store::new(arena, plan, Reference, scale).map_err(|error| say(&error))?;
+        let store = Store::new(arena, plan, Reference, scale, key).map_err(|error| say(&error))?;
         let books =
             Books::new(birth.engine.incarnation.0, regions.elements as usize, usize::from(regions.depth));
         let config = MachineConfig { mesh: birth.engine.mesh, key, seed };
@@ -288,7 +288,8 @@ impl Process {
             };
             scene.checker.handle_announced(id, &announcement);
             self.announced.insert(info.seq, life);
-            let digest = self.store.digest_of(announced.span).map_err(|error| error.to_string())?;
+            let digest =
+                self.store.encode(info.index, announced.span, info.seq).map_err(|error| error.to_string())?;
             scene.trace.tell(scene.now_ns, scene.host, || {
                 format!(
                     "cuts slot {} of {} steps on version {} for frame {}",
@@ -381,8 +382,8 @@ impl Process {
                 }
             }
             Work::Disconnect { peer } => self.peers.retain(|_, known| *known != peer),
-            Work::Square { contributor, seq, span } => {
-                let sumsq = self.store.square(span).map_err(|error| say(&error))?;
+            Work::Square { contributor, seq, span, elements } => {
+                let sumsq = self.store.square(span, elements).map_err(|error| say(&error))?;
                 self.engine.handle_squared(now, contributor, seq, sumsq);
             }
             Work::Sum(sum) => {

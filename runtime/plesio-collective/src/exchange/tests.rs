@@ -2,6 +2,7 @@
 
 use super::*;
 use alloc::vec;
+use plesio_kernels::Codec;
 use plesio_wire::value::Entry;
 
 const ELEMENTS: u64 = 10;
@@ -9,8 +10,10 @@ const ELEMENTS: u64 = 10;
 fn regions() -> Regions {
     Regions {
         elements: ELEMENTS,
+        codec: Codec::Full,
         depth: 4,
         slots: 1,
+        codes: 1,
         windows: 5,
         sums: 13,
         results: 15,
@@ -85,7 +88,7 @@ impl Mesh {
                         Action::Withdraw { from, handle } => {
                             self.posts[at].retain(|post| (post.0, post.1) != (from, handle));
                         }
-                        Action::Held { contributor, seq, span } => {
+                        Action::Held { contributor, seq, span, .. } => {
                             self.seen[at].held.push((contributor, seq));
                             self.seen[at].spans.push(span);
                         }

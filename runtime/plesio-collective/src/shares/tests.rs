@@ -202,7 +202,7 @@ proptest! {
         for range in &ranges {
             prop_assert_eq!(range.start, start);
             prop_assert!(range.end >= start);
-            prop_assert!(range.start % grain.max(1) == 0 || range.start == elements);
+            prop_assert!(range.start.is_multiple_of(grain.max(1)) || range.start == elements);
             start = range.end;
         }
         prop_assert_eq!(start, elements);

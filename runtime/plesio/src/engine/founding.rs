@@ -2,6 +2,7 @@
 //! nodes.
 
 use plesio_consensus::Config as ConsensusConfig;
+use plesio_kernels::Codec;
 use plesio_wire::digest::Hasher;
 use plesio_wire::sideband::RosterEntry;
 use plesio_wire::value::View;
@@ -15,6 +16,8 @@ pub struct Common {
     pub model: Digest,
     /// Elements of the trained state.
     pub elements: u64,
+    /// How slots are encoded on the wire.
+    pub codec: Codec,
     /// Fixed-point exponent of slots.
     pub scale_exponent: i8,
     /// Slots of the elastic ring.
@@ -37,6 +40,7 @@ impl Common {
         hasher.update(&self.model.0);
         hasher.update(&self.elements.to_le_bytes());
         hasher.update(&self.scale_exponent.to_le_bytes());
+        hasher.update(&[self.codec.id()]);
         hasher.update(&u64::from(self.chunk_bytes).to_le_bytes());
         for value in self.consensus().common() {
             hasher.update(&value.to_le_bytes());
@@ -51,6 +55,7 @@ impl Common {
             | u64::from(self.ring_depth) << 32
             | u64::from(self.scale_exponent as u8) << 40
             | (tau & 0xFF) << 48
+            | u64::from(self.codec.id()) << 56
     }
 
     /// The name of the first field in which the mesh differs, by its packed parameters.
@@ -64,6 +69,8 @@ impl Common {
             "the scale exponent"
         } else if (differs >> 48) as u8 != 0 {
             "tau"
+        } else if (differs >> 56) as u8 != 0 {
+            "the codec"
         } else {
             "the model, its number of elements, or another default of the agreement"
         }

@@ -101,8 +101,8 @@ impl Engine {
                     link.handle_withdraw(handle);
                 }
             }
-            Action::Held { contributor, seq, span } => {
-                self.work.push_back(Work::Square { contributor, seq, span });
+            Action::Held { contributor, seq, span, elements } => {
+                self.work.push_back(Work::Square { contributor, seq, span, elements });
             }
             Action::Sum(sum) => self.work.push_back(Work::Sum(sum)),
             Action::Shard { context, owner } => self.consensus.handle_shard(now, context, owner),

@@ -44,6 +44,7 @@ impl EngineConfig {
         Common {
             model: self.model,
             elements: self.regions.elements,
+            codec: self.regions.codec,
             scale_exponent: self.scale_exponent,
             ring_depth: self.regions.depth,
             chunk_bytes: self.chunk_bytes,
@@ -82,8 +83,10 @@ pub enum Work {
         contributor: NodeKey,
         /// Slot.
         seq: SlotSeq,
-        /// i32 elements.
+        /// The contribution, as encoded.
         span: Span,
+        /// How many elements it has.
+        elements: u32,
     },
     /// Weighted sum, then [`Engine::handle_summed`](super::Engine::handle_summed).
     Sum(Sum),

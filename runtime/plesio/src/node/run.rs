@@ -311,7 +311,7 @@ impl Runner {
                 Err(RingError::Merging) => break,
                 Err(error) => return Err(error.into()),
             };
-            let digest = self.store.digest_of(announced.span)?;
+            let digest = self.store.encode(announced.info.index, announced.span, announced.info.seq)?;
             self.consumer.record_digest(info.index, digest.0)?;
             let info = announced.info;
             let slot = OwnSlot {

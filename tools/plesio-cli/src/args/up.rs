@@ -1,7 +1,7 @@
 //! The command lines of `plesio up` and `plesio status`. What a file may say too has no default here: the flag comes
 //! before the file, and the default last.
 
-use super::{BackendArg, OutputArgs, parse_switch};
+use super::{BackendArg, CodecArg, OutputArgs, parse_switch};
 use crate::bench::Wait;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
@@ -64,6 +64,11 @@ pub(crate) struct UpArgs {
     /// How the data plane's thread waits [default: block]
     #[arg(long, env = "PLESIO_WAIT", value_enum)]
     pub(crate) wait: Option<Wait>,
+
+    /// How contributions travel, the same at all nodes; what is left out stays with its node and goes with a later one
+    /// [default: i32]
+    #[arg(long, env = "PLESIO_CODEC", value_enum)]
+    pub(crate) codec: Option<CodecArg>,
 
     /// Send everything readable, with a checksum only; between machines this needs --trust captive too
     #[arg(long, env = "PLESIO_PLAINTEXT", value_parser = parse_switch)]

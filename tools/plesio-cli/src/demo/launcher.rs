@@ -11,7 +11,7 @@ use super::process::{self, Fleet, Heard};
 use super::protocol::{Hello, Said, Setup, Told};
 use super::record::{Fate, Kind, Record};
 use super::screen::Screen;
-use crate::args::BackendArg;
+use crate::args::{BackendArg, CodecArg};
 use crate::failure::Failure;
 use crate::hex::hex;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -51,6 +51,7 @@ pub(crate) struct Launcher<'a> {
     plan: &'a Plan,
     keys: Option<&'a Keys>,
     backend: BackendArg,
+    codec: CodecArg,
     path: Option<BadPath>,
     fleet: Fleet,
     heard: &'a Receiver<Heard>,
@@ -68,6 +69,7 @@ pub(crate) struct Launcher<'a> {
 pub(crate) struct Means<'a> {
     pub(crate) keys: Option<&'a Keys>,
     pub(crate) backend: BackendArg,
+    pub(crate) codec: CodecArg,
     pub(crate) path: Option<BadPath>,
 }
 
@@ -80,11 +82,12 @@ impl<'a> Launcher<'a> {
         record: &'a mut Record,
         screen: &'a mut Screen,
     ) -> Self {
-        let Means { keys, backend, path } = means;
+        let Means { keys, backend, codec, path } = means;
         Self {
             plan,
             keys,
             backend,
+            codec,
             path,
             fleet,
             heard,
@@ -166,6 +169,7 @@ impl<'a> Launcher<'a> {
             mesh: self.plan.mesh,
             keys: self.keys.map(|keys| keys.of(index)),
             backend: self.backend,
+            codec: self.codec,
             advertise,
             clock: member.clock,
             period_ns: plan::PERIOD_NS,

@@ -6,7 +6,7 @@
 //! middle of a line.
 
 use super::keys;
-use crate::args::BackendArg;
+use crate::args::{BackendArg, CodecArg};
 use serde::{Deserialize, Serialize};
 use std::io::{self, BufRead, Read, Write};
 use std::net::SocketAddr;
@@ -43,6 +43,7 @@ pub(crate) struct Setup {
     /// None: the links are plaintext.
     pub(crate) keys: Option<keys::Told>,
     pub(crate) backend: BackendArg,
+    pub(crate) codec: CodecArg,
     /// Where the others are told that it is, if not where it listens.
     pub(crate) advertise: Option<Addresses>,
     pub(crate) clock: Clock,

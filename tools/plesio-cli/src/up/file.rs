@@ -1,7 +1,7 @@
 //! `plesio.toml`: the same names as the flags that say what a node does, with `_` for `-`. A name that is none is an error that says which was
 //! probably meant.
 
-use crate::args::{BackendArg, TrustArg};
+use crate::args::{BackendArg, CodecArg, TrustArg};
 use crate::bench::Wait;
 use serde::Deserialize;
 use std::fmt;
@@ -26,6 +26,7 @@ pub(super) struct Settings {
     pub(super) listen_data: Option<SocketAddr>,
     pub(super) backend: Option<BackendArg>,
     pub(super) wait: Option<Wait>,
+    pub(super) codec: Option<CodecArg>,
     pub(super) plaintext: bool,
     pub(super) trust: Option<TrustArg>,
     pub(super) data: Option<PathBuf>,
@@ -38,7 +39,7 @@ pub(super) struct Settings {
 }
 
 /// Every name, in the order of the help.
-const NAMES: [&str; 19] = [
+const NAMES: [&str; 20] = [
     "found",
     "join",
     "key",
@@ -49,6 +50,7 @@ const NAMES: [&str; 19] = [
     "listen_data",
     "backend",
     "wait",
+    "codec",
     "plaintext",
     "trust",
     "data",
@@ -142,6 +144,7 @@ mod tests {
         listen_data = "127.0.0.1:0"
         backend = "mio"
         wait = "adaptive"
+        codec = "int8"
         plaintext = true
         trust = "captive"
         data = "text.txt"
@@ -157,6 +160,7 @@ mod tests {
         assert_eq!(settings.listen, Some("[::1]:7000".parse().expect("an address")));
         assert_eq!((settings.backend, settings.duty), (Some(BackendArg::Mio), Some(0.5)));
         assert_eq!((settings.wait, settings.plaintext), (Some(Wait::Adaptive), true));
+        assert_eq!(settings.codec, Some(CodecArg::Int8));
         for name in NAMES {
             // Each name is a field: a value of the wrong kind is refused by it, and not passed over.
             let wrong = format!("{name} = {{ a = 1 }}");

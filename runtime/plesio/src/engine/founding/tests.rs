@@ -5,6 +5,7 @@ use crate::engine::roster::tests::{address, config, engine, entry, ids};
 use crate::engine::{Engine, EngineConfig, Entrance, Out};
 use crate::store::StorePlan;
 use plesio_consensus::Event;
+use plesio_kernels::Codec;
 use plesio_sideband::To;
 use plesio_wire::Instant;
 use plesio_wire::sideband::Message;
@@ -47,11 +48,13 @@ fn a_joiner_with_other_parameters_is_refused_and_told_which_once() {
     assert_eq!(refused(same.clone()), [""; 0]);
     assert_eq!(refused(EngineConfig { chunk_bytes: 256, ..same.clone() }), ["chunk_bytes"]);
     assert_eq!(refused(EngineConfig { scale_exponent: 20, ..same.clone() }), ["the scale exponent"]);
-    let regions = StorePlan::new(64, 8).regions;
+    let regions = StorePlan::new(64, 8, Codec::Full).regions;
     assert_eq!(refused(EngineConfig { regions, ..same.clone() }), ["ring_depth"]);
+    let regions = StorePlan::new(64, 4, Codec::Int8).regions;
+    assert_eq!(refused(EngineConfig { regions, ..same.clone() }), ["the codec"]);
     for other in [
         EngineConfig { model: Digest([7; 16]), ..same.clone() },
-        EngineConfig { regions: StorePlan::new(65, 4).regions, ..same.clone() },
+        EngineConfig { regions: StorePlan::new(65, 4, Codec::Full).regions, ..same.clone() },
     ] {
         assert!(
             refused(other)[0].starts_with("the model"),
@@ -80,6 +83,7 @@ fn first_views_of_other_parameters_differ() {
         Common { ring_depth: 8, ..common },
         Common { scale_exponent: 20, ..common },
         Common { elements: 65, ..common },
+        Common { codec: Codec::Int4By64, ..common },
         Common { model: Digest([7; 16]), ..common },
     ];
     for other in &others {

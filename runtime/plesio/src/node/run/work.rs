@@ -32,8 +32,8 @@ impl Runner {
                     }
                 }
             }
-            Work::Square { contributor, seq, span } => {
-                let sumsq = self.store.square(span)?;
+            Work::Square { contributor, seq, span, elements } => {
+                let sumsq = self.store.square(span, elements)?;
                 self.engine.handle_squared(self.clock.now(), contributor, seq, sumsq);
             }
             Work::Sum(sum) => {

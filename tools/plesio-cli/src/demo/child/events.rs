@@ -24,6 +24,7 @@ pub(super) fn config(setup: &Setup, elements: usize) -> Result<NodeConfig, Failu
         None => NodeConfig::plaintext(id(&setup.id)?, incarnation, setup.mesh, elements),
     };
     config.backend = requested(setup.backend);
+    config.codec = setup.codec.codec();
     config.clock = ClockSeam { offset_ns: setup.clock.offset_ns, rate_ppm: setup.clock.rate_ppm };
     config.period_ns = setup.period_ns;
     config.model = data::base_digest();
