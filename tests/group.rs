@@ -2,8 +2,9 @@
 //!
 //! A rank is this test binary again, told by its environment what to do.
 
-use plesio::{GroupError, SharedGroup, SharedPlan};
+use plesio::{GroupError, NetworkGroup, NetworkPlan, SharedGroup, SharedPlan};
 use plesio_collective::{Call, CallError, Element, Operation, Places};
+use plesio_udp::{Protection, Requested, WaitMode};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -145,6 +146,79 @@ fn ranks_that_disagree_are_told_and_go_on() {
         for (error, other) in told {
             let CallError::Mismatch { first, other: (rank, call) } = error else { panic!("{error}") };
             assert_eq!((first.0, *rank, call), (0, 1, other));
+        }
+    }
+}
+
+/// Every rank in a thread of its own, by datagrams.
+fn by_datagrams<T: Send>(ranks: u8, bytes: u32, act: impl Fn(u8, &mut NetworkGroup) -> T + Sync) -> Vec<T> {
+    let (tell, told) = std::sync::mpsc::channel();
+    let met = std::sync::Barrier::new(usize::from(ranks) + 1);
+    let addresses = std::sync::RwLock::new(Vec::new());
+    std::thread::scope(|scope| {
+        let (act, met, addresses) = (&act, &met, &addresses);
+        let rank = |rank: u8| {
+            let tell = tell.clone();
+            move || {
+                let plan = NetworkPlan {
+                    session: 77,
+                    rank,
+                    ranks,
+                    tensor_bytes: bytes,
+                    bind: (std::net::Ipv4Addr::LOCALHOST, 0).into(),
+                    chunk_bytes: 65_408,
+                    backend: Requested::Auto,
+                    wait: WaitMode::Block,
+                    protection: Protection::Plaintext,
+                    deadline: Duration::from_secs(30),
+                };
+                let mut group = NetworkGroup::open(&plan).expect("loopback is there");
+                tell.send((rank, group.local_address())).expect("the test waits");
+                met.wait();
+                group.meet(&addresses.read().expect("nobody panics")).expect("one address each");
+                let outcome = act(rank, &mut group);
+                // The others may wait for this rank's last words.
+                let until = Instant::now() + Duration::from_millis(300);
+                while Instant::now() < until {
+                    group.turn(Duration::from_millis(5)).expect("the port works");
+                }
+                outcome
+            }
+        };
+        let threads: Vec<_> = (0..ranks).map(|number| scope.spawn(rank(number))).collect();
+        let mut found: Vec<_> = (0..ranks).map(|_| told.recv().expect("every rank opens")).collect();
+        found.sort_unstable();
+        *addresses.write().expect("nobody panics") = found.into_iter().map(|(_, address)| address).collect();
+        met.wait();
+        threads.into_iter().map(|thread| thread.join().expect("no rank panics")).collect()
+    })
+}
+
+#[test]
+fn sums_by_datagrams_are_those_of_shared_memory() {
+    for ranks in [2u8, 3, 4] {
+        let lengths = [0u64, 1, 1000, 70_001, 600_001];
+        let out = 2_400_064u32;
+        let all = by_datagrams(ranks, 2 * out, |rank, group| {
+            let mut sums = Vec::new();
+            for count in lengths {
+                for output in [0, out] {
+                    group.write(0, &bytes((0..count).map(|at| value(rank.into(), at)))).expect("it fits");
+                    let places = Places { input: 0, output: output.into() };
+                    let present = group.all_reduce(Element::F32, count, places).expect("all call");
+                    assert_eq!(present.len(), usize::from(ranks));
+                    let mut sum = vec![0; count as usize * 4];
+                    group.read(output, &mut sum).expect("it fits");
+                    sums.push(sum);
+                }
+            }
+            sums
+        });
+        for sums in &all {
+            for (count, sum) in lengths.iter().flat_map(|count| [count, count]).zip(sums) {
+                let wanted = (0..*count).map(|at| (0..u64::from(ranks)).map(|rank| value(rank, at)).sum());
+                assert_eq!(*sum, bytes(wanted), "{ranks} ranks, {count} elements");
+            }
         }
     }
 }

@@ -18,7 +18,7 @@
 use crate::call::{Call, CallError, Element, Operation, Ranks, agree};
 use crate::partition::range;
 use core::ops::Range;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering, fence};
 
 /// Most bytes of a block: with it and its sum, the blocks of all ranks fit the fastest cache.
 pub const BLOCK_BYTES: u64 = 4096;
@@ -333,6 +333,8 @@ impl Meeting {
     pub fn handle_staged(&self, boards: &[Board<'_>]) {
         if let Phase::Work { chunk, block, .. } = self.phase {
             self.mark(boards, chunk, block, true);
+            // No byte of the sum may be spread before that is said.
+            fence(Ordering::Release);
         }
     }
 

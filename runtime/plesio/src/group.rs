@@ -6,10 +6,13 @@
 
 mod error;
 mod form;
+mod network;
+mod sum;
 mod wait;
 
 pub use error::GroupError;
 pub use form::SharedPlan;
+pub use network::{NetworkGroup, NetworkPlan};
 
 use form::{Layout, Member};
 use plesio_collective::{

@@ -3,6 +3,7 @@
 use core::fmt;
 use plesio_collective::{CallError, Ranks};
 use plesio_memory::{AccessError, ArenaError, AttachError, DoorError, KnockError};
+use plesio_udp::OpenError;
 use std::time::Duration;
 
 /// A group that cannot be formed, or a call without a result.
@@ -39,6 +40,10 @@ pub enum GroupError {
         /// How many there are beside this rank.
         expected: usize,
     },
+    /// The data port cannot be opened.
+    Open(OpenError),
+    /// The data port broke.
+    Port(String),
     /// Bytes that do not lie in this rank's tensors.
     Range,
     /// Memory that cannot be touched like that.
@@ -68,6 +73,8 @@ impl fmt::Display for GroupError {
                 f,
                 "group: {came} of {expected} other ranks came; start every rank of the group within its time limit"
             ),
+            Self::Open(cause) => write!(f, "group: its port: {cause}"),
+            Self::Port(cause) => write!(f, "group: its port broke: {cause}; form a new group"),
             Self::Range => f.write_str("group: these bytes leave the tensors; check offset and length"),
             Self::Access(cause) => write!(f, "group: {cause}"),
             Self::Call(cause) => write!(f, "{cause}"),
@@ -95,6 +102,7 @@ impl std::error::Error for GroupError {
             Self::Knock { cause, .. } => Some(cause),
             Self::Attach { cause, .. } => Some(cause),
             Self::Access(cause) => Some(cause),
+            Self::Open(cause) => Some(cause),
             Self::Call(cause) => Some(cause),
             _ => None,
         }
