@@ -116,6 +116,18 @@ impl NetworkGroup {
         })
     }
 
+    /// This rank's number.
+    #[must_use]
+    pub fn rank(&self) -> usize {
+        self.plan.rank.into()
+    }
+
+    /// How many ranks the group began with.
+    #[must_use]
+    pub fn ranks(&self) -> usize {
+        self.links.len()
+    }
+
     /// Where this rank is.
     #[must_use]
     pub fn local_address(&self) -> SocketAddr {

@@ -1,8 +1,8 @@
 //! The flags of `plesio bench allreduce` and `plesio bench shm`. A list is a matrix.
 
-use super::BenchOutputArgs;
 use super::bench::parse_bytes;
-use crate::bench::Requirement;
+use super::{BackendArg, BenchOutputArgs};
+use crate::bench::{Requirement, Wait};
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +62,14 @@ pub(crate) struct CollectiveArgs {
     #[arg(long, value_name = "BOUND")]
     pub(crate) require: Vec<Requirement>,
 
+    /// How ranks wait that reach each other by datagrams
+    #[arg(long, env = "PLESIO_WAIT", default_value = "block", value_enum, value_name = "HOW")]
+    pub(crate) wait: Wait,
+
+    /// Socket backend of ranks that reach each other by datagrams
+    #[arg(long, env = "PLESIO_BACKEND", default_value = "auto", value_enum, value_name = "NAME")]
+    pub(crate) backend: BackendArg,
+
     /// Draws the tensors
     #[arg(long, env = "PLESIO_SEED", default_value_t = 1, value_name = "N")]
     pub(crate) seed: u64,
@@ -80,6 +88,8 @@ pub(crate) struct CollectiveArgs {
 pub(crate) enum PathArg {
     /// Each maps the others' memory
     Shm,
+    /// Datagrams in plaintext on the loopback interface; out of place
+    Udp,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]

@@ -114,8 +114,7 @@ impl Bench<'_> {
         report: &mut Report<'_>,
         interrupted: &AtomicBool,
     ) -> Result<(), Failure> {
-        let largest = self.args.size.iter().copied().max().unwrap_or(0);
-        let mut fleet = Fleet::start(ranks, largest, &self.args.pin)?;
+        let mut fleet = Fleet::start(self.args, path, ranks)?;
         fleet.notes().into_iter().for_each(|note| report.note(note));
         for key in self.keys(path, ranks) {
             let mut row = Row::new(key);
@@ -134,7 +133,7 @@ impl Bench<'_> {
                     bare,
                 };
                 row.first.push(fleet.run(&run(false))?);
-                if key.operation == OperationArg::AllReduce {
+                if key.has_floor() {
                     row.floor.push(fleet.run(&run(true))?);
                 }
                 row.last.push(fleet.run(&run(false))?);

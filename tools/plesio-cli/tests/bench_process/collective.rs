@@ -39,6 +39,20 @@ fn sums_are_right_and_the_document_has_what_was_promised() {
 }
 
 #[test]
+fn sums_by_datagrams_come_out_right_too() {
+    let line =
+        ["--size", "4,100k,3M", "--ranks", "2,3", "--path", "udp", "--iterations", "2", "--repeats", "1"];
+    let document = document(&[&["allreduce"], &line[..]].concat());
+    let rows = document["results"].as_array().expect("rows");
+    assert_eq!(rows.len(), 6);
+    assert!(
+        rows.iter().all(|row| row["wrong"] == 0 && row["path"] == "udp" && row["in_place"] == false),
+        "{rows:?}"
+    );
+    assert_eq!(document["ratio"]["floor"], Value::Null);
+}
+
+#[test]
 fn every_operation_and_every_type_comes_out_right() {
     for element in ["f32", "bf16", "i32"] {
         let line = [

@@ -1,18 +1,22 @@
 //! One rank of a collective bench, in a process of its own: `plesio bench-rank`. Orders come on stdin, one JSON line each;
 //! answers go to stdout.
 
-use crate::args::{ElementArg, OperationArg};
-use crate::bench::{group, worker};
+use crate::args::{BackendArg, ElementArg, OperationArg, PathArg};
+use crate::bench::{Wait, group, worker};
+use crate::demo::requested;
 use crate::failure::{Exit, Failure};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::sys::time::TimeValLike;
 use nix::time::{ClockId, clock_gettime};
-use plesio::{SharedGroup, SharedPlan};
+use plesio::{GroupError, NetworkGroup, NetworkPlan, SharedGroup, SharedPlan};
 use plesio_collective::{Call, Element, Operation, Places};
+use plesio_udp::Protection;
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, Write};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
 /// What a rank is told.
@@ -20,6 +24,8 @@ use std::time::{Duration, Instant};
 #[serde(rename_all = "lowercase")]
 pub(super) enum Order {
     Form(Forming),
+    /// Where all ranks are.
+    Meet(Vec<SocketAddr>),
     Run(Run),
 }
 
@@ -31,6 +37,9 @@ pub(super) struct Forming {
     pub(super) rank: u8,
     pub(super) ranks: u8,
     pub(super) tensor_bytes: usize,
+    pub(super) path: PathArg,
+    pub(super) wait: Wait,
+    pub(super) backend: BackendArg,
 }
 
 /// So many times the same operation.
@@ -49,6 +58,8 @@ pub(super) struct Run {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Said {
+    /// It is there, and has to be told where the others are.
+    Opened(SocketAddr),
     /// It has met the others; remarks about this machine.
     Formed(Vec<String>),
     Done(Part),
@@ -92,21 +103,26 @@ pub(crate) fn run_rank(pin: Option<u16>) -> Result<Exit, Failure> {
         .map_err(|cause| Failure::run("bench", "cannot tie this process to the bench", cause))?;
     let notes = group::enter(pin);
     let mut rank: Option<Rank> = None;
-    for line in std::io::stdin().lock().lines().map_while(Result::ok) {
-        let said = match (serde_json::from_str(&line), &mut rank) {
-            (Ok(Order::Form(forming)), _) => match Rank::form(&forming) {
-                Ok(formed) => {
-                    rank = Some(formed);
-                    Said::Formed(notes.clone())
+    let heard = hear()?;
+    loop {
+        let order = match &mut rank {
+            // The others may wait for the last words of a call that is over here.
+            Some(Rank { group: Group::Network(group), .. }) => match heard.try_recv() {
+                Ok(order) => order,
+                Err(TryRecvError::Empty) => {
+                    group
+                        .turn(BETWEEN)
+                        .map_err(|cause| Failure::run("bench", "a rank cannot go on", cause))?;
+                    continue;
                 }
-                Err(cause) => Said::Failed(cause.to_string()),
+                Err(TryRecvError::Disconnected) => break,
             },
-            (Ok(Order::Run(run)), Some(rank)) => match rank.run(&run) {
-                Ok(part) => Said::Done(part),
-                Err(cause) => Said::Failed(cause.to_string()),
+            _ => match heard.recv() {
+                Ok(order) => order,
+                Err(_) => break,
             },
-            _ => break,
         };
+        let said = obey(order, &mut rank, &notes).unwrap_or_else(|cause| Said::Failed(cause.to_string()));
         let line = serde_json::to_string(&said).unwrap_or_default();
         let mut out = std::io::stdout().lock();
         if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
@@ -116,50 +132,171 @@ pub(crate) fn run_rank(pin: Option<u16>) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
+/// Orders from stdin, until it closes or says something else.
+fn hear() -> Result<Receiver<Order>, Failure> {
+    let (tell, heard) = mpsc::channel();
+    let read = move || {
+        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+            let Ok(order) = serde_json::from_str(&line) else { break };
+            if tell.send(order).is_err() {
+                break;
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().name("orders".into());
+    thread.spawn(read).map_err(|cause| Failure::run("bench", "cannot start a thread", cause))?;
+    Ok(heard)
+}
+
+fn obey(order: Order, rank: &mut Option<Rank>, notes: &[String]) -> Result<Said, GroupError> {
+    let formed = || Said::Formed(notes.to_vec());
+    match (order, rank.as_mut()) {
+        (Order::Form(forming), _) => {
+            let found = Rank::form(&forming)?;
+            let said = match &found.group {
+                Group::Network(group) => Said::Opened(group.local_address()),
+                Group::Shared(_) => formed(),
+            };
+            *rank = Some(found);
+            Ok(said)
+        }
+        (Order::Meet(addresses), Some(Rank { group: Group::Network(group), .. })) => {
+            group.meet(&addresses)?;
+            Ok(formed())
+        }
+        (Order::Run(run), Some(rank)) => rank.run(&run).map(Said::Done),
+        _ => Ok(Said::Failed("an order out of turn".into())),
+    }
+}
+
+/// How the ranks reach each other.
+enum Group {
+    Shared(SharedGroup),
+    Network(Box<NetworkGroup>),
+}
+
+impl Group {
+    fn rank(&self) -> usize {
+        match self {
+            Self::Shared(group) => group.rank(),
+            Self::Network(group) => group.rank(),
+        }
+    }
+
+    fn ranks(&self) -> usize {
+        match self {
+            Self::Shared(group) => group.ranks(),
+            Self::Network(group) => group.ranks(),
+        }
+    }
+
+    fn write(&self, offset_bytes: usize, from: &[u8]) -> Result<(), GroupError> {
+        match self {
+            Self::Shared(group) => group.write(offset_bytes, from),
+            Self::Network(group) => {
+                group.write(u32::try_from(offset_bytes).map_err(|_| GroupError::Range)?, from)
+            }
+        }
+    }
+
+    fn read(&self, offset_bytes: usize, into: &mut [u8]) -> Result<(), GroupError> {
+        match self {
+            Self::Shared(group) => group.read(offset_bytes, into),
+            Self::Network(group) => {
+                group.read(u32::try_from(offset_bytes).map_err(|_| GroupError::Range)?, into)
+            }
+        }
+    }
+
+    fn call(&mut self, call: Call, places: Places) -> Result<(), GroupError> {
+        match self {
+            Self::Shared(group) => group.call(call, places).map(drop),
+            Self::Network(group) => group.call(call, places).map(drop),
+        }
+    }
+
+    fn one_pass(&self, element: Element, count: u64) -> Result<(), GroupError> {
+        match self {
+            Self::Shared(group) => group.one_pass(element, count, 0),
+            Self::Network(_) => Ok(()),
+        }
+    }
+}
+
 struct Rank {
-    group: SharedGroup,
+    group: Group,
     tensor_bytes: usize,
+    /// What is brought and what comes out; in place where memory is shared.
+    places: Places,
+    /// An element to meet by.
+    meet: Places,
 }
 
 impl Rank {
-    fn form(forming: &Forming) -> Result<Self, plesio::GroupError> {
+    fn form(forming: &Forming) -> Result<Self, GroupError> {
         let tensor_bytes = forming.tensor_bytes;
-        let plan = SharedPlan {
-            folder: forming.folder.clone(),
-            name: "bench".into(),
-            generation: forming.generation,
-            rank: forming.rank,
-            ranks: forming.ranks,
-            // One element behind the tensor, to meet by.
-            tensor_bytes: tensor_bytes.next_multiple_of(MEET_BYTES) + MEET_BYTES,
-            deadline: CALL_LIMIT,
+        let stride = tensor_bytes.next_multiple_of(MEET_BYTES);
+        let tensors = if forming.path == PathArg::Shm { 1 } else { 2 };
+        let all_bytes = tensors * stride + 2 * MEET_BYTES;
+        let at = |tensor: usize| (tensor * stride) as u64;
+        let places = Places { input: 0, output: at(tensors - 1) };
+        let meet =
+            Places { input: at(tensors), output: at(tensors) + (tensors as u64 - 1) * MEET_BYTES as u64 };
+        let group = match forming.path {
+            PathArg::Shm => {
+                let plan = SharedPlan {
+                    folder: forming.folder.clone(),
+                    name: "bench".into(),
+                    generation: forming.generation,
+                    rank: forming.rank,
+                    ranks: forming.ranks,
+                    tensor_bytes: all_bytes,
+                    deadline: CALL_LIMIT,
+                };
+                Group::Shared(SharedGroup::form(&plan, Instant::now() + FORM_LIMIT)?)
+            }
+            PathArg::Udp => {
+                let plan = NetworkPlan {
+                    session: forming.generation,
+                    rank: forming.rank,
+                    ranks: forming.ranks,
+                    tensor_bytes: u32::try_from(all_bytes).map_err(|_| GroupError::Range)?,
+                    bind: (Ipv4Addr::LOCALHOST, 0).into(),
+                    chunk_bytes: 65_408,
+                    backend: requested(forming.backend),
+                    wait: forming.wait.mode(),
+                    protection: Protection::Plaintext,
+                    deadline: CALL_LIMIT,
+                };
+                Group::Network(Box::new(NetworkGroup::open(&plan)?))
+            }
         };
-        Ok(Self { group: SharedGroup::form(&plan, Instant::now() + FORM_LIMIT)?, tensor_bytes })
+        Ok(Self { group, tensor_bytes: tensors * stride, places, meet })
     }
 
-    fn run(&mut self, run: &Run) -> Result<Part, plesio::GroupError> {
+    fn run(&mut self, run: &Run) -> Result<Part, GroupError> {
         let element = run.element.element();
         let call = Call { operation: run.operation.operation(), element, count: run.count };
-        let meet = Places::in_place(self.tensor_bytes.next_multiple_of(MEET_BYTES) as u64);
+        let meet = Call { operation: Operation::AllReduce, element: Element::I32, count: 1 };
         let mut part = Part::default();
         // Two that are not counted warm caches and predictors.
         let iterations = run.iterations + WARM;
         for iteration in 0..iterations {
             let turn = run.seed.wrapping_add(iteration.into());
             self.fill(element, run.count, turn)?;
-            self.group.all_reduce(Element::I32, 1, meet)?;
+            self.group.call(meet, self.meet)?;
             let began = clock_ns();
             if run.bare {
-                self.group.one_pass(element, run.count, 0)?;
+                self.group.one_pass(element, run.count)?;
             } else {
-                self.group.call(call, Places::in_place(0))?;
+                self.group.call(call, self.places)?;
             }
             let ended = clock_ns();
             if iteration >= WARM {
                 part.spans_ns.push((began, ended));
             }
             // Who is ahead must not take the core from one who is not done, nor write what another still reads.
-            self.group.all_reduce(Element::I32, 1, meet)?;
+            self.group.call(meet, self.meet)?;
             let checked = iteration == WARM || iteration + 1 == iterations;
             if checked && !run.bare {
                 part.wrong += self.wrong(&call, turn)?;
@@ -170,7 +307,7 @@ impl Rank {
     }
 
     /// Writes this rank's tensor.
-    fn fill(&self, element: Element, count: u64, turn: u64) -> Result<(), plesio::GroupError> {
+    fn fill(&self, element: Element, count: u64, turn: u64) -> Result<(), GroupError> {
         let bytes = element.bytes() as usize;
         let total = count as usize * bytes;
         let mut pattern = vec![0; (PATTERN * bytes).min(total)];
@@ -187,7 +324,7 @@ impl Rank {
     }
 
     /// Elements that are not what they have to be after the call.
-    fn wrong(&self, call: &Call, turn: u64) -> Result<u64, plesio::GroupError> {
+    fn wrong(&self, call: &Call, turn: u64) -> Result<u64, GroupError> {
         let bytes = call.element.bytes() as usize;
         let (me, ranks) = (self.group.rank(), self.group.ranks());
         let own = plesio_collective::range(call.count, ranks, me);
@@ -198,13 +335,15 @@ impl Rank {
         while at < call.count {
             let len = (PATTERN as u64).min(call.count - at);
             let found = &mut found[..len as usize * bytes];
-            self.group.read(at as usize * bytes, found)?;
+            self.group.read(self.places.output as usize + at as usize * bytes, found)?;
             for (place, found) in (at..at + len).zip(found.chunks_exact(bytes)) {
                 let wanted = match call.operation {
                     Operation::AllReduce => (0..ranks).map(|rank| value(rank, place)).sum(),
                     Operation::ReduceScatter if own.contains(&place) => {
                         (0..ranks).map(|rank| value(rank, place)).sum()
                     }
+                    // Out of place nothing is written there.
+                    Operation::ReduceScatter if self.places.input != self.places.output => continue,
                     Operation::ReduceScatter => value(me, place),
                     Operation::AllGather => value(owner(call.count, ranks, place), place),
                     Operation::Broadcast { root } => value(root.into(), place),
@@ -251,3 +390,5 @@ const MEET_BYTES: usize = 64;
 const WARM: u32 = 2;
 const CALL_LIMIT: Duration = Duration::from_secs(60);
 const FORM_LIMIT: Duration = Duration::from_secs(20);
+/// How long a rank listens to its port before it looks for an order.
+const BETWEEN: Duration = Duration::from_millis(2);

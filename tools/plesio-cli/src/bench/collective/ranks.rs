@@ -1,6 +1,7 @@
 //! The processes of one group, as the driver sees them: starts them, leads them through runs, notices when one dies.
 
 use super::rank::{Forming, Order, Part, Run, Said};
+use crate::args::{CollectiveArgs, PathArg};
 use crate::failure::{Exit, Failure};
 use crate::random;
 use std::io::{BufRead, BufReader, Write};
@@ -29,7 +30,9 @@ pub(super) struct Outcome {
 }
 
 impl Fleet {
-    pub(super) fn start(ranks: u8, tensor_bytes: u32, pin: &[u16]) -> Result<Self, Failure> {
+    pub(super) fn start(args: &CollectiveArgs, path: PathArg, ranks: u8) -> Result<Self, Failure> {
+        let pin = &args.pin;
+        let tensor_bytes = args.size.iter().copied().max().unwrap_or(0);
         let mut draw = [0; 8];
         random::fill(&mut draw)?;
         let generation = u64::from_le_bytes(draw);
@@ -61,9 +64,20 @@ impl Fleet {
                 rank: rank as u8,
                 ranks,
                 tensor_bytes: tensor_bytes as usize,
+                path,
+                wait: args.wait,
+                backend: args.backend,
             })
         };
-        for said in fleet.ask(form)? {
+        let mut answers = fleet.ask(form)?;
+        let addresses: Vec<_> = answers
+            .iter()
+            .filter_map(|said| if let Said::Opened(address) = said { Some(*address) } else { None })
+            .collect();
+        if !addresses.is_empty() {
+            answers = fleet.ask(|_| Order::Meet(addresses.clone()))?;
+        }
+        for said in answers {
             if let Said::Formed(notes) = said {
                 notes.into_iter().for_each(|note| {
                     if !fleet.notes.contains(&note) {
@@ -100,19 +114,19 @@ impl Fleet {
         Ok(all)
     }
 
-    /// An order to everybody, and everybody's answer.
+    /// An order to everybody, and everybody's answer, in rank order.
     fn ask(&mut self, order: impl Fn(usize) -> Order) -> Result<Vec<Said>, Failure> {
         for (rank, (_, orders)) in self.ranks.iter_mut().enumerate() {
             let line = serde_json::to_string(&order(rank)).map_err(|_| lost(rank))?;
             writeln!(orders, "{line}").map_err(|_| lost(rank))?;
         }
-        let mut answers = Vec::new();
+        let mut answers: Vec<(usize, Said)> = Vec::new();
         while answers.len() < self.ranks.len() {
             match self.heard.recv_timeout(ANSWER_LIMIT) {
                 Ok((_, Some(Said::Failed(cause)))) => {
                     return Err(Failure::run("bench", "a rank cannot go on", cause));
                 }
-                Ok((_, Some(said))) => answers.push(said),
+                Ok((rank, Some(said))) => answers.push((rank, said)),
                 Ok((rank, None)) => return Err(lost(rank)),
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
                     let cause = format!("no answer for {} s", ANSWER_LIMIT.as_secs());
@@ -121,7 +135,8 @@ impl Fleet {
                 }
             }
         }
-        Ok(answers)
+        answers.sort_by_key(|(rank, _)| *rank);
+        Ok(answers.into_iter().map(|(_, said)| said).collect())
     }
 }
 

@@ -17,6 +17,13 @@ pub(super) struct Key {
     pub(super) bytes: u32,
 }
 
+impl Key {
+    /// Whether there is a bare pass to compare with.
+    pub(super) fn has_floor(&self) -> bool {
+        self.path == PathArg::Shm && self.operation == OperationArg::AllReduce
+    }
+}
+
 /// What was measured for one row: ours before and after the bare pass of each round.
 pub(super) struct Row {
     pub(super) key: Key,
@@ -33,7 +40,7 @@ impl Row {
     /// A row as a run leaves it, with 1 for every time.
     pub(super) fn sample(key: Key) -> Self {
         let outcome = Outcome { times_ns: vec![1], ..Outcome::default() };
-        let floor = if key.operation == OperationArg::AllReduce { vec![outcome.clone()] } else { Vec::new() };
+        let floor = if key.has_floor() { vec![outcome.clone()] } else { Vec::new() };
         Self { first: vec![outcome.clone()], floor, last: vec![outcome], ..Self::new(key) }
     }
 
@@ -70,6 +77,7 @@ impl Row {
             "ranks": ranks,
             "path": path,
             "codec": "none",
+            "in_place": path == PathArg::Shm,
             "bytes": bytes,
             "count": u64::from(bytes) / element.bytes(),
             "type": element.name(),
