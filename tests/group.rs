@@ -136,9 +136,14 @@ fn ranks_that_disagree_are_told_and_go_on() {
         let count = if rank == 2 { 1 << 20 } else { 5000 };
         let outcome = group.call(Call { count, ..good }, Places::in_place(0));
         assert!(matches!(outcome, Err(GroupError::Call(CallError::Mismatch { .. }))), "{outcome:?}");
-        let place = if rank == 2 { 1 << 20 } else { 0 };
-        let outcome = group.call(good, Places::in_place(place));
-        assert!(matches!(outcome, Err(GroupError::Call(CallError::Place { rank: 2 }))), "{outcome:?}");
+        for (place, count) in [(1 << 20, 5000), (1 << 40, 5000), (1 << 40, 7), (2, 7), (u64::MAX - 3, 7)] {
+            let own = if rank == 2 { place } else { 0 };
+            let outcome = group.call(Call { count, ..good }, Places::in_place(own));
+            assert!(
+                matches!(outcome, Err(GroupError::Call(CallError::Place { rank: 2 }))),
+                "{place}: {outcome:?}"
+            );
+        }
         group.call(good, Places::in_place(0)).expect("the group goes on");
         verdicts
     });

@@ -157,43 +157,13 @@ impl SharedGroup {
         if self.broken || self.number == CALLS_MAX - 1 {
             return Err(GroupError::Broken);
         }
-        if !places.fit(&call, self.layout.tensor_bytes) {
-            // The others wait for this call: it has to be made, and the same error is theirs.
-            return self.make(Call { count: 0, ..call }, call, places);
-        }
-        self.make(call, call, places)
-    }
-
-    /// What no schedule can beat, for a bench: this rank's range of everybody's tensors at `offset_bytes` is summed in place,
-    /// by the same kernel, without agreement, without looking at the others. All ranks do it at the same time, and nothing
-    /// that matters lies there.
-    ///
-    /// # Errors
-    /// Tensors that do not lie there.
-    pub fn one_pass(&self, element: Element, count: u64, offset_bytes: u64) -> Result<(), GroupError> {
-        let call = Call { operation: Operation::AllReduce, element, count };
-        if !Places::in_place(offset_bytes).fit(&call, self.layout.tensor_bytes) {
-            return Err(GroupError::Range);
-        }
-        let own = plesio_collective::range(count, self.members.len(), self.me);
-        let tensors = (0..self.members.len()).map(|rank| self.tensor(rank, offset_bytes));
-        let own_scratch =
-            Tensor { segment: &self.members[self.me].segment, offset_bytes: self.layout.scratch };
-        let own = own.start as usize..own.end as usize;
-        let block = plesio_collective::block_elements(element, self.members.len()) as usize;
-        self.sums
-            .reduce(lane(element), tensors.clone(), tensors, &own, block, own_scratch, &mut |_| {})
-            .map_err(GroupError::Access)
-    }
-
-    /// Makes `call`, after beginning with what of the own tensor can be touched.
-    fn make(&mut self, own: Call, call: Call, places: Places) -> Result<Ranks, GroupError> {
         self.number += 1;
         let (number, me) = (self.number, self.me);
-        if is_mail(&own) {
+        // A tensor that cannot lie there is posted all the same: the others wait for this call, and the error is theirs too.
+        if is_mail(&call) && places.fit(&call, self.layout.tensor_bytes) {
             let (mail, tensor) = (self.mail(me, number), self.tensor(me, places.input));
             self.sums
-                .copy(lane(call.element), tensor, [mail].into_iter(), &(0..own.count as usize))
+                .copy(lane(call.element), tensor, [mail].into_iter(), &(0..call.count as usize))
                 .map_err(GroupError::Access)?;
         }
         let began = Instant::now();
@@ -226,6 +196,28 @@ impl SharedGroup {
         self.dead = dead;
         self.broken = !matches!(outcome, Ok(_) | Err(GroupError::Call(_)));
         outcome
+    }
+
+    /// What no schedule can beat, for a bench: this rank's range of everybody's tensors at `offset_bytes` is summed in place,
+    /// by the same kernel, without agreement, without looking at the others. All ranks do it at the same time, and nothing
+    /// that matters lies there.
+    ///
+    /// # Errors
+    /// Tensors that do not lie there.
+    pub fn one_pass(&self, element: Element, count: u64, offset_bytes: u64) -> Result<(), GroupError> {
+        let call = Call { operation: Operation::AllReduce, element, count };
+        if !Places::in_place(offset_bytes).fit(&call, self.layout.tensor_bytes) {
+            return Err(GroupError::Range);
+        }
+        let own = plesio_collective::range(count, self.members.len(), self.me);
+        let tensors = (0..self.members.len()).map(|rank| self.tensor(rank, offset_bytes));
+        let own_scratch =
+            Tensor { segment: &self.members[self.me].segment, offset_bytes: self.layout.scratch };
+        let own = own.start as usize..own.end as usize;
+        let block = plesio_collective::block_elements(element, self.members.len()) as usize;
+        self.sums
+            .reduce(lane(element), tensors.clone(), tensors, &own, block, own_scratch, &mut |_| {})
+            .map_err(GroupError::Access)
     }
 
     fn work(

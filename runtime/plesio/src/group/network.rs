@@ -73,6 +73,7 @@ pub struct NetworkGroup {
     by_peer: Vec<usize>,
     begin: Instant,
     waiter: Waiter,
+    met: bool,
     broken: bool,
 }
 
@@ -94,9 +95,11 @@ impl NetworkGroup {
                 rule: "a group by datagrams has no keys: its network has to be trusted",
             });
         }
-        let mut layout = ArenaPlan::new("plesio-group", usize::MAX);
+        let mut layout = ArenaPlan::new("plesio-group", 0);
         layout.push(plan.tensor_bytes.max(1) as usize);
         layout.push(Network::region_bytes(ranks) as usize);
+        // All that this group will ever take.
+        layout.budget_bytes = layout.needed_bytes();
         let (arena, report) = Arena::map(&layout).map_err(GroupError::Arena)?;
         let placement = Placement::for_chunk(plan.chunk_bytes, false);
         let config = SocketConfig { protection: plan.protection, placement, ..SocketConfig::new(plan.bind) };
@@ -112,6 +115,7 @@ impl NetworkGroup {
             by_peer: Vec::new(),
             begin: Instant::now(),
             waiter: Waiter::new(plan.wait),
+            met: false,
             broken: false,
         })
     }
@@ -153,6 +157,9 @@ impl NetworkGroup {
     pub fn meet(&mut self, addresses: &[SocketAddr]) -> Result<(), GroupError> {
         if addresses.len() != self.links.len() {
             return Err(GroupError::Plan { rule: "there has to be one address for each rank" });
+        }
+        if std::mem::replace(&mut self.met, true) {
+            return Err(GroupError::Plan { rule: "its ranks meet once" });
         }
         let here = addresses.iter().all(|address| address.ip().to_canonical().is_loopback());
         let budget = self.io.receive_buffer_bytes() as u64 / 2;
@@ -211,10 +218,14 @@ impl NetworkGroup {
     ///
     /// # Errors
     /// The ranks called for different things (told to all, and the group goes on); or it was not over at its deadline,
-    /// or the sockets broke: then the group is broken.
+    /// or the sockets broke: then the group is broken. A tensor that does not lie in this rank's memory is this rank's
+    /// error alone: nothing was sent, and the others wait for a call that can be made, until their deadline.
     pub fn call(&mut self, call: Call, places: Places) -> Result<Ranks, GroupError> {
         if self.broken {
             return Err(GroupError::Broken);
+        }
+        if !self.met {
+            return Err(GroupError::Plan { rule: "its ranks have to meet before the first call" });
         }
         if !places.fit(&call, self.plan.tensor_bytes.into()) {
             return Err(GroupError::Range);
