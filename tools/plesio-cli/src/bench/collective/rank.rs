@@ -362,9 +362,12 @@ fn clock_ns() -> u64 {
     u64::try_from(now).unwrap_or(0)
 }
 
-/// Small whole numbers: every sum of 32 of them is exact in every type.
+/// Small whole numbers: every sum of 32 of them is exact in every type. They have no order that a block in a wrong place,
+/// of a wrong rank or of an earlier operation could hide in.
 fn value(rank: u64, at: u64, turn: u64) -> u32 {
-    (1 + (at % PATTERN as u64 * 5 + rank * 3 + turn % 7) % 7) as u32
+    let mixed = (at % PATTERN as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (turn << 8 | rank);
+    let mixed = (mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    1 + (mixed >> 33) as u32 % 7
 }
 
 /// An element's bytes, from the first on.
@@ -383,8 +386,9 @@ fn owner(count: u64, ranks: usize, place: u64) -> usize {
     near.into_iter().find(|rank| plesio_collective::range(count, ranks, *rank).contains(&place)).unwrap_or(0)
 }
 
-/// Elements written and compared at once; what they hold repeats after so many.
-const PATTERN: usize = 16_384;
+/// Elements written and compared at once; what they hold repeats after so many: a prime, so that no two blocks of a tensor
+/// are the same.
+const PATTERN: usize = 16_381;
 /// What the ranks meet by before each operation.
 const MEET_BYTES: usize = 64;
 const WARM: u32 = 2;
@@ -392,3 +396,24 @@ const CALL_LIMIT: Duration = Duration::from_secs(60);
 const FORM_LIMIT: Duration = Duration::from_secs(20);
 /// How long a rank listens to its port before it looks for an order.
 const BETWEEN: Duration = Duration::from_millis(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_in_a_wrong_place_or_of_another_rank_or_turn_shows() {
+        let block =
+            |rank, start: u64, turn| (0..1024).map(|at| value(rank, start + at, turn)).collect::<Vec<_>>();
+        let right = block(1, 0, 3);
+        for other in (1..300).map(|block| block * 1024) {
+            let same = right.iter().zip(block(1, other, 3)).filter(|(one, two)| **one == *two).count();
+            assert!(same < 300, "{same} of 1024 at {other}");
+        }
+        for other in [block(2, 0, 3), block(1, 0, 4), block(0, 0, 3)] {
+            let same = right.iter().zip(other).filter(|(one, two)| **one == *two).count();
+            assert!(same < 300, "{same} of 1024");
+        }
+        assert!((0..20_000).all(|at| (1..=7).contains(&value(31, at, u64::MAX))));
+    }
+}
