@@ -49,6 +49,7 @@ const SIDEWAYS: &[(&str, &str, &str)] = &[
     ("plesio-cli", "plesio-relay", "`plesio bench relay`, and the bad paths of demo and bench"),
     ("plesio-cli", "plesio-sim", "`plesio sim` runs the simulator"),
     ("plesio-collective", "plesio-kernels", "how long an encoded range is, and where one may begin"),
+    ("plesio-consensus", "plesio-collective", "whoever proposes a view solves the shares that it states"),
     ("plesio-cpu", "plesio-memory", "sums are made where several processes map the tensors"),
     ("plesio-model", "plesio-kernels", "the model's mathematics goes through `Device`"),
     ("plesio-relay", "plesio-sim", "real datagrams suffer what simulated ones do: one machine"),

@@ -12,6 +12,7 @@
 
 mod results;
 
+use crate::partition::Parts;
 use crate::regions::Regions;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
@@ -123,6 +124,8 @@ pub struct Exchange {
     /// This life has a seat among the members; an earlier life's seat is not its own.
     seated: bool,
     members: Vec<NodeKey>,
+    /// What each of them owns.
+    parts: Parts,
     observers: Vec<NodeKey>,
     own: Vec<OwnSlot>,
     /// Newest complete contribution per (contributor, ring slot), and the side of the window it lies on.
@@ -151,6 +154,7 @@ impl Exchange {
             me,
             seated: false,
             members: Vec::new(),
+            parts: Parts::default(),
             observers: Vec::new(),
             own: Vec::new(),
             held: BTreeMap::new(),
@@ -165,9 +169,9 @@ impl Exchange {
         }
     }
 
-    /// A view is in force: ranges change, so what was held is void and own slots go to their new owners. Sessions
+    /// A view is in force, with its shares: ranges change, so what was held is void and own slots go to their new owners. Sessions
     /// between members must be new ones: a chunk of the old ranges must not land in a window of the new.
-    pub fn handle_view(&mut self, members: &[NodeKey], seated: bool) {
+    pub fn handle_view(&mut self, members: &[NodeKey], shares: &[u16], seated: bool) {
         for slot in self.own.clone() {
             self.abort_slot(slot);
         }
@@ -179,6 +183,7 @@ impl Exchange {
         self.close();
         self.expected = None;
         self.members = members.to_vec();
+        self.parts = self.regions.parts(members.len(), shares);
         self.seated = seated;
         self.observers.retain(|observer| !members.contains(observer));
         self.held.clear();
@@ -282,6 +287,11 @@ impl Exchange {
                 self.hold(from, slot, sequence, side);
             }
         }
+        // Of nothing everything is here: who owns no element is waited for by nobody.
+        if let Some(me) = self.my_index().filter(|me| self.parts.elements(*me) == 0 && from != self.me) {
+            let span = self.regions.window(0, false, &self.parts, me, 0);
+            self.actions.push_back(Action::Held { contributor: from, seq, span, elements: 0 });
+        }
     }
 
     /// Nothing is open and the next entry will stand at `index`. If it is a manifest, its results may be here before
@@ -326,9 +336,9 @@ impl Exchange {
                 self.handle_ready(contributor, SlotSeq(entry.slot_seq));
             }
         }
-        // A member that owns no element (fewer elements than members) has nothing to wait for.
+        // Of a member that owns no element there is nothing to wait for.
         for owner in 0..self.members.len() {
-            if self.regions.result(self.members.len(), owner).len_bytes == 0 {
+            if self.parts.elements(owner) == 0 {
                 self.shard(owner as MemberIndex);
             }
         }
@@ -391,7 +401,7 @@ impl Exchange {
             return;
         };
         let side = self.side(from, slot);
-        let span = self.regions.window(slot, side, self.members.len(), me, contributor);
+        let span = self.regions.window(slot, side, &self.parts, me, contributor);
         // What is placed is checked only afterwards, so nothing may be placed where something is held: the other side
         // is free, because this slot came only after the one there was final or folded on proof.
         self.sides.insert((from, slot), !side);
@@ -416,15 +426,14 @@ impl Exchange {
         let seq = extend(*newest, sequence);
         *newest = (*newest).max(seq);
         self.held.insert((from, slot), (seq, side));
-        let span = self.regions.window(slot, side, self.members.len(), me, contributor);
+        let span = self.regions.window(slot, side, &self.parts, me, contributor);
         let elements = self.owned_elements(me);
         self.actions.push_back(Action::Held { contributor: from, seq, span, elements });
         self.sum_if_ready();
     }
 
     fn owned_elements(&self, me: usize) -> u32 {
-        let part = self.regions.part(self.members.len(), me);
-        u32::try_from(part.end - part.start).expect("a summed range is smaller than 4 GiB")
+        u32::try_from(self.parts.elements(me)).expect("a summed range is smaller than 4 GiB")
     }
 
     /// Side on which the window of a ring place is open.
@@ -440,7 +449,7 @@ impl Exchange {
 
     fn post_window(&mut self, from: NodeKey, slot: u8, me: usize, contributor: usize) {
         let side = self.side(from, slot);
-        let span = self.regions.window(slot, side, self.members.len(), me, contributor);
+        let span = self.regions.window(slot, side, &self.parts, me, contributor);
         if span.len_bytes > 0 {
             self.actions.push_back(Action::Post { from, handle: u16::from(slot), sequence: None, span });
         }
@@ -448,7 +457,6 @@ impl Exchange {
 
     fn sum_if_ready(&mut self) {
         let Some(me) = self.my_index() else { return };
-        let n = self.members.len();
         let Some(open) = &self.open else { return };
         if open.summing || open.shards.contains(me as MemberIndex) {
             return;
@@ -459,21 +467,22 @@ impl Exchange {
             let seq = SlotSeq(entry.slot_seq);
             let span = if contributor == self.me {
                 let own = self.own.iter().find(|slot| slot.seq == seq);
-                own.map(|slot| self.regions.slot_part(slot.index, n, me))
+                own.map(|slot| self.regions.slot_part(slot.index, &self.parts, me))
             } else {
                 let mut places = (0..self.regions.depth).filter_map(|slot| {
                     let (held, side) = *self.held.get(&(contributor, slot))?;
                     (held == seq).then_some((slot, side))
                 });
-                places
-                    .next()
-                    .map(|(slot, side)| self.regions.window(slot, side, n, me, usize::from(entry.member)))
+                places.next().map(|(slot, side)| {
+                    self.regions.window(slot, side, &self.parts, me, usize::from(entry.member))
+                })
             };
             let Some(span) = span else { return };
             inputs.push(span);
         }
         let weights = open.manifest.entries.iter().map(|entry| entry.weight).collect();
-        let sum = Sum { context: open.context, inputs, weights, out: self.regions.sum(n, me, open.turn) };
+        let sum =
+            Sum { context: open.context, inputs, weights, out: self.regions.sum(&self.parts, me, open.turn) };
         self.actions.push_back(Action::Sum(sum));
         self.open.as_mut().expect("is open").summing = true;
     }
@@ -488,14 +497,14 @@ impl Exchange {
             self.actions.push_back(Action::Held {
                 contributor: self.me,
                 seq: slot.seq,
-                span: self.regions.slot_part(slot.index, n, me),
+                span: self.regions.slot_part(slot.index, &self.parts, me),
                 elements: self.owned_elements(me),
             });
         }
     }
 
     fn send_part(&mut self, slot: OwnSlot, owner: usize) {
-        let span = self.regions.slot_part(slot.index, self.members.len(), owner);
+        let span = self.regions.slot_part(slot.index, &self.parts, owner);
         if span.len_bytes == 0 || self.my_index().is_none() {
             return;
         }

@@ -25,6 +25,6 @@ pub use meeting::{
     block_elements, is_mail,
 };
 pub use network::{NETWORK_HANDLES_MAX, Network, NetworkAction, TOKEN_MAIL, TensorSpans};
-pub use partition::{range, range_in_grains};
+pub use partition::{Parts, range, range_in_grains};
 pub use regions::Regions;
-pub use shares::{Rates, Work, shares};
+pub use shares::{Rates, Work, share_weights, shares};

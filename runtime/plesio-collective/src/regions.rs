@@ -1,12 +1,13 @@
 //! Which arena region holds what. Everything is sized once, for any number of members: ranges shrink as members
-//! come, so the windows of one ring slot never need more than one slot's bytes.
+//! come, so the windows of one ring slot never need more than one slot's bytes where all own equal parts, and `factor`
+//! times as much where a member may own `factor` equal parts: n contributions to at most factor / n of a slot.
 //!
 //! With a codec a slot is encoded into a region beside it, whole; ranges then begin at whole blocks, so that each is
 //! a run of those bytes and can be decoded alone.
 
-use crate::{range, range_in_grains};
-use core::ops::Range;
+use crate::{Parts, Work};
 use plesio_kernels::Codec;
+use plesio_wire::shares::{SHARE_ONE, share_most};
 use plesio_wire::{MEMBERS_MAX, Span};
 
 /// Bytes of an element of the sum and of the master state.
@@ -21,6 +22,8 @@ pub struct Regions {
     pub elements: u64,
     /// How slots are encoded on the wire.
     pub codec: Codec,
+    /// Equal parts that a member may own at most; 1: all own equal parts.
+    pub factor: u8,
     /// Ring slots, and so windows per contributor.
     pub depth: u8,
     /// First of `depth` regions of one slot each: this node's own ring.
@@ -41,13 +44,21 @@ pub struct Regions {
 }
 
 impl Regions {
-    /// Bytes of a window region: one range of each contributor, each padded, for as many members as need most.
+    /// Bytes of a window region: one range of each contributor, each padded, for as many members as need most, where
+    /// nobody owns more than `factor` equal parts.
     #[must_use]
-    pub fn window_bytes(elements: u64, codec: Codec) -> u64 {
-        let owned_max = |members: usize| {
-            (0..members).map(|me| len(&part(elements, codec, members, me))).max().unwrap_or_default()
+    pub fn window_bytes(elements: u64, codec: Codec, factor: u8) -> u64 {
+        let grain = grain_elements(codec);
+        let grains = elements.div_ceil(grain);
+        let owned_most = |members: usize| {
+            // Both ends of a range are rounded down, so it is the exact one or one grain longer.
+            let equal = grains.div_ceil(members as u64);
+            let weighted = u128::from(grains) * u128::from(share_most(members, factor));
+            let weighted = weighted.div_ceil(u128::from(SHARE_ONE)) as u64;
+            let most = if factor <= 1 { equal } else { equal.max(weighted) };
+            most.saturating_mul(grain).min(elements)
         };
-        let stride = |members: usize| stride_bytes(codec, owned_max(members));
+        let stride = |members: usize| stride_bytes(codec, owned_most(members));
         (1..=MEMBERS_MAX).map(|members| members as u64 * stride(members)).max().unwrap_or_default()
     }
 
@@ -63,10 +74,21 @@ impl Regions {
         elements * SUM_ELEMENT_BYTES
     }
 
-    /// Elements that `owner` of `members` sums.
+    /// Who owns which elements in a view of `members` members with these shares.
     #[must_use]
-    pub fn part(&self, members: usize, owner: usize) -> Range<u64> {
-        part(self.elements, self.codec, members, owner)
+    pub fn parts(&self, members: usize, shares: &[u16]) -> Parts {
+        Parts::new(self.elements, grain_elements(self.codec), members, shares)
+    }
+
+    /// What a version shares out among its owners.
+    #[must_use]
+    pub fn work(&self) -> Work {
+        Work {
+            elements: self.elements,
+            contribution_bytes: encoded_bytes(self.codec, self.elements),
+            result_bytes: self.elements * SUM_ELEMENT_BYTES,
+            grain_elements: grain_elements(self.codec),
+        }
     }
 
     /// Where own ring slot `slot` lies as it is sent.
@@ -75,19 +97,19 @@ impl Regions {
         self.span(self.codes + u16::from(slot), 0, encoded_bytes(self.codec, self.elements))
     }
 
-    /// Range of own ring slot `slot` that `owner` of `members` sums.
+    /// Range of own ring slot `slot` that `owner` sums.
     #[must_use]
-    pub fn slot_part(&self, slot: u8, members: usize, owner: usize) -> Span {
-        let part = self.part(members, owner);
+    pub fn slot_part(&self, slot: u8, parts: &Parts, owner: usize) -> Span {
+        let part = parts.range(owner);
         let start_bytes = encoded_bytes(self.codec, part.start);
         let len_bytes = encoded_bytes(self.codec, part.end) - start_bytes;
         self.span(self.codes + u16::from(slot), start_bytes, len_bytes)
     }
 
-    /// Where this node, owner `me` of `members`, receives its range of `contributor`'s ring slot `slot`, on one side.
+    /// Where this node, owner `me`, receives its range of `contributor`'s ring slot `slot`, on one side.
     #[must_use]
-    pub fn window(&self, slot: u8, side: bool, members: usize, me: usize, contributor: usize) -> Span {
-        let len = len(&self.part(members, me));
+    pub fn window(&self, slot: u8, side: bool, parts: &Parts, me: usize, contributor: usize) -> Span {
+        let len = parts.elements(me);
         let region = self.windows + 2 * u16::from(slot) + u16::from(side);
         let start_bytes = stride_bytes(self.codec, len) * contributor as u64;
         self.span(region, start_bytes, encoded_bytes(self.codec, len))
@@ -95,16 +117,15 @@ impl Regions {
 
     /// Where owner `owner`'s summed range is received.
     #[must_use]
-    pub fn result(&self, members: usize, owner: usize) -> Span {
-        let part = self.part(members, owner);
-        self.span(self.results, part.start * SUM_ELEMENT_BYTES, len(&part) * SUM_ELEMENT_BYTES)
+    pub fn result(&self, parts: &Parts, owner: usize) -> Span {
+        let start_bytes = parts.range(owner).start * SUM_ELEMENT_BYTES;
+        self.span(self.results, start_bytes, parts.elements(owner) * SUM_ELEMENT_BYTES)
     }
 
     /// Where this node's own summed range lies; `turn` alternates.
     #[must_use]
-    pub fn sum(&self, members: usize, me: usize, turn: bool) -> Span {
-        let len = len(&self.part(members, me));
-        self.span(self.sums + u16::from(turn), 0, len * SUM_ELEMENT_BYTES)
+    pub fn sum(&self, parts: &Parts, me: usize, turn: bool) -> Span {
+        self.span(self.sums + u16::from(turn), 0, parts.elements(me) * SUM_ELEMENT_BYTES)
     }
 
     fn span(&self, region: u16, offset_bytes: u64, len_bytes: u64) -> Span {
@@ -115,16 +136,12 @@ impl Regions {
     }
 }
 
-/// The equal shard table; encoded, in whole blocks of any codec.
-fn part(elements: u64, codec: Codec, members: usize, owner: usize) -> Range<u64> {
+/// Where ranges may begin: encoded, at whole blocks of any codec.
+const fn grain_elements(codec: Codec) -> u64 {
     match codec {
-        Codec::Full => range(elements, members, owner),
-        _ => range_in_grains(elements, Codec::GRAIN_ELEMENTS as u64, members, owner),
+        Codec::Full => 1,
+        _ => Codec::GRAIN_ELEMENTS as u64,
     }
-}
-
-fn len(part: &Range<u64>) -> u64 {
-    part.end - part.start
 }
 
 fn encoded_bytes(codec: Codec, elements: u64) -> u64 {
@@ -138,6 +155,7 @@ fn stride_bytes(codec: Codec, elements: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec::Vec;
 
     #[test]
     fn windows_of_all_contributors_fit_their_region_and_do_not_overlap() {
@@ -148,6 +166,7 @@ mod tests {
             let regions = Regions {
                 elements,
                 codec,
+                factor: 4,
                 depth: 4,
                 slots: 1,
                 codes: 1,
@@ -157,10 +176,22 @@ mod tests {
                 snapshot_out: 16,
                 snapshot_in: 17,
             };
-            for members in 1..=32 {
+            for (members, factor) in (1..=32).flat_map(|members| [1, 2, 4].map(|factor| (members, factor))) {
+                let window_bytes = Regions::window_bytes(elements, codec, factor);
+                let mut shares = Vec::new();
+                if factor > 1 {
+                    // As much as may be with as few as possible, and the last one takes the rest.
+                    let mut rest = SHARE_ONE;
+                    shares = (0..members).map(|_| share_most(members, factor)).collect::<Vec<u16>>();
+                    for share in shares.iter_mut().rev() {
+                        *share = (*share).min(rest);
+                        rest -= *share;
+                    }
+                }
+                let parts = regions.parts(members, &shares);
                 let mut sent = 0;
                 for me in 0..members {
-                    let part = regions.slot_part(2, members, me);
+                    let part = regions.slot_part(2, &parts, me);
                     assert_eq!(
                         (part.region, part.offset_bytes),
                         (3, sent),
@@ -169,15 +200,26 @@ mod tests {
                     sent += part.len_bytes;
                     let mut end = 0;
                     for contributor in 0..members {
-                        let window = regions.window(2, true, members, me, contributor);
+                        let window = regions.window(2, true, &parts, me, contributor);
                         assert!(window.offset_bytes >= end && window.region == 10);
                         assert_eq!(window.len_bytes, part.len_bytes);
                         end = window.offset_bytes + window.len_bytes;
                     }
-                    assert!(u64::from(end) <= Regions::window_bytes(elements, codec), "{elements} {members}");
+                    assert!(u64::from(end) <= window_bytes, "{elements} {members} {factor}");
                 }
                 assert_eq!(u64::from(sent), Regions::code_bytes(elements, codec));
             }
+        }
+    }
+
+    #[test]
+    fn windows_cost_a_slot_for_every_equal_part_that_one_may_own() {
+        let slot_bytes = 4 * 74_752;
+        for factor in 1..=4 {
+            let window_bytes = Regions::window_bytes(74_752, Codec::Full, factor);
+            // Padding and rounding take a little on top.
+            let over = window_bytes - u64::from(factor) * slot_bytes;
+            assert!(over <= 32 * 2 * WINDOW_ALIGN_BYTES, "{factor}: {over}");
         }
     }
 }

@@ -45,6 +45,7 @@
 
 use alloc::vec::Vec;
 use core::ops::Range;
+use plesio_wire::shares::{SHARE_ONE, share_most};
 
 /// What a node can do, measured. A rate of zero counts as one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -115,10 +116,38 @@ impl Work {
     }
 }
 
+/// The weights of a view, in order, where a node may own `factor` equal parts; they sum to
+/// [`SHARE_ONE`](plesio_wire::shares::SHARE_ONE). A node may own nothing.
+#[must_use]
+pub fn share_weights(work: &Work, rates: &[Rates], factor: u8) -> Vec<u16> {
+    let most = share_most(rates.len(), factor);
+    let one = f64::from(SHARE_ONE);
+    let shares = weights(work, rates, f64::from(most) / one);
+    let total: f64 = shares.iter().fold(0.0, |sum, share| sum + share);
+    // Down to whole weights, then the rest to whoever lost most, the first among equals.
+    let exact: Vec<f64> = shares.iter().map(|share| share / total * one).collect();
+    let mut weights: Vec<u16> = exact.iter().map(|exact| (*exact as u16).min(most)).collect();
+    let given: u32 = weights.iter().map(|weight| u32::from(*weight)).sum();
+    let mut rest = u32::from(SHARE_ONE).saturating_sub(given);
+    while rest > 0 {
+        let mut lacks: Option<(usize, f64)> = None;
+        for (index, weight) in weights.iter().enumerate() {
+            let lack = exact[index] - f64::from(*weight);
+            if *weight < most && lacks.is_none_or(|(_, most)| lack > most) {
+                lacks = Some((index, lack));
+            }
+        }
+        let Some((index, _)) = lacks else { break };
+        weights[index] += 1;
+        rest -= 1;
+    }
+    weights
+}
+
 /// The range of each node, in order: they follow one another and cover every element. A node may own nothing.
 #[must_use]
 pub fn shares(work: &Work, rates: &[Rates]) -> Vec<Range<u64>> {
-    let weights = weights(work, rates);
+    let weights = weights(work, rates, 1.0);
     let grain = work.grain_elements.max(1);
     let blocks = work.elements.div_ceil(grain);
     let total: f64 = weights.iter().fold(0.0, |sum, weight| sum + weight);
@@ -136,15 +165,16 @@ pub fn shares(work: &Work, rates: &[Rates]) -> Vec<Range<u64>> {
     ranges
 }
 
-/// The shares as fractions; they sum to 1, but for rounding.
-fn weights(work: &Work, rates: &[Rates]) -> Vec<f64> {
+/// The shares as fractions, none above `cap`, which lets them sum to 1: but for rounding, they do.
+fn weights(work: &Work, rates: &[Rates], cap: f64) -> Vec<f64> {
     let n = rates.len();
     // Alone there is nobody to send to, and of nothing everybody owns as much.
     if n < 2 || work.elements == 0 {
         return alloc::vec![1.0; n];
     }
     let lines: Vec<[Line; 3]> = rates.iter().map(|rates| work.lines(rates, n)).collect();
-    let time_s = least_time_s(&lines);
+    let most = |lines: &[Line; 3], time_s| most(lines, time_s, cap);
+    let time_s = least_time_s(&lines, cap);
     let time_s = larger(time_s, fill(&lines, time_s, most));
     let time_s = larger(time_s, fill(&lines, time_s, least));
     let (mut sum_least, mut sum_room) = (0.0, 0.0);
@@ -161,12 +191,12 @@ fn weights(work: &Work, rates: &[Rates]) -> Vec<f64> {
 }
 
 /// The time below which some node alone cannot end, whatever it owns.
-fn least_time_s(lines: &[[Line; 3]]) -> f64 {
+fn least_time_s(lines: &[[Line; 3]], cap: f64) -> f64 {
     let mut time_s = 0.0;
     for lines in lines {
         for line in lines {
-            // A falling line is lowest for a share of all, the others for one of nothing.
-            let share = if line.slope < 0.0 { 1.0 } else { 0.0 };
+            // A falling line is lowest for the largest share, the others for one of nothing.
+            let share = if line.slope < 0.0 { cap } else { 0.0 };
             time_s = larger(time_s, line.time_s(share));
         }
         for falling in lines.iter().filter(|line| line.slope < 0.0) {
@@ -184,9 +214,9 @@ fn least_time_s(lines: &[[Line; 3]]) -> f64 {
 /// A bound of one node's share at a time, and the line it lies on: `slope * T - offset`.
 type Bound = (f64, f64, f64);
 
-/// The most that a node can own: the lowest of its rising lines, and 1.
-fn most(lines: &[Line; 3], time_s: f64) -> Bound {
-    let mut bound = (1.0, 0.0, -1.0);
+/// The most that a node can own: the lowest of its rising lines, and the cap.
+fn most(lines: &[Line; 3], time_s: f64, cap: f64) -> Bound {
+    let mut bound = (cap, 0.0, -cap);
     for line in lines.iter().filter(|line| line.slope > 0.0) {
         let share = line.share(time_s);
         if share < bound.0 {

@@ -1,6 +1,8 @@
 //! What a node is told at its start, and the ranges that are refused.
 
 use core::fmt;
+use plesio_collective::Work;
+use plesio_wire::shares::SharesError;
 use plesio_wire::value::View;
 use plesio_wire::{Incarnation, NodeKey};
 
@@ -28,6 +30,8 @@ pub struct Config {
     pub have_lead_ns: u64,
     /// Most joiners registered at once; 4.
     pub observers_max: u8,
+    /// What a version shares out among its owners, for the views that this node proposes; none: equal parts.
+    pub sharing: Option<Work>,
     /// After this long without the wanted G another source is asked, nanoseconds; 2 s.
     pub fetch_retry_ns: u64,
 }
@@ -47,6 +51,7 @@ impl Config {
             kappa: 8,
             have_lead_ns: 10_000_000,
             observers_max: 4,
+            sharing: None,
             fetch_retry_ns: 2_000_000_000,
         }
     }
@@ -102,6 +107,8 @@ pub enum ConfigError {
     },
     /// The genesis view breaks a rule; the words say which.
     Genesis(&'static str),
+    /// The genesis view breaks a rule of shares.
+    Shares(SharesError),
 }
 
 impl fmt::Display for ConfigError {
@@ -112,6 +119,9 @@ impl fmt::Display for ConfigError {
                     f,
                     "consensus configuration: {name} = {value} is outside {min}..={max}; choose a value inside"
                 )
+            }
+            Self::Shares(error) => {
+                write!(f, "genesis view: {error}; hand every node the same corrected roster")
             }
             Self::Genesis(rule) => {
                 write!(f, "genesis view: {rule}; hand every node the same corrected roster")
@@ -147,5 +157,6 @@ pub(crate) fn check_genesis(view: &View) -> Result<(), ConfigError> {
     if view.elements == 0 {
         return Err(broken("it has no elements to train"));
     }
+    view.check_shares().map_err(ConfigError::Shares)?;
     Ok(())
 }

@@ -66,6 +66,10 @@ pub enum FoldReason {
 /// Something to act on or to write down.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "moved once, from a short queue; views are rare and manifests not much smaller"
+)]
 pub enum Event {
     /// A MANIFEST is decided: owners sum their range and distribute it to members and observers.
     Open {

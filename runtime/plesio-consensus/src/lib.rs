@@ -13,12 +13,13 @@
 //!
 //! | file | knows |
 //! |---|---|
-//! | `log` | what the learnt prefix means, and which value may follow it (R3, R9, R14 to R16) |
+//! | `log` | what the learnt prefix means, and which value may follow it (R3, R9, R14 to R16, R25) |
 //! | `round` | one index: promise, accepted value, attempt, counting (R2, R4 to R7) |
 //! | `ledger` | which slots of which admission were listed, and what became of them |
 //! | `offers` | which slots are ready and which owners have them (R0) |
 //! | `own` | this node's announced slots until release or fold (R21 to R24) |
 //! | `members` | verdicts, joiners, leavers, HOLD (R15, R18, R19) |
+//! | `sharing` | what members say they can do, and the shares that a view states for it (R25) |
 //! | `timing` | mesh time, frames and their closes |
 //! | `machine` | the whole: inputs, pacing of proposals, the open version, catching up |
 #![cfg_attr(not(test), no_std)]
@@ -38,6 +39,7 @@ mod offers;
 mod own;
 mod quorum;
 mod round;
+mod sharing;
 mod snapshot;
 mod timing;
 mod weights;

@@ -106,7 +106,7 @@ impl LogState {
         LogIndex(self.index.0.saturating_sub(1))
     }
 
-    /// Whether `value` may stand at this index (R9, R14 to R16). Possession (R12) is the acceptor's own matter.
+    /// Whether `value` may stand at this index (R9, R14 to R16, R25). Possession (R12) is the acceptor's own matter.
     pub(crate) fn check(&self, value: &Value, tau: u64) -> Result<(), Rule> {
         match value {
             Value::Manifest(manifest) => self.check_manifest(manifest, tau),
@@ -156,13 +156,15 @@ impl LogState {
         self.check_origin(view.origin)?;
         let now = &self.view;
         let parameters = (view.period_us, view.scale_exponent, view.weight_mode, view.elements)
-            == (now.period_us, now.scale_exponent, now.weight_mode, now.elements);
+            == (now.period_us, now.scale_exponent, now.weight_mode, now.elements)
+            && view.share_factor == now.share_factor;
         let chained = Some(view.number) == now.number.checked_add(1) && view.previous == self.view_digest;
         let sorted = view.members.windows(2).all(|pair| pair[0].key < pair[1].key);
         let effective = view.effective >= view.origin && view.effective.0 < FRAME_MAX;
         if !(parameters && chained && sorted && effective) {
             return Err(Rule(15));
         }
+        view.check_shares().map_err(|_| Rule(25))?;
         let mut kept = 0;
         for seat in view.members.iter() {
             match now.index_of(seat.key) {
@@ -175,7 +177,11 @@ impl LogState {
             }
         }
         let changed = kept < now.members.len() || view.members.len() > kept;
-        if kept == 0 || !changed { Err(Rule(15)) } else { Ok(()) }
+        if kept == 0 || !(changed || view.shares != now.shares) {
+            return Err(Rule(15));
+        }
+        // For other shares alone no version begins anew.
+        if !changed && self.open.is_some() { Err(Rule(16)) } else { Ok(()) }
     }
 
     /// Learns the entry at this index; the caller has checked it.

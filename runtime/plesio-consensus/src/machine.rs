@@ -27,7 +27,7 @@ use catchup::{Basis, Departure, Fetching, Lag};
 use drive::Timers;
 use open::{Late, OpenTrack};
 use pace::Pace;
-use plesio_wire::sideband::{Join, Message, RosterEntry};
+use plesio_wire::sideband::{Join, Message, RosterEntry, Speeds};
 use plesio_wire::value::{Manifest, Value, View};
 use plesio_wire::{
     Digest, Frame, Instant, LogIndex, MemberIndex, MemberSet, MeshTime, NodeKey, SlotSeq, Version,
@@ -115,13 +115,14 @@ impl Consensus {
         };
         let mut offers = Offers::default();
         offers.reset(log.members());
+        let members = Members::new(config.sharing);
         let mut machine = Self {
             lag: Lag::new(config.seed),
             config,
             clock: MeshClock::default(),
             is_started,
             round: Round::new(log.ballot_first()),
-            members: Members::default(),
+            members,
             offers,
             own: OwnSlots::default(),
             tail: VecDeque::new(),
@@ -288,6 +289,13 @@ impl Consensus {
             self.note_ahead(now, from, index);
         }
         self.advance(now);
+    }
+
+    /// What a member says it can do, this one included: views share out by it.
+    pub fn handle_speeds(&mut self, from: NodeKey, speeds: Speeds) {
+        if self.log.view.index_of(from).is_some() {
+            self.members.sharing.insert(from, speeds);
+        }
     }
 
     /// This node wants to leave; [`Event::Left`] tells when it may go (R18).

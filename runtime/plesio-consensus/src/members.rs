@@ -2,6 +2,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use plesio_collective::Work;
 use plesio_wire::codec::{Wire, Writer};
 use plesio_wire::digest::Hasher;
 use plesio_wire::sideband::{Join, RosterEntry};
@@ -10,6 +11,7 @@ use plesio_wire::{Digest, Frame, Incarnation, Instant, LogIndex, MEMBERS_MAX, Me
 
 use crate::log::LogState;
 use crate::quorum::is_quorum;
+use crate::sharing::Sharing;
 
 /// A joiner that repeats its JOIN every 100 ms and was not heard for this long has gone.
 const JOINER_SILENCE_NS_MAX: u64 = 1_000_000_000;
@@ -88,6 +90,7 @@ pub(crate) struct Members {
     barred: BTreeMap<NodeKey, Bar>,
     leavers: BTreeMap<NodeKey, Leaver>,
     roster: BTreeMap<NodeKey, RosterEntry>,
+    pub(crate) sharing: Sharing,
 }
 
 fn set_of(view: &View, keys: impl IntoIterator<Item = NodeKey>) -> MemberSet {
@@ -99,6 +102,10 @@ fn set_of(view: &View, keys: impl IntoIterator<Item = NodeKey>) -> MemberSet {
 }
 
 impl Members {
+    pub(crate) fn new(sharing: Option<Work>) -> Self {
+        Self { sharing: Sharing::new(sharing), ..Self::default() }
+    }
+
     /// Takes the present verdict of the failure detector.
     pub(crate) fn set_verdict(&mut self, suspects: &[NodeKey], dead: &[NodeKey]) {
         let bounded = |keys: &[NodeKey]| keys.iter().copied().take(ROSTER_MAX).collect();
@@ -285,6 +292,7 @@ impl Members {
         self.suspects.retain(|key| view.index_of(*key).is_some());
         self.dead.retain(|key| view.index_of(*key).is_some());
         self.holds.retain(|key, _| view.index_of(*key).is_some());
+        self.sharing.retain(|key| view.index_of(key).is_some());
         self.replaced.retain(|key, incarnation| seated(key, *incarnation));
         self.leavers.retain(|key, leaver| seated(key, leaver.incarnation));
         for (key, joiner) in &self.joiners {
@@ -318,7 +326,7 @@ impl Members {
             .collect()
     }
 
-    /// The view after this one without `removed` and with `added`.
+    /// The view after this one without `removed` and with `added`, and the shares that suit it.
     pub(crate) fn next_view(
         &self,
         log: &LogState,
@@ -345,6 +353,7 @@ impl Members {
             previous: log.view_digest,
             roster: self.roster_of(&seats),
             members: plesio_wire::Bounded::from_slice(&seats),
+            shares: self.sharing.solve(&log.view, &seats),
             ..log.view
         }
     }

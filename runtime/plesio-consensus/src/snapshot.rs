@@ -6,6 +6,7 @@ use crate::log::{FRAME_MAX, LogState};
 use alloc::vec::Vec;
 use core::fmt;
 use plesio_wire::codec::{DecodeError, Reader, Wire, Writer};
+use plesio_wire::shares::SharesError;
 use plesio_wire::value::View;
 use plesio_wire::{Digest, Frame, LogIndex, Version};
 
@@ -59,6 +60,8 @@ pub enum SnapshotError {
     },
     /// Its fields contradict each other.
     Inconsistent,
+    /// The shares of its view break a rule.
+    Shares(SharesError),
 }
 
 impl fmt::Display for SnapshotError {
@@ -68,6 +71,7 @@ impl fmt::Display for SnapshotError {
             Self::Old { version, needed } => {
                 write!(f, "snapshot of version {} but {} is needed; fetch a newer one", version.0, needed.0)
             }
+            Self::Shares(error) => write!(f, "snapshot refused: {error}; fetch it from another member"),
             Self::Inconsistent => f.write_str("snapshot contradicts itself; fetch it from another member"),
         }
     }
@@ -143,6 +147,7 @@ impl SnapshotCut {
         if view.members.is_empty() || !sorted || !counted || !ranges || !seated || ledger.has_open() {
             return Err(SnapshotError::Inconsistent);
         }
+        view.check_shares().map_err(SnapshotError::Shares)?;
         Ok(LogState {
             index: self.index,
             origin: self.origin,

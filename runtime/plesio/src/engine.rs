@@ -14,6 +14,7 @@ mod agreement;
 mod founding;
 mod join;
 mod links;
+mod meter;
 mod roster;
 mod snapshot;
 mod transfer;
@@ -25,6 +26,7 @@ pub use words::{EngineConfig, Entrance, Out, SlotFate, Work};
 
 use crate::engine::join::{Gaps, Joining};
 use crate::engine::links::Links;
+use crate::engine::meter::Meter;
 use crate::engine::snapshot::{Fetching, Serving};
 use plesio_collective::Exchange;
 use plesio_consensus::{Config as ConsensusConfig, ConfigError, Consensus, Event, SnapshotCut, Start};
@@ -32,7 +34,7 @@ use plesio_phase::{Aim, Corrector, CorrectorConfig, MeshClock};
 use plesio_proto::{Congestion, Next, Refused, Train};
 use plesio_sideband::{Status, To};
 use plesio_wire::data::{Header, Kind};
-use plesio_wire::sideband::{Message, RosterEntry};
+use plesio_wire::sideband::{Beat, Message, RosterEntry};
 use plesio_wire::value::View;
 use plesio_wire::{
     Digest, Frame, Incarnation, Instant, LogIndex, MemberSet, NodeKey, SlotSeq, Span, Version,
@@ -67,6 +69,7 @@ pub struct Engine {
     fetching: Option<Fetching>,
     serving: Serving,
     transfers: transfer::Transfers,
+    meter: Meter,
     suspects: Vec<NodeKey>,
     dead: Vec<NodeKey>,
     frame: Frame,
@@ -123,6 +126,7 @@ impl Engine {
             fetching: None,
             serving: Serving::default(),
             transfers: transfer::Transfers::default(),
+            meter: Meter::default(),
             suspects: Vec::new(),
             dead: Vec::new(),
             frame: Frame(0),
@@ -201,6 +205,11 @@ impl Engine {
         self.turn(now);
     }
 
+    /// A member's full beat: what it says it can do.
+    pub fn handle_beat(&mut self, from: NodeKey, beat: &Beat) {
+        self.consensus.handle_speeds(from, beat.speeds);
+    }
+
     /// The sideband's whole verdict, as indices of the view `view`.
     pub fn handle_liveness(&mut self, now: Instant, view: u32, suspects: MemberSet, dead: MemberSet) {
         let members = self.consensus.view();
@@ -235,8 +244,9 @@ impl Engine {
         self.turn(now);
     }
 
-    /// Answer to [`Work::Sum`].
-    pub fn handle_summed(&mut self, now: Instant, context: LogIndex) {
+    /// Answer to [`Work::Sum`], which took so long.
+    pub fn handle_summed(&mut self, now: Instant, context: LogIndex, took_ns: u64) {
+        self.meter.handle_summed(took_ns);
         self.exchange.handle_summed(context);
         self.turn(now);
     }
@@ -294,6 +304,10 @@ impl Engine {
 
     /// The sockets are drained: act on what is complete, and let peers send more.
     pub fn handle_received(&mut self, now: Instant) {
+        if self.meter.is_due(now) {
+            let (delivered, received) = self.links.flow();
+            self.meter.handle_bytes(now, delivered, received);
+        }
         self.turn(now);
         self.links.grant(now);
     }
@@ -320,6 +334,8 @@ impl Engine {
             && frame != self.frame
         {
             self.frame = frame;
+            self.meter.handle_frame();
+            self.consensus.handle_speeds(self.key, self.meter.speeds());
             self.corrector.handle_frame(now, self.transfers.fill());
             self.corrector.handle_quorum(now, self.consensus.has_quorum());
         }
@@ -394,6 +410,7 @@ impl Engine {
             stride: aim.stride,
             fill: self.transfers.fill(),
             depth: self.config.regions.depth,
+            speeds: self.meter.speeds(),
             ..Status::default()
         }
     }
@@ -471,7 +488,8 @@ impl Engine {
 
 fn consensus_config(config: &EngineConfig) -> ConsensusConfig {
     let base = ConsensusConfig::new(config.entry.id.key(), config.incarnation);
-    ConsensusConfig { ring_depth: config.regions.depth, seed: config.seed, ..base }
+    let sharing = (config.regions.factor > 1).then(|| config.regions.work());
+    ConsensusConfig { ring_depth: config.regions.depth, seed: config.seed, sharing, ..base }
 }
 
 const EVENTS_MAX: usize = 4_096;

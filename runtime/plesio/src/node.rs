@@ -12,6 +12,7 @@ use crate::store::{Store, StoreError, StorePlan};
 use crate::worker::{Sent, Worker};
 pub use protection::{Identity, Protection, Seed, Trust};
 
+use plesio_collective::Regions;
 use plesio_cpu::Cpu;
 use plesio_kernels::{Codec, KernelError, Scale};
 use plesio_memory::{Arena, ArenaError, RingError, ring};
@@ -56,6 +57,8 @@ pub struct NodeConfig {
     pub elements: usize,
     /// How slots are encoded on the wire, the same on all nodes of a mesh.
     pub codec: Codec,
+    /// How much of every sum a member may own, the same on all nodes of a mesh.
+    pub sharing: Sharing,
     /// Fixed-point exponent of slots.
     pub scale: Scale,
     /// Frame period at genesis, nanoseconds; 50 ms to 60 s.
@@ -67,6 +70,28 @@ pub struct NodeConfig {
     /// Payload bytes per datagram to peers on this host, and at most to others: there it is what the path carries. The
     /// same on all nodes of a mesh.
     pub chunk_bytes: u32,
+}
+
+/// Who sums how much of every version.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Sharing {
+    /// Every member an equal part.
+    #[default]
+    Equal,
+    /// As much as suits what each was measured to send, receive and sum, up to four equal parts: all of it among four
+    /// members or fewer. Windows for contributions take four slots' bytes for each slot of the ring instead of one.
+    Rate,
+}
+
+impl Sharing {
+    /// Equal parts that a member may own at most.
+    #[must_use]
+    pub const fn factor(self) -> u8 {
+        match self {
+            Self::Equal => 1,
+            Self::Rate => 4,
+        }
+    }
 }
 
 impl NodeConfig {
@@ -97,6 +122,7 @@ impl NodeConfig {
             clock: ClockSeam::default(),
             elements,
             codec: Codec::Full,
+            sharing: Sharing::default(),
             scale: Scale::DEFAULT,
             period_ns: 250_000_000,
             ring_depth: 4,
@@ -122,6 +148,7 @@ impl NodeConfig {
             model: self.model,
             elements: self.elements as u64,
             codec: self.codec,
+            share_factor: self.sharing.factor(),
             scale_exponent: self.scale.exponent(),
             ring_depth: self.ring_depth,
             chunk_bytes: self.chunk_bytes,
@@ -321,7 +348,8 @@ impl Node {
     /// What cannot be had, where, and what would help.
     pub fn bind(config: NodeConfig) -> Result<Self, NodeError> {
         check(&config)?;
-        let plan = StorePlan::new(config.elements as u64, config.ring_depth, config.codec);
+        let factor = config.sharing.factor();
+        let plan = StorePlan::new(config.elements as u64, config.ring_depth, config.codec, factor);
         let (arena, report) = Arena::map(&plan.arena)?;
         let (producer, consumer) = ring(&arena, &plan.ring, SlotSeq(1))?;
         let device = Cpu::detect();
@@ -472,6 +500,14 @@ fn check(config: &NodeConfig) -> Result<(), NodeError> {
     }
     if config.elements == 0 || config.elements > ELEMENTS_MAX {
         return refuse(format!("elements is {}; it must be 1 to {ELEMENTS_MAX}", config.elements));
+    }
+    let window_bytes = Regions::window_bytes(config.elements as u64, config.codec, config.sharing.factor());
+    if window_bytes > u64::from(u32::MAX) {
+        return refuse(format!(
+            "{} elements need windows of {window_bytes} bytes where members own what suits their rates, and 4 GiB is \
+             the most; share equally",
+            config.elements
+        ));
     }
     if !(PERIOD_NS_MIN..=PERIOD_NS_MAX).contains(&config.period_ns) {
         return refuse(format!("period is {} ns; it must be 50 ms to 60 s", config.period_ns));

@@ -61,9 +61,10 @@ pub struct StorePlan {
 }
 
 impl StorePlan {
-    /// The plan for a state of `elements` elements and a ring of `depth` slots, which travel by `codec`.
+    /// The plan for a state of `elements` elements and a ring of `depth` slots, which travel by `codec`, where a member
+    /// may own `factor` equal parts.
     #[must_use]
-    pub fn new(elements: u64, depth: u8, codec: Codec) -> Self {
+    pub fn new(elements: u64, depth: u8, codec: Codec, factor: u8) -> Self {
         let bytes = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
         let mut arena = ArenaPlan::new("plesio", usize::MAX);
         let ring = arena.push_ring(usize::from(depth), bytes(elements));
@@ -78,7 +79,7 @@ impl StorePlan {
                 first
             }
         };
-        let window_bytes = bytes(Regions::window_bytes(elements, codec));
+        let window_bytes = bytes(Regions::window_bytes(elements, codec, factor));
         let windows = arena.push(window_bytes);
         for _ in 1..2 * u16::from(depth) {
             arena.push(window_bytes);
@@ -95,6 +96,7 @@ impl StorePlan {
         let regions = Regions {
             elements,
             codec,
+            factor,
             depth,
             slots,
             codes,
@@ -218,7 +220,7 @@ impl<D: Device> Store<D> {
     /// # Errors
     /// [`KernelError::Overflow`]: the state is no longer what the others hold, the node must stop.
     pub fn apply(&mut self, results: &[Span]) -> Result<Digest, StoreError> {
-        Self::add(&self.arena, self.device, &mut self.master, &self.regions, results)?;
+        Self::add(&self.arena, self.device, &mut self.master, results)?;
         Ok(self.digest())
     }
 
@@ -230,7 +232,7 @@ impl<D: Device> Store<D> {
         if first {
             self.gathered.as_i64_mut().fill(0);
         }
-        Self::add(&self.arena, self.device, &mut self.gathered, &self.regions, results)
+        Self::add(&self.arena, self.device, &mut self.gathered, results)
     }
 
     /// Adds what was gathered to the master state; its digest afterwards.
@@ -242,18 +244,22 @@ impl<D: Device> Store<D> {
         Ok(self.digest())
     }
 
+    /// Ranges of members follow one another, so where each belongs follows from how long those before it are.
     fn add(
         arena: &Arena,
         device: D,
         target: &mut Lease<Filling>,
-        regions: &Regions,
         results: &[Span],
     ) -> Result<(), StoreError> {
         let guards = results.iter().map(|span| arena.share(*span)).collect::<Result<Vec<Shared>, _>>()?;
-        for (owner, shared) in guards.iter().enumerate() {
-            let part = regions.part(results.len(), owner);
-            let target = &mut target.as_i64_mut()[part.start as usize..part.end as usize];
-            device.apply(target, shared.as_i64())?;
+        let mut rest = target.as_i64_mut();
+        if guards.iter().map(|shared| shared.as_i64().len()).sum::<usize>() != rest.len() {
+            return Err(AccessError::Range.into());
+        }
+        for shared in &guards {
+            let (part, behind) = rest.split_at_mut(shared.as_i64().len());
+            device.apply(part, shared.as_i64())?;
+            rest = behind;
         }
         Ok(())
     }

@@ -357,10 +357,11 @@ impl Machine {
                 stride: status.stride.max(1),
                 fill: status.fill.min(status.depth),
                 depth: status.depth,
-                uplink_kbps: status.uplink_kbps,
+                speeds: status.speeds,
                 suspect,
                 halt_sequence: status.halt_sequence,
                 index: status.index,
+                ..Beat::default()
             }),
         }
     }

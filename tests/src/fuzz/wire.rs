@@ -6,6 +6,7 @@
 use super::Target;
 use plesio_wire::data::{self, Ack, Bye, Credit, Flags, Header, Kind, MessageId, Ping};
 use plesio_wire::handshake::{Cookie, Init, InitPayload, Response, ResponsePayload, Role, Suite};
+use plesio_wire::shares::SHARE_ONE;
 use plesio_wire::sideband::{
     self, Accept, Address, Beat, Commit, Epoch, Have, HaveEntry, Join, Last, Leave, Message, Nack, Probe,
     ProbeReply, Propose, Query, Ready, Roster, RosterEntry, Shard, ShortBeat, Snapshot,
@@ -277,6 +278,11 @@ fn view(members: u64) -> View {
     for index in 0..members {
         let seat = Seat { key: NodeKey(index * 5), incarnation: Incarnation(index), admitted: LogIndex(1) };
         view.members.push(seat).expect("there is room for 32");
+    }
+    view.share_factor = 4;
+    for index in 0..members {
+        let shares = if index == 0 { SHARE_ONE } else { 0 };
+        view.shares.push(shares).expect("there is room for 32");
     }
     view
 }

@@ -241,6 +241,14 @@ pub(crate) struct SimArgs {
     #[arg(long, env = "PLESIO_SECONDS", default_value_t = 20, value_name = "S")]
     pub(crate) seconds: u32,
 
+    /// How contributions travel
+    #[arg(long, env = "PLESIO_CODEC", default_value = "i32", value_enum)]
+    pub(crate) codec: CodecArg,
+
+    /// Who sums how much of every version
+    #[arg(long, env = "PLESIO_SHARES", default_value = "rate", value_enum)]
+    pub(crate) shares: SharesArg,
+
     /// Tell all that happened before a broken promise
     #[arg(long, env = "PLESIO_STORY", value_parser = parse_switch)]
     pub(crate) story: bool,
@@ -324,6 +332,31 @@ pub(crate) enum CodecArg {
     Int8,
     /// Half a byte, a step for 64, rounded stochastically
     Int4,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum SharesArg {
+    /// Every member an equal part
+    Equal,
+    /// What suits the rates that each was measured at, up to four equal parts
+    #[default]
+    Rate,
+}
+
+/// A choice as a command line says it; nothing where it is the default.
+pub(crate) fn said<T: ValueEnum + Default + PartialEq>(flag: &str, choice: T) -> String {
+    let name = choice.to_possible_value().filter(|_| choice != T::default());
+    name.map_or_else(String::new, |name| format!(" --{flag} {}", name.get_name()))
+}
+
+impl SharesArg {
+    pub(crate) fn sharing(self) -> plesio::Sharing {
+        match self {
+            Self::Equal => plesio::Sharing::Equal,
+            Self::Rate => plesio::Sharing::Rate,
+        }
+    }
 }
 
 impl CodecArg {

@@ -1,6 +1,6 @@
 //! `plesio sim`: the machines that the nodes run, on virtual time, with whatever can go wrong going wrong.
 
-use crate::args::SimArgs;
+use crate::args::{SimArgs, said};
 use crate::failure::{Exit, Failure};
 use crate::host::{self, Host};
 use crate::paint::Paint;
@@ -121,6 +121,8 @@ fn config(args: &SimArgs) -> Result<SimConfig, Failure> {
         links: args.impair.impairment(),
         simulated_s: args.seconds,
         threads: host::cores(),
+        codec: args.codec.codec(),
+        sharing: args.shares.sharing(),
         story: args.story,
     };
     config.check().map_err(refused)?;
@@ -184,8 +186,9 @@ impl Line {
 fn replay(args: &SimArgs, violation: &Violation) -> String {
     let (seed, nodes, faults) = (violation.seed, violation.nodes, violation.faults);
     let links = if args.impair.is_none() { String::new() } else { format!(" {}", args.impair) };
+    let others = said("codec", args.codec) + &said("shares", args.shares);
     format!(
-        "plesio sim --nodes {nodes} --seed {seed} --faults {faults} --seconds {} --story{links}",
+        "plesio sim --nodes {nodes} --seed {seed} --faults {faults} --seconds {}{others} --story{links}",
         args.seconds
     )
 }

@@ -1,6 +1,7 @@
 //! What to simulate, checked, and the names of the faults.
 
 use crate::impair::{ImpairError, Impairment};
+use plesio::{Codec, Sharing};
 use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
@@ -168,6 +169,10 @@ pub struct SimConfig {
     pub simulated_s: u32,
     /// Seeds that run side by side; the report does not depend on it. Default 2.
     pub threads: usize,
+    /// How slots travel. Default as they are.
+    pub codec: Codec,
+    /// Who sums how much. Default by rate, as nodes do.
+    pub sharing: Sharing,
     /// Keep a line for whatever happens, in [`crate::SeedReport::story`]. Default false.
     pub story: bool,
 }
@@ -181,6 +186,8 @@ impl Default for SimConfig {
             links: Impairment::default(),
             simulated_s: 20,
             threads: 2,
+            codec: Codec::Full,
+            sharing: Sharing::Rate,
             story: false,
         }
     }

@@ -388,7 +388,9 @@ impl Process {
             }
             Work::Sum(sum) => {
                 self.store.sum(&sum).map_err(|error| say(&error))?;
-                self.engine.handle_summed(now, sum.context);
+                // A nanosecond for each element of each contribution.
+                let elements = u64::from(sum.out.len_bytes / 8) * sum.inputs.len() as u64;
+                self.engine.handle_summed(now, sum.context, elements);
             }
             Work::Apply { version, results } => {
                 #[cfg(test)]
@@ -481,7 +483,7 @@ impl Process {
                 self.engine.handle_liveness(now, view, suspects, dead);
             }
             SidebandEvent::Clock(clock) => self.engine.handle_clock(now, clock),
-            SidebandEvent::Beat { .. } => {}
+            SidebandEvent::Beat { from, beat } => self.engine.handle_beat(from, &beat),
             other => scene.trace.tell(scene.now_ns, scene.host, || format!("{other:?}")),
         }
     }

@@ -98,7 +98,7 @@ fn number_after(line: &str, words: &str) -> Option<u64> {
 fn a_state_that_takes_many_frames_still_catches_up() {
     // Every version brings results as large as the state, an eighth on each link to the joiner; the state itself
     // comes over one of them, in what the results leave free: more than five frames.
-    let config = SimConfig { story: true, ..config(8, "join", 16) };
+    let config = SimConfig { story: true, sharing: plesio::Sharing::Equal, ..config(8, "join", 16) };
     let mut caught_up = 0;
     for seed in 0..100 {
         let mut world = World::with_state(&config, seed, Some(60_000));

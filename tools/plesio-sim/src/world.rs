@@ -15,7 +15,6 @@ use crate::report::{SeedReport, Violation};
 use crate::trace::Trace;
 use plesio::engine::{Common, EngineConfig, Entrance, genesis};
 use plesio::store::StorePlan;
-use plesio_kernels::Codec;
 use plesio_wire::data::CHUNK_BYTES_JUMBO;
 use plesio_wire::sideband::RosterEntry;
 use plesio_wire::{Digest, Incarnation};
@@ -67,12 +66,17 @@ impl World {
         let common = Common {
             model: Digest::of(b"simulated"),
             elements,
-            codec: Codec::Full,
+            codec: config.codec,
+            share_factor: config.sharing.factor(),
             scale_exponent: 24,
             ring_depth,
             chunk_bytes: random.pick(&[64, 256, 1_408, CHUNK_BYTES_JUMBO]),
         };
-        let mesh = Mesh { store: StorePlan::new(elements, ring_depth, Codec::Full), period_ns, common };
+        let mesh = Mesh {
+            store: StorePlan::new(elements, ring_depth, common.codec, common.share_factor),
+            period_ns,
+            common,
+        };
         let mut hosts: Vec<Host> =
             (0..plan.hosts).map(|number| Host::new(seed, number, &mut random)).collect();
         let first: Vec<(RosterEntry, Incarnation)> =

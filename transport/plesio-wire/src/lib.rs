@@ -14,13 +14,16 @@ pub mod codec;
 pub mod data;
 pub mod digest;
 pub mod handshake;
+pub mod shares;
 pub mod sideband;
+mod speed;
 pub mod value;
 mod words;
 
 pub use bounded::Bounded;
 pub use codec::{DecodeError, Reader, Wire, Writer};
 pub use digest::Digest;
+pub use speed::Speed;
 pub use words::{
     Ballot, Frame, Incarnation, Instant, LogIndex, MEMBERS_MAX, MemberIndex, MemberSet, MeshTime, NodeId,
     NodeKey, SlotSeq, Span, Version,

@@ -13,7 +13,7 @@ mod sealed;
 
 pub use body::{
     Accept, Address, Beat, Commit, Epoch, Have, HaveEntry, Join, Last, Leave, Nack, Probe, ProbeReply,
-    Propose, Query, Ready, Roster, RosterEntry, Shard, ShortBeat, Snapshot, nack, state,
+    Propose, Query, Ready, Roster, RosterEntry, Shard, ShortBeat, Snapshot, Speeds, nack, state,
 };
 
 pub use message::Message;

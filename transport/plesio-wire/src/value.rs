@@ -2,6 +2,7 @@
 //! never a ballot, so the same value keeps its digest through any number of take-overs.
 
 use crate::codec::{DecodeError, Reader, Wire, Writer, layout};
+use crate::shares::{Shares, SharesError, check_shares};
 use crate::{Bounded, Digest, Frame, Incarnation, LogIndex, MEMBERS_MAX, MemberIndex, NodeKey};
 
 /// 1.0 in the Q0.24 of weights; the weights of a manifest sum to exactly this.
@@ -72,12 +73,16 @@ layout! {
         weight_mode: u8,
         /// Elements of the trained state.
         elements: u64,
+        /// A member owns at most so many equal parts of the elements, and has windows for them; 1: all parts are equal.
+        share_factor: u8,
         /// Digest of the VIEW before; zeros at genesis.
         previous: Digest,
         /// Digest of the roster (ids and addresses) of these members.
         roster: Digest,
         /// Sorted by key.
         members: Bounded<Seat, MEMBERS_MAX>,
+        /// What each of them owns of the elements; none: equal parts.
+        shares: Shares,
     }
 }
 
@@ -86,6 +91,14 @@ impl View {
     #[must_use]
     pub fn index_of(&self, key: NodeKey) -> Option<MemberIndex> {
         self.members.binary_search_by_key(&key, |seat| seat.key).ok().map(|index| index as MemberIndex)
+    }
+
+    /// Whether its shares cover all elements once, and nobody's are more than it has windows for.
+    ///
+    /// # Errors
+    /// The rule that they break.
+    pub fn check_shares(&self) -> Result<(), SharesError> {
+        check_shares(&self.shares, self.members.len(), self.share_factor)
     }
 
     /// Digest of the view as a value.
@@ -97,6 +110,7 @@ impl View {
 
 /// One entry of the log.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "decoding allocates nothing, and few values are kept")]
 pub enum Value {
     /// Opens a version.
     Manifest(Manifest),

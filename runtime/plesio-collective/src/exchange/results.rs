@@ -46,7 +46,7 @@ impl Exchange {
 
     pub(super) fn handle_result(&mut self, from: NodeKey, message: MessageId, len_bytes: u32) {
         let owner = message.handle - HANDLE_RESULT;
-        let span = self.regions.result(self.members.len(), usize::from(owner));
+        let span = self.regions.result(&self.parts, usize::from(owner));
         let Some(open) = &self.open else {
             let at = self.members.get(usize::from(owner));
             if let Some((index, early)) = &mut self.expected
@@ -81,16 +81,15 @@ impl Exchange {
     }
 
     pub(super) fn result_span(&self, open: &Open, owner: usize) -> Span {
-        let n = self.members.len();
         if self.my_index() == Some(owner) {
-            self.regions.sum(n, owner, open.turn)
+            self.regions.sum(&self.parts, owner, open.turn)
         } else {
-            self.regions.result(n, owner)
+            self.regions.result(&self.parts, owner)
         }
     }
 
     pub(super) fn post_result(&mut self, context: LogIndex, owner: usize, from: NodeKey) {
-        let span = self.regions.result(self.members.len(), owner);
+        let span = self.regions.result(&self.parts, owner);
         if from != self.me && span.len_bytes > 0 {
             let (handle, sequence) = (HANDLE_RESULT + owner as u16, Some(context.0 as u16));
             self.actions.push_back(Action::Post { from, handle, sequence, span });

@@ -11,6 +11,7 @@ fn regions() -> Regions {
     Regions {
         elements: ELEMENTS,
         codec: Codec::Full,
+        factor: 4,
         depth: 4,
         slots: 1,
         codes: 1,
@@ -111,9 +112,13 @@ impl Mesh {
     }
 
     fn view(&mut self, members: &[usize]) {
+        self.view_with(members, &[]);
+    }
+
+    fn view_with(&mut self, members: &[usize], shares: &[u16]) {
         let keys: Vec<NodeKey> = members.iter().map(|member| self.keys[*member]).collect();
         for (node, key) in self.nodes.iter_mut().zip(&self.keys) {
-            node.handle_view(&keys, keys.contains(key));
+            node.handle_view(&keys, shares, keys.contains(key));
         }
     }
 
@@ -232,6 +237,84 @@ fn a_removed_owner_moves_its_range_to_the_others_and_the_old_context_is_forgotte
     }
 }
 
+/// Elements that each node sums for the newest version, as the spans of its results say.
+fn owned(mesh: &Mesh, node: usize) -> Vec<u32> {
+    let results = mesh.nodes[node].results().expect("all shards are here");
+    results.iter().map(|span| span.len_bytes / 8).collect()
+}
+
+#[test]
+fn shares_say_who_sums_how_much_and_who_owns_nothing_neither_sends_nor_waits() {
+    let mut mesh = Mesh::new(4);
+    mesh.view_with(&[0, 1, 2, 3], &[0, 24_576, 0, 8_192]);
+    for node in 0..4 {
+        mesh.nodes[node].handle_cut(1, SlotSeq(5));
+    }
+    mesh.run();
+    // Nothing of it is here or comes: what is held of a slot is known as soon as the slot is.
+    assert!(mesh.posts[0].iter().all(|(_, handle, ..)| *handle >= HANDLE_RESULT), "{:?}", mesh.posts[0]);
+    assert_eq!(mesh.seen[0].held, [(mesh.keys[0], SlotSeq(5))]);
+    for node in 0..4 {
+        mesh.ready(node, 5);
+    }
+    mesh.run();
+    for (node, seen) in mesh.seen.iter().enumerate() {
+        let mut held: Vec<NodeKey> = seen.held.iter().map(|(key, _)| *key).collect();
+        held.sort_unstable();
+        held.dedup();
+        assert_eq!(held, mesh.keys, "node {node} holds its part of every slot, nothing being a part");
+    }
+    for node in 0..4 {
+        mesh.nodes[node].handle_open(LogIndex(4), &manifest(&[(0, 5), (1, 5), (2, 5), (3, 5)]));
+    }
+    mesh.run();
+    for node in 0..4 {
+        assert_eq!(owned(&mesh, node), [0, 7, 0, 3]);
+        assert_eq!(mesh.seen[node].sums.len(), usize::from(node % 2 == 1));
+    }
+    assert!(mesh.early.is_empty());
+}
+
+#[test]
+fn the_largest_owner_dies_and_the_next_view_shares_out_anew() {
+    let mut mesh = Mesh::new(3);
+    mesh.view_with(&[0, 1, 2], &[32_768, 0, 0]);
+    for node in 0..3 {
+        mesh.ready(node, 1);
+        mesh.nodes[node].handle_cut(0, SlotSeq(1));
+    }
+    mesh.run();
+    for node in 1..3 {
+        mesh.nodes[node].handle_open(LogIndex(1), &manifest(&[(0, 1), (1, 1), (2, 1)]));
+    }
+    mesh.run();
+    assert_eq!(mesh.nodes[1].results(), None, "the only owner is silent");
+    mesh.view_with(&[1, 2], &[3_277, 29_491]);
+    for node in 1..3 {
+        mesh.nodes[node].handle_open(LogIndex(2), &manifest(&[(0, 1), (1, 1)]));
+    }
+    mesh.run();
+    for node in 1..3 {
+        assert_eq!(owned(&mesh, node), [1, 9]);
+    }
+    assert_eq!((mesh.seen[1].sums[0].out.len_bytes, mesh.seen[2].sums[0].out.len_bytes), (8, 72));
+}
+
+#[test]
+fn more_members_than_elements_commit_all_the_same() {
+    let mut mesh = Mesh::new(16);
+    mesh.view(&(0..16).collect::<Vec<usize>>());
+    for node in 0..16 {
+        mesh.ready(node, 1);
+        mesh.nodes[node].handle_cut(0, SlotSeq(1));
+    }
+    mesh.run();
+    for (seen, key) in mesh.seen.iter().zip(&mesh.keys) {
+        let others = seen.held.iter().filter(|(from, _)| from != key).count();
+        assert_eq!(others, 15);
+    }
+}
+
 #[test]
 fn a_result_has_one_writer_at_a_time() {
     let mut mesh = Mesh::new(3);
@@ -259,7 +342,7 @@ fn a_result_has_one_writer_at_a_time() {
     node.handle_offered(keys[2], message);
     assert_eq!(actions(node), []);
     node.handle_offered(keys[0], message);
-    let span = regions().result(3, 2);
+    let span = regions().result(&regions().parts(3, &[]), 2);
     assert_eq!(
         actions(node),
         [

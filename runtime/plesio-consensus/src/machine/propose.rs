@@ -11,6 +11,9 @@ use plesio_wire::sideband::{Accept, Commit, Epoch, Message, Nack, Propose, Query
 use plesio_wire::value::{Entry, Manifest, Value, View};
 use plesio_wire::{Ballot, Bounded, Frame, Instant, MemberIndex, MemberSet};
 
+/// Frames that the shares of a view stand at least, unless its members change.
+const SHARE_FRAMES_MIN: u64 = 16;
+
 /// What an attempt without a value does next.
 #[expect(clippy::large_enum_variant, reason = "lives for one call")]
 enum Choice {
@@ -182,12 +185,24 @@ impl Consensus {
             self.members.next_view(&self.log, origin, leaving, &[])
         } else {
             let joining = self.members.ready_joiners(now, &self.log);
-            if joining.is_empty() {
+            let view = self.members.next_view(&self.log, origin, MemberSet::EMPTY, &joining);
+            if joining.is_empty() && !self.is_share_due(&view) {
                 return None;
             }
-            self.members.next_view(&self.log, origin, MemberSet::EMPTY, &joining)
+            view
         };
         self.members.holds_quorum(&self.log, &view, self.config.me, self.held).then_some(view)
+    }
+
+    /// R25: whether a view with other shares and nothing else is worth the exchange that it interrupts.
+    fn is_share_due(&self, view: &View) -> bool {
+        let closed = self.pace.closed.unwrap_or_default();
+        let is_old = closed.0.saturating_sub(self.log.view.origin.0) >= SHARE_FRAMES_MIN;
+        let all = MemberSet::first(self.log.members());
+        is_old
+            && self.heard() == all
+            && view.shares != self.log.view.shares
+            && self.members.sharing.is_worth(&self.log.view, &view.shares)
     }
 
     /// Every valid slot that all owners this node does not suspect HAVE.

@@ -74,7 +74,7 @@ impl Engine {
         self.tell_view(view);
         self.note_gaps(now, view);
         self.transfers.handle_view();
-        self.exchange.handle_view(&members, seated);
+        self.exchange.handle_view(&members, &view.shares, seated);
         self.corrector.handle_view(now, seated, u64::from(view.period_us) * 1_000);
         if seated {
             self.joining = None;

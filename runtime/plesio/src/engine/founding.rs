@@ -18,6 +18,8 @@ pub struct Common {
     pub elements: u64,
     /// How slots are encoded on the wire.
     pub codec: Codec,
+    /// Equal parts that a member may own at most; 1: all own equal parts.
+    pub share_factor: u8,
     /// Fixed-point exponent of slots.
     pub scale_exponent: i8,
     /// Slots of the elastic ring.
@@ -36,11 +38,11 @@ impl Common {
     #[must_use]
     pub fn digest(&self) -> Digest {
         let mut hasher = Hasher::default();
-        hasher.update(b"plesio parameters 1");
+        hasher.update(b"plesio parameters 2");
         hasher.update(&self.model.0);
         hasher.update(&self.elements.to_le_bytes());
         hasher.update(&self.scale_exponent.to_le_bytes());
-        hasher.update(&[self.codec.id()]);
+        hasher.update(&[self.codec.id(), self.share_factor]);
         hasher.update(&u64::from(self.chunk_bytes).to_le_bytes());
         for value in self.consensus().common() {
             hasher.update(&value.to_le_bytes());
@@ -55,7 +57,8 @@ impl Common {
             | u64::from(self.ring_depth) << 32
             | u64::from(self.scale_exponent as u8) << 40
             | (tau & 0xFF) << 48
-            | u64::from(self.codec.id()) << 56
+            | u64::from(self.codec.id() & 0xF) << 56
+            | u64::from(self.share_factor & 0xF) << 60
     }
 
     /// The name of the first field in which the mesh differs, by its packed parameters.
@@ -69,8 +72,10 @@ impl Common {
             "the scale exponent"
         } else if (differs >> 48) as u8 != 0 {
             "tau"
-        } else if (differs >> 56) as u8 != 0 {
+        } else if (differs >> 56) & 0xF != 0 {
             "the codec"
+        } else if differs >> 60 != 0 {
+            "how much a member may own"
         } else {
             "the model, its number of elements, or another default of the agreement"
         }
@@ -100,6 +105,7 @@ pub fn genesis(
             .map_err(|_| "the frame period is longer than 71 minutes")?,
         scale_exponent: common.scale_exponent,
         elements: common.elements,
+        share_factor: common.share_factor,
         // No view comes before the first: there it says what all nodes share, and every later one is chained to it.
         previous: common.digest(),
         roster: plesio_consensus::roster_digest(&roster),

@@ -11,7 +11,7 @@
 mod budget;
 
 use budget::Budget;
-use plesio_proto::{Config, Congestion, Connection, Event, Grants, Next, Train};
+use plesio_proto::{Config, Congestion, Connection, Event, Grants, Next, Stats, Train};
 use plesio_wire::data::{CHANNEL_MAX, HEADER_BYTES, TAG_BYTES, channel_of};
 use plesio_wire::digest::Hasher;
 use plesio_wire::{Incarnation, Instant, NodeKey};
@@ -57,6 +57,8 @@ pub(super) struct Links {
     /// The peer served last: the next train comes from the one after it.
     last: NodeKey,
     retransmitted_bytes: u64,
+    /// Payload delivered and received by sessions that are over.
+    ended_bytes: (u64, u64),
 }
 
 impl Links {
@@ -81,6 +83,7 @@ impl Links {
             links: BTreeMap::new(),
             last: NodeKey(0),
             retransmitted_bytes: 0,
+            ended_bytes: (0, 0),
         }
     }
 
@@ -121,8 +124,7 @@ impl Links {
         let link = self.links.get_mut(&peer).expect("was found above");
         let ended = std::mem::replace(&mut link.view, session);
         if let Some((_, session)) = ended {
-            self.retransmitted_bytes += session.connection.stats().retransmitted_bytes;
-            self.budget.forget(session.key);
+            self.end(&session);
         }
         view.is_some()
     }
@@ -158,10 +160,26 @@ impl Links {
     pub(super) fn close(&mut self, peer: NodeKey) -> bool {
         let Some(mut link) = self.links.remove(&peer) else { return false };
         for session in link.sessions() {
-            self.retransmitted_bytes += session.connection.stats().retransmitted_bytes;
-            self.budget.forget(session.key);
+            self.end(session);
         }
         true
+    }
+
+    /// What a session did counts when it is over, too.
+    fn end(&mut self, session: &Session) {
+        let stats = session.connection.stats();
+        self.retransmitted_bytes += stats.retransmitted_bytes;
+        self.ended_bytes.0 += delivered_bytes(&stats);
+        self.ended_bytes.1 += stats.received_bytes;
+        self.budget.forget(session.key);
+    }
+
+    /// Payload delivered and received on all sessions so far.
+    pub(super) fn flow(&self) -> (u64, u64) {
+        let sessions = self.links.values().flat_map(Link::views);
+        sessions.map(|session| session.connection.stats()).fold(self.ended_bytes, |sum, stats| {
+            (sum.0 + delivered_bytes(&stats), sum.1 + stats.received_bytes)
+        })
     }
 
     /// The peer is no member and no observer any more, but may still need the state to learn that: true when it had
@@ -208,8 +226,7 @@ impl Links {
     pub(super) fn bulk_bytes(&self, peer: NodeKey) -> u64 {
         let Some(link) = self.links.get(&peer) else { return 0 };
         let stats = link.bulk.connection.stats();
-        let taken = stats.sent_bytes.saturating_sub(stats.retransmitted_bytes + stats.in_flight_bytes);
-        taken + stats.received_bytes
+        delivered_bytes(&stats) + stats.received_bytes
     }
 
     /// All sessions with a peer.
@@ -309,6 +326,10 @@ impl Link {
     fn views(&self) -> impl Iterator<Item = &Session> {
         self.view.iter().map(|(_, session)| session).chain([&self.standing, &self.bulk])
     }
+}
+
+fn delivered_bytes(stats: &Stats) -> u64 {
+    stats.sent_bytes.saturating_sub(stats.retransmitted_bytes + stats.in_flight_bytes)
 }
 
 /// Channels of the two that stand.

@@ -101,10 +101,17 @@ impl Engine {
                     link.handle_withdraw(handle);
                 }
             }
+            // There is nothing to be squared.
+            Action::Held { contributor, seq, elements: 0, .. } => {
+                self.consensus.handle_held(now, contributor, seq, 0);
+            }
             Action::Held { contributor, seq, span, elements } => {
                 self.work.push_back(Work::Square { contributor, seq, span, elements });
             }
-            Action::Sum(sum) => self.work.push_back(Work::Sum(sum)),
+            Action::Sum(sum) => {
+                self.meter.handle_sum(u64::from(sum.out.len_bytes / 8) * sum.inputs.len() as u64);
+                self.work.push_back(Work::Sum(sum));
+            }
             Action::Shard { context, owner } => self.consensus.handle_shard(now, context, owner),
             _ => {}
         }

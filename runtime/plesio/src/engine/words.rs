@@ -45,6 +45,7 @@ impl EngineConfig {
             model: self.model,
             elements: self.regions.elements,
             codec: self.regions.codec,
+            share_factor: self.regions.factor,
             scale_exponent: self.scale_exponent,
             ring_depth: self.regions.depth,
             chunk_bytes: self.chunk_bytes,

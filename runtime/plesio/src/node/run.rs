@@ -293,6 +293,7 @@ impl Runner {
                         sealing.handle_confirmed(now, local);
                     }
                 }
+                SidebandEvent::Beat { from, beat } => self.engine.handle_beat(from, &beat),
                 SidebandEvent::Clock(clock) => self.engine.handle_clock(now, clock),
                 SidebandEvent::Suspect { key } => self.say(What::Suspect(key)),
                 SidebandEvent::Recover { key } => self.say(What::Recover(key)),

@@ -1,7 +1,7 @@
 //! What the machine is told and what it tells.
 
 use plesio_phase::MeshClock;
-use plesio_wire::sideband::{Beat, Message};
+use plesio_wire::sideband::{Beat, Message, Speeds};
 use plesio_wire::{LogIndex, MemberIndex, MemberSet, NodeKey, Version};
 use std::net::SocketAddr;
 
@@ -72,8 +72,8 @@ pub struct Status {
     pub fill: u8,
     /// Ring depth.
     pub depth: u8,
-    /// Measured upload rate.
-    pub uplink_kbps: u32,
+    /// What it can do, as measured.
+    pub speeds: Speeds,
     /// Highest HALT seen.
     pub halt_sequence: u32,
     /// Whether the node is about to go.
@@ -97,7 +97,7 @@ impl Default for Status {
             stride: 1,
             fill: 0,
             depth: 0,
-            uplink_kbps: 0,
+            speeds: Speeds::default(),
             halt_sequence: 0,
             leaving: false,
         }

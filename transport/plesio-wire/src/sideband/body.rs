@@ -3,7 +3,8 @@
 use crate::codec::{DecodeError, Pad, Reader, Wire, Writer, layout};
 use crate::value::{Entry, Manifest, Value};
 use crate::{
-    Ballot, Bounded, Digest, Frame, Incarnation, LogIndex, MEMBERS_MAX, MemberSet, NodeId, SlotSeq, Version,
+    Ballot, Bounded, Digest, Frame, Incarnation, LogIndex, MEMBERS_MAX, MemberSet, NodeId, SlotSeq, Speed,
+    Version,
 };
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -127,6 +128,18 @@ layout! {
 }
 
 layout! {
+    /// What a node says it can do; a claim, which guides who owns how much and is never trusted further.
+    Speeds {
+        /// Bytes that it sends, to all others together.
+        up: Speed,
+        /// Bytes that it receives, from all others together.
+        down: Speed,
+        /// Elements that it decodes and adds.
+        sum: Speed,
+    }
+}
+
+layout! {
     /// Full beat, every 500 ms: 72 bytes and the HOLD field.
     Beat {
         /// Sender's mesh time.
@@ -159,8 +172,10 @@ layout! {
         fill: u8,
         /// Ring depth.
         depth: u8,
-        /// Measured upload rate.
-        uplink_kbps: u32,
+        /// What it can do, as measured.
+        speeds: Speeds,
+        /// Zero.
+        pad: Pad<1>,
         /// Members this sender has not heard for the suspicion time.
         suspect: MemberSet,
         /// Highest HALT seen.

@@ -48,13 +48,15 @@ fn a_joiner_with_other_parameters_is_refused_and_told_which_once() {
     assert_eq!(refused(same.clone()), [""; 0]);
     assert_eq!(refused(EngineConfig { chunk_bytes: 256, ..same.clone() }), ["chunk_bytes"]);
     assert_eq!(refused(EngineConfig { scale_exponent: 20, ..same.clone() }), ["the scale exponent"]);
-    let regions = StorePlan::new(64, 8, Codec::Full).regions;
+    let regions = StorePlan::new(64, 8, Codec::Full, 4).regions;
     assert_eq!(refused(EngineConfig { regions, ..same.clone() }), ["ring_depth"]);
-    let regions = StorePlan::new(64, 4, Codec::Int8).regions;
+    let regions = StorePlan::new(64, 4, Codec::Int8, 4).regions;
     assert_eq!(refused(EngineConfig { regions, ..same.clone() }), ["the codec"]);
+    let regions = StorePlan::new(64, 4, Codec::Full, 1).regions;
+    assert_eq!(refused(EngineConfig { regions, ..same.clone() }), ["how much a member may own"]);
     for other in [
         EngineConfig { model: Digest([7; 16]), ..same.clone() },
-        EngineConfig { regions: StorePlan::new(65, 4, Codec::Full).regions, ..same.clone() },
+        EngineConfig { regions: StorePlan::new(65, 4, Codec::Full, 4).regions, ..same.clone() },
     ] {
         assert!(
             refused(other)[0].starts_with("the model"),
@@ -84,6 +86,7 @@ fn first_views_of_other_parameters_differ() {
         Common { scale_exponent: 20, ..common },
         Common { elements: 65, ..common },
         Common { codec: Codec::Int4By64, ..common },
+        Common { share_factor: 1, ..common },
         Common { model: Digest([7; 16]), ..common },
     ];
     for other in &others {

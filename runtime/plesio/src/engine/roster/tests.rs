@@ -29,7 +29,7 @@ pub(in crate::engine) fn config(ids: &[NodeId]) -> EngineConfig {
         model: Digest::default(),
         scale_exponent: 24,
         period_ns: 250_000_000,
-        regions: StorePlan::new(64, 4, plesio_kernels::Codec::Full).regions,
+        regions: StorePlan::new(64, 4, plesio_kernels::Codec::Full, 4).regions,
         chunk_bytes: 1_408,
         sealed: false,
         receive_buffer_bytes: 2 << 20,

@@ -37,8 +37,10 @@ impl Runner {
                 self.engine.handle_squared(self.clock.now(), contributor, seq, sumsq);
             }
             Work::Sum(sum) => {
+                let began = self.clock.now();
                 self.store.sum(&sum)?;
-                self.engine.handle_summed(self.clock.now(), sum.context);
+                let now = self.clock.now();
+                self.engine.handle_summed(now, sum.context, now.since(began));
             }
             Work::Apply { version, results } => {
                 self.digest = self.store.apply(&results)?;
