@@ -305,8 +305,8 @@ impl Engine {
     /// The sockets are drained: act on what is complete, and let peers send more.
     pub fn handle_received(&mut self, now: Instant) {
         if self.meter.is_due(now) {
-            let (delivered, received) = self.links.flow();
-            self.meter.handle_bytes(now, delivered, received);
+            let flow = self.links.flow();
+            self.meter.handle_bytes(now, flow.sent_bytes, flow.delivered_bytes, flow.received_bytes);
         }
         self.turn(now);
         self.links.grant(now);

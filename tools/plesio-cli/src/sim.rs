@@ -124,6 +124,7 @@ fn config(args: &SimArgs) -> Result<SimConfig, Failure> {
         codec: args.codec.codec(),
         sharing: args.shares.sharing(),
         story: args.story,
+        ..SimConfig::default()
     };
     config.check().map_err(refused)?;
     Ok(config)

@@ -12,6 +12,8 @@ use crate::random::mix;
 pub(crate) struct Parcel {
     pub(crate) content: Vec<i64>,
     pub(crate) units: Vec<u32>,
+    /// What of the content travels, where a codec leaves something out.
+    pub(crate) sent: Option<Vec<i64>>,
 }
 
 /// The books of one process; see the module.
@@ -34,7 +36,7 @@ impl Books {
             produced: vec![0; elements],
             committed: vec![0; elements],
             lost: vec![0; elements],
-            residue: Parcel { content: vec![0; elements], units: Vec::new() },
+            residue: Parcel { content: vec![0; elements], ..Parcel::default() },
             held: vec![None; depth],
         }
     }
@@ -77,10 +79,21 @@ impl Books {
         self.held.get(usize::from(index))?.as_ref()
     }
 
-    /// The slot in `index` came back committed.
+    /// The slot in `index` is announced, and this much of it travels.
+    pub(crate) fn handle_encoded(&mut self, index: u8, sent: Vec<i64>) {
+        if let Some(parcel) = &mut self.held[usize::from(index)] {
+            parcel.sent = Some(sent);
+        }
+    }
+
+    /// The slot in `index` came back committed: what did not travel goes with the next cut.
     pub(crate) fn commit(&mut self, index: u8) {
         if let Some(parcel) = self.held[usize::from(index)].take() {
-            add(&mut self.committed, &parcel.content);
+            let sent = parcel.sent.as_deref().unwrap_or(&parcel.content);
+            add(&mut self.committed, sent);
+            for (element, rest) in self.residue.content.iter_mut().enumerate() {
+                *rest += parcel.content[element] - sent[element];
+            }
         }
     }
 

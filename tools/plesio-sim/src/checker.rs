@@ -153,6 +153,21 @@ impl Checker {
         Version(self.finals.partition_point(|version| version.at_ns <= at_ns) as u64 - 1)
     }
 
+    /// Views whose members own unlike parts.
+    pub(crate) fn unlike_views(&self) -> u64 {
+        self.views.iter().filter(|view| !view.shares.is_empty()).count() as u64
+    }
+
+    /// Mean time from announcement to finality; 0 when nothing is final.
+    pub(crate) fn commit_ns(&self) -> u64 {
+        let took = self.slots.values().filter_map(|slot| match slot.standing {
+            Standing::Final(version) => Some(self.final_at(version)?.saturating_sub(slot.announced_ns)),
+            _ => None,
+        });
+        let (sum, count) = took.fold((0u128, 0u128), |(sum, count), ns| (sum + u128::from(ns), count + 1));
+        sum.checked_div(count).unwrap_or_default() as u64
+    }
+
     /// How long the newest view has been known.
     pub(crate) fn view_age_ns(&self) -> u64 {
         self.now_ns - self.view_ns
@@ -418,6 +433,13 @@ impl Checker {
         let at = format!("VIEW {} at index {}", view.number, index.0);
         if view.number != old.number + 1 || view.previous != old.digest() {
             self.fail(format!("R15: {at} does not follow view {}", old.number));
+        }
+        if let Err(error) = view.check_shares() {
+            self.fail(format!("R25: {at}: {error}"));
+        }
+        let same = view.members == old.members;
+        if same && (view.shares == old.shares || self.open.is_some()) {
+            self.fail(format!("R25: {at} changes nothing, or shares alone while a version is open"));
         }
         if !view.members.windows(2).all(|pair| pair[0].key < pair[1].key) {
             self.fail(format!("R15: {at}: members are not sorted or not unique"));

@@ -173,8 +173,24 @@ pub struct SimConfig {
     pub codec: Codec,
     /// Who sums how much. Default by rate, as nodes do.
     pub sharing: Sharing,
+    /// What the hosts' own lines carry, in turn; none: whatever comes. Default none.
+    pub lines: Vec<Line>,
+    /// Elements of the state; none: a few, drawn. Default none.
+    pub elements: Option<u64>,
+    /// Nodes claim of their speeds whatever comes to their minds, and something else every few seconds: shares change all
+    /// the time. Default false.
+    pub claims: bool,
     /// Keep a line for whatever happens, in [`crate::SeedReport::story`]. Default false.
     pub story: bool,
+}
+
+/// What the way between a host and everybody else carries.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Line {
+    /// Bytes of datagrams per second that it sends, 1 at least.
+    pub up_bytes_per_s: u64,
+    /// Bytes of datagrams per second that it receives, 1 at least.
+    pub down_bytes_per_s: u64,
 }
 
 impl Default for SimConfig {
@@ -188,6 +204,9 @@ impl Default for SimConfig {
             threads: 2,
             codec: Codec::Full,
             sharing: Sharing::Rate,
+            lines: Vec::new(),
+            elements: None,
+            claims: false,
             story: false,
         }
     }
@@ -208,6 +227,10 @@ impl SimConfig {
         };
         range("nodes", u64::from(self.nodes), 1, 24)?;
         range("simulated seconds", u64::from(self.simulated_s), 10, 3_600)?;
+        range("elements", self.elements.unwrap_or(1), 1, 1 << 20)?;
+        for line in &self.lines {
+            range("bytes per second of a line", line.up_bytes_per_s.min(line.down_bytes_per_s), 1, u64::MAX)?;
+        }
         range("threads", self.threads as u64, 1, 256)?;
         range("number of seeds", self.seeds.end.saturating_sub(self.seeds.start), 1, 1_000_000)?;
         self.links.check().map_err(ConfigError::Links)

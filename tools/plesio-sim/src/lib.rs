@@ -31,7 +31,7 @@ mod words;
 mod worker;
 mod world;
 
-pub use config::{ConfigError, Fault, FaultSet, SimConfig};
+pub use config::{ConfigError, Fault, FaultSet, Line, SimConfig};
 pub use report::{SeedReport, SimReport, Violation};
 
 use plesio_wire::Digest;
@@ -102,6 +102,9 @@ fn run_caught(
         views: 0,
         datagrams: 0,
         faults: BTreeMap::new(),
+        shares: Vec::new(),
+        unlike_views: 0,
+        commit_ns: 0,
         trace_hash: Digest::default(),
         violation: Some(Violation {
             seed,

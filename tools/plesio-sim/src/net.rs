@@ -3,6 +3,7 @@
 //! Without a fault a link keeps the order and loses nothing. Datagrams are real bytes: a damaged one differs from
 //! what was sent, and remembers that it does, so that the receiver's checks can be judged.
 
+use crate::config::Line;
 #[cfg(test)]
 use crate::impair::Rate;
 use crate::impair::{Fate, Impairment, Path, Tally};
@@ -35,9 +36,38 @@ pub(crate) struct Net {
     free: Vec<u32>,
     random: Random,
     copy: Vec<u8>,
+    /// Where a host's line begins and ends, if it has its limits.
+    gates: Vec<Option<(Gate, Gate)>>,
     #[cfg(test)]
     throttled: Vec<Option<u64>>,
 }
+
+/// One end of a line with a rate, and the queue before it.
+#[derive(Clone, Copy, Debug)]
+struct Gate {
+    bytes_per_s: u64,
+    busy_until_ns: u64,
+}
+
+impl Gate {
+    fn new(bytes_per_s: u64) -> Self {
+        Self { bytes_per_s: bytes_per_s.max(1), busy_until_ns: 0 }
+    }
+
+    /// When a datagram is through; `None`: the queue has no place for it.
+    fn pass(&mut self, now_ns: u64, len_bytes: usize) -> Option<u64> {
+        let begin_ns = self.busy_until_ns.max(now_ns);
+        if begin_ns - now_ns > GATE_QUEUE_NS {
+            return None;
+        }
+        let takes_ns = u128::from(len_bytes as u64) * 1_000_000_000 / u128::from(self.bytes_per_s);
+        self.busy_until_ns = begin_ns.saturating_add(u64::try_from(takes_ns).unwrap_or(u64::MAX));
+        Some(self.busy_until_ns)
+    }
+}
+
+/// What waits longer before a line is dropped there.
+const GATE_QUEUE_NS: u64 = 50_000_000;
 
 impl Net {
     /// `path_ns`: shortest and longest way between two hosts.
@@ -60,8 +90,16 @@ impl Net {
             free: Vec::new(),
             random,
             copy: Vec::new(),
+            gates: vec![None; hosts],
             #[cfg(test)]
             throttled: vec![None; hosts],
+        }
+    }
+
+    /// From here on the hosts' own lines carry so much, in turn.
+    pub(crate) fn limit(&mut self, lines: &[Line]) {
+        for (gate, line) in self.gates.iter_mut().zip(lines.iter().cycle()) {
+            *gate = Some((Gate::new(line.up_bytes_per_s), Gate::new(line.down_bytes_per_s)));
         }
     }
 
@@ -96,10 +134,20 @@ impl Net {
         let mut bytes = std::mem::take(&mut self.packets[packet as usize].bytes);
         bytes.extend_from_slice(parts[0]);
         bytes.extend_from_slice(parts[1]);
+        // What keeps clocks and agreement together goes ahead of payload.
+        let is_limited = plane == Plane::Data;
+        let gate = self.gates[usize::from(from)].as_mut().filter(|_| is_limited);
+        let Some(now_ns) = gate.map_or(Some(now_ns), |(up, _)| up.pass(now_ns, bytes.len())) else {
+            return self.put(packet, bytes);
+        };
         let link = &mut self.links[usize::from(from) * self.hosts + usize::from(to)];
         match link.pass(&mut self.random, now_ns, &mut bytes, &mut self.copy) {
             Fate::Lose => self.put(packet, bytes),
             Fate::Arrive { at_ns, damaged, copy_at_ns } => {
+                let gate = self.gates[usize::from(to)].as_mut().filter(|_| is_limited);
+                let Some(at_ns) = gate.map_or(Some(at_ns), |(_, down)| down.pass(at_ns, bytes.len())) else {
+                    return self.put(packet, bytes);
+                };
                 let place = &mut self.packets[packet as usize];
                 (place.damaged, place.bytes) = (damaged, bytes);
                 if let Some(copy_at_ns) = copy_at_ns {
@@ -171,6 +219,33 @@ mod tests {
         let (seen, _) = arrivals(Impairment { jitter_ns: 50_000_000, ..Impairment::default() }, 1_000);
         assert_eq!(numbers(&seen), (0..1_000).collect::<Vec<u32>>());
         assert!(seen.iter().all(|(_, bytes, damaged)| bytes.len() == 64 && !damaged));
+    }
+
+    #[test]
+    fn a_line_is_shared_by_all_who_send_over_it_and_drops_what_waits_too_long() {
+        let (mut net, mut queue) = (Net::new(3, 3, (20_000, 60_000)), Queue::default());
+        let fast = Line { up_bytes_per_s: 1_000_000, down_bytes_per_s: 1_000_000 };
+        net.limit(&[fast, fast, Line { down_bytes_per_s: 100_000, ..fast }]);
+        for number in 0..200u64 {
+            net.send(
+                &mut queue,
+                number * 1_000_000,
+                ((number % 2) as u8, 2, Plane::Data),
+                [&[1; 1_000], &[]],
+            );
+        }
+        net.send(&mut queue, 200_000_000, (0, 2, Plane::Sideband), [&[2; 100], &[]]);
+        let mut arrivals = Vec::new();
+        while let Some((at, Due::Deliver { packet })) = queue.pop() {
+            let arrived = net.get(packet);
+            arrivals.push((at, arrived.plane));
+            net.put(packet, arrived.bytes);
+        }
+        // A tenth passes, and what was in the queue.
+        assert!((20..=27).contains(&(arrivals.len() - 1)), "{}", arrivals.len());
+        assert!(arrivals.windows(2).all(|pair| pair[0].0 <= pair[1].0));
+        let sideband = arrivals.iter().find(|(_, plane)| *plane == Plane::Sideband).unwrap();
+        assert!(sideband.0 < 200_200_000, "{sideband:?} goes ahead");
     }
 
     #[test]

@@ -12,12 +12,14 @@ use crate::trace::Trace;
 use crate::worker::Worker;
 use plesio::engine::{Engine, EngineConfig, Entrance, Out, SlotFate, Work};
 use plesio::store::{Store, StorePlan};
+use plesio_collective::Regions;
 use plesio_consensus::{Event, OwnSlot};
-use plesio_kernels::{Reference, Scale};
+use plesio_kernels::{Codec, Device, Reference, Scale};
 use plesio_memory::{Arena, Consumer, RingError, ring};
 use plesio_proto::Train;
 use plesio_sideband::{Event as SidebandEvent, Machine, MachineConfig};
-use plesio_wire::{Incarnation, Instant, NodeKey, SlotSeq, Version};
+use plesio_wire::sideband::{Beat, Speeds};
+use plesio_wire::{Incarnation, Instant, NodeKey, SlotSeq, Speed, Version};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -44,6 +46,8 @@ pub(crate) struct Birth {
     pub(crate) stamps: bool,
     /// Longest time until the node's thread runs, nanoseconds.
     pub(crate) nap_ns: u64,
+    /// It says of its speeds whatever comes to its mind.
+    pub(crate) claims: bool,
 }
 
 /// See the module.
@@ -72,6 +76,9 @@ pub(crate) struct Process {
     /// Longest time until the node's thread runs when there is something to do; 0: it always runs at once.
     nap_ns: u64,
     random: Random,
+    /// What the beats claim instead of what was measured, and until when.
+    pub(crate) claims: Option<(Speeds, Instant)>,
+    regions: Regions,
     /// A turn of the node's thread is arranged.
     turns: bool,
     /// The worker has cut since the last turn.
@@ -120,6 +127,8 @@ impl Process {
             train: Box::default(),
             nap_ns: birth.nap_ns,
             random: Random::new(seed, "naps"),
+            claims: birth.claims.then(|| (Speeds::default(), now)),
+            regions,
             turns: false,
             looks: false,
             data: Vec::new(),
@@ -152,10 +161,26 @@ impl Process {
         }
         if self.status_due <= now {
             self.status_due = now.after(STATUS_NS);
-            self.machine.handle_status(now, self.engine.status(now));
+            let mut status = self.engine.status(now);
+            if let Some(claimed) = self.claim(now) {
+                status.speeds = claimed;
+                self.engine.handle_beat(self.key, &Beat { speeds: claimed, ..Beat::default() });
+            }
+            self.machine.handle_status(now, status);
         }
         self.transmit_sideband(scene);
         self.wake(scene);
+    }
+
+    /// What the beats say of this node's speeds, if not what was measured.
+    fn claim(&mut self, now: Instant) -> Option<Speeds> {
+        let (speeds, until) = self.claims.as_mut()?;
+        if *until <= now {
+            let mut draw = || Speed(self.random.below(120) as u8);
+            *speeds = Speeds { up: draw(), down: draw(), sum: draw() };
+            *until = now.after(self.random.between(1_000_000_000, 6_000_000_000));
+        }
+        Some(*speeds)
     }
 
     /// A datagram; `stamp` is when the kernel saw it. The sideband's thread takes its own at once, the node's thread
@@ -276,6 +301,12 @@ impl Process {
                 return Err(format!("I2: slot {} does not hold what was put into it", info.seq.0));
             }
             drop(real);
+            let parcel_units = parcel.units.clone();
+            let full = parcel.content.clone();
+            let digest =
+                self.store.encode(info.index, announced.span, info.seq).map_err(|error| error.to_string())?;
+            let content = self.decode(info.index)?.unwrap_or(full);
+            self.worker.books.handle_encoded(info.index, content.clone());
             let life = self.engine.incarnation();
             let id = SlotId { key: self.key, life, seq: info.seq };
             let announcement = Announcement {
@@ -283,13 +314,11 @@ impl Process {
                 process: self.number,
                 base: info.base_version,
                 n_steps: info.n_steps,
-                content: &parcel.content,
-                units: &parcel.units,
+                content: &content,
+                units: &parcel_units,
             };
             scene.checker.handle_announced(id, &announcement);
             self.announced.insert(info.seq, life);
-            let digest =
-                self.store.encode(info.index, announced.span, info.seq).map_err(|error| error.to_string())?;
             scene.trace.tell(scene.now_ns, scene.host, || {
                 format!(
                     "cuts slot {} of {} steps on version {} for frame {}",
@@ -306,6 +335,19 @@ impl Process {
             self.engine.handle_cut(scene.local, info.index, slot);
         }
         Ok(())
+    }
+
+    /// What the others will read of an encoded slot; none where it travels as it is.
+    fn decode(&self, index: u8) -> Result<Option<Vec<i64>>, String> {
+        let codec = self.regions.codec;
+        if codec == Codec::Full {
+            return Ok(None);
+        }
+        let codes = self.store.arena().share(self.regions.slot(index)).map_err(|error| error.to_string())?;
+        let mut slot = vec![0; self.regions.elements as usize];
+        let decoded = self.store.device().decode_slot(codec, codes.as_bytes(), &mut slot);
+        decoded.map_err(|error| error.to_string())?;
+        Ok(Some(slot.into_iter().map(i64::from).collect()))
     }
 
     /// Carries everything the machines have to say, until none has more.

@@ -45,6 +45,12 @@ pub struct SeedReport {
     pub frames: u64,
     /// Views after the first.
     pub views: u64,
+    /// What the members of the newest view own, in 32,768ths; none: equal parts.
+    pub shares: Vec<u16>,
+    /// Views whose members own unlike parts.
+    pub unlike_views: u64,
+    /// Mean time from the cut of a contribution to the moment at which it is final; 0 without one.
+    pub commit_ns: u64,
     /// Datagrams sent, both planes.
     pub datagrams: u64,
     /// Faults that took place, by kind.

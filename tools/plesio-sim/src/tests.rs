@@ -1,6 +1,7 @@
 //! Whole meshes: each kind of fault, the same story twice, bugs planted on purpose, and seeds that once failed.
 
 use super::*;
+use plesio::{Codec, Sharing};
 
 fn config(nodes: u8, faults: &str, simulated_s: u32) -> SimConfig {
     SimConfig { nodes, faults: faults.parse().unwrap(), simulated_s, ..SimConfig::default() }
@@ -122,6 +123,95 @@ fn a_state_that_takes_many_frames_still_catches_up() {
         }
     }
     panic!("no seed has joiners");
+}
+
+/// Every seed's report.
+fn reports(config: &SimConfig) -> Vec<SeedReport> {
+    let reports = Mutex::new(Vec::new());
+    run_with(config, |seed| reports.lock().unwrap().push(seed.clone())).unwrap();
+    reports.into_inner().unwrap()
+}
+
+#[test]
+fn every_codec_survives_all_faults() {
+    for codec in [Codec::Bf16, Codec::Int8, Codec::Int4By64, Codec::Int4By128] {
+        let config = SimConfig { seeds: 0..4, codec, ..config(4, "all", 12) };
+        let report = run(&config).unwrap();
+        assert!(report.violations.is_empty(), "{codec:?}: {:?}", report.violations);
+        assert!(report.frames > 4 * 8, "{codec:?}: {report:?}");
+    }
+}
+
+#[test]
+fn shares_that_change_all_the_time_break_nothing() {
+    // Liars all of them: whatever they say, everybody ends with the same bits.
+    for (codec, faults, seeds) in [
+        (Codec::Full, "all", 0..8),
+        (Codec::Int8, "all", 0..6),
+        (Codec::Full, "join,leave,crash,loss", 8..12),
+    ] {
+        let config = SimConfig { seeds, codec, claims: true, ..config(5, faults, 20) };
+        let reports = reports(&config);
+        let broken: Vec<_> = reports.iter().filter_map(|report| report.violation.as_ref()).collect();
+        assert!(broken.is_empty(), "{codec:?}: {broken:?}");
+        let unlike: u64 = reports.iter().map(|report| report.unlike_views).sum();
+        assert!(unlike >= reports.len() as u64, "{codec:?}: {unlike} views of unlike shares");
+    }
+}
+
+/// Four hosts, one of which has ten times the others' uplink.
+fn unlike_lines(sharing: Sharing) -> SimConfig {
+    let slow = Line { up_bytes_per_s: 1_000_000, down_bytes_per_s: 10_000_000 };
+    let fast = Line { up_bytes_per_s: 10_000_000, ..slow };
+    SimConfig {
+        sharing,
+        codec: Codec::Int8,
+        elements: Some(60_000),
+        lines: vec![slow, fast, slow, slow],
+        ..config(4, "none", 20)
+    }
+}
+
+/// The first seed whose frames and chunks suit such lines.
+fn suited(config: &SimConfig) -> u64 {
+    let suits = |seed: &u64| World::new(config, *seed).pace() == (250_000_000, 1_408);
+    (0..200).find(suits).expect("one in thirty does")
+}
+
+#[test]
+fn shares_by_rate_shorten_the_exchange_on_unlike_lines() {
+    let equal = unlike_lines(Sharing::Equal);
+    let seed = suited(&equal);
+    let run = |config: SimConfig| {
+        let report = World::new(&config, seed).run(&config, &AtomicU64::new(0));
+        assert_eq!(report.violation, None);
+        let ms = report.commit_ns / 1_000_000;
+        println!(
+            "{:?}: {} versions, {ms} ms from cut to final, {:?}",
+            config.sharing, report.frames, report.shares
+        );
+        report
+    };
+    let (equal, rate) = (run(equal), run(unlike_lines(Sharing::Rate)));
+    assert!(equal.shares.is_empty() && rate.shares.len() == 4, "{:?} {:?}", equal.shares, rate.shares);
+    let most = rate.shares.iter().copied().max().unwrap_or_default();
+    assert!(u32::from(most) * 2 > u32::from(plesio_wire::shares::SHARE_ONE), "{:?}", rate.shares);
+    assert!(4 * rate.commit_ns < 3 * equal.commit_ns, "{} {}", rate.commit_ns, equal.commit_ns);
+}
+
+#[test]
+fn the_largest_owner_dies_and_comes_back() {
+    // Four times as quick, so that three slow ones alone still end within a frame.
+    let mut config = unlike_lines(Sharing::Rate);
+    for line in &mut config.lines {
+        (line.up_bytes_per_s, line.down_bytes_per_s) = (4 * line.up_bytes_per_s, 4 * line.down_bytes_per_s);
+    }
+    let mut world = World::new(&config, suited(&config));
+    world.crash_at(1, 9_000_000_000, 11_000_000_000);
+    let report = world.run(&config, &AtomicU64::new(0));
+    assert_eq!(report.violation, None);
+    // It was shared out before, the three without it are alike, and who joins comes into one view more.
+    assert!(report.unlike_views >= 1 && report.views >= 3, "{} of {}", report.unlike_views, report.views);
 }
 
 #[test]

@@ -22,12 +22,13 @@ pub(crate) fn event(event: &Event) -> String {
                 keys.iter().map(|key| format!("{:04x}", key.0 >> 48)).collect::<Vec<_>>().join(" ")
             };
             format!(
-                "enters view {} of {} at index {}, added [{}], removed [{}]",
+                "enters view {} of {} at index {}, added [{}], removed [{}], shares {:?}",
                 view.number,
                 view.members.len(),
                 index.0,
                 keys(added),
-                keys(removed)
+                keys(removed),
+                view.shares
             )
         }
         other => format!("{other:?}"),

@@ -13,6 +13,7 @@ use crate::queue::{Due, Queue};
 use crate::random::Random;
 use crate::report::{SeedReport, Violation};
 use crate::trace::Trace;
+use plesio::Codec;
 use plesio::engine::{Common, EngineConfig, Entrance, genesis};
 use plesio::store::StorePlan;
 use plesio_wire::data::CHUNK_BYTES_JUMBO;
@@ -40,6 +41,7 @@ pub(crate) struct World {
     hopeful: bool,
     /// What is wrong with every link until the faults are over.
     links: Impairment,
+    claims: bool,
 }
 
 /// What all nodes of a mesh have in common.
@@ -60,7 +62,8 @@ impl World {
         let plan = Plan::draw(seed, config.nodes, config.faults, simulated_ns);
         let mut random = Random::new(seed, "world");
         let drawn = random.between(64, 96);
-        let elements = elements.unwrap_or(drawn);
+        let elements =
+            elements.or(config.elements).unwrap_or_else(|| drawn_elements(seed, config.codec, drawn));
         let (path_ns, period_ns) = random.pick(&PLACES);
         let ring_depth = random.pick(&[2, 4, 4, 4, 8]);
         let common = Common {
@@ -99,7 +102,9 @@ impl World {
             processes: 0,
             hopeful: false,
             links: config.links,
+            claims: config.claims,
         };
+        world.net.limit(&config.lines);
         world.impair();
         for (at, fault) in world.plan.faults.iter().enumerate() {
             world.queue.push(fault.begin_ns, Due::Begin { fault: at as u16 });
@@ -111,6 +116,18 @@ impl World {
             world.spawn(host, Entrance::Genesis(roster.clone(), Box::new(view)));
         }
         world
+    }
+
+    /// The process of a host dies then, and another one is started in its place.
+    #[cfg(test)]
+    pub(crate) fn crash_at(&mut self, host: u8, begin_ns: u64, end_ns: u64) {
+        let fault = self.plan.faults.len() as u16;
+        let scope = crate::plan::Scope::Into(host);
+        let planned = crate::plan::Planned { kind: Fault::Crash, begin_ns, end_ns, host, scope, level: 100 };
+        self.plan.faults.push(planned);
+        self.active.push(false);
+        self.queue.push(begin_ns, Due::Begin { fault });
+        self.queue.push(end_ns, Due::End { fault });
     }
 
     #[cfg(test)]
@@ -146,12 +163,17 @@ impl World {
         });
         let (events, frames) = (self.trace.events(), self.checker.newest_final().0);
         let (views, datagrams) = (self.checker.views(), self.net.tally().taken);
+        let shares = self.checker.newest_view().shares.to_vec();
+        let (unlike_views, commit_ns) = (self.checker.unlike_views(), self.checker.commit_ns());
         let (trace_hash, story): (Digest, Vec<String>) = self.trace.finish();
         SeedReport {
             seed: self.seed,
             events,
             frames,
             views,
+            shares,
+            unlike_views,
+            commit_ns,
             datagrams,
             faults: self.injected,
             trace_hash,
@@ -365,6 +387,7 @@ impl World {
             scale_exponent: self.mesh.common.scale_exponent,
             stamps: host.stamps,
             nap_ns: host.nap_ns,
+            claims: self.claims,
         };
         self.processes += 1;
         match Process::new(birth, &self.mesh.store, host.clock.at(self.now_ns)) {
@@ -515,6 +538,11 @@ impl World {
             link
         });
     }
+}
+
+/// A few elements; encoded, in one block or in several: with one, all but one member own nothing.
+fn drawn_elements(seed: u64, codec: Codec, drawn: u64) -> u64 {
+    if codec == Codec::Full || seed.is_multiple_of(2) { drawn } else { 16 * drawn }
 }
 
 /// Sixty-four bits that no other process has.

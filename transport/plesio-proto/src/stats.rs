@@ -24,6 +24,8 @@ pub struct Stats {
     pub sent_bytes: u64,
     /// Payload sent again.
     pub retransmitted_bytes: u64,
+    /// Payload of packets that the peer acknowledged.
+    pub delivered_bytes: u64,
     /// Packets given up as lost.
     pub lost_packets: u64,
     /// Packets given up that turned out to have arrived.

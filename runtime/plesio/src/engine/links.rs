@@ -43,6 +43,22 @@ struct Session {
     connection: Connection,
 }
 
+/// Payload of a node in all, each byte once as far as that is known.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Flow {
+    pub(super) sent_bytes: u64,
+    pub(super) delivered_bytes: u64,
+    pub(super) received_bytes: u64,
+}
+
+impl Flow {
+    fn add(&mut self, stats: &Stats) {
+        self.sent_bytes += stats.sent_bytes.saturating_sub(stats.retransmitted_bytes);
+        self.delivered_bytes += stats.delivered_bytes;
+        self.received_bytes += stats.received_bytes;
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Links {
     mesh: u64,
@@ -57,8 +73,8 @@ pub(super) struct Links {
     /// The peer served last: the next train comes from the one after it.
     last: NodeKey,
     retransmitted_bytes: u64,
-    /// Payload delivered and received by sessions that are over.
-    ended_bytes: (u64, u64),
+    /// What sessions that are over have done.
+    ended: Flow,
 }
 
 impl Links {
@@ -83,7 +99,7 @@ impl Links {
             links: BTreeMap::new(),
             last: NodeKey(0),
             retransmitted_bytes: 0,
-            ended_bytes: (0, 0),
+            ended: Flow::default(),
         }
     }
 
@@ -169,17 +185,17 @@ impl Links {
     fn end(&mut self, session: &Session) {
         let stats = session.connection.stats();
         self.retransmitted_bytes += stats.retransmitted_bytes;
-        self.ended_bytes.0 += delivered_bytes(&stats);
-        self.ended_bytes.1 += stats.received_bytes;
+        self.ended.add(&stats);
         self.budget.forget(session.key);
     }
 
-    /// Payload delivered and received on all sessions so far.
-    pub(super) fn flow(&self) -> (u64, u64) {
-        let sessions = self.links.values().flat_map(Link::views);
-        sessions.map(|session| session.connection.stats()).fold(self.ended_bytes, |sum, stats| {
-            (sum.0 + delivered_bytes(&stats), sum.1 + stats.received_bytes)
-        })
+    /// What went over all sessions so far.
+    pub(super) fn flow(&self) -> Flow {
+        let mut flow = self.ended;
+        for session in self.links.values().flat_map(Link::views) {
+            flow.add(&session.connection.stats());
+        }
+        flow
     }
 
     /// The peer is no member and no observer any more, but may still need the state to learn that: true when it had
@@ -226,7 +242,8 @@ impl Links {
     pub(super) fn bulk_bytes(&self, peer: NodeKey) -> u64 {
         let Some(link) = self.links.get(&peer) else { return 0 };
         let stats = link.bulk.connection.stats();
-        delivered_bytes(&stats) + stats.received_bytes
+        let taken = stats.sent_bytes.saturating_sub(stats.retransmitted_bytes + stats.in_flight_bytes);
+        taken + stats.received_bytes
     }
 
     /// All sessions with a peer.
@@ -326,10 +343,6 @@ impl Link {
     fn views(&self) -> impl Iterator<Item = &Session> {
         self.view.iter().map(|(_, session)| session).chain([&self.standing, &self.bulk])
     }
-}
-
-fn delivered_bytes(stats: &Stats) -> u64 {
-    stats.sent_bytes.saturating_sub(stats.retransmitted_bytes + stats.in_flight_bytes)
 }
 
 /// Channels of the two that stand.

@@ -5,6 +5,7 @@
 
 use plesio_wire::sideband::Speeds;
 use plesio_wire::{Instant, Speed};
+use std::collections::VecDeque;
 
 /// Measures one node; see the module.
 #[derive(Debug, Default)]
@@ -12,6 +13,8 @@ pub(super) struct Meter {
     due: Instant,
     up: Flow,
     down: Flow,
+    /// When so many bytes had been sent, lately.
+    sends: VecDeque<(Instant, u64)>,
     /// Elements decoded and added, and the nanoseconds that took, the older ones less and less.
     summed: (u64, u64),
     /// Elements of the sum that is being computed.
@@ -37,11 +40,22 @@ impl Meter {
         now >= self.due
     }
 
-    /// So many bytes were delivered and received since the start.
-    pub(super) fn handle_bytes(&mut self, now: Instant, delivered: u64, received: u64) {
+    /// So many bytes were sent, delivered and received since the start.
+    pub(super) fn handle_bytes(&mut self, now: Instant, sent: u64, delivered: u64, received: u64) {
         self.due = now.after(SAMPLE_NS);
-        self.up.handle_total(now, delivered);
-        self.down.handle_total(now, received);
+        if self.sends.back().is_none_or(|(_, before)| sent > *before) {
+            if self.sends.len() == SENDS_MAX {
+                self.sends.pop_front();
+            }
+            self.sends.push_back((now, sent));
+        }
+        let sent_at = |bytes: u64| {
+            let at = self.sends.partition_point(|(_, sent)| *sent < bytes);
+            self.sends.get(at).map_or(now, |(at, _)| *at)
+        };
+        // What acknowledgements report at once did not leave at once.
+        self.up.handle_total(now, delivered, |before, total| sent_at(total).since(sent_at(before)));
+        self.down.handle_total(now, received, |_, _| 0);
     }
 
     /// A sum over so many elements, each contribution's counted, is about to be computed.
@@ -73,8 +87,8 @@ impl Meter {
 }
 
 impl Flow {
-    fn handle_total(&mut self, now: Instant, total: u64) {
-        // What was given up and is sent again counts as not delivered for a while.
+    /// `least_ns`: what bytes from one total to another took at least, by another measure.
+    fn handle_total(&mut self, now: Instant, total: u64, least_ns: impl Fn(u64, u64) -> u64) {
         if total <= self.total {
             return;
         }
@@ -87,6 +101,7 @@ impl Flow {
         };
         let (bytes, took_ns) = (total - before, now.since(since));
         if bytes >= WINDOW_BYTES && took_ns >= WINDOW_NS {
+            let took_ns = took_ns.max(least_ns(before, total));
             self.best = self.best.max(per_s(bytes, took_ns));
             self.window = Some((now, total));
         }
@@ -95,7 +110,11 @@ impl Flow {
     fn handle_frame(&mut self) {
         let best = core::mem::take(&mut self.best);
         if best > 0 {
-            self.mean = Some(self.mean.map_or(best, |mean| mean - mean / FRAMES + best / FRAMES));
+            self.mean = Some(match self.mean {
+                Some(mean) if best < mean => mean - (mean - best) / FRAMES_FALL,
+                Some(mean) => mean + (best - mean) / FRAMES_RISE,
+                None => best,
+            });
         }
     }
 
@@ -109,15 +128,20 @@ fn per_s(count: u64, took_ns: u64) -> u64 {
     u64::try_from(per_s).unwrap_or(u64::MAX)
 }
 
+/// Moments of sending that are remembered.
+const SENDS_MAX: usize = 512;
 /// Bytes are counted so often at most.
 const SAMPLE_NS: u64 = 1_000_000;
 /// A window holds at least so much and lasts at least so long, or it measures the scheduler.
-const WINDOW_BYTES: u64 = 64 << 10;
-const WINDOW_NS: u64 = 5_000_000;
+const WINDOW_BYTES: u64 = 32 << 10;
+const WINDOW_NS: u64 = 4_000_000;
 /// A longer pause ends a window: there was nothing to send.
 const PAUSE_NS: u64 = 50_000_000;
-/// A frame's weight in the average is one in so many, a sum's likewise.
-const FRAMES: u64 = 4;
+/// A frame's weight in the average is one in so many. What was reached once can be reached again, and frames in which
+/// others were what was slow are many: it falls slowly.
+const FRAMES_RISE: u64 = 2;
+const FRAMES_FALL: u64 = 32;
+/// A sum's weight likewise.
 const SUMS: u64 = 8;
 /// Fewer elements say nothing of how fast they are summed.
 const SUM_ELEMENTS_MIN: u64 = 1 << 14;
@@ -132,7 +156,7 @@ mod tests {
     fn run(meter: &mut Meter, from_ms: u64, ms: u64, total: &mut u64, bytes_per_ms: u64) {
         for at in from_ms..from_ms + ms {
             *total += bytes_per_ms;
-            meter.handle_bytes(Instant(at * MS), *total, *total / 2);
+            meter.handle_bytes(Instant(at * MS), *total, *total, *total / 2);
         }
     }
 
@@ -148,7 +172,7 @@ mod tests {
         run(&mut meter, 5_000, 100, &mut total, 10_000);
         meter.handle_frame();
         assert_eq!(meter.speeds().up, Speed::of(10_000_000), "what happened in between is no rate");
-        for frame in 0..40 {
+        for frame in 0..200 {
             run(&mut meter, 6_000 + frame * 200, 100, &mut total, 1_000);
             meter.handle_frame();
         }
@@ -160,7 +184,7 @@ mod tests {
     fn too_little_is_not_measured() {
         let (mut meter, mut total) = (Meter::default(), 0);
         for frame in 0..20 {
-            run(&mut meter, 1 + frame * 250, 3, &mut total, 20_000);
+            run(&mut meter, 1 + frame * 250, 3, &mut total, 8_000);
             meter.handle_frame();
         }
         assert_eq!(meter.speeds(), Speeds::default());
@@ -174,15 +198,18 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_come_back_do_not_count_twice() {
+    fn acknowledgements_that_come_together_are_no_faster_link() {
+        // A kilobyte a millisecond leaves; word of it comes every 40 ms, and half of that 8 ms later.
         let mut meter = Meter::default();
-        for at in 1..=100u64 {
-            let total = at * 10_000 - if at % 3 == 0 { 15_000 } else { 0 };
-            meter.handle_bytes(Instant(at * MS), total, 0);
+        for at in 1..2_000u64 {
+            let told = at / 40 * 40 * 1_000 - if at % 40 < 8 && at >= 40 { 20_000 } else { 0 };
+            meter.handle_bytes(Instant(at * MS), at * 1_000, told, 0);
+            if at % 250 == 0 {
+                meter.handle_frame();
+            }
         }
-        meter.handle_frame();
         let up = meter.speeds().up.per_s().unwrap();
-        assert!((8_000_000..11_000_000).contains(&up), "{up}");
+        assert!((800_000..1_200_000).contains(&up), "{up}");
         assert_eq!(meter.speeds().down, Speed(0));
     }
 }

@@ -151,6 +151,7 @@ impl Connection {
         if packet == ack.largest {
             self.rtt.handle_sample(now.since(record.sent), u64::from(ack.delay_us) * 1_000);
         }
+        self.stats.delivered_bytes += u64::from(record.payload_bytes);
         self.path.handle_acked(now, &record);
         self.search.handle_acked(u32::from(record.payload_bytes));
         let flew = record.fate == Fate::Flying;
