@@ -26,7 +26,7 @@ use crate::backing::{Backing, Wanted};
 use crate::ladder;
 use crate::plan::{CONTROL_HEAD_WORDS, CONTROL_MAGIC, CONTROL_VERSION, Extent, REGION_WORDS, control_bytes};
 use crate::sync::AtomicU32;
-use crate::{Access, AccessError, ArenaError, ArenaPlan, ArenaReport, Filling, Lease, Shared};
+use crate::{Access, AccessError, ArenaError, ArenaPlan, ArenaReport, Filling, Generation, Lease, Shared};
 
 const IDLE: u32 = 0;
 const EXCLUSIVE: u32 = u32::MAX;
@@ -138,6 +138,17 @@ impl Arena {
     #[must_use]
     pub fn memory(&self) -> (NonNull<u8>, usize) {
         (self.inner.backing.base(), self.inner.backing.len_bytes())
+    }
+
+    /// What a region holds now, as whoever maps the arena sees it.
+    ///
+    /// # Errors
+    /// No such region, or somebody holds it who may write.
+    pub fn generation(&self, region: u16) -> Result<Generation, AccessError> {
+        if usize::from(region) >= self.inner.extents.len() {
+            return Err(AccessError::Range);
+        }
+        Generation::told(self.inner.generation(region).load(Ordering::Acquire)).ok_or(AccessError::Busy)
     }
 
     /// Copies the span's bytes out.

@@ -10,7 +10,7 @@
 //! its memory is gone. So a tether that has parted means that nobody over there writes any more, whatever numbers are
 //! reused.
 //!
-//! Invariant: nothing here blocks but [`knock`], which has a deadline; every descriptor that came along is closed unless
+//! Invariant: nothing here blocks but [`knock`] and [`wait`], which have a limit; every descriptor that came along is closed unless
 //! it is the one that was wanted.
 
 use core::fmt;
@@ -18,7 +18,7 @@ use std::fs::{self, DirBuilder};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -44,6 +44,8 @@ const WAITING_MAX: i32 = 64;
 /// How long opening waits for another process that opens a door in the same folder.
 const OPEN_MAX: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_millis(1);
+/// Most names of a folder that are looked at.
+const NAMES_MAX: usize = 1_024;
 /// Room for one descriptor more than is wanted, so that too many are seen as such.
 const DESCRIPTORS_MAX: usize = 2;
 
@@ -276,53 +278,143 @@ impl fmt::Debug for Handed {
     }
 }
 
-/// Asks at the door `path` for what is behind it, and waits for the answer until `deadline` at most.
-///
-/// # Errors
-/// Nobody there, another user's door, no answer in time, or an answer that is not one message with one descriptor.
-pub fn knock(path: &Path, deadline: Instant) -> Result<Handed, KnockError> {
-    let failed =
-        |step| move |errno: Errno| KnockError::System { path: path.to_path_buf(), step, cause: errno.into() };
-    let address = SocketAddrUnix::new(path).map_err(failed("its path"))?;
-    let socket = seqpacket().map_err(failed("socket"))?;
-    loop {
+/// A knock that has not been answered yet.
+#[derive(Debug)]
+pub struct Visit {
+    socket: OwnedFd,
+    pid: u32,
+}
+
+impl Visit {
+    /// Knocks at the door `path` and does not wait.
+    ///
+    /// # Errors
+    /// Nobody there, another user's door, or [`KnockError::Late`]: as many wait there as may.
+    pub fn begin(path: &Path) -> Result<Self, KnockError> {
+        let failed = |step| {
+            move |errno: Errno| KnockError::System { path: path.to_path_buf(), step, cause: errno.into() }
+        };
+        let address = SocketAddrUnix::new(path).map_err(failed("its path"))?;
+        let socket = seqpacket().map_err(failed("socket"))?;
         match connect(&socket, &address) {
-            Ok(()) => break,
-            // As many are waiting there as may.
-            Err(Errno::AGAIN | Errno::INTR) if Instant::now() < deadline => thread::sleep(RETRY),
+            Ok(()) => {}
             Err(Errno::AGAIN | Errno::INTR) => return Err(KnockError::Late),
             Err(Errno::NOENT | Errno::CONNREFUSED) => {
                 return Err(KnockError::Nobody { path: path.to_path_buf() });
             }
             Err(errno) => return Err(failed("connect")(errno)),
         }
+        let host = socket_peercred(&socket).map_err(failed("SO_PEERCRED"))?;
+        if host.uid != geteuid() {
+            return Err(KnockError::Stranger { uid: host.uid.as_raw() });
+        }
+        Ok(Self { socket, pid: host.pid.as_raw_pid() as u32 })
     }
-    let host = socket_peercred(&socket).map_err(failed("SO_PEERCRED"))?;
-    if host.uid != geteuid() {
-        return Err(KnockError::Stranger { uid: host.uid.as_raw() });
-    }
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
-        match poll(&mut [PollFd::new(&socket, PollFlags::IN)], Some(&left)) {
-            Ok(0) => return Err(KnockError::Late),
-            Err(Errno::INTR) if Instant::now() < deadline => {}
-            Err(errno) => return Err(failed("poll")(errno)),
-            Ok(_) => break,
+
+    /// What came through, or the visit itself while nothing has.
+    ///
+    /// # Errors
+    /// The other side hung up, or an answer that is not one message with one descriptor.
+    pub fn poll(self) -> Result<Result<Handed, Self>, KnockError> {
+        match receive(&self.socket)? {
+            Some((offer, file)) => {
+                Ok(Ok(Handed { offer, file, tether: Tether { socket: self.socket, pid: self.pid } }))
+            }
+            None => Ok(Err(self)),
         }
     }
-    let (offer, file) = receive(&socket)?;
-    Ok(Handed { offer, file, tether: Tether { socket, pid: host.pid.as_raw_pid() as u32 } })
 }
 
-/// The one message of a door. Dropping the control buffer closes whatever else came along.
-fn receive(socket: &OwnedFd) -> Result<(Offer, OwnedFd), KnockError> {
+impl AsFd for Visit {
+    /// Becomes readable when it is answered.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// Asks at the door `path` for what is behind it, and waits for the answer until `deadline` at most.
+///
+/// # Errors
+/// As [`Visit::begin`] and [`Visit::poll`]; no answer in time.
+pub fn knock(path: &Path, deadline: Instant) -> Result<Handed, KnockError> {
+    let mut visit = loop {
+        match Visit::begin(path) {
+            Err(KnockError::Late) if Instant::now() < deadline => thread::sleep(RETRY),
+            begun => break begun?,
+        }
+    };
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        wait(&[visit.as_fd()], left).map_err(|cause| KnockError::System {
+            path: path.to_path_buf(),
+            step: "poll",
+            cause,
+        })?;
+        visit = match visit.poll()? {
+            Ok(handed) => return Ok(handed),
+            Err(_) if Instant::now() >= deadline => return Err(KnockError::Late),
+            Err(waits) => waits,
+        };
+    }
+}
+
+/// Waits until something can be read from one of `files`, one of them has parted, or `limit` is over.
+///
+/// # Errors
+/// What the kernel says; not an interruption.
+pub fn wait(files: &[BorrowedFd<'_>], limit: Duration) -> io::Result<()> {
+    let mut ask: Vec<PollFd<'_>> =
+        files.iter().map(|file| PollFd::from_borrowed_fd(*file, PollFlags::IN | PollFlags::RDHUP)).collect();
+    let seconds = i64::try_from(limit.as_secs()).unwrap_or(i64::MAX);
+    let limit = Timespec { tv_sec: seconds, tv_nsec: i64::from(limit.subsec_nanos()) };
+    match poll(&mut ask, Some(&limit)) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Takes away the doors in `folder` that processes left which were killed; how many.
+///
+/// # Errors
+/// A folder that cannot be read, or is not ours alone.
+pub fn sweep(folder: &Path) -> Result<usize, DoorError> {
+    let failed = |step| move |cause: io::Error| DoorError::System { path: folder.to_path_buf(), step, cause };
+    let within = fs::File::open(folder).map_err(failed("open"))?;
+    check_folder(folder, &within.metadata().map_err(failed("fstat"))?)?;
+    // Whoever opens a door holds the lock until it listens.
+    lock(&within).map_err(failed("flock"))?;
+    let names = fs::read_dir(folder).map_err(failed("readdir"))?.filter_map(|entry| Some(entry.ok()?.path()));
+    let dead = names.take(NAMES_MAX).filter(|path| {
+        // What is no door, or cannot be asked, stays.
+        let is_socket = fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+        is_socket
+            && SocketAddrUnix::new(path.as_path()).is_ok_and(|address| matches!(answers(&address), Ok(false)))
+    });
+    Ok(dead.filter(|path| fs::remove_file(path).is_ok()).count())
+}
+
+/// The folder for doors of this user's processes: beside their other files that last as long as they are logged in, or
+/// in the folder for temporary ones.
+#[must_use]
+pub fn doors_of_user() -> PathBuf {
+    let user = geteuid().as_raw();
+    let run = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
+    let run = run.or_else(|| Some(PathBuf::from(format!("/run/user/{user}"))).filter(|path| path.is_dir()));
+    match run {
+        Some(run) => run.join("plesio-doors"),
+        None => std::env::temp_dir().join(format!("plesio-doors-{user}")),
+    }
+}
+
+/// The one message of a door, if it is here. Dropping the control buffer closes whatever else came along.
+fn receive(socket: &OwnedFd) -> Result<Option<(Offer, OwnedFd)>, KnockError> {
     let mut bytes = [0; OFFER_BYTES + 1];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
     let got = match recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, flags) {
         Ok(got) => got,
+        Err(Errno::AGAIN | Errno::INTR) => return Ok(None),
         Err(Errno::CONNRESET) => return Err(KnockError::Closed),
         Err(errno) => {
             return Err(KnockError::System { path: PathBuf::new(), step: "recvmsg", cause: errno.into() });
@@ -346,7 +438,7 @@ fn receive(socket: &OwnedFd) -> Result<(Offer, OwnedFd), KnockError> {
     let offer = Offer::decode(&bytes[..got.bytes])?;
     let found = files.len();
     match files.pop() {
-        Some(file) if found == 1 => Ok((offer, file)),
+        Some(file) if found == 1 => Ok(Some((offer, file))),
         _ => Err(KnockError::Descriptors { found: Some(found) }),
     }
 }

@@ -14,7 +14,7 @@ use crate::plan::{
     control_bytes,
 };
 use crate::ring::word::Word;
-use crate::{Access, AccessError, AttachError, RingPlan, Segment, SlotInfo, SlotState};
+use crate::{Access, AccessError, Arena, AttachError, RingPlan, Segment, SlotInfo, SlotState};
 
 /// A peer's arena, mapped read-only.
 #[derive(Debug)]
@@ -26,6 +26,20 @@ pub struct Foreign {
 /// What a region held at one moment; equal ones hold the same bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Generation(u32);
+
+impl Generation {
+    /// As a word that can be told to a reader.
+    #[must_use]
+    pub fn word(self) -> u32 {
+        self.0
+    }
+
+    /// The generation that a word tells; `None` for one at which nothing can be read.
+    #[must_use]
+    pub fn told(word: u32) -> Option<Self> {
+        word.is_multiple_of(2).then_some(Self(word))
+    }
+}
 
 impl Foreign {
     /// Takes over the layout that stands at the arena's beginning.
@@ -113,8 +127,33 @@ impl Foreign {
         if self.held(span.region, generation) { Ok(()) } else { Err(AccessError::Busy) }
     }
 
-    /// Copies a span out without a look at its generation, for who knows by other words whether it holds still.
-    pub(crate) fn copy(&self, span: Span, into: &mut [u8]) -> Result<(), AccessError> {
+    /// Copies a span out that its owner told of together with this generation.
+    ///
+    /// # Errors
+    /// A span outside its region, another length, or a region that has been written since. What lies in `into` is then
+    /// of no use.
+    pub fn read_told(&self, span: Span, told: Generation, into: &mut [u8]) -> Result<(), AccessError> {
+        self.locate(span)?;
+        if self.generation(span.region)? != told {
+            return Err(AccessError::Busy);
+        }
+        self.copy(span, into)?;
+        if self.held(span.region, told) { Ok(()) } else { Err(AccessError::Busy) }
+    }
+
+    /// Whether it is laid out as an arena of one's own.
+    #[must_use]
+    pub fn resembles(&self, own: &Arena) -> bool {
+        self.regions() == own.regions()
+            && (0..self.regions()).all(|region| self.whole(region) == own.whole(region))
+    }
+
+    /// Copies a span out without a look at its generation, for who looks at it before and after many of them, or knows by
+    /// other words whether it holds still. Each 8 aligned bytes come out whole.
+    ///
+    /// # Errors
+    /// A span outside its region, or another length.
+    pub fn copy(&self, span: Span, into: &mut [u8]) -> Result<(), AccessError> {
         let start = self.locate(span)?;
         if into.len() != span.len_bytes as usize {
             return Err(AccessError::Length);

@@ -27,7 +27,7 @@ mod sharing_error;
 mod sync;
 
 pub use arena::Arena;
-pub use door::{Door, Handed, Offer, Tether, knock};
+pub use door::{Door, Handed, Offer, Tether, Visit, doors_of_user, knock, sweep, wait};
 pub use error::{AccessError, ArenaError, RingError};
 pub use foreign::{Foreign, Generation};
 pub use ladder::{ArenaReport, Lock};

@@ -313,3 +313,42 @@ fn another_user_gets_nothing() {
     let error = visitor.join().unwrap().unwrap_err();
     assert!(matches!(error, KnockError::Stranger { uid: 0 }), "{error}");
 }
+
+#[test]
+fn who_knocks_need_not_wait() {
+    let folder = Folder::new(0o700);
+    let door = Door::open(&folder.0, "one").unwrap();
+    let ours = segment();
+    let visit = Visit::begin(door.path()).unwrap();
+    let visit = visit.poll().unwrap().expect_err("nobody has answered");
+    wait(&[door.as_fd()], Duration::from_secs(20)).unwrap();
+    let tether = door.answer(&offer(), ours.file().unwrap()).unwrap().expect("somebody has knocked");
+    wait(&[visit.as_fd()], Duration::from_secs(20)).unwrap();
+    let handed = visit.poll().unwrap().expect("it is answered");
+    assert_eq!(handed.offer, offer());
+    drop(tether);
+    wait(&[handed.tether.as_fd()], Duration::from_secs(20)).unwrap();
+    assert!(handed.tether.parted());
+    assert!(matches!(Visit::begin(&folder.0.join("other")), Err(KnockError::Nobody { .. })));
+    // One that hangs up.
+    let visit = Visit::begin(door.path()).unwrap();
+    drop(accept(&door.socket).unwrap());
+    assert!(matches!(visit.poll(), Err(KnockError::Closed)));
+}
+
+#[test]
+fn a_killed_process_leaves_a_name_that_is_swept() {
+    let folder = Folder::new(0o700);
+    let living = Door::open(&folder.0, "living").unwrap();
+    // As a kill leaves it: the socket is gone and its name is not.
+    let path = folder.0.join("dead");
+    let dead = seqpacket().unwrap();
+    bind(&dead, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+    drop(dead);
+    fs::write(folder.0.join("no socket"), "left alone").unwrap();
+    assert_eq!(sweep(&folder.0).unwrap(), 1);
+    assert!(!path.exists() && living.path().exists() && folder.0.join("no socket").exists());
+    assert_eq!(sweep(&folder.0).unwrap(), 0);
+    folder.chmod(0o755);
+    assert!(matches!(sweep(&folder.0), Err(DoorError::Mode { .. })));
+}

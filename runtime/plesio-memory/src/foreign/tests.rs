@@ -62,6 +62,35 @@ fn no_span_leaves_its_region() {
     assert_eq!(foreign.read(span, &mut [0; 5]), Err(AccessError::Length));
 }
 
+/// The owner tells another process what a region holds, and that one may come too late.
+#[test]
+fn what_was_told_is_read_or_refused() {
+    let arena = mapped(&[64, 64]);
+    let foreign = seen(&arena);
+    assert!(
+        foreign.resembles(&arena)
+            && !foreign.resembles(&mapped(&[64, 65]))
+            && !foreign.resembles(&mapped(&[64]))
+    );
+    let span = arena.whole(0).unwrap();
+    arena.write(span, &[7; 64]).unwrap();
+    let told = Generation::told(arena.generation(0).unwrap().word()).expect("nobody writes");
+    let mut into = [0; 64];
+    foreign.read_told(span, told, &mut into).unwrap();
+    assert_eq!(into, [7; 64]);
+    let lease = arena.lease(0).unwrap();
+    assert_eq!(arena.generation(0), Err(AccessError::Busy));
+    assert_eq!(foreign.read_told(span, told, &mut into), Err(AccessError::Busy));
+    drop(lease);
+    assert_eq!(foreign.read_told(span, told, &mut into), Err(AccessError::Busy), "it may be another slot");
+    assert_eq!(Generation::told(told.word() + 1), None);
+    assert_eq!(arena.generation(2), Err(AccessError::Range));
+    let outside = Span { offset_bytes: 1, ..span };
+    let now = arena.generation(0).unwrap();
+    assert_eq!(foreign.read_told(outside, now, &mut into), Err(AccessError::Range));
+    assert_eq!(foreign.read_told(span, now, &mut into[1..]), Err(AccessError::Length));
+}
+
 /// The owner writes one value all over a region, again and again; what is read whole is of one writing.
 #[test]
 fn what_is_torn_is_not_taken() {
