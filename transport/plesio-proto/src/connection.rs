@@ -301,6 +301,12 @@ impl Connection {
         self.windows.withdraw(handle);
     }
 
+    /// Messages before `sequence` came another way and are over: numbers go round, and one that is far ahead of the last
+    /// that came here would be taken for an old one.
+    pub fn handle_passed(&mut self, handle: u16, sequence: u16) {
+        self.windows.pass(handle, sequence);
+    }
+
     /// Takes a checked datagram. DATA only after `place` named its span and the payload lies there; nothing
     /// may be posted or withdrawn in between. `body` is a control datagram's payload.
     ///

@@ -155,6 +155,16 @@ impl Windows {
         self.posted -= 1;
     }
 
+    /// Whatever was before `sequence` on a handle is over, if anything ever came there.
+    pub(crate) fn pass(&mut self, handle: u16, sequence: u16) {
+        let Ok(at) = self.find(handle) else { return };
+        let window = &mut self.windows[at];
+        let over = sequence.wrapping_sub(1);
+        if window.bound.is_none() && window.last != Last::None && window.last.precedes(over) {
+            window.last = Last::Refused(over);
+        }
+    }
+
     /// Gives a posted window a deadline.
     pub(crate) fn limit(&mut self, handle: u16, deadline: Instant) {
         if let Ok(at) = self.find(handle) {

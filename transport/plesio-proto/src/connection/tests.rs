@@ -42,3 +42,33 @@ fn used_up_packet_numbers_end_the_connection_by_name() {
     control.handle_send(Instant(0), message(1), SPAN).unwrap();
     last_words(&mut control);
 }
+
+/// Half of all numbers later than the last message that came here, others came another way.
+#[test]
+fn what_came_another_way_does_not_make_the_next_one_old() {
+    let header = |sequence| Header {
+        kind: Kind::Data,
+        flags: Flags::LAST_OF_MSG,
+        payload_bytes: 64,
+        receiver: 1,
+        packet: packet_first(5) | u64::from(sequence > 3),
+        message: message(sequence),
+        chunk: 0,
+        clock_us: 0,
+        crc32: 0,
+    };
+    let window = Span { len_bytes: 64, ..SPAN };
+    let mut machine = machine();
+    machine.handle_passed(1, 7); // Nothing ever came: nothing is old.
+    machine.handle_post(1, None, window).unwrap();
+    machine.handle_datagram(Instant(0), &header(3), &[]).unwrap();
+    machine.handle_post(1, None, window).unwrap();
+    assert_eq!(machine.place(&header(40_000)), None, "taken for an old one");
+    for passed in [20_000, 39_999] {
+        machine.handle_passed(1, passed);
+        assert_eq!(machine.place(&header(passed - 1)), None, "that one is over");
+    }
+    machine.handle_passed(1, 30_000); // Behind what is over already.
+    assert_eq!(machine.place(&header(40_000)), Some(window));
+    assert_eq!(machine.place(&header(39_999)), Some(window), "it may still come this way");
+}
