@@ -37,6 +37,7 @@ pub type World = Box<dyn FnMut(&[u8])>;
 /// Every target.
 pub const TARGETS: &[Target] = &[
     wire::DATA,
+    wire::NEAR,
     wire::HANDSHAKE,
     wire::SIDEBAND,
     wire::VALUES,

@@ -17,7 +17,7 @@ use crate::regions::Regions;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use plesio_wire::data::MessageId;
-use plesio_wire::value::Manifest;
+use plesio_wire::value::{Entry, Manifest};
 use plesio_wire::{LogIndex, MemberIndex, MemberSet, NodeKey, SlotSeq, Span};
 
 /// Handle of owner j's summed range: this plus j.
@@ -272,6 +272,33 @@ impl Exchange {
             && slot < self.regions.depth
         {
             self.handle_contribution(from, slot, message.sequence, len_bytes);
+        }
+    }
+
+    /// What these windows of `from` stood for is not there any more: it was not held, and comes again. A sum that needed
+    /// it has failed.
+    pub fn handle_torn(&mut self, from: NodeKey, windows: &[Span]) {
+        let (Some(me), Some(contributor)) =
+            (self.my_index(), self.members.iter().position(|key| *key == from))
+        else {
+            return;
+        };
+        let (regions, parts) = (self.regions, self.parts.clone());
+        let stands =
+            |slot: u8, side: bool| !windows.contains(&regions.window(slot, side, &parts, me, contributor));
+        self.unresolved.retain(|(of, slot), (_, side)| *of != from || stands(*slot, *side));
+        let mut lost = Vec::new();
+        self.held.retain(|(of, slot), (seq, side)| {
+            let stays = *of != from || stands(*slot, *side);
+            if !stays {
+                lost.push(seq.0);
+            }
+            stays
+        });
+        if let Some(open) = &mut self.open {
+            let listed =
+                |entry: &Entry| usize::from(entry.member) == contributor && lost.contains(&entry.slot_seq);
+            open.summing &= !open.manifest.entries.iter().any(listed);
         }
     }
 

@@ -13,6 +13,7 @@ extern crate alloc;
 mod call;
 mod exchange;
 mod meeting;
+mod neighbours;
 mod network;
 mod partition;
 mod regions;
@@ -23,6 +24,9 @@ pub use exchange::{Action, Exchange, HANDLE_CUT, HANDLE_RESULT, HANDLE_SNAPSHOT,
 pub use meeting::{
     BLOCK_BYTES, BOARD_WORDS, Board, CALLS_MAX, MAIL_BYTES, Meeting, Part, Places, SCRATCH_BYTES, Step,
     block_elements, is_mail,
+};
+pub use neighbours::{
+    Alias, ArenaId, Claim, HANDLE_NEAR, HANDLE_NOTICE, Neighbours, NoticeError, Told, Wish,
 };
 pub use network::{NETWORK_HANDLES_MAX, Network, NetworkAction, TOKEN_MAIL, TensorSpans};
 pub use partition::{Parts, range, range_in_grains};

@@ -7,6 +7,7 @@
 
 use crate::{Parts, Work};
 use plesio_kernels::Codec;
+use plesio_wire::near::NEAR_BYTES;
 use plesio_wire::shares::{SHARE_ONE, share_most};
 use plesio_wire::{MEMBERS_MAX, Span};
 
@@ -14,6 +15,8 @@ use plesio_wire::{MEMBERS_MAX, Span};
 const SUM_ELEMENT_BYTES: u64 = 8;
 /// Windows begin at multiples of it.
 const WINDOW_ALIGN_BYTES: u64 = 64;
+/// Cells of a neighbour, each way.
+const CELLS: u64 = 64;
 
 /// Region numbers of an arena, in the order of the arena's plan.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -41,6 +44,8 @@ pub struct Regions {
     pub snapshot_out: u16,
     /// Region a snapshot is received into.
     pub snapshot_in: u16,
+    /// First of two regions of cells, for what neighbours say about memory: what comes, what goes.
+    pub cells: u16,
 }
 
 impl Regions {
@@ -72,6 +77,25 @@ impl Regions {
     #[must_use]
     pub const fn sum_bytes(elements: u64) -> u64 {
         elements * SUM_ELEMENT_BYTES
+    }
+
+    /// Neighbours that have cells: more than a view has members.
+    pub const DESKS: u16 = 48;
+
+    /// Bytes of a region of cells.
+    #[must_use]
+    pub const fn cells_bytes() -> u64 {
+        Self::DESKS as u64 * CELLS * NEAR_BYTES as u64
+    }
+
+    /// A cell of a desk, for what comes or what goes; `None` when it has no such cell.
+    #[must_use]
+    pub fn cell(&self, inward: bool, desk: u16, cell: u16) -> Option<Span> {
+        let fits = desk < Self::DESKS && u64::from(cell) < CELLS;
+        let number = u64::from(desk) * CELLS + u64::from(cell);
+        fits.then(|| {
+            self.span(self.cells + u16::from(!inward), number * NEAR_BYTES as u64, NEAR_BYTES as u64)
+        })
     }
 
     /// Who owns which elements in a view of `members` members with these shares.
@@ -175,6 +199,7 @@ mod tests {
                 results: 15,
                 snapshot_out: 16,
                 snapshot_in: 17,
+                cells: 18,
             };
             for (members, factor) in (1..=32).flat_map(|members| [1, 2, 4].map(|factor| (members, factor))) {
                 let window_bytes = Regions::window_bytes(elements, codec, factor);

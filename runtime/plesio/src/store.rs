@@ -91,6 +91,8 @@ impl StorePlan {
         let snapshot_out = arena.push(bytes(snapshot_bytes(elements)));
         let snapshot_in = arena.push(bytes(snapshot_bytes(elements)));
         let gathered = arena.push(bytes(Regions::sum_bytes(elements)));
+        let cells = arena.push(bytes(Regions::cells_bytes()));
+        arena.push(bytes(Regions::cells_bytes()));
         // Room for the last of its pages, should they be huge.
         arena.budget_bytes = arena.needed_bytes().checked_next_multiple_of(2 << 20).unwrap_or(usize::MAX);
         let regions = Regions {
@@ -105,6 +107,7 @@ impl StorePlan {
             results,
             snapshot_out,
             snapshot_in,
+            cells,
         };
         Self { arena, regions, ring, master, gathered }
     }

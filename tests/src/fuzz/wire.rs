@@ -7,6 +7,7 @@ use super::Target;
 use plesio_wire::data::{self, Ack, Bye, Credit, Flags, Header, Kind, MessageId, Ping};
 use plesio_wire::handshake::{Cookie, Init, InitPayload, Response, ResponsePayload, Role, Suite};
 use plesio_wire::shares::SHARE_ONE;
+use plesio_wire::near::{NearSays, NearWord, Notice};
 use plesio_wire::sideband::{
     self, Accept, Address, Beat, Commit, Epoch, Have, HaveEntry, Join, Last, Leave, Message, Nack, Probe,
     ProbeReply, Propose, Query, Ready, Roster, RosterEntry, Shard, ShortBeat, Snapshot,
@@ -14,7 +15,7 @@ use plesio_wire::sideband::{
 use plesio_wire::value::{Entry, Manifest, Seat, Value, View};
 use plesio_wire::{
     Ballot, Bounded, DecodeError, Digest, Frame, Incarnation, LogIndex, MEMBERS_MAX, MemberSet, NodeId,
-    NodeKey, Reader, Version, Wire, Writer, handshake,
+    NodeKey, Reader, Span, Version, Wire, Writer, handshake,
 };
 use std::fmt::Debug;
 
@@ -25,6 +26,16 @@ pub const DATA: Target = Target {
     life: 1,
     seeds: data_seeds,
     bytes_max: 1_200,
+    allocates: false,
+};
+
+/// What nodes of one host say about memory.
+pub const NEAR: Target = Target {
+    name: "near",
+    begin: || Box::new(take_near),
+    life: 1,
+    seeds: near_seeds,
+    bytes_max: 64,
     allocates: false,
 };
 
@@ -104,6 +115,21 @@ fn take_data(bytes: &[u8]) {
             packet & (3 << 62) | data::packet_first(data::channel_of(packet)) | data::count_of(packet);
         assert_eq!(again, packet);
     }
+}
+
+fn take_near(bytes: &[u8]) {
+    check::<NearWord>(bytes);
+    if let Some(notice) = check::<Notice>(bytes) {
+        assert!(notice.generation.is_multiple_of(2) && notice.span.len_bytes > 0);
+    }
+}
+
+fn near_seeds() -> Vec<Vec<u8>> {
+    let span = Span { region: 3, offset_bytes: 64, len_bytes: 4_096 };
+    let notice = Notice { generation: 8, arena: 5, span };
+    let words = [NearSays::Open, NearSays::Mapped, NearSays::Unmapped];
+    let words = words.into_iter().map(|says| encoded(&NearWord { says, arena: 5 }));
+    words.chain([encoded(&notice)]).collect()
 }
 
 fn take_handshake(bytes: &[u8]) {

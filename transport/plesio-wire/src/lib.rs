@@ -14,6 +14,7 @@ pub mod codec;
 pub mod data;
 pub mod digest;
 pub mod handshake;
+pub mod near;
 pub mod shares;
 pub mod sideband;
 mod speed;

@@ -20,6 +20,7 @@ fn regions() -> Regions {
         results: 15,
         snapshot_out: 16,
         snapshot_in: 17,
+        cells: 18,
     }
 }
 
@@ -391,6 +392,39 @@ fn a_slot_that_is_done_is_not_read_again() {
     mesh.nodes[0].handle_done(SlotSeq(1));
     mesh.run();
     assert_eq!(mesh.seen[0].held, [(mesh.keys[0], SlotSeq(2))]);
+}
+
+/// What a window stood for is gone while it was being summed: nothing of that sum goes out, and the slot comes again.
+#[test]
+fn what_is_torn_is_held_again_before_it_is_summed() {
+    let (me, from) = (NodeKey(11), NodeKey(10));
+    let mut node = Exchange::new(me, regions());
+    node.handle_view(&[from, me], &[], true);
+    node.handle_ready(from, SlotSeq(1));
+    let drain = |node: &mut Exchange| core::iter::from_fn(|| node.poll_action()).collect::<Vec<_>>();
+    let len_bytes = regions().window(0, false, &regions().parts(2, &[]), 1, 0).len_bytes;
+    let come = |node: &mut Exchange| {
+        node.handle_received(from, MessageId { handle: 0, sequence: 1 }, len_bytes);
+        let sums = drain(node).into_iter().filter_map(|action| match action {
+            Action::Sum(sum) => Some(sum),
+            _ => None,
+        });
+        sums.collect::<Vec<_>>()
+    };
+    assert!(come(&mut node).is_empty());
+    node.handle_open(LogIndex(1), &manifest(&[(0, 1)]));
+    let Some(Action::Sum(first)) = drain(&mut node).pop() else { panic!("all that is listed is held") };
+    node.handle_torn(from, &first.inputs);
+    node.handle_summed(LogIndex(1));
+    assert_eq!(drain(&mut node), [], "what was summed is of no use");
+    let again = come(&mut node);
+    assert_eq!(again.len(), 1);
+    assert_ne!(again[0].inputs, first.inputs, "the window's other side");
+    // What is torn elsewhere is another matter.
+    node.handle_torn(from, &first.inputs);
+    node.handle_torn(NodeKey(99), &again[0].inputs);
+    node.handle_summed(LogIndex(1));
+    assert!(drain(&mut node).iter().any(|action| matches!(action, Action::Send { .. })));
 }
 
 #[test]
