@@ -15,6 +15,7 @@ mod founding;
 mod join;
 mod links;
 mod meter;
+mod near;
 mod roster;
 mod snapshot;
 mod transfer;
@@ -22,13 +23,14 @@ mod words;
 
 pub use founding::{Common, genesis, node_id};
 pub use join::Namesake;
+pub use near::Note;
 pub use words::{EngineConfig, Entrance, Out, SlotFate, Work};
 
 use crate::engine::join::{Gaps, Joining};
 use crate::engine::links::Links;
 use crate::engine::meter::Meter;
 use crate::engine::snapshot::{Fetching, Serving};
-use plesio_collective::Exchange;
+use plesio_collective::{Exchange, Neighbours};
 use plesio_consensus::{Config as ConsensusConfig, ConfigError, Consensus, Event, SnapshotCut, Start};
 use plesio_phase::{Aim, Corrector, CorrectorConfig, MeshClock};
 use plesio_proto::{Congestion, Next, Refused, Train};
@@ -50,6 +52,11 @@ pub struct Engine {
     consensus: Consensus,
     exchange: Exchange,
     links: Links,
+    near: Neighbours,
+    /// Words about memory said so far.
+    near_words: u16,
+    read_in_place_bytes: u64,
+    taken_bytes: u64,
     corrector: Corrector,
     clock: MeshClock,
     /// Where the lives are that the view in force names, and those of earlier views.
@@ -112,6 +119,10 @@ impl Engine {
                 config.receive_buffer_bytes,
                 config.sealed,
             ),
+            near: Neighbours::new(config.regions, config.arena),
+            near_words: 0,
+            read_in_place_bytes: 0,
+            taken_bytes: 0,
             consensus,
             corrector,
             clock: MeshClock::default(),

@@ -155,6 +155,8 @@ pub struct Way {
     pub chunk_bytes: u32,
     /// What keeps the path from being overloaded: `credit` on this host, `rate-delay` elsewhere.
     pub congestion: &'static str,
+    /// `memory` when each reads in the other's memory and only notices are sent, `udp` otherwise.
+    pub path: &'static str,
 }
 
 /// Bytes and datagrams since the start.
@@ -178,6 +180,12 @@ pub struct Counters {
     pub sideband_sent_bytes: u64,
     /// Sideband datagrams dropped, all causes.
     pub sideband_dropped: u64,
+    /// Bytes of contributions that were read where they lie in the memory of peers on this host.
+    pub memory_read_bytes: u64,
+    /// Bytes of sums and states that were copied from there, once.
+    pub memory_taken_bytes: u64,
+    /// Notices of such bytes that were of no use: wrong, too late, or no longer true.
+    pub notices_refused: u64,
 }
 
 /// What the node ends with.

@@ -16,8 +16,8 @@ mod worker;
 pub use event::{Counters, Entering, Final, NodeEvent, Progress, Way, What};
 pub use group::{GroupError, NetworkGroup, NetworkPlan, SharedGroup, SharedPlan};
 pub use node::{
-    Control, Found, Hello, Identity, Listens, Node, NodeConfig, NodeError, NodeThread, Protection, Running,
-    Seed, Sharing, Trust,
+    Control, DataPath, Found, Hello, Identity, Listens, Node, NodeConfig, NodeError, NodeThread, Protection,
+    Running, Seed, Sharing, Trust,
 };
 pub use plesio_kernels::Codec;
 pub use worker::{StepOutcome, Stopped, Worker};

@@ -1,5 +1,6 @@
 //! Binding and starting a node: sockets, arena, threads.
 
+mod doors;
 mod protection;
 mod run;
 mod sealing;
@@ -22,6 +23,7 @@ use plesio_wire::sideband::{Address, RosterEntry};
 use plesio_wire::{Digest, Incarnation, NodeId, SlotSeq};
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
@@ -51,6 +53,11 @@ pub struct NodeConfig {
     pub backend: Requested,
     /// How the data plane's thread waits.
     pub wait: WaitMode,
+    /// How peers on this host are reached.
+    pub path: DataPath,
+    /// The folder of the doors through which memory is shared, this user's alone (mode 0700); all nodes that are to share
+    /// theirs have the same. `None`: `plesio-doors` in `$XDG_RUNTIME_DIR`, or `/tmp/plesio-doors-UID`.
+    pub doors: Option<PathBuf>,
     /// Seam through which the node sees time; honest by default.
     pub clock: ClockSeam,
     /// Elements of the trained state.
@@ -94,6 +101,17 @@ impl Sharing {
     }
 }
 
+/// How contributions, sums and states come from peers on this host.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum DataPath {
+    /// Through memory that each maps of the other, where they find each other; else by UDP.
+    #[default]
+    Auto,
+    /// By UDP alone, like from any other peer.
+    Udp,
+}
+
 impl NodeConfig {
     /// A node with free loopback ports, whose links are sealed.
     #[must_use]
@@ -119,6 +137,8 @@ impl NodeConfig {
             advertise_sideband: None,
             backend: Requested::Auto,
             wait: WaitMode::Block,
+            path: DataPath::Auto,
+            doors: None,
             clock: ClockSeam::default(),
             elements,
             codec: Codec::Full,
@@ -197,6 +217,8 @@ pub struct Found {
     pub backend: String,
     /// Why that one.
     pub backend_reason: String,
+    /// How peers on this host are reached, and why.
+    pub path: String,
     /// Instruction set of the kernels.
     pub kernels: String,
     /// Bytes of pinned tensor memory.
@@ -389,6 +411,7 @@ impl Node {
         let opened: run::Opened = opened.recv().map_err(|_| NodeError::Gone)??;
         found.backend = opened.backend;
         found.backend_reason = opened.reason;
+        found.path = opened.path;
         found.notes.extend(opened.notes);
         let hello = Hello {
             id: config.id,

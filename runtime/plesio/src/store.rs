@@ -4,6 +4,8 @@
 //! Executes what [`crate::engine::Work`] asks. Invariant: the master state changes only by [`Store::apply`] and
 //! [`Store::install`], whole or not at all.
 
+pub mod near;
+
 use plesio_collective::{Regions, Sum};
 use plesio_consensus::{SNAPSHOT_CUT_BYTES_MAX, SnapshotCut};
 use plesio_kernels::{Codec, Coding, Device, KernelError, Scale};
@@ -19,6 +21,8 @@ pub enum StoreError {
     Access(AccessError),
     /// A kernel refuses its operands; an overflow of the master state stops the mesh.
     Kernel(KernelError),
+    /// What was read in a peer's memory is not what it told of, or not any more.
+    Torn,
     /// The received bytes are no snapshot, or its state has another digest than it says.
     Snapshot,
 }
@@ -28,6 +32,7 @@ impl fmt::Display for StoreError {
         match self {
             Self::Access(error) => write!(f, "tensor memory: {error}"),
             Self::Kernel(error) => write!(f, "aggregation: {error}"),
+            Self::Torn => f.write_str("a peer's memory: written since it was told of; ask for the payload"),
             Self::Snapshot => f.write_str("snapshot: damaged bytes; fetch it from another member"),
         }
     }

@@ -6,8 +6,8 @@
 use super::Target;
 use plesio_wire::data::{self, Ack, Bye, Credit, Flags, Header, Kind, MessageId, Ping};
 use plesio_wire::handshake::{Cookie, Init, InitPayload, Response, ResponsePayload, Role, Suite};
-use plesio_wire::shares::SHARE_ONE;
 use plesio_wire::near::{NearSays, NearWord, Notice};
+use plesio_wire::shares::SHARE_ONE;
 use plesio_wire::sideband::{
     self, Accept, Address, Beat, Commit, Epoch, Have, HaveEntry, Join, Last, Leave, Message, Nack, Probe,
     ProbeReply, Propose, Query, Ready, Roster, RosterEntry, Shard, ShortBeat, Snapshot,

@@ -196,6 +196,10 @@ pub(crate) struct DemoArgs {
     #[arg(long, env = "PLESIO_BACKEND", default_value = "auto", value_enum)]
     pub(crate) backend: BackendArg,
 
+    /// How the nodes move contributions and sums; with a bad path it is udp, which alone goes through that
+    #[arg(long, env = "PLESIO_PATH", default_value = "auto", value_enum)]
+    pub(crate) path: DataPathArg,
+
     /// How contributions travel; what is left out stays with its node and goes with a later one
     #[arg(long, env = "PLESIO_CODEC", default_value = "i32", value_enum)]
     pub(crate) codec: CodecArg,
@@ -318,6 +322,26 @@ pub(crate) enum BackendArg {
     UringLegacy,
     /// epoll with plain sockets
     Mio,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum DataPathArg {
+    /// In each other's memory where two nodes of one user share a host and find each other, else by UDP
+    #[default]
+    #[value(alias = "shm")]
+    Auto,
+    /// By UDP alone
+    Udp,
+}
+
+impl DataPathArg {
+    pub(crate) fn path(self) -> plesio::DataPath {
+        match self {
+            Self::Auto => plesio::DataPath::Auto,
+            Self::Udp => plesio::DataPath::Udp,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]

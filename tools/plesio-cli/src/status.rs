@@ -63,6 +63,14 @@ pub(crate) struct Status {
     pub(crate) data_received_bytes: u64,
     pub(crate) data_resent_bytes: u64,
     pub(crate) sideband_sent_bytes: u64,
+    /// Read where it lies in the memory of nodes on this host, and copied from there.
+    #[serde(default)]
+    pub(crate) memory_read_bytes: u64,
+    #[serde(default)]
+    pub(crate) memory_taken_bytes: u64,
+    /// Word of such bytes that was of no use.
+    #[serde(default)]
+    pub(crate) notices_refused: u64,
     pub(crate) data_dropped: u64,
     pub(crate) sideband_dropped: u64,
 }
@@ -75,6 +83,9 @@ pub(crate) struct Way {
     pub(crate) chunk_bytes: u32,
     /// `credit` on this host, `rate-delay` elsewhere.
     pub(crate) congestion: String,
+    /// `memory` when each reads in the other's memory and datagrams only say where, `udp` otherwise.
+    #[serde(default)]
+    pub(crate) path: String,
 }
 
 pub(crate) fn run(args: &StatusArgs) -> Result<Exit, Failure> {
@@ -209,8 +220,9 @@ fn table(status: &Status) -> String {
         line("suspected", list(&status.suspects));
     }
     for way in &status.ways {
-        let Way { node, chunk_bytes, congestion } = way;
-        line("way", format!("to {}: chunks of {chunk_bytes} bytes, {}", shown(node), shown(congestion)));
+        let Way { node, chunk_bytes, congestion, path } = way;
+        let how = format!("to {}: {}, chunks of {chunk_bytes} bytes, ", shown(node), shown(path));
+        line("way", how + &shown(congestion));
     }
     line("version", format!("{}, {}", status.version, or_dash(status.digest.as_deref().map(shown))));
     let error = or_dash(status.clock_error_ns.map(|error| format!("{:.1} us", error as f64 / 1e3)));
@@ -231,6 +243,14 @@ fn table(status: &Status) -> String {
             status.data_received_bytes,
             status.data_resent_bytes,
             status.sideband_sent_bytes
+        ),
+    );
+    let Status { memory_read_bytes, memory_taken_bytes, notices_refused, .. } = status;
+    line(
+        "memory",
+        format!(
+            "of nodes on this host: {memory_read_bytes} read in place, {memory_taken_bytes} copied; \
+             {notices_refused} notices refused"
         ),
     );
     line("dropped", format!("data {}, sideband {}", status.data_dropped, status.sideband_dropped));

@@ -92,6 +92,7 @@ pub(crate) fn run(args: &UpArgs) -> Result<Exit, Failure> {
         "join": reach,
         "sideband": hello.sideband,
         "data": hello.data,
+        "path": found.path,
         "protection": protection,
         "text": text.name,
         "elements": elements,
@@ -105,6 +106,7 @@ pub(crate) fn run(args: &UpArgs) -> Result<Exit, Failure> {
     line("node", &key);
     line("addresses", &format!("sideband {}, data {}", hello.sideband, hello.data));
     line("data plane", &format!("{}: {}", found.backend, found.backend_reason));
+    line("this host", &format!("by {}", found.path));
     line(
         "protection",
         match (sealed, settings.on_host()) {
@@ -208,6 +210,7 @@ fn config(settings: &Settings, elements: usize) -> Result<NodeConfig, Failure> {
     config.data = settings.listen_data;
     config.backend = settings.backend;
     config.wait = settings.wait;
+    config.path = settings.path.path();
     config.codec = settings.codec.codec();
     config.period_ns = settings.period_ns;
     config.model = data::base_digest();

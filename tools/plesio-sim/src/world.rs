@@ -380,6 +380,7 @@ impl World {
                 sealed: false,
                 // Packets are remembered for a while, and small chunks are many.
                 receive_buffer_bytes: (1_024 * u64::from(self.mesh.common.chunk_bytes)).min(2 << 20),
+                arena: None,
                 seed: incarnation.0,
             },
             entrance,

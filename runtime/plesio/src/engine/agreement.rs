@@ -74,6 +74,7 @@ impl Engine {
         self.tell_view(view);
         self.note_gaps(now, view);
         self.transfers.handle_view();
+        self.forget_told();
         self.exchange.handle_view(&members, &view.shares, seated);
         self.corrector.handle_view(now, seated, u64::from(view.period_us) * 1_000);
         if seated {
@@ -89,6 +90,7 @@ impl Engine {
         for peer in self.links.peers() {
             let stays = view.index_of(peer).is_some() || observers.contains(&peer);
             if !stays && self.links.is_over(now, peer) && self.links.close(peer) {
+                self.part(peer);
                 self.work.push_back(Work::Disconnect { peer });
             }
         }
@@ -116,8 +118,10 @@ impl Engine {
             return false;
         }
         self.stop_serving(now, peer);
+        self.part(peer);
         self.work.push_back(Work::Disconnect { peer });
         self.work.push_back(Work::Connect { peer, entry });
+        self.greet(peer);
         true
     }
 

@@ -184,8 +184,10 @@ impl Engine {
         let members = self.consensus.view().members;
         let seeds = members.iter().filter(|seat| seat.key != self.key);
         let seeds = seeds.filter_map(|seat| Some(self.address_of(seat.key)?.sideband.0)).collect();
+        self.forget_told();
         for peer in self.links.peers() {
             self.links.close(peer);
+            self.part(peer);
             self.work.push_back(Work::Disconnect { peer });
         }
         let mut hasher = Hasher::default();

@@ -233,6 +233,11 @@ impl Links {
         Some(view.map_or(&mut link.standing.connection, |(_, session)| &mut session.connection))
     }
 
+    /// The session that lasts as long as both lives do.
+    pub(super) fn standing_mut(&mut self, peer: NodeKey) -> Option<&mut Connection> {
+        self.links.get_mut(&peer).map(|link| &mut link.standing.connection)
+    }
+
     /// The session for snapshots.
     pub(super) fn bulk_mut(&mut self, peer: NodeKey) -> Option<&mut Connection> {
         self.links.get_mut(&peer).map(|link| &mut link.bulk.connection)

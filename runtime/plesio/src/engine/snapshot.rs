@@ -77,9 +77,11 @@ impl Engine {
         self.cancel_fetch();
         self.serving.requests = self.serving.requests.wrapping_add(1);
         let (head, state) = self.snapshot_parts();
-        let Some(link) = self.links.bulk_mut(from) else { return };
-        let _ = link.handle_post(HANDLE_CUT, None, head);
-        let _ = link.handle_post(HANDLE_SNAPSHOT, None, state);
+        if self.links.bulk_mut(from).is_none() {
+            return;
+        }
+        self.post(from, HANDLE_CUT, None, head);
+        self.post(from, HANDLE_SNAPSHOT, None, state);
         self.fetching = Some(Fetching {
             from,
             resend: now.after(REQUEST_INTERVAL_NS),
@@ -95,10 +97,8 @@ impl Engine {
     /// What is being fetched is not wanted any more.
     fn cancel_fetch(&mut self) {
         let Some(old) = self.fetching.take() else { return };
-        if let Some(link) = self.links.bulk_mut(old.from) {
-            link.handle_withdraw(HANDLE_CUT);
-            link.handle_withdraw(HANDLE_SNAPSHOT);
-        }
+        self.withdraw(old.from, HANDLE_CUT);
+        self.withdraw(old.from, HANDLE_SNAPSHOT);
         self.say_snapshot(old.from, CANCEL);
     }
 
@@ -159,11 +159,10 @@ impl Engine {
             (HANDLE_SNAPSHOT, Span { region, offset_bytes: head, len_bytes: state.saturating_sub(head) }),
         ];
         current.sequence = Some(sequence);
-        let sent = self.links.bulk_mut(current.to).is_some_and(|link| {
-            parts
-                .into_iter()
-                .all(|(handle, span)| link.handle_send(now, MessageId { handle, sequence }, span).is_ok())
-        });
+        let to = current.to;
+        let sent =
+            parts.into_iter().all(|(handle, span)| self.send(now, to, MessageId { handle, sequence }, span));
+        let Some(current) = &self.serving.current else { return };
         if sent {
             let offer = Snapshot {
                 op: OFFER,
@@ -182,9 +181,7 @@ impl Engine {
     }
 
     fn abort_serving(&mut self, current: &Current) {
-        if let Some(link) = self.links.bulk_mut(current.to) {
-            current.messages().for_each(|message| link.handle_abort(message));
-        }
+        current.messages().for_each(|message| self.abort(current.to, message));
     }
 
     pub(super) fn handle_snapshot_delivered(&mut self, now: Instant, to: NodeKey) {

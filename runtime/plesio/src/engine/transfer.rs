@@ -1,7 +1,7 @@
 //! What the exchange wants and what the connections report; how long own slots take to leave.
 
 use super::{Engine, Work};
-use plesio_collective::{Action, HANDLE_CUT, HANDLE_SNAPSHOT};
+use plesio_collective::{Action, HANDLE_CUT, HANDLE_NEAR, HANDLE_NOTICE, HANDLE_SNAPSHOT};
 use plesio_proto::{Event, Refused};
 use plesio_wire::data::{Header, MessageId};
 use plesio_wire::{Instant, NodeKey, SlotSeq};
@@ -55,6 +55,13 @@ impl Transfers {
         self.slots.len() as u8
     }
 
+    /// A part of a slot, or notice of it, is on its way.
+    pub(super) fn handle_sent(&mut self, message: MessageId) {
+        if let Some(transfer) = self.by_message(message) {
+            transfer.undelivered += 1;
+        }
+    }
+
     fn by_message(&mut self, message: MessageId) -> Option<&mut Transfer> {
         self.slots
             .iter_mut()
@@ -78,39 +85,28 @@ impl Engine {
     pub(super) fn handle_action(&mut self, now: Instant, action: Action) {
         match action {
             Action::Send { to, message, span } => {
-                if let Some(link) = self.links.exchange_mut(to)
-                    && link.handle_send(now, message, span).is_ok()
-                    && let Some(transfer) = self.transfers.by_message(message)
-                {
-                    transfer.undelivered += 1;
-                }
+                self.send(now, to, message, span);
             }
-            Action::Abort { to, message } => {
-                for link in self.links.sessions_mut(to) {
-                    link.handle_abort(message);
-                }
-            }
-            Action::Post { from, handle, sequence, span } => {
-                if let Some(link) = self.links.exchange_mut(from) {
-                    // Refused only for a sequence that was completed before: nothing more is expected then.
-                    let _ = link.handle_post(handle, sequence, span);
-                }
-            }
-            Action::Withdraw { from, handle } => {
-                for link in self.links.sessions_mut(from) {
-                    link.handle_withdraw(handle);
-                }
-            }
+            Action::Abort { to, message } => self.abort(to, message),
+            Action::Post { from, handle, sequence, span } => self.post(from, handle, sequence, span),
+            Action::Withdraw { from, handle } => self.withdraw(from, handle),
             // There is nothing to be squared.
             Action::Held { contributor, seq, elements: 0, .. } => {
                 self.consensus.handle_held(now, contributor, seq, 0);
             }
             Action::Held { contributor, seq, span, elements } => {
-                self.work.push_back(Work::Square { contributor, seq, span, elements });
+                self.work.push_back(match self.near.alias(span) {
+                    None => Work::Square { contributor, seq, span, elements },
+                    Some(alias) => Work::SquareNear { contributor, seq, alias, elements },
+                })
             }
             Action::Sum(sum) => {
                 self.meter.handle_sum(u64::from(sum.out.len_bytes / 8) * sum.inputs.len() as u64);
-                self.work.push_back(Work::Sum(sum));
+                let aliases = self.aliases(&sum.inputs);
+                self.work.push_back(match aliases.iter().any(Option::is_some) {
+                    false => Work::Sum(sum),
+                    true => Work::SumNear { sum, aliases },
+                });
             }
             Action::Shard { context, owner } => self.consensus.handle_shard(now, context, owner),
             _ => {}
@@ -119,20 +115,30 @@ impl Engine {
 
     pub(super) fn handle_link(&mut self, now: Instant, peer: NodeKey, event: Event) {
         match event {
-            Event::Received { message, span } if message.handle == HANDLE_CUT => {
-                self.handle_cut_received(peer, span);
-            }
-            Event::Received { message, .. } if message.handle == HANDLE_SNAPSHOT => {
-                self.handle_snapshot_received(peer);
+            Event::Received { message, span } if is_near(message) => {
+                self.handle_near_received(peer, message, span);
             }
             Event::Received { message, span } => {
-                self.exchange.handle_received(peer, message, span.len_bytes);
+                self.near.handle_payload(peer, message.handle, span);
+                self.deliver(peer, message, span);
             }
-            Event::Delivered { message } if message.handle == HANDLE_SNAPSHOT => {
-                self.handle_snapshot_delivered(now, peer);
+            Event::Delivered { message } if message.handle == HANDLE_NEAR => {}
+            Event::Delivered { message } if is_near(message) => {
+                let handle = message.handle & !HANDLE_NOTICE;
+                self.handle_delivered(now, peer, MessageId { handle, ..message });
             }
-            Event::Delivered { message } if message.handle == HANDLE_CUT => {}
-            Event::Delivered { message } => {
+            Event::Delivered { message } => self.handle_delivered(now, peer, message),
+            // A peer that says BYE is judged by the sideband, like one that falls silent.
+            _ => {}
+        }
+    }
+
+    /// A peer has all of a message, or knows where it lies.
+    fn handle_delivered(&mut self, now: Instant, peer: NodeKey, message: MessageId) {
+        match message.handle {
+            HANDLE_SNAPSHOT => self.handle_snapshot_delivered(now, peer),
+            HANDLE_CUT => {}
+            _ => {
                 if let Some(transfer) = self.transfers.by_message(message) {
                     transfer.undelivered = transfer.undelivered.saturating_sub(1);
                     if transfer.undelivered == 0 {
@@ -141,10 +147,12 @@ impl Engine {
                     }
                 }
             }
-            // A peer that says BYE is judged by the sideband, like one that falls silent.
-            _ => {}
         }
     }
+}
+
+fn is_near(message: MessageId) -> bool {
+    message.handle == HANDLE_NEAR || message.handle & HANDLE_NOTICE != 0
 }
 
 #[cfg(test)]

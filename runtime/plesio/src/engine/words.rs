@@ -1,8 +1,10 @@
 //! What a shell gives an engine and what it gets: configuration, work on bytes, words for the sideband.
 
 use super::Common;
-use plesio_collective::{Regions, Sum};
+use super::near::Note;
+use plesio_collective::{Alias, ArenaId, Regions, Sum};
 use plesio_sideband::To;
+use plesio_wire::data::MessageId;
 use plesio_wire::sideband::{Message, RosterEntry};
 use plesio_wire::value::View;
 use plesio_wire::{Digest, Incarnation, NodeKey, SlotSeq, Span, Version};
@@ -33,6 +35,8 @@ pub struct EngineConfig {
     /// What the kernel granted as receive buffer: half of it is in flight at most, to a peer and, off this host, from all
     /// peers together.
     pub receive_buffer_bytes: u64,
+    /// Which of all arenas this node's is, where processes of this host may map it.
+    pub arena: Option<u64>,
     /// Seed of every random choice.
     pub seed: u64,
 }
@@ -133,6 +137,59 @@ pub enum Work {
     Inspect {
         /// Received bytes.
         span: Span,
+    },
+    /// Write a note into a cell, then [`Engine::handle_written`](super::Engine::handle_written).
+    Tell {
+        /// For whom.
+        to: NodeKey,
+        /// The message that it is, or stands for.
+        message: MessageId,
+        /// Where.
+        cell: Span,
+        /// What.
+        note: Note,
+    },
+    /// Read a cell, then [`Engine::handle_read`](super::Engine::handle_read).
+    Read {
+        /// Who wrote it.
+        peer: NodeKey,
+        /// As which message it came.
+        message: MessageId,
+        /// Where it lies.
+        cell: Span,
+    },
+    /// Find a peer's arena on this host and map it; some time later, if it can be done,
+    /// [`Engine::handle_mapped`](super::Engine::handle_mapped).
+    Map(ArenaId),
+    /// Nothing needs that arena any more, if it is mapped at all.
+    Unmap(ArenaId),
+    /// Copy out of a peer's memory, then [`Engine::handle_taken`](super::Engine::handle_taken).
+    Take {
+        /// The message it counts as.
+        message: MessageId,
+        /// From where.
+        from: Alias,
+        /// To where, with the same length.
+        into: Span,
+    },
+    /// As `Square`, of a contribution in a peer's memory. If that is not what was told of, nothing but
+    /// [`Engine::handle_torn`](super::Engine::handle_torn).
+    SquareNear {
+        /// Contributor.
+        contributor: NodeKey,
+        /// Slot.
+        seq: SlotSeq,
+        /// The contribution, as encoded.
+        alias: Alias,
+        /// How many elements it has.
+        elements: u32,
+    },
+    /// As `Sum`, with some inputs in memory of peers; torn as above.
+    SumNear {
+        /// The sum.
+        sum: Sum,
+        /// For each input the place it is the name of, if it is one.
+        aliases: Vec<Option<Alias>>,
     },
     /// The inspected snapshot's state becomes the master state.
     Install {

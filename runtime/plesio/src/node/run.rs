@@ -2,9 +2,11 @@
 //!
 //! Decides nothing. What cannot be done at once (a full socket) is dropped; the machines recover it as loss.
 
+mod near;
 mod transmit;
 mod work;
 
+use super::doors::Doors;
 use super::sealing::Sealing;
 use super::sink::{Peers, Sink};
 use super::{NodeConfig, NodeError, Order, Protection, Seed, engine_entry};
@@ -12,9 +14,10 @@ use crate::engine::{Engine, EngineConfig, Entrance, Namesake, Out, SlotFate};
 use crate::event::{Counters, Entering, Final, NodeEvent, Progress, Way, What};
 use crate::mailbox::Mailbox;
 use crate::store::{Store, StorePlan};
+use plesio_collective::ArenaId;
 use plesio_consensus::{Event, OwnSlot};
 use plesio_cpu::Cpu;
-use plesio_memory::{Consumer, RingError};
+use plesio_memory::{Consumer, Foreign, RingError};
 use plesio_proto::Train;
 use plesio_session::Suites;
 use plesio_sideband::{
@@ -23,6 +26,7 @@ use plesio_sideband::{
 use plesio_udp::{DatagramIo, Placement, SocketConfig, Waiter, Waker, clock::monotonic_raw_ns};
 use plesio_wire::value::View;
 use plesio_wire::{Digest, Instant, NodeKey, Version};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
@@ -47,6 +51,7 @@ pub(super) struct Opened {
     pub(super) backend: String,
     pub(super) reason: String,
     pub(super) notes: Vec<String>,
+    pub(super) path: String,
     pub(super) sideband: SocketAddr,
     pub(super) data: SocketAddr,
     pub(super) waker: Waker,
@@ -79,10 +84,12 @@ fn open(seat: Seat, ready: &Sender<Result<Opened, NodeError>>) -> Result<Option<
     };
     let (data, sideband) = (opened.io.local_address(), seat.bound.local_address());
     let waker = opened.io.waker();
+    let (doors, path) = near::open_doors(&seat, &waker);
     let report = Opened {
         backend: opened.probe.tier.to_string(),
         reason: opened.probe.reason.clone(),
         notes: opened.notes,
+        path,
         sideband,
         data,
         waker: waker.clone(),
@@ -95,7 +102,7 @@ fn open(seat: Seat, ready: &Sender<Result<Opened, NodeError>>) -> Result<Option<
         Ok(Order::Leave | Order::Finish | Order::Stop) | Err(_) => return Ok(None),
     };
     let reached = (config.advertise_sideband.unwrap_or(sideband), config.advertise_data.unwrap_or(data));
-    Runner::new(seat, opened.io, waker, (entrance, &seeds), reached).map(Some)
+    Runner::new(seat, opened.io, (waker, doors), (entrance, &seeds), reached).map(Some)
 }
 
 struct Runner {
@@ -131,6 +138,12 @@ struct Runner {
     status: Status,
     finishing: bool,
     unreachable: u8,
+    /// None where peers on this host are reached like any other.
+    doors: Option<Doors>,
+    /// Arenas of peers on this host.
+    mapped: BTreeMap<ArenaId, Foreign>,
+    /// Peers whose memory could not be mapped, as far as that was said.
+    unmapped: u8,
     /// As last said.
     ways: Vec<Way>,
     entering: Entering,
@@ -144,7 +157,7 @@ impl Runner {
     fn new(
         seat: Seat,
         io: Box<dyn DatagramIo>,
-        waker: Waker,
+        (waker, doors): (Waker, Option<Doors>),
         (entrance, seeds): (Entrance, &[Seed]),
         (sideband, data): (SocketAddr, SocketAddr),
     ) -> Result<Self, NodeError> {
@@ -181,6 +194,7 @@ impl Runner {
             chunk_bytes: config.chunk_bytes,
             sealed,
             receive_buffer_bytes: io.receive_buffer_bytes() as u64,
+            arena: doors.as_ref().map(|doors| doors.arena),
             seed: config.incarnation.0,
         };
         let engine = Engine::new(engine_config, entrance, now)
@@ -213,6 +227,9 @@ impl Runner {
             status: Status::default(),
             finishing: false,
             unreachable: 0,
+            doors,
+            mapped: BTreeMap::new(),
+            unmapped: 0,
             ways: Vec::new(),
             entering: Entering::default(),
             namesakes: 0,
@@ -231,6 +248,7 @@ impl Runner {
                 return Ok(());
             }
             self.take_sideband();
+            self.take_mapped();
             self.take_cuts()?;
             // Before anything more is received: work that reads a window may be waiting, and the machines have already
             // opened that window for what comes next.
@@ -503,6 +521,7 @@ impl Runner {
     fn progress(&self, now: Instant) -> Progress {
         let (data, sideband) = (self.io.counters(), self.sideband.counters());
         let aim = self.engine.aim();
+        let (memory_read_bytes, memory_taken_bytes) = self.engine.near_bytes();
         Progress {
             mesh_ns: aim.clock.at(now).0,
             eps_ns: aim.clock.eps_ns,
@@ -522,6 +541,9 @@ impl Runner {
                 handshakes_refused: self.sealing.as_ref().map_or(0, Sealing::refused),
                 sideband_sent_bytes: sideband.bytes_sent,
                 sideband_dropped: sideband.drops.total(),
+                memory_read_bytes,
+                memory_taken_bytes,
+                notices_refused: self.engine.near().refused(),
             },
         }
     }

@@ -1,7 +1,7 @@
 //! The command lines of `plesio up` and `plesio status`. What a file may say too has no default here: the flag comes
 //! before the file, and the default last.
 
-use super::{BackendArg, CodecArg, OutputArgs, parse_switch};
+use super::{BackendArg, CodecArg, DataPathArg, OutputArgs, parse_switch};
 use crate::bench::Wait;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
@@ -64,6 +64,11 @@ pub(crate) struct UpArgs {
     /// How the data plane's thread waits [default: block]
     #[arg(long, env = "PLESIO_WAIT", value_enum)]
     pub(crate) wait: Option<Wait>,
+
+    /// How contributions, sums and states come from nodes of this host: in their memory where they are this user's and
+    /// find each other, or by UDP alone [default: auto]
+    #[arg(long, env = "PLESIO_PATH", value_enum)]
+    pub(crate) path: Option<DataPathArg>,
 
     /// How contributions travel, the same at all nodes; what is left out stays with its node and goes with a later one
     /// [default: i32]

@@ -14,7 +14,8 @@ use std::collections::BTreeSet;
 /// How far under the base the mesh must come, in nats per byte.
 const GAIN_NATS_MIN: f64 = 0.15;
 const USEFUL_RATIO_MIN: f64 = 0.90;
-/// Copies on the way out and in: in plaintext the chunks that a train brought to the wrong place.
+/// Copies on the way out and in: in plaintext the chunks that a train brought to the wrong place, and once what is taken out
+/// of other nodes' memory.
 const PLAINTEXT_COPIES_MAX: (f64, f64) = (0.0, 0.02);
 /// Sealed, the cipher's pass into the packet, and a move before it for ciphers that cannot do both; on the way in the
 /// cipher's pass alone. A little more for what was sent again.
@@ -48,6 +49,7 @@ pub(crate) fn judge(plan: &Plan, record: &Record, losses: &Losses) -> Vec<Check>
     let copies = measure::copies_per_byte(record);
     let (sent_max, received_max) = if plan.sealed { SEALED_COPIES_MAX } else { PLAINTEXT_COPIES_MAX };
     checks.push(at_most("copies_per_byte_sent", copies.map(|(sent, _)| sent), sent_max));
+    let received_max = if plan.sealed { received_max } else { received_max + measure::taken_ratio(record) };
     checks.push(at_most("copies_per_byte_received", copies.map(|(_, received)| received), received_max));
     let clock_ns = measure::quantile(&mut measure::clock_errors_ns(record), 0.99);
     checks.push(at_most("clock_error_p99_ns", clock_ns, CLOCK_ERROR_FRAMES_MAX * PERIOD_NS as f64));

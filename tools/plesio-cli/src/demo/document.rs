@@ -55,6 +55,10 @@ struct Document<'a> {
     bytes_data_received: u64,
     bytes_data_resent: u64,
     bytes_sideband: u64,
+    /// Of contributions read in other nodes' memory, of sums and states copied from there.
+    bytes_memory_read: u64,
+    bytes_memory_taken: u64,
+    notices_refused: u64,
     datagrams_dropped: u64,
     copies_per_byte: Value,
     /// What the bad path between the nodes was and did; null when there was none.
@@ -107,6 +111,9 @@ pub(crate) fn document(parts: &Parts<'_>) -> Value {
         bytes_data_received: bytes.data_received,
         bytes_data_resent: bytes.data_resent,
         bytes_sideband: bytes.sideband_sent,
+        bytes_memory_read: bytes.memory_read,
+        bytes_memory_taken: bytes.memory_taken,
+        notices_refused: bytes.notices_refused,
         datagrams_dropped: bytes.dropped,
         copies_per_byte: json!({
             "sent": copies.map(|(sent, _)| sent),
@@ -142,6 +149,7 @@ fn member(plan: &Plan, record: &Record, index: usize) -> Value {
         "udp_sideband": node.hello.as_ref().map(|hello| hello.sideband),
         "backend": node.found.backend,
         "backend_reason": node.found.backend_reason,
+        "data_path": node.found.path,
         "kernels": node.found.kernels,
         "arena_bytes": node.found.arena_bytes,
         "locked_bytes": node.found.locked_bytes,
@@ -162,6 +170,8 @@ fn member(plan: &Plan, record: &Record, index: usize) -> Value {
         "bytes_data_sent": bytes.data_sent,
         "bytes_data_received": bytes.data_received,
         "bytes_data_resent": bytes.data_resent,
+        "bytes_memory_read": bytes.memory_read,
+        "bytes_memory_taken": bytes.memory_taken,
         "bytes_sideband_sent": bytes.sideband_sent,
         "datagrams_dropped": bytes.dropped,
         "phase_error_p99_s": measure::quantile(&mut phases, 0.99),

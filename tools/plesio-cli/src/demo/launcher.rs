@@ -11,7 +11,7 @@ use super::process::{self, Fleet, Heard};
 use super::protocol::{Hello, Said, Setup, Told};
 use super::record::{Fate, Kind, Record};
 use super::screen::Screen;
-use crate::args::{BackendArg, CodecArg};
+use crate::args::{BackendArg, CodecArg, DataPathArg};
 use crate::failure::Failure;
 use crate::hex::hex;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -51,6 +51,7 @@ pub(crate) struct Launcher<'a> {
     plan: &'a Plan,
     keys: Option<&'a Keys>,
     backend: BackendArg,
+    data_path: DataPathArg,
     codec: CodecArg,
     path: Option<BadPath>,
     fleet: Fleet,
@@ -69,6 +70,7 @@ pub(crate) struct Launcher<'a> {
 pub(crate) struct Means<'a> {
     pub(crate) keys: Option<&'a Keys>,
     pub(crate) backend: BackendArg,
+    pub(crate) data_path: DataPathArg,
     pub(crate) codec: CodecArg,
     pub(crate) path: Option<BadPath>,
 }
@@ -82,11 +84,12 @@ impl<'a> Launcher<'a> {
         record: &'a mut Record,
         screen: &'a mut Screen,
     ) -> Self {
-        let Means { keys, backend, codec, path } = means;
+        let Means { keys, backend, data_path, codec, path } = means;
         Self {
             plan,
             keys,
             backend,
+            data_path,
             codec,
             path,
             fleet,
@@ -169,6 +172,7 @@ impl<'a> Launcher<'a> {
             mesh: self.plan.mesh,
             keys: self.keys.map(|keys| keys.of(index)),
             backend: self.backend,
+            path: if self.path.is_some() { DataPathArg::Udp } else { self.data_path },
             codec: self.codec,
             advertise,
             clock: member.clock,

@@ -85,8 +85,19 @@ pub(crate) fn bytes_total(record: &Record) -> Bytes {
         data_received: sum.data_received.saturating_add(node.data_received),
         data_resent: sum.data_resent.saturating_add(node.data_resent),
         sideband_sent: sum.sideband_sent.saturating_add(node.sideband_sent),
+        memory_read: sum.memory_read.saturating_add(node.memory_read),
+        memory_taken: sum.memory_taken.saturating_add(node.memory_taken),
+        notices_refused: sum.notices_refused.saturating_add(node.notices_refused),
         dropped: sum.dropped.saturating_add(node.dropped),
     })
+}
+
+/// The part of all payload received that came out of other nodes' memory by a copy: sums and states.
+pub(crate) fn taken_ratio(record: &Record) -> f64 {
+    let finals = || record.nodes.iter().filter_map(|node| node.last.as_ref());
+    let taken: u64 = finals().map(|last| last.bytes.memory_taken).fold(0, u64::saturating_add);
+    let payload: u64 = finals().map(|last| last.copies.received_payload).fold(0, u64::saturating_add);
+    if payload == 0 { 0.0 } else { taken as f64 / payload as f64 }
 }
 
 /// Payload bytes that user space wrote per payload byte first accepted: (sent, received) over all survivors.

@@ -6,7 +6,7 @@
 //! middle of a line.
 
 use super::keys;
-use crate::args::{BackendArg, CodecArg};
+use crate::args::{BackendArg, CodecArg, DataPathArg};
 use serde::{Deserialize, Serialize};
 use std::io::{self, BufRead, Read, Write};
 use std::net::SocketAddr;
@@ -43,6 +43,7 @@ pub(crate) struct Setup {
     /// None: the links are plaintext.
     pub(crate) keys: Option<keys::Told>,
     pub(crate) backend: BackendArg,
+    pub(crate) path: DataPathArg,
     pub(crate) codec: CodecArg,
     /// Where the others are told that it is, if not where it listens.
     pub(crate) advertise: Option<Addresses>,
@@ -180,6 +181,8 @@ pub(crate) enum Said {
 pub(crate) struct Found {
     pub(crate) backend: String,
     pub(crate) backend_reason: String,
+    /// How nodes of this host are reached, and why.
+    pub(crate) path: String,
     /// Instruction set of the kernels.
     pub(crate) kernels: String,
     pub(crate) arena_bytes: u64,
@@ -220,6 +223,11 @@ pub(crate) struct Bytes {
     pub(crate) data_resent: u64,
     /// IP and UDP headers included.
     pub(crate) sideband_sent: u64,
+    /// Read where it lies in other nodes' memory, and copied from there.
+    pub(crate) memory_read: u64,
+    pub(crate) memory_taken: u64,
+    /// Notices of such bytes that were of no use.
+    pub(crate) notices_refused: u64,
     /// Datagrams of both sockets that were dropped, whatever the cause.
     pub(crate) dropped: u64,
 }
@@ -237,7 +245,8 @@ pub(crate) struct Final {
     pub(crate) state_bytes: u64,
 }
 
-/// Payload bytes first accepted, and how many bytes user space wrote for them between slot and socket.
+/// Payload bytes first accepted, from the socket or out of other nodes' memory, and how many bytes user space wrote for
+/// them between slot and socket, or from one memory to the other.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub(crate) struct Copies {
     pub(crate) sent_payload: u64,

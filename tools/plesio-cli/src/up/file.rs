@@ -1,7 +1,7 @@
 //! `plesio.toml`: the same names as the flags that say what a node does, with `_` for `-`. A name that is none is an error that says which was
 //! probably meant.
 
-use crate::args::{BackendArg, CodecArg, TrustArg};
+use crate::args::{BackendArg, CodecArg, DataPathArg, TrustArg};
 use crate::bench::Wait;
 use serde::Deserialize;
 use std::fmt;
@@ -26,6 +26,7 @@ pub(super) struct Settings {
     pub(super) listen_data: Option<SocketAddr>,
     pub(super) backend: Option<BackendArg>,
     pub(super) wait: Option<Wait>,
+    pub(super) path: Option<DataPathArg>,
     pub(super) codec: Option<CodecArg>,
     pub(super) plaintext: bool,
     pub(super) trust: Option<TrustArg>,
@@ -39,7 +40,7 @@ pub(super) struct Settings {
 }
 
 /// Every name, in the order of the help.
-const NAMES: [&str; 20] = [
+const NAMES: [&str; 21] = [
     "found",
     "join",
     "key",
@@ -50,6 +51,7 @@ const NAMES: [&str; 20] = [
     "listen_data",
     "backend",
     "wait",
+    "path",
     "codec",
     "plaintext",
     "trust",
@@ -144,6 +146,7 @@ mod tests {
         listen_data = "127.0.0.1:0"
         backend = "mio"
         wait = "adaptive"
+        path = "udp"
         codec = "int8"
         plaintext = true
         trust = "captive"
@@ -160,7 +163,7 @@ mod tests {
         assert_eq!(settings.listen, Some("[::1]:7000".parse().expect("an address")));
         assert_eq!((settings.backend, settings.duty), (Some(BackendArg::Mio), Some(0.5)));
         assert_eq!((settings.wait, settings.plaintext), (Some(Wait::Adaptive), true));
-        assert_eq!(settings.codec, Some(CodecArg::Int8));
+        assert_eq!((settings.codec, settings.path), (Some(CodecArg::Int8), Some(DataPathArg::Udp)));
         for name in NAMES {
             // Each name is a field: a value of the wrong kind is refused by it, and not passed over.
             let wrong = format!("{name} = {{ a = 1 }}");

@@ -130,6 +130,7 @@ impl Seen {
                     node: name(way.peer),
                     chunk_bytes: way.chunk_bytes,
                     congestion: way.congestion.into(),
+                    path: way.path.into(),
                 };
                 status.ways = ways.iter().map(way).collect();
             }
@@ -145,6 +146,9 @@ impl Seen {
                 status.data_received_bytes = counters.data_received_bytes;
                 status.data_resent_bytes = counters.retransmitted_bytes;
                 status.sideband_sent_bytes = counters.sideband_sent_bytes;
+                status.memory_read_bytes = counters.memory_read_bytes;
+                status.memory_taken_bytes = counters.memory_taken_bytes;
+                status.notices_refused = counters.notices_refused;
                 status.data_dropped = counters.data_dropped;
                 status.sideband_dropped = counters.sideband_dropped;
             }

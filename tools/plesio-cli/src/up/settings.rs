@@ -1,7 +1,7 @@
 //! What a node is told, from flags, environment, file and defaults, in this order; and what does not go together.
 
 use super::{file, input};
-use crate::args::{BackendArg, CodecArg, Seed, TrustArg, UpArgs, data_beside, parse_seed};
+use crate::args::{BackendArg, CodecArg, DataPathArg, Seed, TrustArg, UpArgs, data_beside, parse_seed};
 use crate::bench::Wait;
 use crate::demo::child::requested;
 use crate::failure::Failure;
@@ -27,6 +27,7 @@ pub(super) struct Settings {
     pub(super) listen_data: SocketAddr,
     pub(super) backend: Requested,
     pub(super) wait: WaitMode,
+    pub(super) path: DataPathArg,
     pub(super) codec: CodecArg,
     pub(super) data: Option<PathBuf>,
     pub(super) duty: f64,
@@ -113,6 +114,7 @@ impl Settings {
             listen_data,
             backend: requested(args.backend.or(said.backend).unwrap_or(BackendArg::Auto)),
             wait: args.wait.or(said.wait).map_or(WaitMode::Block, Wait::mode),
+            path: args.path.or(said.path).unwrap_or_default(),
             codec: args.codec.or(said.codec).unwrap_or_default(),
             data: args.data.clone().or(said.data),
             duty: share(args.duty.or(said.duty).unwrap_or(1.0))?,

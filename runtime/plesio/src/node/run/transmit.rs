@@ -45,6 +45,7 @@ impl Runner {
                 Congestion::RateDelay => "rate-delay",
                 _ => "other",
             },
+            path: if self.engine.near().is_near(peer) { "memory" } else { "udp" },
         };
         let ways: Vec<Way> = self.engine.ways().map(way).collect();
         if ways != self.ways {

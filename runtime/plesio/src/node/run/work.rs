@@ -78,6 +78,7 @@ impl Runner {
                 self.say(What::Installed(version));
                 self.say(What::Version { version, digest: self.digest });
             }
+            near => self.work_near(near)?,
         }
         Ok(())
     }

@@ -24,6 +24,7 @@ pub(super) fn config(setup: &Setup, elements: usize) -> Result<NodeConfig, Failu
         None => NodeConfig::plaintext(id(&setup.id)?, incarnation, setup.mesh, elements),
     };
     config.backend = requested(setup.backend);
+    config.path = setup.path.path();
     config.codec = setup.codec.codec();
     config.clock = ClockSeam { offset_ns: setup.clock.offset_ns, rate_ppm: setup.clock.rate_ppm };
     config.period_ns = setup.period_ns;
@@ -58,6 +59,7 @@ pub(super) fn found(found: &plesio::Found) -> Found {
     Found {
         backend: found.backend.clone(),
         backend_reason: found.backend_reason.clone(),
+        path: found.path.clone(),
         kernels: found.kernels.clone(),
         arena_bytes: found.arena_bytes,
         locked_bytes: found.locked_bytes,
@@ -102,6 +104,7 @@ pub(super) fn tell(events: &Receiver<NodeEvent>, steps: &AtomicU64) -> bool {
 
 fn last_word(last: &plesio::Final, steps: u64, state_bytes: u64) -> Final {
     let counters = &last.progress.counters;
+    let taken = counters.memory_taken_bytes;
     Final {
         version: last.version.0,
         digest: last.digest.to_string(),
@@ -111,8 +114,8 @@ fn last_word(last: &plesio::Final, steps: u64, state_bytes: u64) -> Final {
         copies: Copies {
             sent_payload: counters.data_sent_bytes.saturating_sub(counters.retransmitted_bytes),
             sent_copied: counters.copied_sent_bytes,
-            received_payload: counters.data_received_bytes,
-            received_copied: counters.copied_received_bytes,
+            received_payload: counters.data_received_bytes + counters.memory_read_bytes + taken,
+            received_copied: counters.copied_received_bytes + taken,
         },
         state_bytes,
     }
@@ -124,6 +127,9 @@ fn bytes(counters: &plesio::Counters) -> Bytes {
         data_received: counters.data_received_bytes,
         data_resent: counters.retransmitted_bytes,
         sideband_sent: counters.sideband_sent_bytes,
+        memory_read: counters.memory_read_bytes,
+        memory_taken: counters.memory_taken_bytes,
+        notices_refused: counters.notices_refused,
         dropped: counters.data_dropped.saturating_add(counters.sideband_dropped),
     }
 }
@@ -208,7 +214,7 @@ mod tests {
     /// They stood in the story, and in the report, as the program writes them for itself.
     #[test]
     fn what_has_no_sentence_is_not_in_the_story() {
-        let way = plesio::Way { peer: NodeKey(7), chunk_bytes: 1_408, congestion: "credit" };
+        let way = plesio::Way { peer: NodeKey(7), chunk_bytes: 1_408, congestion: "credit", path: "udp" };
         for what in [What::Ways(vec![way]), What::Entering(plesio::Entering::default())] {
             assert_eq!(line(NodeEvent { raw_ns: 1, what }), None);
         }
