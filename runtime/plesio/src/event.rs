@@ -28,6 +28,8 @@ pub enum What {
         added: Vec<NodeKey>,
         /// Who went.
         removed: Vec<NodeKey>,
+        /// What each of them owns of every sum; none: equal parts.
+        shares: Vec<f64>,
         /// This life of the node is one of them; a node that is only about to join hears of views too.
         seated: bool,
     },

@@ -83,10 +83,10 @@ pub struct NodeConfig {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Sharing {
     /// Every member an equal part.
-    #[default]
     Equal,
     /// As much as suits what each was measured to send, receive and sum, up to four equal parts: all of it among four
     /// members or fewer. Windows for contributions take four slots' bytes for each slot of the ring instead of one.
+    #[default]
     Rate,
 }
 

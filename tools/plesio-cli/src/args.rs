@@ -204,6 +204,10 @@ pub(crate) struct DemoArgs {
     #[arg(long, env = "PLESIO_CODEC", default_value = "i32", value_enum)]
     pub(crate) codec: CodecArg,
 
+    /// Who sums how much of every version: `rate` takes four times the memory for what comes in
+    #[arg(long, env = "PLESIO_SHARES", default_value = "rate", value_enum)]
+    pub(crate) shares: SharesArg,
+
     /// Do not seal what the nodes send each other: checksums alone, on this machine
     #[arg(long, env = "PLESIO_PLAINTEXT", value_parser = parse_switch)]
     pub(crate) plaintext: bool,

@@ -75,8 +75,14 @@ pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
     }
     let fleet = Fleet::new(plan.members.len(), folder.logs(), elements, heard_sender);
     let path = BadPath::start(&args.impair, args.seed)?;
-    let means =
-        Means { keys: keys.as_ref(), backend: args.backend, data_path: args.path, codec: args.codec, path };
+    let means = Means {
+        keys: keys.as_ref(),
+        backend: args.backend,
+        data_path: args.path,
+        codec: args.codec,
+        shares: args.shares,
+        path,
+    };
     let launcher = Launcher::new(&plan, means, fleet, &heard, &mut record, &mut screen);
     let ended = launcher.run();
     screen.end();

@@ -12,6 +12,7 @@ mod key;
 mod keyfile;
 mod paint;
 mod random;
+mod shares;
 mod signals;
 mod sim;
 mod status;

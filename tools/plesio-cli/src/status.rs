@@ -41,6 +41,9 @@ pub(crate) struct Status {
     /// None before the first view, and after one that went on without this node.
     pub(crate) view: Option<u32>,
     pub(crate) members: Vec<String>,
+    /// What each of them owns of every sum; none: equal parts.
+    #[serde(default)]
+    pub(crate) shares: Vec<f64>,
     /// Members that it has not heard for the suspicion time.
     pub(crate) suspects: Vec<String>,
     /// How datagrams go to the others.
@@ -216,6 +219,9 @@ fn table(status: &Status) -> String {
             status.view.map(|view| format!("{view} of {}: {}", status.members.len(), list(&status.members))),
         ),
     );
+    if status.view.is_some() {
+        line("shares", crate::shares::text(&status.shares));
+    }
     if !status.suspects.is_empty() {
         line("suspected", list(&status.suspects));
     }

@@ -568,7 +568,9 @@ impl Runner {
     fn say_view(&self, view: &View, index: u64, added: Vec<NodeKey>, removed: Vec<NodeKey>) {
         let members = view.members.iter().map(|seat| seat.key).collect();
         let seated = self.engine.is_seated(view);
-        self.say(What::View { number: view.number, index, members, added, removed, seated });
+        let one = f64::from(plesio_wire::shares::SHARE_ONE);
+        let shares = view.shares.iter().map(|share| f64::from(*share) / one).collect();
+        self.say(What::View { number: view.number, index, members, added, removed, shares, seated });
     }
 
     fn say(&self, what: What) {

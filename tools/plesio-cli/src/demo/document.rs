@@ -66,6 +66,8 @@ struct Document<'a> {
     phase_error_p99_s: Option<f64>,
     clock_error_p99_ns: Option<f64>,
     recovery_s: Option<f64>,
+    /// What each member of the newest view owns of every sum; none: equal parts.
+    shares: &'a [f64],
     trained_s: f64,
     wall_s: f64,
     members: Vec<Value>,
@@ -125,6 +127,7 @@ pub(crate) fn document(parts: &Parts<'_>) -> Value {
         phase_error_p99_s: measure::quantile(&mut measure::phase_errors_s(&record.nodes), 0.99),
         clock_error_p99_ns: measure::quantile(&mut measure::clock_errors_ns(record), 0.99),
         recovery_s: record.recovery_s(),
+        shares: &record.shares,
         trained_s: record.trained_s,
         wall_s: parts.wall_s,
         members: (0..plan.members.len()).map(|index| member(plan, record, index)).collect(),

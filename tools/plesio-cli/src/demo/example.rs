@@ -136,7 +136,7 @@ fn hello(plan: &Plan, record: &mut Record, index: usize) {
 fn view(keys: &[u64], victim: usize) -> Said {
     let members =
         keys.iter().enumerate().filter(|(index, _)| *index != victim).map(|(_, key)| *key).collect();
-    Said::View { number: 2, members, added: vec![keys[4]], removed: vec![] }
+    Said::View { number: 2, members, added: vec![keys[4]], removed: vec![], shares: vec![] }
 }
 
 fn entry(node: u64, frame: u64) -> Entry {

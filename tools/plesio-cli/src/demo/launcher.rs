@@ -11,7 +11,7 @@ use super::process::{self, Fleet, Heard};
 use super::protocol::{Hello, Said, Setup, Told};
 use super::record::{Fate, Kind, Record};
 use super::screen::Screen;
-use crate::args::{BackendArg, CodecArg, DataPathArg};
+use crate::args::{BackendArg, CodecArg, DataPathArg, SharesArg};
 use crate::failure::Failure;
 use crate::hex::hex;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -53,6 +53,7 @@ pub(crate) struct Launcher<'a> {
     backend: BackendArg,
     data_path: DataPathArg,
     codec: CodecArg,
+    shares: SharesArg,
     path: Option<BadPath>,
     fleet: Fleet,
     heard: &'a Receiver<Heard>,
@@ -72,6 +73,7 @@ pub(crate) struct Means<'a> {
     pub(crate) backend: BackendArg,
     pub(crate) data_path: DataPathArg,
     pub(crate) codec: CodecArg,
+    pub(crate) shares: SharesArg,
     pub(crate) path: Option<BadPath>,
 }
 
@@ -84,13 +86,14 @@ impl<'a> Launcher<'a> {
         record: &'a mut Record,
         screen: &'a mut Screen,
     ) -> Self {
-        let Means { keys, backend, data_path, codec, path } = means;
+        let Means { keys, backend, data_path, codec, shares, path } = means;
         Self {
             plan,
             keys,
             backend,
             data_path,
             codec,
+            shares,
             path,
             fleet,
             heard,
@@ -174,6 +177,7 @@ impl<'a> Launcher<'a> {
             backend: self.backend,
             path: if self.path.is_some() { DataPathArg::Udp } else { self.data_path },
             codec: self.codec,
+            shares: self.shares,
             advertise,
             clock: member.clock,
             period_ns: plan::PERIOD_NS,

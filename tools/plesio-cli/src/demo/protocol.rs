@@ -6,7 +6,7 @@
 //! middle of a line.
 
 use super::keys;
-use crate::args::{BackendArg, CodecArg, DataPathArg};
+use crate::args::{BackendArg, CodecArg, DataPathArg, SharesArg};
 use serde::{Deserialize, Serialize};
 use std::io::{self, BufRead, Read, Write};
 use std::net::SocketAddr;
@@ -45,6 +45,7 @@ pub(crate) struct Setup {
     pub(crate) backend: BackendArg,
     pub(crate) path: DataPathArg,
     pub(crate) codec: CodecArg,
+    pub(crate) shares: SharesArg,
     /// Where the others are told that it is, if not where it listens.
     pub(crate) advertise: Option<Addresses>,
     pub(crate) clock: Clock,
@@ -118,6 +119,8 @@ pub(crate) enum Said {
         members: Vec<u64>,
         added: Vec<u64>,
         removed: Vec<u64>,
+        /// What each member owns; none: equal parts.
+        shares: Vec<f64>,
     },
     /// What a version is being made of; it is not final yet.
     Manifest {

@@ -99,6 +99,8 @@ pub(crate) struct Record {
     farewells: BTreeMap<u64, &'static str>,
     /// (time, number, members) of every view in force.
     pub(crate) views: Vec<(f64, u32, Vec<u64>)>,
+    /// What the members of the newest view own; none: equal parts.
+    pub(crate) shares: Vec<f64>,
     pub(crate) events: Vec<Event>,
     /// What is worth a line and is not an event of the document.
     pub(crate) notes: Vec<(f64, String)>,
@@ -144,7 +146,8 @@ impl Record {
                     *commit = Commit { decided_s: Some(t_s), final_s: commit.final_s, frame, entries };
                 }
             }
-            Said::View { number, members, added, removed } => {
+            Said::View { number, members, added, removed, shares } => {
+                self.handle_shares(t_s, number, shares);
                 self.handle_view(t_s, number, members, &added, &removed);
             }
             Said::Dead { node } => {
@@ -235,6 +238,17 @@ impl Record {
         }
         self.nodes[index].versions.entry(version).or_insert((t_s, digest));
         self.commits.entry(version).or_default().final_s.get_or_insert(t_s);
+    }
+
+    /// Whoever enters the mesh tells of old views too.
+    fn handle_shares(&mut self, t_s: f64, number: u32, shares: Vec<f64>) {
+        if self.views.iter().any(|(_, seen, _)| *seen >= number) {
+            return;
+        }
+        if self.shares != shares {
+            self.note(t_s, format!("view {number} shares out anew: {}", crate::shares::text(&shares)));
+        }
+        self.shares = shares;
     }
 
     fn handle_view(&mut self, t_s: f64, number: u32, members: Vec<u64>, added: &[u64], removed: &[u64]) {

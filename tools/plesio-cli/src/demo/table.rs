@@ -27,6 +27,9 @@ pub(crate) fn table(parts: &Parts<'_>, program: &str, paint: Paint) -> String {
         }
     }
     losses_table(&mut text, plan, record, losses, paint);
+    if !record.views.is_empty() {
+        let _ = writeln!(text, "\n{}  {}", paint.bold("shares"), crate::shares::text(&record.shares));
+    }
     if let Some(report) = &record.path {
         let _ = writeln!(text, "\n{}  {}", paint.bold("path"), args.impair);
         let _ = writeln!(text, "  {report}");

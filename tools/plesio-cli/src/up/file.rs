@@ -1,7 +1,7 @@
 //! `plesio.toml`: the same names as the flags that say what a node does, with `_` for `-`. A name that is none is an error that says which was
 //! probably meant.
 
-use crate::args::{BackendArg, CodecArg, DataPathArg, TrustArg};
+use crate::args::{BackendArg, CodecArg, DataPathArg, SharesArg, TrustArg};
 use crate::bench::Wait;
 use serde::Deserialize;
 use std::fmt;
@@ -28,6 +28,7 @@ pub(super) struct Settings {
     pub(super) wait: Option<Wait>,
     pub(super) path: Option<DataPathArg>,
     pub(super) codec: Option<CodecArg>,
+    pub(super) shares: Option<SharesArg>,
     pub(super) plaintext: bool,
     pub(super) trust: Option<TrustArg>,
     pub(super) data: Option<PathBuf>,
@@ -40,7 +41,7 @@ pub(super) struct Settings {
 }
 
 /// Every name, in the order of the help.
-const NAMES: [&str; 21] = [
+const NAMES: [&str; 22] = [
     "found",
     "join",
     "key",
@@ -53,6 +54,7 @@ const NAMES: [&str; 21] = [
     "wait",
     "path",
     "codec",
+    "shares",
     "plaintext",
     "trust",
     "data",
@@ -148,6 +150,7 @@ mod tests {
         wait = "adaptive"
         path = "udp"
         codec = "int8"
+        shares = "equal"
         plaintext = true
         trust = "captive"
         data = "text.txt"
@@ -164,6 +167,7 @@ mod tests {
         assert_eq!((settings.backend, settings.duty), (Some(BackendArg::Mio), Some(0.5)));
         assert_eq!((settings.wait, settings.plaintext), (Some(Wait::Adaptive), true));
         assert_eq!((settings.codec, settings.path), (Some(CodecArg::Int8), Some(DataPathArg::Udp)));
+        assert_eq!((settings.codec, settings.shares), (Some(CodecArg::Int8), Some(SharesArg::Equal)));
         for name in NAMES {
             // Each name is a field: a value of the wrong kind is refused by it, and not passed over.
             let wrong = format!("{name} = {{ a = 1 }}");

@@ -95,11 +95,12 @@ impl Seen {
         let mut state = self.lock();
         let State { status, was_member, left, entering } = &mut *state;
         match what {
-            What::View { number, members, seated, .. } => {
+            What::View { number, members, seated, shares, .. } => {
                 *was_member |= *seated;
                 status.member = *seated;
                 status.view = Some(*number);
                 status.members = members.iter().map(|key| name(*key)).collect();
+                status.shares.clone_from(shares);
                 let Status { members, suspects, .. } = status;
                 suspects.retain(|suspect| members.contains(suspect));
             }
@@ -107,6 +108,7 @@ impl Seen {
             What::Excluded => {
                 (status.member, status.view) = (false, None);
                 status.members.clear();
+                status.shares.clear();
                 status.suspects.clear();
             }
             What::Left => (status.member, *left) = (false, true),
@@ -221,9 +223,9 @@ impl Voice {
         let t_s = seen.uptime_s();
         let names = |keys: &[NodeKey]| keys.iter().map(|key| name(*key)).collect::<Vec<_>>();
         match &event.what {
-            What::View { number, members, added, removed, seated, .. } => {
+            What::View { number, members, added, removed, shares, seated, .. } => {
                 let data = json!({ "t_s": t_s, "number": number, "members": names(members),
-                    "added": names(added), "removed": names(removed), "seated": seated });
+                    "added": names(added), "removed": names(removed), "shares": shares, "seated": seated });
                 self.emit("view", &data);
                 let mut text = format!("view {number} of {}", members.len());
                 for (what, keys) in [("came", added), ("went", removed)] {
@@ -231,6 +233,7 @@ impl Voice {
                         text.push_str(&format!("; {what}: {}", names(keys).join(" ")));
                     }
                 }
+                text.push_str(&format!("; shares: {}", crate::shares::text(shares)));
                 self.say(&text);
             }
             What::Version { version, digest } => {
@@ -325,6 +328,7 @@ mod tests {
             members: members.iter().map(|key| NodeKey(*key)).collect(),
             added: Vec::new(),
             removed: Vec::new(),
+            shares: if number == 3 { vec![0.75, 0.25] } else { Vec::new() },
             seated: members.contains(&1),
         };
         seen.handle_event(&view(3, &[1, 2]));
@@ -337,6 +341,7 @@ mod tests {
         assert_eq!((status.view, status.version, status.steps), (Some(3), 9, 3));
         assert_eq!((status.loss, status.clock_error_ns, status.state.as_str()), (Some(2.0), None, "locked"));
         assert_eq!(status.suspects, ["0200000000000000"]);
+        assert_eq!(status.shares, [0.75, 0.25]);
         seen.handle_event(&view(4, &[1]));
         assert!(seen.status().suspects.is_empty(), "who is no member is no suspect");
         assert!(seen.is_member());

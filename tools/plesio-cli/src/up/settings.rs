@@ -1,13 +1,14 @@
 //! What a node is told, from flags, environment, file and defaults, in this order; and what does not go together.
 
 use super::{file, input};
-use crate::args::{BackendArg, CodecArg, DataPathArg, Seed, TrustArg, UpArgs, data_beside, parse_seed};
+use crate::args::{
+    BackendArg, CodecArg, DataPathArg, Seed, SharesArg, TrustArg, UpArgs, data_beside, parse_seed, said,
+};
 use crate::bench::Wait;
 use crate::demo::child::requested;
 use crate::failure::Failure;
 use crate::keyfile::{self, Kind};
 use crate::random;
-use clap::ValueEnum;
 use plesio::{Identity, Protection, Trust};
 use plesio_session::{NodePublic, NodeSecret, OPERATORS_MAX, OperatorPublic, PoolKey, Ticket};
 use plesio_udp::{Requested, WaitMode};
@@ -29,6 +30,7 @@ pub(super) struct Settings {
     pub(super) wait: WaitMode,
     pub(super) path: DataPathArg,
     pub(super) codec: CodecArg,
+    pub(super) shares: SharesArg,
     pub(super) data: Option<PathBuf>,
     pub(super) duty: f64,
     pub(super) period_ns: u64,
@@ -116,6 +118,7 @@ impl Settings {
             wait: args.wait.or(said.wait).map_or(WaitMode::Block, Wait::mode),
             path: args.path.or(said.path).unwrap_or_default(),
             codec: args.codec.or(said.codec).unwrap_or_default(),
+            shares: args.shares.or(said.shares).unwrap_or_default(),
             data: args.data.clone().or(said.data),
             duty: share(args.duty.or(said.duty).unwrap_or(1.0))?,
             period_ns: period_ns(args.period_ms.or(said.period_ms).unwrap_or(PERIOD_MS))?,
@@ -153,10 +156,7 @@ impl Settings {
             }
             Protection::Plaintext => line.push_str(" --plaintext"),
         }
-        if self.codec != CodecArg::default() {
-            let name = self.codec.to_possible_value().map(|value| value.get_name().to_owned());
-            line.push_str(&format!(" --codec {}", name.unwrap_or_default()));
-        }
+        line.push_str(&(said("codec", self.codec) + &said("shares", self.shares)));
         if self.trust == Trust::Captive {
             line.push_str(" --trust captive");
         }

@@ -26,6 +26,7 @@ pub(super) fn config(setup: &Setup, elements: usize) -> Result<NodeConfig, Failu
     config.backend = requested(setup.backend);
     config.path = setup.path.path();
     config.codec = setup.codec.codec();
+    config.sharing = setup.shares.sharing();
     config.clock = ClockSeam { offset_ns: setup.clock.offset_ns, rate_ppm: setup.clock.rate_ppm };
     config.period_ns = setup.period_ns;
     config.model = data::base_digest();
@@ -138,8 +139,9 @@ fn bytes(counters: &plesio::Counters) -> Bytes {
 fn line(event: NodeEvent) -> Option<Said> {
     let keys = |keys: Vec<NodeKey>| keys.into_iter().map(|key| key.0).collect();
     Some(match event.what {
-        What::View { number, members, added, removed, .. } => {
-            Said::View { number, members: keys(members), added: keys(added), removed: keys(removed) }
+        What::View { number, members, added, removed, shares, .. } => {
+            let (added, removed) = (keys(added), keys(removed));
+            Said::View { number, members: keys(members), added, removed, shares }
         }
         What::Version { version, digest } => Said::Version { version: version.0, digest: digest.to_string() },
         What::Manifest { version, frame, entries } => {

@@ -86,7 +86,13 @@ fn digests_are_equal_only_if_all_of_them_are() {
 #[test]
 fn a_view_is_told_once_whoever_reports_it() {
     let mut record = a_run();
-    let view = || Said::View { number: 2, members: vec![10, 20, 40], added: vec![40], removed: vec![30] };
+    let view = || Said::View {
+        number: 2,
+        members: vec![10, 20, 40],
+        added: vec![40],
+        removed: vec![30],
+        shares: vec![0.5, 0.25, 0.25],
+    };
     record.handle_said(4.9, 1, Said::Dead { node: 30 });
     record.handle_said(5.0, 0, view());
     record.handle_said(5.1, 1, view());
@@ -104,11 +110,15 @@ fn the_first_view_is_no_event_and_leaving_is_no_crash() {
     record.handle_said(
         0.1,
         0,
-        Said::View { number: 0, members: members.clone(), added: members, removed: vec![] },
+        Said::View { number: 0, members: members.clone(), added: members, removed: vec![], shares: vec![] },
     );
     assert_eq!(record.events, []);
     record.handle_said(2.0, 0, Said::Leaving { node: 20 });
-    record.handle_said(2.1, 0, Said::View { number: 1, members: vec![10], added: vec![], removed: vec![20] });
+    record.handle_said(
+        2.1,
+        0,
+        Said::View { number: 1, members: vec![10], added: vec![], removed: vec![20], shares: vec![] },
+    );
     assert_eq!(record.events[0].kind, Kind::Leave);
 }
 
