@@ -3,6 +3,7 @@
 //! Everything is found by looking or by trying, never by version. A missing thing is a line and not a
 //! failure: plesio runs without any of them.
 
+mod arena;
 mod probe;
 
 use crate::args::DoctorArgs;
@@ -77,7 +78,7 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
 }
 
 fn findings(host: &Host) -> Vec<Finding> {
-    vec![
+    let mut findings = vec![
         Finding::new("kernel", Status::Good, &host.kernel),
         cpu(host),
         Finding::new("data plane", if host.tier == "uring" { Status::Good } else { Status::Limited }, {
@@ -91,7 +92,10 @@ fn findings(host: &Host) -> Vec<Finding> {
         probe::socket_buffers(),
         gpu(host),
         load(host),
-    ]
+    ];
+    let after = findings.iter().position(|finding| finding.name == "huge pages").map_or(0, |at| at + 1);
+    findings.splice(after..after, arena::rungs());
+    findings
 }
 
 fn cpu(host: &Host) -> Finding {
@@ -223,9 +227,17 @@ mod tests {
         let findings = findings(&host);
         assert!(findings.iter().all(|finding| !finding.found.trim().is_empty()), "{findings:?}");
         let text = table(&findings, Paint(false));
-        for name in
-            ["kernel", "cpu", "data plane", "offloads", "timestamping", "clock source", "memlock", "gpu"]
-        {
+        for name in [
+            "kernel",
+            "cpu",
+            "data plane",
+            "offloads",
+            "timestamping",
+            "clock source",
+            "memlock",
+            "arena",
+            "gpu",
+        ] {
             assert!(text.contains(name), "{name} is missing in\n{text}");
         }
     }

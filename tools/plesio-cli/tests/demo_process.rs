@@ -214,7 +214,15 @@ fn the_doctor_answers_for_people_and_programs() {
     let document: Value = serde_json::from_slice(&json.stdout).expect("one document");
     assert_eq!(document["schema"], "plesio.doctor/1");
     assert!(document["host"]["cores"].as_u64() >= Some(1));
-    assert!(document["findings"].as_array().is_some_and(|findings| findings.len() > 8));
+    let findings = document["findings"].as_array().expect("a list");
+    assert!(findings.len() > 8);
+    let arena: Vec<&str> = findings
+        .iter()
+        .filter(|one| one["name"] == "arena")
+        .filter_map(|one| one["found"].as_str())
+        .collect();
+    assert!(arena.iter().any(|line| line.contains("bytes") && line.contains("lock")), "{arena:?}");
+    assert!(arena.iter().any(|line| line.contains("registered") || line.contains("io_uring")), "{arena:?}");
 }
 
 #[test]
