@@ -9,6 +9,7 @@
 //! ```text
 //!  send a slot   handle_send -> cell: tell (region, generation) there, send the cell
 //!  its notice    handle_notice -> claim -> take_in -> Alias (a slot, summed where it lies) | Take (copied into its window)
+//!  taken back    handle_gone: before it was first read; it will not be counted, and nobody asks for it
 //!  torn, refused handle_torn: the neighbour is asked for payload from then on
 //! ```
 
@@ -117,6 +118,8 @@ struct Neighbour {
     claims: BTreeMap<u16, Claim>,
     /// By the handle of the payload, the newest message that a notice went for.
     told: BTreeMap<u16, u16>,
+    /// Slots of its that were not there any more when they were first read, one after the other.
+    gone: u8,
     /// Notices about to be written.
     pending: BTreeMap<(u16, u16), Span>,
 }
@@ -273,18 +276,30 @@ impl Neighbours {
         self.aliases.get(&place(window)).copied()
     }
 
+    /// A slot was not there any more when it was first read: its owner took it back meanwhile, as it may until it is
+    /// listed, and says so to nobody. The windows that were names for it; and whether that was so too often to be chance.
+    pub fn handle_gone(&mut self, alias: Alias) -> (Vec<Span>, bool) {
+        let windows = self.forget_aliases(|found| *found == alias);
+        self.refused += u64::from(!windows.is_empty());
+        let neighbour = self.neighbours.get_mut(&alias.arena.0);
+        let often = neighbour.is_some_and(|neighbour| {
+            neighbour.gone = neighbour.gone.saturating_add(1);
+            neighbour.gone >= GONE_MAX
+        });
+        (windows, often)
+    }
+
+    /// A slot of its was read whole.
+    pub fn handle_whole(&mut self, peer: NodeKey) {
+        if let Some(neighbour) = self.neighbours.get_mut(&peer) {
+            neighbour.gone = 0;
+        }
+    }
+
     /// What was told of is not there any more, or was never right: the windows that were names for it. Nothing of that
     /// arena is used from here on; empty, and `false`, when nothing was any more.
     pub fn handle_torn(&mut self, arena: ArenaId) -> (Vec<Span>, bool) {
-        let mut windows = Vec::new();
-        self.aliases.retain(|(region, offset_bytes), alias| {
-            let stays = alias.arena != arena;
-            if !stays {
-                let len_bytes = alias.span.len_bytes;
-                windows.push(Span { region: *region, offset_bytes: *offset_bytes, len_bytes });
-            }
-            stays
-        });
+        let windows = self.forget_aliases(|alias| alias.arena == arena);
         self.refused += u64::from(!windows.is_empty());
         self.retired.retain(|retired| *retired != arena);
         let neighbour = self.neighbours.get_mut(&arena.0).filter(|near| near.theirs == Some(arena.1));
@@ -406,6 +421,19 @@ impl Neighbours {
         self.refused
     }
 
+    fn forget_aliases(&mut self, which: impl Fn(&Alias) -> bool) -> Vec<Span> {
+        let mut windows = Vec::new();
+        self.aliases.retain(|(region, offset_bytes), alias| {
+            let stays = !which(alias);
+            if !stays {
+                let len_bytes = alias.span.len_bytes;
+                windows.push(Span { region: *region, offset_bytes: *offset_bytes, len_bytes });
+            }
+            stays
+        });
+        windows
+    }
+
     fn claim(&self, peer: NodeKey, message: MessageId) -> Option<Claim> {
         let claim = *self.neighbours.get(&peer)?.claims.get(&message.handle)?;
         (claim.message == message).then_some(claim)
@@ -449,6 +477,8 @@ impl Neighbours {
     }
 }
 
+/// Slots that a sound neighbour does not take back one after the other, each in the moment that it takes to read of it.
+const GONE_MAX: u8 = 8;
 /// Cells of a desk: one for each ring slot, then for each owner's result, for the two parts of a state, for words.
 const RESULT_CELL: u16 = 16;
 const STATE_CELL: u16 = RESULT_CELL + plesio_wire::MEMBERS_MAX as u16;

@@ -251,6 +251,7 @@ impl Engine {
 
     /// Answer to [`Work::Square`].
     pub fn handle_squared(&mut self, now: Instant, contributor: NodeKey, seq: SlotSeq, sumsq: u64) {
+        self.near.handle_whole(contributor);
         self.consensus.handle_held(now, contributor, seq, sumsq);
         self.turn(now);
     }

@@ -132,6 +132,32 @@ fn payload_and_tears_end_a_name() {
 }
 
 #[test]
+fn a_slot_that_its_owner_took_back_ends_its_name_alone() {
+    let mut near = near();
+    let windows = [span(9, 0), span(10, 0)];
+    let tell = |near: &mut Neighbours, sequence: u16, window| {
+        near.handle_post(PEER, 2, None, window);
+        assert!(near.handle_notice(PEER, message(2, sequence)));
+        let notice = Notice { generation: 2 * u32::from(sequence), ..notice(3) };
+        near.take_in(PEER, message(2, sequence), Some(&notice)).expect("it fits");
+        near.alias(window).expect("its name")
+    };
+    tell(&mut near, 1, windows[0]);
+    for round in 2..9 {
+        let alias = tell(&mut near, round, windows[1]);
+        assert_eq!(near.handle_gone(alias), (vec![windows[1]], false));
+    }
+    assert!(near.alias(windows[0]).is_some() && near.is_near(PEER));
+    near.handle_whole(PEER);
+    for round in 9..17 {
+        let alias = tell(&mut near, round, windows[1]);
+        assert_eq!(near.handle_gone(alias).1, round == 16, "eight in a row are no chance");
+    }
+    let alias = tell(&mut near, 17, windows[1]);
+    assert_eq!(near.handle_gone(Alias { generation: 1, ..alias }).0, [], "that is another one");
+}
+
+#[test]
 fn results_and_states_are_taken() {
     let mut near = near();
     for (handle, region) in [(HANDLE_RESULT + 3, 13), (HANDLE_RESULT + 3, 14), (HANDLE_SNAPSHOT, 16)] {

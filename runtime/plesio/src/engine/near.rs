@@ -5,7 +5,7 @@
 
 use super::{Engine, Work};
 use plesio_collective::{
-    ArenaId, Claim, HANDLE_CUT, HANDLE_NEAR, HANDLE_NOTICE, HANDLE_SNAPSHOT, Neighbours, Told, Wish,
+    Alias, ArenaId, Claim, HANDLE_CUT, HANDLE_NEAR, HANDLE_NOTICE, HANDLE_SNAPSHOT, Neighbours, Told, Wish,
 };
 use plesio_proto::{Connection, PostError};
 use plesio_wire::data::MessageId;
@@ -248,6 +248,16 @@ impl Engine {
             HANDLE_SNAPSHOT => self.handle_snapshot_received(peer),
             _ => self.exchange.handle_received(peer, message, span.len_bytes),
         }
+    }
+
+    /// A contribution was not there any more when it was first read: its owner has taken it back, and it is not held.
+    pub fn handle_gone(&mut self, now: Instant, alias: Alias) {
+        let (windows, often) = self.near.handle_gone(alias);
+        self.exchange.handle_torn(alias.arena.0, &windows);
+        if often {
+            return self.handle_torn(now, &[alias.arena]);
+        }
+        self.turn(now);
     }
 
     /// What was read in place of these arenas was not what had been told: nothing of it counts.

@@ -173,7 +173,7 @@ pub enum Work {
         into: Span,
     },
     /// As `Square`, of a contribution in a peer's memory. If that is not what was told of, nothing but
-    /// [`Engine::handle_torn`](super::Engine::handle_torn).
+    /// [`Engine::handle_gone`](super::Engine::handle_gone).
     SquareNear {
         /// Contributor.
         contributor: NodeKey,
@@ -184,7 +184,8 @@ pub enum Work {
         /// How many elements it has.
         elements: u32,
     },
-    /// As `Sum`, with some inputs in memory of peers; torn as above.
+    /// As `Sum`, with some inputs in memory of peers. If one of them is not what was told of, nothing but
+    /// [`Engine::handle_torn`](super::Engine::handle_torn).
     SumNear {
         /// The sum.
         sum: Sum,

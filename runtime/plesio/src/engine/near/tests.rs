@@ -93,13 +93,19 @@ fn a_slot_is_squared_where_it_lies_until_it_is_torn() {
     });
     assert_eq!(squares.collect::<Vec<_>>(), [(peer, SlotSeq(1), told.span)]);
     assert_eq!(member.engine.near_bytes(), (u64::from(told.span.len_bytes), 0));
+    // Its owner takes one back before that is read: nobody asks for it, and the next one is read in place again.
+    let alias = Alias { arena: (peer, THEIRS), span: told.span, generation: told.generation };
+    member.engine.handle_gone(NOW, alias);
+    assert_eq!(member.said(), []);
+    member.notice(5, &near_bytes(&told));
+    assert!(member.work().iter().any(|work| matches!(work, Work::SquareNear { seq: SlotSeq(5), .. })));
     member.engine.handle_torn(NOW, &[(peer, THEIRS)]);
     assert_eq!(member.said(), [(peer, NearSays::Unmapped, THEIRS)]);
     // Once; what still comes is refused, and its window takes payload.
     member.engine.handle_torn(NOW, &[(peer, THEIRS)]);
-    member.notice(2, &near_bytes(&told));
+    member.notice(6, &near_bytes(&told));
     assert_eq!(member.said(), []);
-    assert_eq!(member.engine.near().refused(), 2);
+    assert_eq!(member.engine.near().refused(), 3);
 }
 
 #[test]

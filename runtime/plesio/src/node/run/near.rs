@@ -89,7 +89,7 @@ impl Runner {
                 let near = self.near(alias);
                 match near.map_or(Err(StoreError::Torn), |near| self.store.square_near(near, elements)) {
                     Ok(sumsq) => self.engine.handle_squared(self.clock.now(), contributor, seq, sumsq),
-                    Err(StoreError::Torn) => self.engine.handle_torn(self.clock.now(), &[alias.arena]),
+                    Err(StoreError::Torn) => self.engine.handle_gone(self.clock.now(), alias),
                     Err(error) => return Err(error.into()),
                 }
             }
