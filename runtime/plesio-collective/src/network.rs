@@ -35,12 +35,13 @@ mod work;
 
 pub use work::TensorSpans;
 
-use crate::call::{Call, CallError, Operation, Ranks};
+use crate::call::{Call, CallError, Element, Operation, Ranks};
 use alloc::vec::Vec;
 use control::{MESSAGE_BYTES, RING};
 use core::ops::Range;
 use layout::{Layout, setup};
 use links::{HANDLE_CONTROL, HANDLE_FORWARD, HANDLE_PART, HANDLE_RESULT, Links, hello_handle};
+use plesio_kernels::{Codec, Coding};
 use plesio_wire::Span;
 use plesio_wire::data::MessageId;
 use presence::{Known, Letter, Presence};
@@ -107,17 +108,37 @@ pub enum NetworkAction {
         /// to there.
         to: Span,
     },
+    /// Encode elements of the input, and send what their codec leaves out with a later call, where that is wanted.
+    Encode {
+        /// Elements,
+        from: Span,
+        /// their codes.
+        to: Span,
+        /// How.
+        coding: Coding,
+    },
+    /// Decode elements of the output.
+    Decode {
+        /// Codes,
+        from: Span,
+        /// their elements.
+        to: Span,
+        /// How they are encoded.
+        codec: Codec,
+    },
     /// Sum in the order given, as the call's element type asks, then [`Network::handle_reduced`]. The output may be one of
     /// the inputs.
     Reduce {
         /// For [`Network::handle_reduced`].
         token: u32,
-        /// Ranks' contributions, in rank order.
-        inputs: Vec<Span>,
+        /// Ranks' contributions, in rank order, and how they are encoded.
+        inputs: Vec<(Span, Codec)>,
         /// The sum.
         output: Span,
         /// How many elements.
         elements: u64,
+        /// Where the sum is to be encoded, and how: then the output is what these codes say.
+        codes: Option<(Span, Coding)>,
     },
     /// The call has ended: the result is in its place and made of what these ranks brought, all of it; [`Network::made_of`]
     /// says more. The tensors are the caller's again.
@@ -176,6 +197,9 @@ impl Network {
         Layout::new(0, ranks, 0).mail_bytes_max().into()
     }
 
+    /// The largest [`Self::head_bytes`].
+    pub const HEAD_BYTES_MAX: usize = MESSAGE_BYTES as usize;
+
     /// How many first bytes of a message on `handle` are to be given to [`Self::handle_received`].
     #[must_use]
     pub fn head_bytes(handle: u16) -> usize {
@@ -188,14 +212,21 @@ impl Network {
     }
 
     /// Begins a call. `shares[r]` are the elements that rank r sums: in order, covering the tensor, the same on all ranks;
-    /// they count for `all_reduce` and `broadcast`, the others are bound to equal ones. Nothing may be under way.
+    /// they count for `all_reduce` and `broadcast`, the others are bound to equal ones. `codec` is the same on all ranks too;
+    /// it counts for an `all_reduce` of binary32 that is no mail. Nothing may be under way.
     ///
     /// # Errors
     /// A call before was late.
     ///
     /// # Panics
     /// When a call is under way, or `shares` do not cover the tensor one after the other.
-    pub fn begin(&mut self, call: Call, spans: TensorSpans, shares: &[Range<u64>]) -> Result<(), CallError> {
+    pub fn begin(
+        &mut self,
+        call: Call,
+        spans: TensorSpans,
+        shares: &[Range<u64>],
+        codec: Codec,
+    ) -> Result<(), CallError> {
         if let Some(ranks) = self.late {
             return Err(CallError::Late { ranks });
         }
@@ -217,9 +248,11 @@ impl Network {
                 Operation::ReduceScatter | Operation::AllGather => &equal,
                 _ => shares,
             };
-            Work::new(call, spans, shares, &mut self.links)
+            let narrows = call.operation == Operation::AllReduce && call.element == Element::F32;
+            let codec = if narrows { codec } else { Codec::Full };
+            Work::new(call, spans, shares, codec, &mut self.links)
         });
-        let setup = setup(ranks, shares);
+        let setup = setup(ranks, shares, codec);
         let hello = Hello { number, call: Some(call), unfit, setup, sequences: self.links.part_sequences };
         let tensor_bytes = if mail && !unfit { call.bytes().unwrap_or(0) as u32 } else { 0 };
         let letter = self.links.layout.letter_out(number, HELLO_BYTES + tensor_bytes);
@@ -299,6 +332,9 @@ impl Network {
     pub fn handle_sent(&mut self, to: u8, message: MessageId) {
         if self.links.others().contains(to.into()) {
             self.links.handle_sent(to.into(), message);
+            if let Some(work) = self.current.as_mut().and_then(|current| current.work.as_mut()) {
+                work.handle_sent(to.into(), message);
+            }
             self.advance();
         }
     }
@@ -487,9 +523,9 @@ impl Network {
             false => self.links.layout.letter_in(rank, number, HELLO_BYTES + len_bytes),
         };
         let mail = |rank| letter(rank).part(HELLO_BYTES, len_bytes).expect("a letter has room for mail");
-        let inputs = present.iter().map(mail).collect();
+        let inputs = present.iter().map(|rank| (mail(rank), Codec::Full)).collect();
         let (output, elements) = (current.spans.output, current.call.count);
-        self.links.act(Action::Reduce { token: TOKEN_MAIL, inputs, output, elements });
+        self.links.act(Action::Reduce { token: TOKEN_MAIL, inputs, output, elements, codes: None });
     }
 
     fn end(&mut self, outcome: Result<Ranks, CallError>) {

@@ -12,6 +12,7 @@ use super::record::HELLO_BYTES;
 use crate::call::{Call, Element, Ranks};
 use alloc::vec::Vec;
 use core::ops::Range;
+use plesio_kernels::Codec;
 use plesio_wire::Span;
 
 /// Calls whose hellos are kept.
@@ -75,6 +76,11 @@ impl Layout {
         each / SLOT_GRAIN_BYTES * SLOT_GRAIN_BYTES
     }
 
+    /// Bytes of the largest piece, as it is, of a call with a codec: encoded or not, it fits half a slot.
+    pub(crate) const fn coded_slot_bytes(&self) -> u32 {
+        self.slot_bytes() / 2
+    }
+
     pub(crate) const fn region_bytes(&self) -> u32 {
         self.slots_at() + 2 * ((self.ranks - 1) * self.depth()) as u32 * self.slot_bytes()
     }
@@ -100,6 +106,16 @@ impl Layout {
         self.slot(self.other(rank) * self.depth() + slot, len_bytes)
     }
 
+    /// Where this rank's contribution lies, encoded, while it goes to a rank's slot: behind the one that comes from there.
+    pub(crate) fn part_out(&self, rank: usize, slot: usize, len_bytes: u32) -> Span {
+        self.half(self.other(rank) * self.depth() + slot, len_bytes)
+    }
+
+    /// Where a sum made in a slot lies, encoded, while it goes to everybody; a rank that is alone has none.
+    pub(crate) fn result_out(&self, slot: usize, len_bytes: u32) -> Span {
+        self.half((self.ranks - 1) * self.depth() + slot, len_bytes)
+    }
+
     /// Where an owner's result arrives when it cannot go to its place at once.
     pub(crate) fn staging(&self, rank: usize, slot: usize, len_bytes: u32) -> Span {
         self.slot((self.ranks - 1 + self.other(rank)) * self.depth() + slot, len_bytes)
@@ -120,6 +136,12 @@ impl Layout {
     fn slot(&self, slot: usize, len_bytes: u32) -> Span {
         debug_assert!(len_bytes <= self.slot_bytes());
         self.span(self.slots_at() + slot as u32 * self.slot_bytes(), len_bytes)
+    }
+
+    /// The upper half of a slot: encoded pieces are so short that what comes needs the lower one only.
+    fn half(&self, slot: usize, len_bytes: u32) -> Span {
+        debug_assert!(len_bytes <= self.coded_slot_bytes());
+        self.span(self.slots_at() + slot as u32 * self.slot_bytes() + self.coded_slot_bytes(), len_bytes)
     }
 
     const fn span(&self, offset_bytes: u32, len_bytes: u32) -> Span {
@@ -172,6 +194,11 @@ impl Pieces {
         start..share.end.min(start + self.each)
     }
 
+    /// Elements of all pieces but each share's last.
+    pub(crate) const fn each(&self) -> u64 {
+        self.each
+    }
+
     /// Whose a piece is when these are dead: its home's, or of those that live the one that a hash favours, so that what
     /// one leaves is spread over all and everybody knows to whom it goes.
     pub(crate) fn owner(&self, piece: u32, ranks: usize, dead: Ranks) -> usize {
@@ -192,14 +219,15 @@ pub(crate) fn part_of(tensor: Span, element: Element, elements: &Range<u64>) -> 
 }
 
 /// A digest that all ranks must have in common.
-pub(crate) fn setup(ranks: usize, shares: &[Range<u64>]) -> u64 {
+pub(crate) fn setup(ranks: usize, shares: &[Range<u64>], codec: Codec) -> u64 {
     let cuts = shares.iter().flat_map(|share| [share.start, share.end]);
-    cuts.fold(mix(ranks as u64), |digest, cut| mix(digest ^ cut))
+    let begin = mix(ranks as u64 | u64::from(codec.id()) << 32);
+    cuts.fold(begin, |digest, cut| mix(digest ^ cut))
 }
 
 /// A permutation of the numbers in which near ones go far (Steele, Lea, Flood, "Fast splittable pseudorandom number
 /// generators", 2014).
-const fn mix(value: u64) -> u64 {
+pub(crate) const fn mix(value: u64) -> u64 {
     let value = value.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let value = (value ^ value >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let value = (value ^ value >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);

@@ -10,10 +10,13 @@ use alloc::vec::Vec;
 use plesio_wire::Span;
 use plesio_wire::data::MessageId;
 
-/// First of three handles: hellos, by number of the call.
+/// First of [`HELLO_HANDLES`]: hellos, by number of the call.
 pub(crate) const HANDLE_HELLO: u16 = 0;
+/// A message waits until the one before it on its handle is acknowledged, and small ones are not at once: with so many
+/// handles the acknowledgement is here before its handle is used again.
+const HELLO_HANDLES: u64 = 16;
 /// First of [`RING`].
-pub(crate) const HANDLE_CONTROL: u16 = 8;
+pub(crate) const HANDLE_CONTROL: u16 = HANDLE_HELLO + HELLO_HANDLES as u16;
 /// First of 32: the hello of a dead rank, from one who has it.
 pub(crate) const HANDLE_FORWARD: u16 = 32;
 /// First of four: contributions, by slot.
@@ -252,5 +255,5 @@ impl Links {
 }
 
 pub(crate) const fn hello_handle(number: u64) -> u16 {
-    HANDLE_HELLO + (number % super::layout::SIDES) as u16
+    HANDLE_HELLO + (number % HELLO_HANDLES) as u16
 }

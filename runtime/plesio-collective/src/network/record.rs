@@ -88,8 +88,8 @@ pub(crate) enum Record {
     Ask { number: u32, opening: Opening },
     /// You own this piece now: I have its result, or I have not.
     State { number: u32, piece: u32, has: bool },
-    /// The result that you get is made of these; of none: there is no result.
-    Verdict { number: u32, piece: u32, of: Ranks },
+    /// The result that you get is made of these, and comes by the call's codec or as it is; of none: there is no result.
+    Verdict { number: u32, piece: u32, of: Ranks, coded: bool },
     /// I have everything.
     Complete { number: u32 },
 }
@@ -115,7 +115,9 @@ impl Record {
             Self::State { number, piece, has } => {
                 words[..4].copy_from_slice(&[5, *number, *piece, u32::from(*has)]);
             }
-            Self::Verdict { number, piece, of } => words[..4].copy_from_slice(&[6, *number, *piece, of.0]),
+            Self::Verdict { number, piece, of, coded } => {
+                words[..5].copy_from_slice(&[6, *number, *piece, of.0, u32::from(*coded)]);
+            }
             Self::Complete { number } => words[..2].copy_from_slice(&[7, *number]),
         }
         let mut bytes = [0; RECORD_BYTES];
@@ -144,7 +146,7 @@ impl Record {
             3 => Self::Want { number, opening },
             4 => Self::Ask { number, opening },
             5 => Self::State { number, piece: word(2), has: word(3) == 1 },
-            6 => Self::Verdict { number, piece: word(2), of: Ranks(word(3)) },
+            6 => Self::Verdict { number, piece: word(2), of: Ranks(word(3)), coded: word(4) == 1 },
             7 => Self::Complete { number },
             _ => return None,
         };
@@ -172,7 +174,7 @@ mod tests {
             Record::Want { number: 1, opening },
             Record::Ask { number: 1, opening },
             Record::State { number: 1, piece: 9, has: true },
-            Record::Verdict { number: 1, piece: 9, of: Ranks(5) },
+            Record::Verdict { number: 1, piece: 9, of: Ranks(5), coded: true },
             Record::Complete { number: 1 },
         ] {
             assert_eq!(Record::parse(&record.to_bytes()), Some(record));

@@ -105,6 +105,25 @@ fn a_rank_killed_anywhere_leaves_the_same_sum_to_all_that_live() {
 }
 
 #[test]
+fn encoded_pieces_survive_deaths_too() {
+    for seed in 0..120 {
+        let ranks = 1 + seed as usize % 6;
+        let calls = [
+            call(SUM, Element::F32, 24_001),
+            call(SUM, Element::Bf16, 20_000),
+            call(Operation::AllGather, Element::F32, 14_001),
+            call(SUM, Element::F32, 600),
+            call(SUM, Element::F32, 40_003),
+        ];
+        let mut draw = Draw(seed + 55);
+        let deaths = seed % ranks as u64;
+        let kills: Vec<u64> = (0..deaths).map(|_| draw.below(400 * ranks as u64)).collect();
+        let story = Story { in_place: seed % 2 == 0, ..Story::new(ranks, &calls) };
+        check(&Story { kills: &kills, codec: Codec::Bf16, ..story }, seed);
+    }
+}
+
+#[test]
 fn the_other_operations_survive_deaths_too() {
     for seed in 0..80 {
         let ranks = 2 + seed as usize % 4;
@@ -192,7 +211,7 @@ fn other_shares_and_bad_places_are_told_to_everybody() {
             (TensorSpans { input: span, output: apart }, [0..10_000, 10_000..20_000])
         };
         world.ranks[1].calls.clear();
-        world.ranks[1].network.begin(good, spans, &shares).expect("was not late");
+        world.ranks[1].network.begin(good, spans, &shares, Codec::Full).expect("was not late");
         world.act(1);
         while world.step() {}
         for it in &world.ranks {
@@ -229,8 +248,12 @@ fn a_rank_that_is_late_says_for_whom_it_waited_and_calls_no_more() {
         assert!(world.ranks[0].windows.keys().all(|(_, handle)| *handle < HANDLE_PART), "nothing stays open");
         let span = Span { region: INPUT, offset_bytes: 0, len_bytes: 40 };
         let spans = TensorSpans { input: span, output: span };
-        let again =
-            world.ranks[0].network.begin(call(SUM, Element::F32, 10), spans, &[0..10, 10..10, 10..10]);
+        let again = world.ranks[0].network.begin(
+            call(SUM, Element::F32, 10),
+            spans,
+            &[0..10, 10..10, 10..10],
+            Codec::Full,
+        );
         assert_eq!(again, Err(late));
         assert!(late.to_string().contains("rank 1;"), "{late}");
         // The view leaves both out: the third goes on alone.

@@ -22,17 +22,25 @@
 //! A contribution stays in its place until the result of its piece is here. Where the tensor is summed in place, results
 //! therefore arrive beside it and are copied once they are whole, which costs one more pass; with an output apart they go
 //! to their place at once.
+//!
+//! # With a codec
+//!
+//! A contribution is encoded beside the tensor when it is asked for, the sum once when it is made; what everybody takes,
+//! its owner included, is what those codes say. They are kept until all have them. Who asks later, because an owner died,
+//! gets the result as it is.
 
 use super::Action;
 use super::DEPTH_MAX;
-use super::layout::{Pieces, part_of};
+use super::layout::{Pieces, mix, part_of};
 use super::links::{HANDLE_PART, HANDLE_RESULT, Links};
 use super::record::{Opening, Record};
 use crate::call::{Call, Operation, Ranks};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::ops::Range;
+use plesio_kernels::{Codec, Coding};
 use plesio_wire::Span;
+use plesio_wire::data::MessageId;
 
 /// Where a call's tensors lie: the whole tensor both, also where only a range of one is read or written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -50,6 +58,7 @@ const WANTS_MAX: usize = 2 * DEPTH_MAX;
 pub(crate) struct Work {
     call: Call,
     spans: TensorSpans,
+    codec: Codec,
     pieces: Pieces,
     states: Vec<State>,
     /// Pieces that must still come here.
@@ -70,6 +79,10 @@ pub(crate) struct Work {
     wants: Vec<VecDeque<Opening>>,
     /// Results that others ask for.
     asks: BTreeMap<(u32, u8), Opening>,
+    /// Encoded sums, by slot: of which piece, and who has not got it yet.
+    sums_out: [Option<(u32, Ranks)>; DEPTH_MAX],
+    /// Messages that carry them.
+    sums_flying: BTreeMap<(u8, MessageId), usize>,
     complete: Ranks,
     redone: u64,
 }
@@ -78,8 +91,10 @@ pub(crate) struct Work {
 struct State {
     /// The result is here, made of these.
     held: Option<Ranks>,
-    verdict: Option<Ranks>,
-    arrived: bool,
+    /// What it is made of, and whether it comes encoded.
+    verdict: Option<(Ranks, bool)>,
+    /// Bytes of the message that brought it.
+    arrived: Option<u32>,
 }
 
 /// A piece that is summed here.
@@ -95,15 +110,24 @@ struct Duty {
 }
 
 impl Work {
-    pub(crate) fn new(call: Call, spans: TensorSpans, shares: &[Range<u64>], links: &mut Links) -> Self {
+    pub(crate) fn new(
+        call: Call,
+        spans: TensorSpans,
+        shares: &[Range<u64>],
+        codec: Codec,
+        links: &mut Links,
+    ) -> Self {
         let (me, ranks) = (links.me, links.ranks);
-        let pieces = Pieces::new(&call, shares, links.layout.slot_bytes());
+        let coded = codec != Codec::Full;
+        let slot_bytes = if coded { links.layout.coded_slot_bytes() } else { links.layout.slot_bytes() };
+        let pieces = Pieces::new(&call, shares, slot_bytes);
         let mut work = Self {
             call,
             spans,
+            codec,
             states: alloc::vec![State::default(); pieces.count() as usize],
             missing: 0,
-            staged: call.operation == Operation::AllReduce && spans.input == spans.output,
+            staged: coded || (call.operation == Operation::AllReduce && spans.input == spans.output),
             begun: false,
             to_ask: alloc::vec![VecDeque::new(); ranks],
             asked: alloc::vec![[None; DEPTH_MAX]; ranks],
@@ -113,6 +137,8 @@ impl Work {
             told: BTreeMap::new(),
             wants: alloc::vec![VecDeque::new(); ranks],
             asks: BTreeMap::new(),
+            sums_out: [None; DEPTH_MAX],
+            sums_flying: BTreeMap::new(),
             complete: Ranks::default(),
             redone: 0,
             pieces,
@@ -173,11 +199,11 @@ impl Work {
     pub(crate) fn handle_record(&mut self, links: &mut Links, from: usize, record: Record) {
         match record {
             Record::Want { opening, .. }
-                if self.sums() && self.is_piece(opening) && self.wants[from].len() < WANTS_MAX =>
+                if self.sums() && self.is_piece(links, opening) && self.wants[from].len() < WANTS_MAX =>
             {
                 self.wants[from].push_back(opening);
             }
-            Record::Ask { opening, .. } if self.is_piece(opening) => {
+            Record::Ask { opening, .. } if self.is_piece(links, opening) => {
                 self.asks.insert((opening.piece, from as u8), opening);
             }
             Record::State { piece, has, .. } if piece < self.pieces.count() => {
@@ -187,10 +213,10 @@ impl Work {
                     *holders = holders.with(from);
                 }
             }
-            Record::Verdict { piece, of, .. } => {
+            Record::Verdict { piece, of, coded, .. } => {
                 let slot = self.asked[from].iter().position(|asked| *asked == Some(piece));
                 if let Some(slot) = slot {
-                    self.states[piece as usize].verdict = Some(of);
+                    self.states[piece as usize].verdict = Some((of, coded));
                     if of.is_empty() {
                         links.withdraw(from, HANDLE_RESULT + slot as u16);
                         self.asked[from][slot] = None;
@@ -215,7 +241,7 @@ impl Work {
         len_bytes: u32,
     ) {
         let Some(piece) = self.wanted.get(slot).copied().flatten() else { return };
-        let fits = sequence == links.part_sequences[slot] && len_bytes == self.input(piece).len_bytes;
+        let fits = sequence == links.part_sequences[slot] && len_bytes == self.part_bytes(piece);
         if fits
             && links.close(from, HANDLE_PART + slot as u16)
             && let Some(duty) = self.duties.get_mut(&piece)
@@ -233,9 +259,8 @@ impl Work {
         len_bytes: u32,
     ) {
         let Some(piece) = self.asked[from].get(slot).copied().flatten() else { return };
-        let fits = sequence == links.result_sequence(from, slot) && len_bytes == self.input(piece).len_bytes;
-        if fits && links.close(from, HANDLE_RESULT + slot as u16) {
-            self.states[piece as usize].arrived = true;
+        if sequence == links.result_sequence(from, slot) && links.close(from, HANDLE_RESULT + slot as u16) {
+            self.states[piece as usize].arrived = Some(len_bytes);
             self.finish(links, from, slot, piece);
         }
     }
@@ -250,6 +275,13 @@ impl Work {
         }
     }
 
+    /// A message of the call has arrived.
+    pub(crate) fn handle_sent(&mut self, to: usize, message: MessageId) {
+        if let Some(slot) = self.sums_flying.remove(&(to as u8, message)) {
+            self.release_sum(slot, to);
+        }
+    }
+
     /// `dead` is one of `links.dead` already.
     pub(crate) fn handle_dead(&mut self, links: &mut Links, dead: usize) {
         let (me, ranks) = (links.me, links.ranks);
@@ -258,8 +290,12 @@ impl Work {
         self.to_ask[dead].clear();
         for piece in core::mem::take(&mut self.asked[dead]).into_iter().flatten() {
             let state = &mut self.states[piece as usize];
-            (state.verdict, state.arrived) = (None, false);
+            (state.verdict, state.arrived) = (None, None);
         }
+        for slot in 0..DEPTH_MAX {
+            self.release_sum(slot, dead);
+        }
+        self.sums_flying.retain(|(to, _), _| usize::from(*to) != dead);
         for duty in self.duties.values_mut() {
             duty.fetching.take_if(|from| *from == dead);
         }
@@ -359,8 +395,35 @@ impl Work {
         matches!(self.call.operation, Operation::AllReduce | Operation::ReduceScatter)
     }
 
-    fn is_piece(&self, opening: Opening) -> bool {
-        opening.piece < self.pieces.count() && usize::from(opening.slot) < DEPTH_MAX
+    fn is_piece(&self, links: &Links, opening: Opening) -> bool {
+        opening.piece < self.pieces.count() && usize::from(opening.slot) < links.layout.depth()
+    }
+
+    /// `rank` needs the encoded sum of a slot no more.
+    fn release_sum(&mut self, slot: usize, rank: usize) {
+        if let Some((_, waiting)) = &mut self.sums_out[slot] {
+            *waiting = waiting.without(Ranks::default().with(rank));
+            if waiting.is_empty() {
+                self.sums_out[slot] = None;
+            }
+        }
+    }
+
+    /// Bytes of a contribution to a piece as it travels.
+    fn part_bytes(&self, piece: u32) -> u32 {
+        match self.codec {
+            Codec::Full => self.input(piece).len_bytes,
+            codec => {
+                let elements = self.pieces.elements(piece);
+                codec.encoded_bytes((elements.end - elements.start) as usize) as u32
+            }
+        }
+    }
+
+    /// How a piece is encoded here in this call: with a seed that nobody else has, here or in another one.
+    fn coding(&self, links: &Links, piece: u32, sum: bool) -> Coding {
+        let seed = mix(links.number << 6 | (links.me as u64) << 1 | u64::from(sum));
+        Coding::new(self.codec, seed).at(u64::from(piece) * self.pieces.each())
     }
 
     fn input(&self, piece: u32) -> Span {
@@ -390,7 +453,7 @@ impl Work {
         self.wanted[slot] = Some(piece);
         let duty = self.duties.entry(piece).or_default();
         duty.slot = Some(slot);
-        let len_bytes = self.input(piece).len_bytes;
+        let len_bytes = self.part_bytes(piece);
         for from in links.others().iter() {
             let span = links.layout.part(from, slot, len_bytes);
             links.post(from, HANDLE_PART + slot as u16, links.part_sequences[slot], span);
@@ -420,7 +483,17 @@ impl Work {
                 if links.has_room(to)
                     && let Some(Opening { piece, slot, sequence }) = self.wants[to].pop_front()
                 {
-                    links.send(to, HANDLE_PART + u16::from(slot), sequence, self.input(piece));
+                    let input = self.input(piece);
+                    let part = match self.codec {
+                        Codec::Full => input,
+                        // What was here before has arrived, or the window would not be open again.
+                        _ => links.layout.part_out(to, slot.into(), self.part_bytes(piece)),
+                    };
+                    if part != input {
+                        let coding = self.coding(links, piece, false);
+                        links.act(Action::Encode { from: input, to: part, coding });
+                    }
+                    links.send(to, HANDLE_PART + u16::from(slot), sequence, part);
                     sent = true;
                 }
             }
@@ -462,23 +535,30 @@ impl Work {
     fn sum_if_ready(&mut self, links: &mut Links, slot: usize) {
         let Some(piece) = self.wanted[slot] else { return };
         let Some(duty) = self.duties.get_mut(&piece) else { return };
-        if duty.reducing || !links.others().without(duty.parts).is_empty() {
+        let coded = self.codec != Codec::Full && !duty.inherited && !links.others().is_empty();
+        let waits = coded && self.sums_out[slot].is_some();
+        if duty.reducing || waits || !links.others().without(duty.parts).is_empty() {
             return;
         }
         duty.reducing = true;
         duty.parts = duty.parts.with(links.me);
         let Duty { parts, inherited, .. } = *duty;
         let (input, output) = (self.input(piece), self.output(piece));
+        let part_bytes = self.part_bytes(piece);
         let place = |rank: usize| match rank == links.me {
-            true => input,
-            false => links.layout.part(rank, slot, input.len_bytes),
+            true => (input, Codec::Full),
+            false => (links.layout.part(rank, slot, part_bytes), self.codec),
         };
         let inputs = parts.iter().map(place).collect();
+        let codes = coded.then(|| {
+            self.sums_out[slot] = Some((piece, links.others()));
+            (links.layout.result_out(slot, part_bytes), self.coding(links, piece, true))
+        });
         let Range { start, end } = self.pieces.elements(piece);
         if inherited {
             self.redone += end - start;
         }
-        links.act(Action::Reduce { token: piece, inputs, output, elements: end - start });
+        links.act(Action::Reduce { token: piece, inputs, output, elements: end - start, codes });
     }
 
     /// Whether the result of an inherited piece is somewhere, or is to be made.
@@ -511,7 +591,8 @@ impl Work {
                 let Some(piece) = self.to_ask[from].pop_front() else { break };
                 let output = self.output(piece);
                 let span = match self.staged {
-                    true => links.layout.staging(from, slot, output.len_bytes),
+                    // Encoded or as it is: the verdict says which.
+                    true => links.layout.staging(from, slot, output.len_bytes.max(self.part_bytes(piece))),
                     false => output,
                 };
                 self.asked[from][slot] = Some(piece);
@@ -536,10 +617,19 @@ impl Work {
             else {
                 continue;
             };
-            let to = usize::from(to);
-            links.tell(to, Record::Verdict { number: links.number as u32, piece, of });
+            let encoded = self.sums_out.iter().position(|sum| sum.is_some_and(|(of, _)| of == piece));
+            let handle = HANDLE_RESULT + u16::from(slot);
+            let span = match encoded {
+                Some(place) => {
+                    self.sums_flying.insert((to, MessageId { handle, sequence }), place);
+                    links.layout.result_out(place, self.part_bytes(piece))
+                }
+                None => self.output(piece),
+            };
+            let (to, coded) = (usize::from(to), encoded.is_some());
+            links.tell(to, Record::Verdict { number: links.number as u32, piece, of, coded });
             if !of.is_empty() {
-                links.send(to, HANDLE_RESULT + u16::from(slot), sequence, self.output(piece));
+                links.send(to, handle, sequence, span);
             }
         }
     }
@@ -547,11 +637,20 @@ impl Work {
     /// A result counts when it is here and its verdict.
     fn finish(&mut self, links: &mut Links, from: usize, slot: usize, piece: u32) {
         let state = self.states[piece as usize];
-        let (Some(of), true) = (state.verdict, state.arrived) else { return };
+        let (Some((of, coded)), Some(arrived)) = (state.verdict, state.arrived) else { return };
+        let to = self.output(piece);
+        let len_bytes = if coded { self.part_bytes(piece) } else { to.len_bytes };
+        if arrived != len_bytes {
+            // Its sender is broken, and is waited for until the deadline.
+            return;
+        }
         self.asked[from][slot] = None;
         if self.staged {
-            let output = self.output(piece);
-            links.act(Action::Copy { from: links.layout.staging(from, slot, output.len_bytes), to: output });
+            let from = links.layout.staging(from, slot, len_bytes);
+            links.act(match coded {
+                true => Action::Decode { from, to, codec: self.codec },
+                false => Action::Copy { from, to },
+            });
         }
         self.hold(piece, of);
     }

@@ -4,6 +4,7 @@
 use crate::call::Element;
 use crate::network::*;
 use crate::range;
+use plesio_kernels::codec;
 use std::collections::BTreeMap;
 use std::vec::Vec;
 
@@ -66,6 +67,7 @@ pub(super) struct World {
     pub(super) slow: Vec<bool>,
     pub(super) in_place: bool,
     pub(super) shares: Option<Shares>,
+    pub(super) codec: Codec,
     pub(super) late: Vec<usize>,
     pub(super) events: u64,
 }
@@ -76,12 +78,13 @@ pub(super) struct Story<'a> {
     pub(super) kills: &'a [u64],
     pub(super) in_place: bool,
     pub(super) shares: Option<Shares>,
+    pub(super) codec: Codec,
     pub(super) slots: u32,
 }
 
 impl<'a> Story<'a> {
     pub(super) fn new(ranks: usize, calls: &'a [Call]) -> Self {
-        Self { ranks, calls, kills: &[], in_place: false, shares: None, slots: 4096 }
+        Self { ranks, calls, kills: &[], in_place: false, shares: None, codec: Codec::Full, slots: 4096 }
     }
 
     /// Runs it; the world as it is when all who live have made all calls.
@@ -138,6 +141,7 @@ impl<'a> Story<'a> {
             slow,
             in_place: self.in_place,
             shares: self.shares,
+            codec: self.codec,
             late: Vec::new(),
             events: 0,
         };
@@ -193,6 +197,7 @@ impl World {
     pub(super) fn begin(&mut self, rank: usize) -> bool {
         let number = self.ranks[rank].outcomes.len() as u64;
         let ranks = self.ranks.len();
+        let codec = self.codec;
         let it = &mut self.ranks[rank];
         if !it.alive || it.busy || self.late.contains(&rank) {
             return false;
@@ -201,7 +206,7 @@ impl World {
         it.busy = true;
         let fill = |bytes: &mut [u8]| {
             for (at, element) in bytes.chunks_exact_mut(call.element.bytes() as usize).enumerate() {
-                put(element, brought(call.element, rank, number, at as u64));
+                put(element, coarse(codec, call.element, brought(call.element, rank, number, at as u64)));
             }
         };
         fill(&mut it.memory[usize::from(INPUT)]);
@@ -213,7 +218,8 @@ impl World {
             Some(shares) => shares(call.count, ranks),
             None => (0..ranks).map(|rank| range(call.count, ranks, rank)).collect(),
         };
-        it.network.begin(call, TensorSpans { input: whole(INPUT), output }, &shares).expect("was not late");
+        let spans = TensorSpans { input: whole(INPUT), output };
+        it.network.begin(call, spans, &shares, codec).expect("was not late");
         self.act(rank);
         true
     }
@@ -225,16 +231,23 @@ impl World {
             return false;
         }
         let job = it.jobs.remove(self.draw.below(it.jobs.len() as u64) as usize);
-        let NetworkAction::Reduce { token, inputs, output, elements } = job else { unreachable!() };
+        let NetworkAction::Reduce { token, inputs, output, elements, codes } = job else { unreachable!() };
         let element = it.network.current.as_ref().expect("is under way").call.element;
         let width = element.bytes() as usize;
-        assert!(
-            inputs.iter().chain([&output]).all(|span| u64::from(span.len_bytes) == elements * width as u64)
-        );
-        let inputs: Vec<Vec<u8>> = inputs.iter().map(|span| it.bytes(*span).to_vec()).collect();
+        assert_eq!(u64::from(output.len_bytes), elements * width as u64);
+        let whole = |(span, codec): &(Span, Codec)| match codec {
+            Codec::Full => it.bytes(*span).to_vec(),
+            codec => decoded(*codec, it.bytes(*span), elements as usize),
+        };
+        let inputs: Vec<Vec<u8>> = inputs.iter().map(whole).collect();
+        assert!(inputs.iter().all(|input| input.len() == output.len_bytes as usize));
         let mut sums = vec![0; elements as usize * width];
         for (at, out) in sums.chunks_exact_mut(width).enumerate() {
             put(out, sum(element, inputs.iter().map(|input| get(&input[at * width..][..width]))));
+        }
+        if let Some((span, coding)) = codes {
+            it.bytes_mut(span).copy_from_slice(&encoded(coding, &sums));
+            sums = decoded(coding.codec, it.bytes(span), elements as usize);
         }
         it.bytes_mut(output).copy_from_slice(&sums);
         it.network.handle_reduced(token);
@@ -339,6 +352,14 @@ impl World {
                     let bytes = it.bytes(from).to_vec();
                     it.bytes_mut(to).copy_from_slice(&bytes);
                 }
+                NetworkAction::Encode { from, to, coding } => {
+                    let codes = encoded(coding, it.bytes(from));
+                    it.bytes_mut(to).copy_from_slice(&codes);
+                }
+                NetworkAction::Decode { from, to, codec } => {
+                    let floats = decoded(codec, it.bytes(from), to.len_bytes as usize / 4);
+                    it.bytes_mut(to).copy_from_slice(&floats);
+                }
                 job @ NetworkAction::Reduce { .. } => it.jobs.push(job),
                 NetworkAction::Over(verdict) => {
                     it.busy = false;
@@ -383,7 +404,9 @@ impl World {
             for (elements, of) in made_of {
                 covered += elements.end - elements.start;
                 for at in elements.clone() {
-                    let value = |rank: usize| brought(call.element, rank, number as u64, at);
+                    let value = |rank: usize| {
+                        coarse(self.codec, call.element, brought(call.element, rank, number as u64, at))
+                    };
                     let wanted = match call.operation {
                         Operation::AllReduce | Operation::ReduceScatter => {
                             sum(call.element, of.iter().map(value))
@@ -417,6 +440,28 @@ pub(super) fn brought(element: Element, rank: usize, number: u64, at: u64) -> u3
         Element::F32 => real.to_bits(),
         Element::Bf16 => real.to_bits() >> 16,
     }
+}
+
+/// The same so coarse, where a codec is used, that nothing is lost by it.
+fn coarse(codec: Codec, element: Element, value: u32) -> u32 {
+    match (codec, element) {
+        (Codec::Full, _) | (_, Element::I32) => value,
+        (_, Element::F32) => ((value >> 7 & 15) as f32).to_bits(),
+        (_, Element::Bf16) => ((value >> 7 & 15) as f32).to_bits() >> 16,
+    }
+}
+
+fn encoded(coding: Coding, floats: &[u8]) -> Vec<u8> {
+    let floats: Vec<f32> = floats.chunks_exact(4).map(|four| f32::from_bits(get(four))).collect();
+    let mut codes = vec![0; coding.codec.encoded_bytes(floats.len())];
+    codec::encode(coding, &floats, None, &mut codes).expect("lengths fit");
+    codes
+}
+
+fn decoded(codec: Codec, codes: &[u8], elements: usize) -> Vec<u8> {
+    let mut floats = vec![0.0; elements];
+    codec::decode(codec, codes, &mut floats).expect("lengths fit");
+    floats.iter().flat_map(|float: &f32| float.to_le_bytes()).collect()
 }
 
 pub(super) fn sum(element: Element, parts: impl Iterator<Item = u32>) -> u32 {
