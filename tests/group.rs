@@ -2,8 +2,8 @@
 //!
 //! A rank is this test binary again, told by its environment what to do.
 
-use plesio::{GroupError, NetworkGroup, NetworkPlan, SharedGroup, SharedPlan};
-use plesio_collective::{Call, CallError, Element, Operation, Places};
+use plesio::{Codec, GroupError, Narrowing, NetworkGroup, NetworkPlan, SharedGroup, SharedPlan};
+use plesio_collective::{Call, CallError, Element, Operation, Places, Rates};
 use plesio_udp::{Protection, Requested, WaitMode};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -181,13 +181,7 @@ fn by_datagrams<T: Send>(ranks: u8, bytes: u32, act: impl Fn(u8, &mut NetworkGro
                 tell.send((rank, group.local_address())).expect("the test waits");
                 met.wait();
                 group.meet(&addresses.read().expect("nobody panics")).expect("one address each");
-                let outcome = act(rank, &mut group);
-                // The others may wait for this rank's last words.
-                let until = Instant::now() + Duration::from_millis(300);
-                while Instant::now() < until {
-                    group.turn(Duration::from_millis(5)).expect("the port works");
-                }
-                outcome
+                act(rank, &mut group)
             }
         };
         let threads: Vec<_> = (0..ranks).map(|number| scope.spawn(rank(number))).collect();
@@ -226,6 +220,113 @@ fn sums_by_datagrams_are_those_of_shared_memory() {
             }
         }
     }
+}
+
+/// Values around zero, most of them small.
+fn real(rank: u8, at: u64) -> f32 {
+    let mixed = (at + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15 ^ u64::from(rank) << 40);
+    let uniform = |shift: u32| (mixed >> shift & 0xffff) as f32 / 65_536.0;
+    (uniform(0) + uniform(16) + uniform(32) + uniform(48) - 2.0) * 0.02
+}
+
+#[test]
+fn narrowed_sums_are_the_same_for_everybody_and_near_the_exact_one() {
+    let (count, out, kept) = (200_003u64, 1u64 << 20, 2u64 << 20);
+    for (ranks, codec, error_max) in
+        [(2u8, Codec::Bf16, 0.005), (3, Codec::Int8, 0.02), (4, Codec::Int4By64, 0.2), (2, Codec::Int8, 0.02)]
+    {
+        let rounds = 16;
+        let exact: Vec<f32> = (0..count).map(|at| (0..ranks).map(|rank| real(rank, at)).sum()).collect();
+        let norm =
+            |values: &mut dyn Iterator<Item = f32>| values.map(|value| f64::from(value).powi(2)).sum::<f64>();
+        let error = |sum: &[f32]| {
+            let apart = norm(&mut sum.iter().zip(&exact).map(|(found, wanted)| found - wanted));
+            (apart / norm(&mut exact.iter().copied())).sqrt()
+        };
+        let all = by_datagrams(ranks, 3 << 20, |rank, group| {
+            let mut sums: Vec<Vec<f32>> = Vec::new();
+            for round in 0..rounds {
+                let input = bytes((0..count).map(|at| real(rank, at)));
+                let output = if round % 2 == 0 { out } else { 0 };
+                group.write(0, &input).expect("it fits");
+                let narrowing = Narrowing { codec, residue: Some(kept) };
+                let places = Places { input: 0, output };
+                group.all_reduce_narrowed(count, places, narrowing).expect("all call");
+                let mut sum = vec![0; count as usize * 4];
+                group.read(output as u32, &mut sum).expect("it fits");
+                sums.push(sum.as_chunks().0.iter().map(|four| f32::from_le_bytes(*four)).collect());
+            }
+            sums
+        });
+        assert!(
+            all.iter().all(|sums| sums == &all[0]),
+            "{ranks} ranks, {codec:?}: everybody has the same bits"
+        );
+        let first = error(&all[0][0]);
+        assert!(first > 0.0 && first < error_max, "{ranks} ranks, {codec:?}: {first}");
+        let mean: Vec<f32> = (0..count as usize)
+            .map(|at| all[0].iter().map(|sum| sum[at]).sum::<f32>() / rounds as f32)
+            .collect();
+        let mean = error(&mean);
+        assert!(
+            mean < first / 4.0,
+            "{ranks} ranks, {codec:?}: what is left out comes later: {mean} of {first}"
+        );
+    }
+}
+
+#[test]
+fn ranks_with_unlike_codecs_or_rates_are_told_and_go_on() {
+    let fast = Rates { up_bytes_per_s: 1 << 30, down_bytes_per_s: 1 << 30, sum_elements_per_s: 1 << 30 };
+    let slow = Rates { up_bytes_per_s: 1 << 24, down_bytes_per_s: 1 << 24, ..fast };
+    by_datagrams(3, 4 << 20, |rank, group| {
+        let count = 300_000;
+        let narrowing = |codec| Narrowing { codec, residue: None };
+        let codec = if rank == 1 { Codec::Int8 } else { Codec::Bf16 };
+        let outcome = group.all_reduce_narrowed(count, Places::in_place(0), narrowing(codec));
+        assert!(matches!(outcome, Err(GroupError::Call(_))), "{outcome:?}");
+        for (residue, output) in [(4, 0), (2 << 20, 2 << 20), (3 << 20, 0), (u64::MAX, 0), (2_000_001, 0)] {
+            let narrowing = Narrowing { codec, residue: Some(residue) };
+            let outcome = group.all_reduce_narrowed(count, Places { input: 0, output }, narrowing);
+            assert!(matches!(outcome, Err(GroupError::Range)), "{residue}: {outcome:?}");
+        }
+        assert!(group.set_rates(&[fast]).is_err());
+        group.set_rates(&[fast, slow, if rank == 1 { slow } else { fast }]).expect("one each");
+        let outcome = group.all_reduce(Element::F32, count, Places::in_place(0));
+        assert!(matches!(outcome, Err(GroupError::Call(_))), "{outcome:?}");
+        group.set_rates(&[fast, slow, fast]).expect("one each");
+        for codec in [Codec::Full, Codec::Bf16] {
+            group.write(0, &bytes((0..count).map(|at| value(rank.into(), at) % 16.0))).expect("it fits");
+            group.all_reduce_narrowed(count, Places::in_place(0), narrowing(codec)).expect("all call");
+            let mut sum = vec![0; count as usize * 4];
+            group.read(0, &mut sum).expect("it fits");
+            let wanted = (0..count).map(|at| (0..3).map(|rank| value(rank, at) % 16.0).sum());
+            assert_eq!(sum, bytes(wanted));
+        }
+    });
+}
+
+#[test]
+fn who_leaves_or_is_excluded_is_no_part_of_later_sums() {
+    by_datagrams(4, 2 << 20, |rank, group| {
+        let count = 200_000;
+        group.all_reduce(Element::F32, count, Places::in_place(0)).expect("all call");
+        match rank {
+            // It says goodbye.
+            3 => return,
+            // It is silent, and known to be dead.
+            2 => std::thread::sleep(Duration::from_millis(300)),
+            _ => {
+                group.exclude(2);
+                group.write(0, &bytes((0..count).map(|at| value(rank.into(), at)))).expect("it fits");
+                let present = group.all_reduce(Element::F32, count, Places::in_place(0)).expect("two call");
+                assert_eq!(present.0, 0b11);
+                let mut sum = vec![0; count as usize * 4];
+                group.read(0, &mut sum).expect("it fits");
+                assert_eq!(sum, bytes((0..count).map(|at| value(0, at) + value(1, at))));
+            }
+        }
+    });
 }
 
 #[test]

@@ -4,15 +4,16 @@
 //! nothing is copied to be sent. The schedule is `plesio_collective`'s [`Meeting`]; here are memory, waiting and the
 //! kernels. Calls are made by the thread that owns the group, and no other thread exists afterwards.
 
+mod compute;
 mod error;
 mod form;
 mod network;
-mod sum;
+mod port;
 mod wait;
 
 pub use error::GroupError;
 pub use form::SharedPlan;
-pub use network::{NetworkGroup, NetworkPlan};
+pub use network::{Narrowing, NetworkGroup, NetworkPlan};
 
 use form::{Layout, Member};
 use plesio_collective::{

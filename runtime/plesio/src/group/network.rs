@@ -5,20 +5,17 @@
 //! ranks may still wait for the last of this one's words.
 
 use super::GroupError;
-use super::sum::{Elements, copy, sum};
+use super::compute::{Compute, Residue, Sum, copy};
+use super::port::Port;
 use plesio_collective::{
-    Call, CallError, Element, Network, NetworkAction as Action, Operation, Places, Ranks, TensorSpans, range,
+    Call, CallError, Element, Network, NetworkAction as Action, Operation, Places, Ranks, Rates, TensorSpans,
+    Work, range, shares,
 };
+use plesio_kernels::Codec;
 use plesio_memory::{Arena, ArenaPlan, ArenaReport};
-use plesio_proto::{Config, Congestion, Connection, Event, Next, Train};
-use plesio_udp::{
-    DatagramIo, DatagramSink, Peer, Placement, Protection, Requested, SendError, SocketConfig, WaitMode,
-    Waiter, open,
-};
-use plesio_wire::data::Header;
-use plesio_wire::digest::Hasher;
-use plesio_wire::{Instant as Moment, Span};
-use std::collections::BTreeMap;
+use plesio_proto::Event;
+use plesio_udp::{Protection, Requested, WaitMode};
+use plesio_wire::Span;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -48,37 +45,41 @@ pub struct NetworkPlan {
     pub deadline: Duration,
 }
 
-/// The link to one other rank.
-struct Link {
-    connection: Connection,
-    peer: Peer,
-    train: Box<Train>,
-    /// How much of the train the socket has taken, while there is a rest.
-    taken: Option<usize>,
-    /// Windows that are open, by handle.
-    windows: BTreeMap<u16, Span>,
+/// How a sum of binary32 elements travels narrowed.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Narrowing {
+    /// Encodes every contribution once, and the sum once. The same on every rank.
+    pub codec: Codec,
+    /// Where in this rank's tensors what its codecs leave out is kept, to go with the next call: as many elements as
+    /// the tensor, zero at first. `None`: it is lost. After a death the elements that moved are kept twice.
+    pub residue: Option<u64>,
 }
 
-/// The ranks of one group, by datagrams.
+/// The ranks of one group, by datagrams. Dropped, it says goodbye, when the others have all it owes them.
 pub struct NetworkGroup {
-    io: Box<dyn DatagramIo>,
-    notes: Vec<String>,
+    port: Port,
     arena: Arena,
     report: ArenaReport,
     network: Network,
+    compute: Compute,
     plan: NetworkPlan,
-    /// By rank; none to this one.
-    links: Vec<Option<Link>>,
-    /// Rank of every peer of the port.
-    by_peer: Vec<usize>,
-    begin: Instant,
-    waiter: Waiter,
+    rates: Option<Vec<Rates>>,
+    /// The call that is under way, or was last.
+    now: Now,
     met: bool,
     broken: bool,
 }
 
-const TENSORS: u16 = 0;
-const WORK: u16 = 1;
+/// What actions of a call need to know of it.
+#[derive(Clone, Copy)]
+struct Now {
+    element: Element,
+    residue: Residue,
+    outcome: Option<Result<Ranks, CallError>>,
+}
+
+pub(super) const TENSORS: u16 = 0;
+pub(super) const WORK: u16 = 1;
 
 impl NetworkGroup {
     /// Takes memory and a port; [`Self::local_address`] says which.
@@ -90,31 +91,21 @@ impl NetworkGroup {
         if ranks == 0 || ranks > Ranks::MAX || plan.rank >= plan.ranks {
             return Err(GroupError::Plan { rule: "a group has 1 to 32 ranks, numbered from 0" });
         }
-        if plan.protection == Protection::Sealed {
-            return Err(GroupError::Plan {
-                rule: "a group by datagrams has no keys: its network has to be trusted",
-            });
-        }
         let mut layout = ArenaPlan::new("plesio-group", 0);
         layout.push(plan.tensor_bytes.max(1) as usize);
         layout.push(Network::region_bytes(ranks) as usize);
         // All that this group will ever take.
         layout.budget_bytes = layout.needed_bytes();
         let (arena, report) = Arena::map(&layout).map_err(GroupError::Arena)?;
-        let placement = Placement::for_chunk(plan.chunk_bytes, false);
-        let config = SocketConfig { protection: plan.protection, placement, ..SocketConfig::new(plan.bind) };
-        let opened = open(plan.backend, &config, arena.clone()).map_err(GroupError::Open)?;
         Ok(Self {
-            io: opened.io,
-            notes: opened.notes,
+            port: Port::open(plan, &arena)?,
             arena,
             report,
             network: Network::new(plan.rank.into(), ranks, WORK),
+            compute: Compute::new(),
             plan: plan.clone(),
-            links: (0..ranks).map(|_| None).collect(),
-            by_peer: Vec::new(),
-            begin: Instant::now(),
-            waiter: Waiter::new(plan.wait),
+            rates: None,
+            now: Now { element: Element::F32, residue: Residue::default(), outcome: None },
             met: false,
             broken: false,
         })
@@ -129,13 +120,13 @@ impl NetworkGroup {
     /// How many ranks the group began with.
     #[must_use]
     pub fn ranks(&self) -> usize {
-        self.links.len()
+        self.port.ranks()
     }
 
     /// Where this rank is.
     #[must_use]
     pub fn local_address(&self) -> SocketAddr {
-        self.io.local_address()
+        self.port.local_address()
     }
 
     /// What memory was obtained.
@@ -147,7 +138,7 @@ impl NetworkGroup {
     /// Remarks about this machine's sockets.
     #[must_use]
     pub fn notes(&self) -> &[String] {
-        &self.notes
+        self.port.notes()
     }
 
     /// Where all ranks are, this one included.
@@ -155,36 +146,25 @@ impl NetworkGroup {
     /// # Errors
     /// Not one address a rank, or one that the port refuses.
     pub fn meet(&mut self, addresses: &[SocketAddr]) -> Result<(), GroupError> {
-        if addresses.len() != self.links.len() {
+        if addresses.len() != self.ranks() {
             return Err(GroupError::Plan { rule: "there has to be one address for each rank" });
         }
         if std::mem::replace(&mut self.met, true) {
             return Err(GroupError::Plan { rule: "its ranks meet once" });
         }
-        let here = addresses.iter().all(|address| address.ip().to_canonical().is_loopback());
-        let budget = self.io.receive_buffer_bytes() as u64 / 2;
-        let me = usize::from(self.plan.rank);
-        for (rank, address) in addresses.iter().enumerate().filter(|(rank, _)| *rank != me) {
-            let peer = self.io.add_peer(*address).map_err(GroupError::Open)?;
-            let place = usize::from(peer.0);
-            self.by_peer.resize(self.by_peer.len().max(place + 1), 0);
-            self.by_peer[place] = rank;
-            let config = Config {
-                local: receiver(self.plan.session, me, rank),
-                remote: receiver(self.plan.session, rank, me),
-                chunk_bytes: self.plan.chunk_bytes,
-                search: !here,
-                window_bytes: budget,
-                receive_budget_bytes: budget.max(self.plan.chunk_bytes.into()),
-                congestion: if here { Congestion::Credit } else { Congestion::RateDelay },
-                ..Config::default()
-            };
-            let connection = Connection::new(&config, self.now()).map_err(|_| GroupError::Plan {
-                rule: "its chunks are a multiple of 64 bytes, 64 to 65,408",
-            })?;
-            let windows = BTreeMap::new();
-            self.links[rank] = Some(Link { connection, peer, train: Box::default(), taken: None, windows });
+        self.port.meet(&self.plan, addresses)
+    }
+
+    /// What the ranks can do, in their order and the same on all of them: from now on who is slow sums less in
+    /// `all_reduce` and `broadcast`. Before that all are taken to be alike.
+    ///
+    /// # Errors
+    /// Not one a rank.
+    pub fn set_rates(&mut self, rates: &[Rates]) -> Result<(), GroupError> {
+        if rates.len() != self.ranks() {
+            return Err(GroupError::Plan { rule: "there have to be rates for each rank" });
         }
+        self.rates = Some(rates.to_vec());
         Ok(())
     }
 
@@ -214,6 +194,29 @@ impl NetworkGroup {
         self.call(Call { operation: Operation::AllReduce, element, count }, places)
     }
 
+    /// The sum of binary32 tensors that travel narrowed. One of at most [`Network::mail_bytes_max`] travels as it is.
+    ///
+    /// # Errors
+    /// See [`Self::call`]; a codec that is not everybody's is a disagreement. A residue that does not lie in this rank's
+    /// tensors, or not apart from them.
+    pub fn all_reduce_narrowed(
+        &mut self,
+        count: u64,
+        places: Places,
+        narrowing: Narrowing,
+    ) -> Result<Ranks, GroupError> {
+        let call = Call { operation: Operation::AllReduce, element: Element::F32, count };
+        let bytes = call.bytes().unwrap_or(u64::MAX);
+        if let Some(residue) = narrowing.residue {
+            let apart = |place: u64| place.abs_diff(residue) >= bytes;
+            let inside = residue.checked_add(bytes).is_some_and(|end| end <= self.plan.tensor_bytes.into());
+            if !(inside && residue.is_multiple_of(4) && apart(places.input) && apart(places.output)) {
+                return Err(GroupError::Range);
+            }
+        }
+        self.make(call, places, narrowing)
+    }
+
     /// Makes one call together with all ranks that live.
     ///
     /// # Errors
@@ -221,6 +224,10 @@ impl NetworkGroup {
     /// or the sockets broke: then the group is broken. A tensor that does not lie in this rank's memory is this rank's
     /// error alone: nothing was sent, and the others wait for a call that can be made, until their deadline.
     pub fn call(&mut self, call: Call, places: Places) -> Result<Ranks, GroupError> {
+        self.make(call, places, Narrowing::default())
+    }
+
+    fn make(&mut self, call: Call, places: Places, narrowing: Narrowing) -> Result<Ranks, GroupError> {
         if self.broken {
             return Err(GroupError::Broken);
         }
@@ -233,11 +240,14 @@ impl NetworkGroup {
         let len_bytes = call.bytes().unwrap_or(0) as u32;
         let span = |offset: u64| Span { region: TENSORS, offset_bytes: offset as u32, len_bytes };
         let spans = TensorSpans { input: span(places.input), output: span(places.output) };
-        let ranks = self.links.len();
-        let shares: Vec<Range<u64>> = (0..ranks).map(|rank| range(call.count, ranks, rank)).collect();
+        // Both lie in the tensors, which are smaller than 4 GiB.
+        let distance = |place: u64| narrowing.residue.map(|residue| residue as i64 - place as i64);
+        let residue = Residue { from_input: distance(places.input), from_output: distance(places.output) };
+        self.now = Now { element: call.element, residue, outcome: None };
+        let shares = self.shares(&call, narrowing.codec);
         let began = Instant::now();
-        let outcome = match self.network.begin(call, spans, &shares) {
-            Ok(()) => self.finish(call.element, began),
+        let outcome = match self.network.begin(call, spans, &shares, narrowing.codec) {
+            Ok(()) => self.finish(began),
             Err(error) => Err(GroupError::Call(error)),
         };
         let goes_on = !matches!(outcome, Err(GroupError::Call(CallError::Late { .. })));
@@ -245,10 +255,30 @@ impl NetworkGroup {
         outcome
     }
 
-    fn finish(&mut self, element: Element, began: Instant) -> Result<Ranks, GroupError> {
+    /// What each rank sums.
+    fn shares(&self, call: &Call, codec: Codec) -> Vec<Range<u64>> {
+        let ranks = self.ranks();
+        let Some(rates) = &self.rates else {
+            return (0..ranks).map(|rank| range(call.count, ranks, rank)).collect();
+        };
+        let bytes = match codec {
+            Codec::Full => call.bytes().unwrap_or(0),
+            codec => codec.encoded_bytes(call.count as usize) as u64,
+        };
+        let work = Work {
+            elements: call.count,
+            contribution_bytes: bytes,
+            result_bytes: bytes,
+            grain_elements: Codec::GRAIN_ELEMENTS as u64,
+        };
+        shares(&work, rates)
+    }
+
+    fn finish(&mut self, began: Instant) -> Result<Ranks, GroupError> {
         loop {
-            if let Some(outcome) = self.act(element)? {
-                self.transmit()?;
+            self.act()?;
+            if let Some(outcome) = self.now.outcome.take() {
+                self.port.transmit()?;
                 return outcome.map_err(GroupError::Call);
             }
             self.turn(WAIT_MAX)?;
@@ -263,195 +293,108 @@ impl NetworkGroup {
     /// # Errors
     /// The sockets broke.
     pub fn turn(&mut self, limit: Duration) -> Result<(), GroupError> {
-        self.transmit()?;
-        let now = self.now();
-        let due = self.links.iter().flatten().filter_map(|link| link.connection.poll_timeout()).min();
-        let limit = due.map_or(limit, |at| Duration::from_nanos(at.since(now)).min(limit));
-        let io = &mut self.io;
-        let look = |limit| io.wait(Some(limit)).map(|ready| (!ready.timed_out).then_some(ready));
-        let ready = self.waiter.wait(limit, look).map_err(|cause| GroupError::Port(cause.to_string()))?;
-        let now = self.now();
-        if ready.is_some_and(|ready| ready.readable) {
-            let mut sink = Sink { links: &mut self.links, by_peer: &self.by_peer, now };
-            self.io
-                .receive(&mut sink, TRAINS_PER_TURN)
-                .map_err(|cause| GroupError::Port(cause.to_string()))?;
-        }
-        if due.is_some_and(|at| at <= now) {
-            self.links.iter_mut().flatten().for_each(|link| link.connection.handle_timeout(now));
-        }
-        self.hear()
+        self.port.transmit()?;
+        self.port.receive(limit)?;
+        self.hear()?;
+        self.act()
     }
 
     /// A rank's process is gone for certain: nothing of it is taken any more.
     pub fn exclude(&mut self, rank: u8) {
-        if let Some(link) = self.links.get_mut(usize::from(rank)).and_then(Option::take) {
-            self.io.remove_peer(link.peer);
+        if self.port.exclude(rank.into()) {
             self.network.handle_dead(rank);
         }
     }
 
-    /// What the links have to say, to the machine.
-    fn hear(&mut self) -> Result<(), GroupError> {
-        for rank in 0..self.links.len() {
-            while let Some(link) = &mut self.links[rank]
-                && let Some(event) = link.connection.poll_event()
-            {
-                match event {
-                    Event::Received { message, span } => {
-                        link.windows.remove(&message.handle);
-                        let head_bytes = Network::head_bytes(message.handle).min(span.len_bytes as usize);
-                        let mut head = vec![0; head_bytes];
-                        let at = Span { len_bytes: head_bytes as u32, ..span };
-                        self.arena.read(at, &mut head).map_err(GroupError::Access)?;
-                        self.network.handle_received(rank as u8, message, span.len_bytes, &head);
-                    }
-                    Event::Delivered { message } => self.network.handle_sent(rank as u8, message),
-                    // It said so itself: its group is dropped, and it sends nothing more.
-                    Event::Gone { .. } => self.exclude(rank as u8),
-                    _ => {}
-                }
-            }
-        }
-        Ok(())
+    /// Which elements of the last result are made of whose contributions; see [`Network::made_of`].
+    pub fn made_of(&self) -> impl Iterator<Item = (Range<u64>, Ranks)> {
+        self.network.made_of()
     }
 
-    /// Does what the machine wants done; the call's outcome when it is over.
-    fn act(&mut self, element: Element) -> Result<Option<Result<Ranks, CallError>>, GroupError> {
-        while let Some(action) = self.network.poll_action() {
-            let now = self.now();
-            match action {
-                Action::Post { from, handle, sequence, span } => {
-                    if let Some(link) = self.link(from) {
-                        link.windows.insert(handle, span);
-                        // A link that takes no window is ending, and its end is an event of its own.
-                        let _ending = link.connection.handle_post(handle, Some(sequence), span);
-                    }
+    /// Elements of the last call that this rank summed in place of one that died.
+    #[must_use]
+    pub fn redone_elements(&self) -> u64 {
+        self.network.redone_elements()
+    }
+
+    /// What the links have to say, to the machine.
+    fn hear(&mut self) -> Result<(), GroupError> {
+        while let Some((rank, event)) = self.port.poll_event() {
+            match event {
+                Event::Received { message, span } => {
+                    let mut head = [0; Network::HEAD_BYTES_MAX];
+                    let len = Network::head_bytes(message.handle).min(span.len_bytes as usize);
+                    let head = &mut head[..len];
+                    self.arena
+                        .read(Span { len_bytes: len as u32, ..span }, head)
+                        .map_err(GroupError::Access)?;
+                    self.network.handle_received(rank as u8, message, span.len_bytes, head);
                 }
-                Action::Withdraw { from, handle } => {
-                    if let Some(link) = self.link(from) {
-                        link.windows.remove(&handle);
-                        link.connection.handle_withdraw(handle);
-                    }
-                }
-                Action::Send { to, message, span } => {
-                    if let Some(link) = self.link(to) {
-                        let _ending = link.connection.handle_send(now, message, span);
-                    }
-                }
-                Action::Abort { to, message } => {
-                    if let Some(link) = self.link(to) {
-                        link.connection.handle_abort(message);
-                    }
-                }
-                Action::Write { span, bytes } => {
-                    self.arena.write(span, &bytes).map_err(GroupError::Access)?
-                }
-                Action::Copy { from, to } => copy(&self.arena, from, to).map_err(GroupError::Access)?,
-                Action::Reduce { token, inputs, output, elements } => {
-                    let elements = Elements { element, count: elements as usize };
-                    sum(&self.arena, elements, &inputs, output).map_err(GroupError::Access)?;
-                    self.network.handle_reduced(token);
-                }
-                Action::Over(outcome) => return Ok(Some(outcome)),
+                Event::Delivered { message } => self.network.handle_sent(rank as u8, message),
+                // It said so itself: its group is dropped, and it sends nothing more.
+                Event::Gone { .. } => self.exclude(rank as u8),
                 _ => {}
             }
         }
-        Ok(None)
-    }
-
-    fn link(&mut self, rank: u8) -> Option<&mut Link> {
-        self.links.get_mut(usize::from(rank))?.as_mut()
-    }
-
-    fn transmit(&mut self) -> Result<(), GroupError> {
-        let begin = self.begin;
-        let now = || Moment(begin.elapsed().as_nanos() as u64);
-        for link in self.links.iter_mut().flatten() {
-            loop {
-                let taken = match link.taken.take() {
-                    Some(taken) => taken,
-                    None => match link.connection.poll_transmit_into(now(), &mut link.train) {
-                        None => break,
-                        Some(Next::Train) => 0,
-                        Some(Next::Control(control)) => {
-                            // What is not sent counts as lost.
-                            let _lost = self.io.send_control(link.peer, &control.header, control.body());
-                            continue;
-                        }
-                    },
-                };
-                match self.io.send_train(link.peer, &link.train[taken..]) {
-                    Ok(sent) if taken + sent.chunks < link.train.len() => {
-                        link.taken = Some(taken + sent.chunks)
-                    }
-                    Ok(_) => {}
-                    Err(SendError::WouldBlock) => {
-                        link.taken = Some(taken);
-                        break;
-                    }
-                    Err(SendError::TooLarge { len_bytes }) => {
-                        link.connection.handle_path_limit(now(), (len_bytes as u32).saturating_sub(1));
-                    }
-                    // Nobody is there, now; the link goes on asking.
-                    Err(SendError::Unreachable) => break,
-                    Err(error) => return Err(GroupError::Port(error.to_string())),
-                }
-            }
-        }
         Ok(())
     }
 
-    fn now(&self) -> Moment {
-        Moment(self.begin.elapsed().as_nanos() as u64)
+    /// Does what the machine wants done, also between calls: others may still need something of the last one.
+    fn act(&mut self) -> Result<(), GroupError> {
+        let Self { port, arena, network, compute, now, .. } = self;
+        while let Some(action) = network.poll_action() {
+            let done = match action {
+                Action::Post { from, handle, sequence, span } => {
+                    port.post(from, handle, sequence, span);
+                    Ok(())
+                }
+                Action::Withdraw { from, handle } => {
+                    port.withdraw(from, handle);
+                    Ok(())
+                }
+                Action::Send { to, message, span } => {
+                    port.send(to, message, span);
+                    Ok(())
+                }
+                Action::Abort { to, message } => {
+                    port.abort(to, message);
+                    Ok(())
+                }
+                Action::Write { span, bytes } => arena.write(span, &bytes),
+                Action::Copy { from, to } => copy(arena, from, to),
+                Action::Encode { from, to, coding } => compute.encode(arena, from, to, coding, now.residue),
+                Action::Decode { from, to, codec } => compute.decode(arena, from, to, codec),
+                Action::Reduce { token, inputs, output, elements, codes } => {
+                    let count = elements as usize;
+                    let sum = Sum { element: now.element, count, inputs: &inputs, output, codes };
+                    let done = compute.sum(arena, &sum, now.residue);
+                    network.handle_reduced(token);
+                    done
+                }
+                Action::Over(outcome) => {
+                    now.outcome = Some(outcome);
+                    Ok(())
+                }
+                _ => Ok(()),
+            };
+            done.map_err(GroupError::Access)?;
+        }
+        Ok(())
     }
 }
 
-struct Sink<'a> {
-    links: &'a mut [Option<Link>],
-    by_peer: &'a [usize],
-    now: Moment,
-}
-
-impl Sink<'_> {
-    fn connection(&mut self, peer: Peer) -> Option<&mut Connection> {
-        let rank = *self.by_peer.get(usize::from(peer.0))?;
-        self.links.get_mut(rank)?.as_mut().map(|link| &mut link.connection)
+impl Drop for NetworkGroup {
+    fn drop(&mut self) {
+        let began = Instant::now();
+        while self.met && !self.broken && !self.port.is_settled() && began.elapsed() < LEAVE_MAX {
+            if self.turn(WAIT_MAX).is_err() {
+                break;
+            }
+        }
+        self.port.say_goodbye();
     }
 }
 
-impl DatagramSink for Sink<'_> {
-    fn place(&mut self, peer: Peer, header: &Header) -> Option<Span> {
-        self.connection(peer)?.place(header)
-    }
-
-    // What the connection refuses is counted there.
-    fn handle_chunk(&mut self, peer: Peer, header: &Header, _span: Span) {
-        let now = self.now;
-        let _counted = self.connection(peer).map(|connection| connection.handle_datagram(now, header, &[]));
-    }
-
-    fn handle_unplaced(&mut self, peer: Peer, header: &Header) {
-        let now = self.now;
-        let _counted = self.connection(peer).map(|connection| connection.handle_unplaced(now, header));
-    }
-
-    fn handle_control(&mut self, peer: Peer, header: &Header, payload: &[u8]) {
-        let now = self.now;
-        let _counted =
-            self.connection(peer).map(|connection| connection.handle_datagram(now, header, payload));
-    }
-}
-
-/// What datagrams of `from` to `to` carry, so that another group's are none.
-fn receiver(session: u64, to: usize, from: usize) -> u32 {
-    let mut hasher = Hasher::default();
-    for word in [session, to as u64, from as u64] {
-        hasher.update(&word.to_le_bytes());
-    }
-    let digest = hasher.finish().0;
-    u32::from_le_bytes([digest[0], digest[1], digest[2], digest[3]])
-}
-
-const TRAINS_PER_TURN: usize = 16;
 const WAIT_MAX: Duration = Duration::from_millis(20);
+/// How long a rank stays for others to hear its last words.
+const LEAVE_MAX: Duration = Duration::from_millis(200);
