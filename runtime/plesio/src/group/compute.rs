@@ -174,13 +174,19 @@ impl Compute {
             let len = BLOCK.min(count - done);
             let floats = &mut self.floats[..len];
             let input_bytes = from.offset_bytes as usize + done * 4;
-            floats.copy_from_slice(held.floats_mut(input_bytes, len)?);
             let Held { tensors, work } = &mut held;
-            let kept = kept(tensors, input_bytes, residue.from_input, len)?;
+            let start = input_bytes / size_of::<f32>();
+            let input = tensors.as_f32().get(start..start + len).ok_or(AccessError::Range)?;
+            let (input, kept) = if residue.from_input.is_some() {
+                floats.copy_from_slice(input);
+                (&*floats, kept(tensors, input_bytes, residue.from_input, len)?)
+            } else {
+                (input, None)
+            };
             let start = to.offset_bytes as usize + coding.codec.encoded_bytes(done);
             let codes = work.as_bytes_mut().get_mut(start..start + coding.codec.encoded_bytes(len));
             let coding = coding.at(coding.first_element + done as u64);
-            fits(self.cpu.encode(coding, floats, kept, codes.ok_or(AccessError::Range)?))?;
+            fits(self.cpu.encode(coding, input, kept, codes.ok_or(AccessError::Range)?))?;
             done += len;
         }
         Ok(())
