@@ -29,6 +29,7 @@
 mod control;
 mod layout;
 mod links;
+mod narrowed;
 mod presence;
 mod record;
 mod work;

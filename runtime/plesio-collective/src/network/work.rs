@@ -10,13 +10,6 @@
 //! Windows are few, so whoever sends is asked first, by whoever has just opened one; the first contributions are implied
 //! by the hello. Whoever holds a piece may be asked for it.
 //!
-//! # When an owner dies
-//!
-//! Its pieces go to heirs. Everybody, nothing of the dead one's open any more, tells the heir of each piece whether it
-//! holds the result. If somebody does, the heir gets it there: there is one result of a piece, ever. If nobody does who
-//! lives, the heir wants the contributions and sums them. An heir knows itself as one only when all that stand
-//! before it are dead, and is told only by those who know that too; so no two of them decide.
-//!
 //! # What is kept
 //!
 //! A contribution stays in its place until the result of its piece is here. Where the tensor is summed in place, results
@@ -29,10 +22,13 @@
 //! its owner included, is what those codes say. They are kept until all have them. Who asks later, because an owner died,
 //! gets the result as it is.
 
+mod heirs;
+
 use super::Action;
 use super::DEPTH_MAX;
 use super::layout::{Pieces, mix, part_of};
 use super::links::{HANDLE_PART, HANDLE_RESULT, Links};
+use super::narrowed::Narrowed;
 use super::record::{Opening, Record};
 use crate::call::{Call, Operation, Ranks};
 use alloc::collections::{BTreeMap, VecDeque};
@@ -79,10 +75,8 @@ pub(crate) struct Work {
     wants: Vec<VecDeque<Opening>>,
     /// Results that others ask for.
     asks: BTreeMap<(u32, u8), Opening>,
-    /// Encoded sums, by slot: of which piece, and who has not got it yet.
-    sums_out: [Option<(u32, Ranks)>; DEPTH_MAX],
-    /// Messages that carry them.
-    sums_flying: BTreeMap<(u8, MessageId), usize>,
+    /// Encoded sums that others have not got yet.
+    narrowed: Narrowed,
     complete: Ranks,
     redone: u64,
 }
@@ -137,8 +131,7 @@ impl Work {
             told: BTreeMap::new(),
             wants: alloc::vec![VecDeque::new(); ranks],
             asks: BTreeMap::new(),
-            sums_out: [None; DEPTH_MAX],
-            sums_flying: BTreeMap::new(),
+            narrowed: Narrowed::default(),
             complete: Ranks::default(),
             redone: 0,
             pieces,
@@ -277,62 +270,7 @@ impl Work {
 
     /// A message of the call has arrived.
     pub(crate) fn handle_sent(&mut self, to: usize, message: MessageId) {
-        if let Some(slot) = self.sums_flying.remove(&(to as u8, message)) {
-            self.release_sum(slot, to);
-        }
-    }
-
-    /// `dead` is one of `links.dead` already.
-    pub(crate) fn handle_dead(&mut self, links: &mut Links, dead: usize) {
-        let (me, ranks) = (links.me, links.ranks);
-        self.wants[dead].clear();
-        self.asks.retain(|(_, from), _| usize::from(*from) != dead);
-        self.to_ask[dead].clear();
-        for piece in core::mem::take(&mut self.asked[dead]).into_iter().flatten() {
-            let state = &mut self.states[piece as usize];
-            (state.verdict, state.arrived) = (None, None);
-        }
-        for slot in 0..DEPTH_MAX {
-            self.release_sum(slot, dead);
-        }
-        self.sums_flying.retain(|(to, _), _| usize::from(*to) != dead);
-        for duty in self.duties.values_mut() {
-            duty.fetching.take_if(|from| *from == dead);
-        }
-        if self.call.operation == Operation::ReduceScatter {
-            return;
-        }
-        let root = match self.call.operation {
-            Operation::Broadcast { root } => Some(usize::from(root)),
-            _ => None,
-        };
-        if root == Some(dead) {
-            // Only the root could give a piece to its owner, and nobody else has what that one has not.
-            for piece in self.pieces.of_owner(me) {
-                if self.states[piece as usize].held.is_none() {
-                    self.hold(piece, Ranks::default());
-                }
-            }
-        }
-        let before = links.dead.without(Ranks::default().with(dead));
-        for piece in 0..self.pieces.count() {
-            if self.pieces.owner(piece, ranks, before) != dead {
-                continue;
-            }
-            let has = self.states[piece as usize].held.is_some();
-            match self.pieces.owner(piece, ranks, links.dead) {
-                heir if heir != me => {
-                    links.tell(heir, Record::State { number: links.number as u32, piece, has });
-                    if !has {
-                        self.to_ask[heir].push_back(piece);
-                    }
-                }
-                _ if !has => {
-                    self.duties.insert(piece, Duty { inherited: true, ..Duty::default() });
-                }
-                _ => {}
-            }
-        }
+        self.narrowed.handle_sent(to as u8, message);
     }
 
     /// Everything that can be done now; `agreed` once all who are present have called for the same.
@@ -397,16 +335,6 @@ impl Work {
 
     fn is_piece(&self, links: &Links, opening: Opening) -> bool {
         opening.piece < self.pieces.count() && usize::from(opening.slot) < links.layout.depth()
-    }
-
-    /// `rank` needs the encoded sum of a slot no more.
-    fn release_sum(&mut self, slot: usize, rank: usize) {
-        if let Some((_, waiting)) = &mut self.sums_out[slot] {
-            *waiting = waiting.without(Ranks::default().with(rank));
-            if waiting.is_empty() {
-                self.sums_out[slot] = None;
-            }
-        }
     }
 
     /// Bytes of a contribution to a piece as it travels.
@@ -536,7 +464,7 @@ impl Work {
         let Some(piece) = self.wanted[slot] else { return };
         let Some(duty) = self.duties.get_mut(&piece) else { return };
         let coded = self.codec != Codec::Full && !duty.inherited && !links.others().is_empty();
-        let waits = coded && self.sums_out[slot].is_some();
+        let waits = coded && !self.narrowed.is_free(slot);
         if duty.reducing || waits || !links.others().without(duty.parts).is_empty() {
             return;
         }
@@ -551,7 +479,7 @@ impl Work {
         };
         let inputs = parts.iter().map(place).collect();
         let codes = coded.then(|| {
-            self.sums_out[slot] = Some((piece, links.others()));
+            self.narrowed.keep(slot, piece, links.others());
             (links.layout.result_out(slot, part_bytes), self.coding(links, piece, true))
         });
         let Range { start, end } = self.pieces.elements(piece);
@@ -559,26 +487,6 @@ impl Work {
             self.redone += end - start;
         }
         links.act(Action::Reduce { token: piece, inputs, output, elements: end - start, codes });
-    }
-
-    /// Whether the result of an inherited piece is somewhere, or is to be made.
-    fn inherit(&mut self, links: &Links, piece: u32) {
-        let others = links.others();
-        let Some(duty) = self.duties.get_mut(&piece) else { return };
-        let decided = !duty.inherited || duty.queued || duty.fetching.is_some();
-        let (known, holders) = self.told.get(&piece).copied().unwrap_or_default();
-        if decided || !others.without(known).is_empty() {
-            return;
-        }
-        if let Some(holder) = others.iter().find(|rank| holders.contains(*rank)) {
-            duty.fetching = Some(holder);
-            self.to_ask[holder].push_front(piece);
-        } else if self.sums() {
-            self.want(piece, true);
-        } else {
-            self.duties.remove(&piece);
-            self.hold(piece, Ranks::default());
-        }
     }
 
     /// Asks for results as long as there are windows.
@@ -617,11 +525,11 @@ impl Work {
             else {
                 continue;
             };
-            let encoded = self.sums_out.iter().position(|sum| sum.is_some_and(|(of, _)| of == piece));
+            let encoded = self.narrowed.slot_of(piece);
             let handle = HANDLE_RESULT + u16::from(slot);
             let span = match encoded {
                 Some(place) => {
-                    self.sums_flying.insert((to, MessageId { handle, sequence }), place);
+                    self.narrowed.handle_sending(to, MessageId { handle, sequence }, place);
                     links.layout.result_out(place, self.part_bytes(piece))
                 }
                 None => self.output(piece),
