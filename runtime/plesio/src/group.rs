@@ -13,7 +13,7 @@ mod wait;
 
 pub use error::GroupError;
 pub use form::SharedPlan;
-pub use network::{Narrowing, NetworkGroup, NetworkPlan};
+pub use network::{Excluder, Narrowing, NetworkGroup, NetworkPlan};
 
 use form::{Layout, Member};
 use plesio_collective::{

@@ -14,7 +14,7 @@ pub mod store;
 mod worker;
 
 pub use event::{Counters, Entering, Final, NodeEvent, Progress, Way, What};
-pub use group::{GroupError, Narrowing, NetworkGroup, NetworkPlan, SharedGroup, SharedPlan};
+pub use group::{Excluder, GroupError, Narrowing, NetworkGroup, NetworkPlan, SharedGroup, SharedPlan};
 pub use node::{
     Control, DataPath, Found, Hello, Identity, Listens, Node, NodeConfig, NodeError, NodeThread, Protection,
     Running, Seed, Sharing, Trust,

@@ -14,10 +14,12 @@ use plesio_collective::{
 use plesio_kernels::Codec;
 use plesio_memory::{Arena, ArenaPlan, ArenaReport};
 use plesio_proto::Event;
-use plesio_udp::{Protection, Requested, WaitMode};
+use plesio_udp::{Protection, Requested, WaitMode, Waker};
 use plesio_wire::Span;
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// What every rank of a group knows before they meet.
@@ -66,8 +68,24 @@ pub struct NetworkGroup {
     rates: Option<Vec<Rates>>,
     /// The call that is under way, or was last.
     now: Now,
+    excluded: Arc<AtomicU32>,
     met: bool,
     broken: bool,
+}
+
+/// Tells a group from another thread which ranks are dead, also while it is in a call.
+#[derive(Clone, Debug)]
+pub struct Excluder {
+    excluded: Arc<AtomicU32>,
+    waker: Waker,
+}
+
+impl Excluder {
+    /// As [`NetworkGroup::exclude`].
+    pub fn exclude(&self, rank: u8) {
+        self.excluded.fetch_or(1u32.checked_shl(rank.into()).unwrap_or(0), Ordering::Release);
+        self.waker.wake();
+    }
 }
 
 /// What actions of a call need to know of it.
@@ -106,6 +124,7 @@ impl NetworkGroup {
             plan: plan.clone(),
             rates: None,
             now: Now { element: Element::F32, residue: Residue::default(), outcome: None },
+            excluded: Arc::default(),
             met: false,
             broken: false,
         })
@@ -296,7 +315,11 @@ impl NetworkGroup {
         self.port.transmit()?;
         self.port.receive(limit)?;
         self.hear()?;
-        self.act()
+        for rank in Ranks(self.excluded.swap(0, Ordering::Acquire)).iter() {
+            self.exclude(rank as u8);
+        }
+        // What there is to do before that is for links that do not exist yet.
+        if self.met { self.act() } else { Ok(()) }
     }
 
     /// A rank's process is gone for certain: nothing of it is taken any more.
@@ -304,6 +327,12 @@ impl NetworkGroup {
         if self.port.exclude(rank.into()) {
             self.network.handle_dead(rank);
         }
+    }
+
+    /// For another thread, which may know sooner than this one who is dead.
+    #[must_use]
+    pub fn excluder(&self) -> Excluder {
+        Excluder { excluded: Arc::clone(&self.excluded), waker: self.port.waker() }
     }
 
     /// Which elements of the last result are made of whose contributions; see [`Network::made_of`].

@@ -5,7 +5,7 @@ use super::network::NetworkPlan;
 use plesio_memory::Arena;
 use plesio_proto::{Config, Congestion, Connection, Event, Next, Train};
 use plesio_udp::{
-    DatagramIo, DatagramSink, Peer, Placement, Protection, SendError, SocketConfig, Waiter, open,
+    DatagramIo, DatagramSink, Peer, Placement, Protection, SendError, SocketConfig, Waiter, Waker, open,
 };
 use plesio_wire::data::{Header, MessageId};
 use plesio_wire::digest::Hasher;
@@ -63,6 +63,11 @@ impl Port {
 
     pub(super) fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    /// Ends a wait from another thread.
+    pub(super) fn waker(&self) -> Waker {
+        self.io.waker()
     }
 
     /// Links to where all others are.
