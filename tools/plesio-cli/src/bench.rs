@@ -259,12 +259,7 @@ impl Bench<'_> {
             sample.push(Cell::sample(key, &args.vs, self.flows, !args.impair.is_none())?);
         }
         let document = sample.document(false);
-        let unknown = args.require.iter().find_map(|bound| Some((bound, bound.unknown(&document)?)));
-        unknown.map_or(Ok(()), |(bound, known)| {
-            let what = format!("cannot require {bound}");
-            let cause = "the document of this command line has no such number";
-            Err(Failure::usage("require", what, cause).fix(format!("name one that is there: {known}")))
-        })
+        require::check(&args.require, &document)
     }
 
     /// What cannot be carried to the other machine in one piece, behind a relay that would cut it.
@@ -421,13 +416,6 @@ impl Bench<'_> {
         if interrupted {
             return Ok(Exit::Interrupted);
         }
-        let mut exit = Exit::Ok;
-        for requirement in &self.common.require {
-            if let Some(miss) = requirement.miss(&document) {
-                let _gone = writeln!(std::io::stderr(), "plesio: {miss}");
-                exit = Exit::Regression;
-            }
-        }
-        Ok(exit)
+        Ok(require::judge(&self.common.require, &document))
     }
 }

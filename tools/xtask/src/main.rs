@@ -1,4 +1,4 @@
-//! Shell. Tasks of the workspace: `cargo xtask ci | tidy | fuzz | loom | miri | asan | rivals | base-text |
+//! Shell. Tasks of the workspace: `cargo xtask ci | tidy | fuzz | loom | miri | asan | rivals | links | base-text |
 //! base-model`.
 //!
 //! Knows the tree and the tools around it; knows nothing of plesio's protocols. Every task reads its
@@ -12,6 +12,7 @@ use std::process::{Command, ExitCode};
 mod base_model;
 mod base_text;
 mod checkers;
+mod links;
 mod rivals;
 mod tidy;
 
@@ -26,6 +27,7 @@ Tasks:
   miri                  interpret the tests of shared memory, over heap memory; needs nightly's miri
   asan                  run the tests of shared memory under AddressSanitizer; needs nightly
   rivals [--ranks LIST]  sums by Open MPI, MPICH and Gloo beside ours; --help says more
+  links [--links LIST]  sums between namespaces with shaped links; --help says more
   base-text --out DIR   extract the text that the demo's base model is trained on (needs apt-get, dpkg-deb)
   base-model --out DIR --text FILE...   train the demo's base model from a seed, and write it with its recipe";
 
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         "base-model" => base_model::run(rest),
         "base-text" => base_text::run(rest),
         "rivals" => root().and_then(|root| rivals::run(&root, rest)),
+        "links" => root().and_then(|root| links::run(&root, rest)),
         "help" | "-h" | "--help" => {
             println!("{USAGE}");
             return ExitCode::SUCCESS;

@@ -14,9 +14,17 @@ const USAGE: &str = "\
 Usage: cargo xtask rivals [--ranks 2,4,8] [--largest BYTES] [--rounds N]
 
 Times sums of f32 among processes of this machine: ours (plesio bench allreduce) and every rival that is installed, in turn,
---rounds times; prints the medians and their ratios to ours. As root on a quiet machine; takes minutes.
+--rounds times; prints the medians and their ratios to ours by the same means: shared memory, or sockets. As root on a quiet
+machine; takes minutes.
 Rivals: Open MPI, MPICH, Gloo:
   apt-get install --no-install-recommends openmpi-bin libopenmpi-dev mpich libmpich-dev libgloo-dev g++";
+
+/// Ours, and the flags that make it so.
+const OURS: [(&str, &[&str]); 3] = [
+    ("plesio-shm", &["--path", "shm"]),
+    ("plesio-udp", &["--path", "udp"]),
+    ("plesio-udp-int8", &["--path", "udp", "--codec", "int8"]),
+];
 
 /// Median time in ns by (ranks, bytes), one entry per round.
 type Times = BTreeMap<(u32, u64), Vec<f64>>;
@@ -44,12 +52,14 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), String> {
     fs::create_dir_all(&built).map_err(|cause| format!("cannot make {}: {cause}", built.display()))?;
     let rivals = build(&root.join("benches/rivals"), &built);
     let ours = build_ours(root)?;
-    let mut ours_times = Times::new();
+    let mut ours_times: Vec<Times> = OURS.iter().map(|_| Times::new()).collect();
     let mut times: Vec<Times> = rivals.iter().map(|_| Times::new()).collect();
     for round in 1..=plan.rounds {
         for &ranks in &plan.ranks {
             eprintln!("round {round} of {}, {ranks} ranks", plan.rounds);
-            collect(&mut ours_times, &run_ours(&ours, ranks, plan.largest)?);
+            for ((_, flags), times) in OURS.iter().zip(&mut ours_times) {
+                collect(times, &run_ours(&ours, ranks, plan.largest, flags)?);
+            }
             for (rival, times) in rivals.iter().zip(&mut times) {
                 match (rival.start)(ranks, plan.largest) {
                     Ok(lines) => collect(times, &lines),
@@ -196,7 +206,7 @@ fn finish(child: Child) -> Result<String, String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-fn build_ours(root: &Path) -> Result<PathBuf, String> {
+pub(crate) fn build_ours(root: &Path) -> Result<PathBuf, String> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
         .args(["build", "--quiet", "--locked", "--release", "--package", "plesio-cli"])
@@ -211,13 +221,14 @@ fn build_ours(root: &Path) -> Result<PathBuf, String> {
 }
 
 /// Ours, as lines of the same form.
-fn run_ours(program: &Path, ranks: u32, largest: u64) -> Result<String, String> {
+fn run_ours(program: &Path, ranks: u32, largest: u64, flags: &[&str]) -> Result<String, String> {
     let sizes = [1u64 << 10, 64 << 10, 1 << 20, 16 << 20, 64 << 20, 256 << 20];
     let sizes: Vec<String> =
         sizes.iter().filter(|bytes| **bytes <= largest).map(ToString::to_string).collect();
     let output = Command::new(program)
         .args(["bench", "allreduce", "--quiet", "--repeats", "1", "-o", "csv", "--ranks", &ranks.to_string()])
         .args(["--size", &sizes.join(",")])
+        .args(flags)
         .output()
         .map_err(|cause| format!("cannot start {}: {cause}", program.display()))?;
     if !output.status.success() {
@@ -272,23 +283,29 @@ fn median(times: &[f64]) -> f64 {
     times[times.len() / 2]
 }
 
-/// Medians in microseconds, and in brackets how often as long as ours.
-fn print(ours: &Times, rivals: &[Rival], times: &[Times]) {
-    print!("{:>5} {:>10} {:>12}", "ranks", "bytes", "plesio-shm");
-    rivals.iter().for_each(|rival| {
-        print!(" {:>22}", if rival.local { rival.name.to_owned() } else { format!("{} *", rival.name) });
-    });
+/// Medians in microseconds, and in brackets how often as long as ours by the same means.
+fn print(ours: &[Times], rivals: &[Rival], times: &[Times]) {
+    print!("{:>5} {:>10}", "ranks", "bytes");
+    OURS.iter().for_each(|(name, _)| print!(" {name:>15}"));
+    rivals.iter().for_each(|rival| print!(" {:>22}", rival.name));
     println!();
-    for (key @ (ranks, bytes), own) in ours {
-        let own = median(own);
-        print!("{ranks:>5} {bytes:>10} {:>12.2}", own / 1e3);
-        for times in times {
-            match times.get(key) {
-                Some(theirs) => print!(" {:>13.2} ({:>5.2}x)", median(theirs) / 1e3, median(theirs) / own),
-                None => print!(" {:>22}", "-"),
+    for key @ (ranks, bytes) in ours[0].keys() {
+        print!("{ranks:>5} {bytes:>10}");
+        let own: Vec<Option<f64>> =
+            ours.iter().map(|times| times.get(key).map(|times| median(times))).collect();
+        own.iter()
+            .for_each(|own| print!(" {:>15}", own.map_or("-".into(), |own| format!("{:.2}", own / 1e3))));
+        for (rival, times) in rivals.iter().zip(times) {
+            match (times.get(key), own[usize::from(!rival.local)]) {
+                (Some(theirs), Some(own)) => {
+                    print!(" {:>13.2} ({:>5.2}x)", median(theirs) / 1e3, median(theirs) / own);
+                }
+                _ => print!(" {:>22}", "-"),
             }
         }
         println!();
     }
-    println!("medians in microseconds, of the slowest rank; * through sockets, ours through shared memory");
+    println!(
+        "medians in microseconds, of the slowest rank; what has tcp in its name is compared with plesio-udp"
+    );
 }

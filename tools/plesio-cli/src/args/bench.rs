@@ -18,7 +18,7 @@ pub(crate) enum BenchCommand {
     /// Round trips between two processes, on this machine or across hosts
     #[command(long_about = PINGPONG_ABOUT)]
     Pingpong(BenchPingpongArgs),
-    /// Sums among processes of one machine, in nccl-tests' columns
+    /// Sums among processes, in shared memory or by datagrams, in nccl-tests' columns
     #[command(long_about = ALLREDUCE_ABOUT)]
     Allreduce(CollectiveArgs),
     /// What processes do together in memory that all of them map
@@ -49,13 +49,14 @@ the next one, from the next place of the working set. Every reply is compared wi
 whole round trips. Rivals do the same with the same wait: tcp with cubic pinned and NODELAY, udp-raw with no promise at all. With a \
 bad path (--loss, --delay and so on) a relay in a process of its own stands between the ends, for ours and for the rivals that are datagrams.";
 
-const ALLREDUCE_ABOUT: &str = "Sums among processes of one machine, in nccl-tests' columns.
+const ALLREDUCE_ABOUT: &str = "Sums among processes, in shared memory or by datagrams, in nccl-tests' columns.
 
 Every rank is a process. Before each operation every rank writes its tensor anew, and all meet; the operation's time is the longest of \
-any rank's, the row's the median of all operations of all rounds. The result lies in every rank's own tensor afterwards (in place), and every element of \
+any rank's, the row's the median of all operations of all rounds. The result lies in every rank's own memory afterwards, with --path shm in place of its tensor, and every element of \
 the first and the last result of a run is compared with the sum it has to be: #wrong counts those that differ, over all ranks. algbw is size by \
 time; busbw is that times 2(n-1)/n for all-reduce, (n-1)/n for the others but broadcast, whose is 1. `floor` is one pass over the same memory by the same kernel, each rank its range, \
-without any agreement, from the first rank's begin to the last one's end: ours takes `ratio.floor` times as long. The verdict is `trustworthy` when what ran first and last in each round agrees within 5 % over at \
+without any agreement, from the first rank's begin to the last one's end: ours takes `ratio.floor` times as long. With --links every row has \
+the time that the slowest link needs with the best shares, and with those in use; with --kills it has what a death inside an operation costs the others. The verdict is `trustworthy` when what ran first and last in each round agrees within 5 % over at \
 least 3 rounds.";
 
 const SHM_ABOUT: &str = "What processes do together in memory that all of them map: `plesio bench allreduce --path shm` for every operation.";

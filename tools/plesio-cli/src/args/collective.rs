@@ -1,7 +1,7 @@
 //! The flags of `plesio bench allreduce` and `plesio bench shm`. A list is a matrix.
 
 use super::bench::parse_bytes;
-use super::{BackendArg, BenchOutputArgs};
+use super::{BackendArg, BenchOutputArgs, SharesArg};
 use crate::bench::{Requirement, Wait};
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
@@ -46,6 +46,38 @@ pub(crate) struct CollectiveArgs {
     #[arg(long, env = "PLESIO_ELEMENT", default_value = "f32", value_enum, value_name = "TYPE")]
     pub(crate) element: ElementArg,
 
+    /// How binary32 tensors are narrowed on their way, with commas between them; with --path udp, for all-reduce.
+    ///
+    /// What a codec leaves out of a tensor is kept and goes with the next one. #wrong then counts elements that are
+    /// farther from the sum than the codec explains, and ranks that do not hold the same bits.
+    #[arg(
+        long,
+        env = "PLESIO_CODEC",
+        default_value = "none",
+        value_delimiter = ',',
+        value_enum,
+        value_name = "LIST"
+    )]
+    pub(crate) codec: Vec<NarrowArg>,
+
+    /// Network namespaces of the ranks, with commas between them, one for each; with --path udp, needs CAP_SYS_ADMIN
+    #[arg(long, env = "PLESIO_NAMESPACES", value_delimiter = ',', value_name = "LIST")]
+    pub(crate) namespaces: Vec<String>,
+
+    /// What each rank's link carries in each direction, bits per second (100M, 1G), with commas between them: who has less
+    /// sums less, and every row says what the slowest link would need; with --path udp
+    #[arg(long, env = "PLESIO_LINKS", value_delimiter = ',', value_name = "LIST", value_parser = parse_bits)]
+    pub(crate) links: Vec<u64>,
+
+    /// Who sums how much, with --links
+    #[arg(long, env = "PLESIO_SHARES", default_value = "rate", value_enum, value_name = "HOW")]
+    pub(crate) shares: SharesArg,
+
+    /// After each row, kill a rank so many times at a random instant inside an operation, 0 to 1000
+    #[arg(long, env = "PLESIO_KILLS", default_value_t = 0, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u16).range(0..=1000))]
+    pub(crate) kills: u16,
+
     /// Operations of one run, 1 to 100000
     #[arg(long, env = "PLESIO_ITERATIONS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     #[arg(
@@ -88,8 +120,36 @@ pub(crate) struct CollectiveArgs {
 pub(crate) enum PathArg {
     /// Each maps the others' memory
     Shm,
-    /// Datagrams in plaintext on the loopback interface; out of place
+    /// Datagrams in plaintext, on the loopback interface or between namespaces; out of place
     Udp,
+}
+
+/// How tensors are narrowed on their way.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum NarrowArg {
+    /// Not at all
+    None,
+    /// The upper half of a binary32
+    Bf16,
+    /// 8 bits and a step for 256
+    Int8,
+    /// 4 bits, a step and a seed for 64
+    Int4,
+}
+
+/// `1G`, `100M`, `250k` or a number: bits per second, of powers of ten.
+fn parse_bits(text: &str) -> Result<u64, String> {
+    let unit = |suffix: char| text.strip_suffix(suffix);
+    let (digits, scale) = match (unit('G'), unit('M'), unit('k')) {
+        (Some(digits), _, _) => (digits, 1_000_000_000),
+        (_, Some(digits), _) => (digits, 1_000_000),
+        (_, _, Some(digits)) => (digits, 1_000),
+        _ => (text, 1),
+    };
+    let bits = digits.parse::<u64>().ok().and_then(|bits| bits.checked_mul(scale));
+    bits.filter(|bits| (8_000..=1_000_000_000_000).contains(bits))
+        .ok_or_else(|| "write it as 100M or 1G; 8k to 1000G".to_owned())
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]

@@ -11,18 +11,20 @@ mod report;
 
 pub(crate) use rank::run_rank;
 
-use super::table;
-use crate::args::{CollectiveArgs, FormArg, OperationArg, PathArg};
+use super::{require, table};
+use crate::args::{CollectiveArgs, FormArg, NarrowArg, OperationArg, PathArg};
 use crate::failure::{Exit, Failure};
 use crate::host::Host;
 use crate::{demo, signals, stdout};
+use plesio_collective::Element;
 use rank::Run;
 use ranks::Fleet;
-use report::{Key, Report, Row};
+use report::{Bounds, Key, Report, Row};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 pub(crate) fn run(name: &'static str, args: &CollectiveArgs) -> Result<Exit, Failure> {
     Bench { name, args }.run()
@@ -76,9 +78,21 @@ impl Bench<'_> {
     }
 
     fn keys(&self, path: PathArg, ranks: u8) -> Vec<Key> {
-        let key = |operation, bytes| Key { path, ranks, operation, element: self.args.element, bytes };
-        let sizes = |operation| self.args.size.iter().map(move |bytes| key(operation, *bytes));
-        self.operations().into_iter().flat_map(sizes).collect()
+        let element = self.args.element;
+        let mut keys = Vec::new();
+        for operation in self.operations() {
+            for &codec in &self.args.codec {
+                keys.extend(self.args.size.iter().map(|bytes| Key {
+                    path,
+                    ranks,
+                    operation,
+                    element,
+                    codec,
+                    bytes: *bytes,
+                }));
+            }
+        }
+        keys
     }
 
     fn check(&self) -> Result<(), Failure> {
@@ -86,6 +100,39 @@ impl Bench<'_> {
         if let Some(size) = self.args.size.iter().find(|size| !size.is_multiple_of(element_bytes)) {
             let cause = format!("{size} bytes are no whole number of elements of {element_bytes} bytes");
             return Err(Failure::usage("bench", "cannot run this", cause).fix("give another --size"));
+        }
+        let args = self.args;
+        let by_udp = args.path.iter().all(|path| *path == PathArg::Udp);
+        let most = args.ranks.iter().copied().max().map_or(0, usize::from);
+        let narrows = args.codec.iter().any(|codec| *codec != NarrowArg::None);
+        let sums = self.operations().iter().all(|operation| *operation == OperationArg::AllReduce);
+        let refuse = |what: &str, fix: &str| Err(Failure::usage("bench", "cannot run this", what).fix(fix));
+        if self.name == "shm" && args.path.contains(&PathArg::Udp) {
+            return refuse(
+                "this bench is of ranks that share memory",
+                "run `plesio bench allreduce --path udp`",
+            );
+        }
+        if narrows && !(by_udp && sums && args.element.element() == Element::F32) {
+            return refuse(
+                "codecs narrow all-reduce of f32 by datagrams",
+                "add --path udp, without --operation and --element",
+            );
+        }
+        if !(by_udp || args.links.is_empty() && args.namespaces.is_empty()) {
+            return refuse("links and namespaces are for ranks that use datagrams", "add --path udp");
+        }
+        for (list, len) in [("--links", args.links.len()), ("--namespaces", args.namespaces.len())] {
+            if len > 0 && len < most {
+                let cause = format!("{list} names {len}, and there are {most} ranks");
+                return Err(Failure::usage("bench", "cannot run this", cause).fix("name one for each rank"));
+            }
+        }
+        if args.kills > 0 && (args.ranks.iter().any(|ranks| *ranks < 2) || !sums) {
+            return refuse(
+                "who is alone has no survivors, and kills are for all-reduce",
+                "give --ranks 2 or more",
+            );
         }
         super::group::check_cores(&self.args.pin)
     }
@@ -98,12 +145,7 @@ impl Bench<'_> {
             }
         }
         let document = sample.document(false);
-        let unknown = self.args.require.iter().find_map(|bound| Some((bound, bound.unknown(&document)?)));
-        unknown.map_or(Ok(()), |(bound, known)| {
-            let cause = "the document of this command line has no such number";
-            Err(Failure::usage("require", format!("cannot require {bound}"), cause)
-                .fix(format!("name one that is there: {known}")))
-        })
+        require::check(&self.args.require, &document)
     }
 
     /// All rows of one group.
@@ -117,21 +159,14 @@ impl Bench<'_> {
         let mut fleet = Fleet::start(self.args, path, ranks)?;
         fleet.notes().into_iter().for_each(|note| report.note(note));
         for key in self.keys(path, ranks) {
-            let mut row = Row::new(key);
+            let mut row =
+                Row { bounds: Bounds::of(&key, &self.args.links, self.args.shares), ..Row::new(key) };
             for round in 1..=self.args.repeats {
                 if interrupted.load(Ordering::Acquire) {
                     break;
                 }
                 self.progress(&key, round);
-                let iterations = self.args.iterations.unwrap_or(default_iterations(key.bytes));
-                let run = |bare| Run {
-                    operation: key.operation,
-                    element: key.element,
-                    count: u64::from(key.bytes) / key.element.element().bytes(),
-                    iterations,
-                    seed: self.args.seed.wrapping_add(u64::from(round)),
-                    bare,
-                };
+                let run = |bare| Run { bare, ..self.one_run(&key, round) };
                 row.first.push(fleet.run(&run(false))?);
                 if key.has_floor() {
                     row.floor.push(fleet.run(&run(true))?);
@@ -139,11 +174,49 @@ impl Bench<'_> {
                 row.last.push(fleet.run(&run(false))?);
             }
             if !row.first.is_empty() {
+                self.kill(&mut row, interrupted)?;
+                row.killed_note().into_iter().for_each(|note| report.note(note));
                 report.push(row);
                 if self.args.output.common.json_stream {
                     stdout::emit("interval", &report.last_row());
                 }
             }
+        }
+        Ok(())
+    }
+
+    fn one_run(&self, key: &Key, round: u16) -> Run {
+        Run {
+            operation: key.operation,
+            element: key.element,
+            codec: key.codec,
+            count: u64::from(key.bytes) / key.element.element().bytes(),
+            iterations: self.args.iterations.unwrap_or(default_iterations(key.bytes)),
+            seed: self.args.seed.wrapping_add(u64::from(round)),
+            bare: false,
+            marks: false,
+        }
+    }
+
+    /// Kills a rank inside one operation after another, each of a group of its own.
+    fn kill(&self, row: &mut Row, interrupted: &AtomicBool) -> Result<(), Failure> {
+        let key = row.key;
+        let mut times: Vec<u64> =
+            row.first.iter().chain(&row.last).flat_map(|ours| ours.times_ns.clone()).collect();
+        times.sort_unstable();
+        let median_ns = times.get(times.len() / 2).copied().unwrap_or(0);
+        for kill in 1..=self.args.kills {
+            if interrupted.load(Ordering::Acquire) {
+                break;
+            }
+            let mut draw = [0; 16];
+            crate::random::fill(&mut draw)?;
+            let draw = u128::from_le_bytes(draw);
+            let victim = (draw % u128::from(key.ranks)) as usize;
+            let after_ns = (draw >> 64) as u64 % median_ns.max(1);
+            let mut fleet = Fleet::start(self.args, key.path, key.ranks)?;
+            let run = Run { iterations: 1, marks: true, ..self.one_run(&key, kill) };
+            row.killed.push(fleet.run_killing(&run, victim, Duration::from_nanos(after_ns))?);
         }
         Ok(())
     }
@@ -185,12 +258,7 @@ impl Bench<'_> {
         if interrupted {
             return Ok(Exit::Interrupted);
         }
-        let mut exit = Exit::Ok;
-        for miss in self.args.require.iter().filter_map(|bound| bound.miss(&document)) {
-            let _gone = writeln!(std::io::stderr(), "plesio: {miss}");
-            exit = Exit::Regression;
-        }
-        Ok(exit)
+        Ok(require::judge(&self.args.require, &document))
     }
 }
 

@@ -13,8 +13,21 @@ use std::io::Read;
 use std::path::Path;
 
 /// What identifies a row.
-const KEYS: &[&str] =
-    &["bytes", "working_set_bytes", "chunk_bytes", "backend", "wait", "protection", "flows", "direction"];
+const KEYS: &[&str] = &[
+    "bytes",
+    "working_set_bytes",
+    "chunk_bytes",
+    "backend",
+    "wait",
+    "protection",
+    "flows",
+    "direction",
+    "operation",
+    "ranks",
+    "path",
+    "codec",
+    "type",
+];
 
 /// What a document is judged by.
 struct Figure {
@@ -57,6 +70,9 @@ fn figure(schema: &str) -> Option<Figure> {
         }
         "plesio.bench.pingpong/1" => {
             Some(Figure { name: "p50_ns", runs: "p50_runs_ns", more_is_better: false })
+        }
+        "plesio.bench.allreduce/1" | "plesio.bench.shm/1" => {
+            Some(Figure { name: "time_ns", runs: "time_runs_ns", more_is_better: false })
         }
         _ => None,
     }

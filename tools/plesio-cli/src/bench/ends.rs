@@ -74,7 +74,15 @@ pub(crate) fn spawn(pin: Option<u16>) -> Result<(Child, ChildStdin, ChildStdout)
 }
 
 fn spawn_with(flags: impl Iterator<Item = String>) -> Result<(Child, ChildStdin, ChildStdout), Failure> {
-    let failure = |cause: std::io::Error| Failure::run("bench", "cannot start an end of the bench", cause);
+    spawn_as("bench-end", flags)
+}
+
+/// Starts this program again, as one of the processes that it leads through a bench.
+pub(crate) fn spawn_as(
+    what: &str,
+    flags: impl Iterator<Item = String>,
+) -> Result<(Child, ChildStdin, ChildStdout), Failure> {
+    let failure = |cause: std::io::Error| Failure::run("bench", format!("cannot start a {what}"), cause);
     let mut command = Command::new("/proc/self/exe");
     // What the environment says has been read, and flags may have had their say over it.
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"PLESIO_")) {
@@ -82,7 +90,7 @@ fn spawn_with(flags: impl Iterator<Item = String>) -> Result<(Child, ChildStdin,
     }
     let mut child = command
         .arg0("plesio")
-        .arg("bench-end")
+        .arg(what)
         .args(flags)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -1,8 +1,10 @@
 //! `--require 'ratio.plaintext.tcp>=0.95'`: a bound on a number of the document.
 
+use crate::failure::{Exit, Failure};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 use std::fmt;
+use std::io::Write;
 use std::str::FromStr;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -85,6 +87,26 @@ impl Requirement {
         let met = if self.at_least { found >= self.bound } else { found <= self.bound };
         (!met).then(|| format!("required {self}, found {found:.4}"))
     }
+}
+
+/// Whether a document like this one has all the numbers.
+pub(crate) fn check(required: &[Requirement], sample: &Value) -> Result<(), Failure> {
+    let unknown = required.iter().find_map(|bound| Some((bound, bound.unknown(sample)?)));
+    unknown.map_or(Ok(()), |(bound, known)| {
+        let cause = "the document of this command line has no such number";
+        Err(Failure::usage("require", format!("cannot require {bound}"), cause)
+            .fix(format!("name one that is there: {known}")))
+    })
+}
+
+/// Says which bounds are missed, and how that ends.
+pub(crate) fn judge(required: &[Requirement], document: &Value) -> Exit {
+    let mut exit = Exit::Ok;
+    for miss in required.iter().filter_map(|bound| bound.miss(document)) {
+        let _gone = writeln!(std::io::stderr(), "plesio: {miss}");
+        exit = Exit::Regression;
+    }
+    exit
 }
 
 /// Whether it is a number or holds some.

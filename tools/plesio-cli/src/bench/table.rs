@@ -44,6 +44,7 @@ const COLLECTIVE: &[Column] = &[
     Column("count", "count", Some(1.0), 0),
     Column("type", "type", None, 0),
     Column("redop", "redop", None, 0),
+    Column("codec", "codec", None, 0),
     Column("time", "time_ns", Some(1e3), 2),
     Column("min", "time_min_ns", Some(1e3), 2),
     Column("max", "time_max_ns", Some(1e3), 2),

@@ -1,7 +1,7 @@
 //! One rank of a collective bench, in a process of its own: `plesio bench-rank`. Orders come on stdin, one JSON line each;
 //! answers go to stdout.
 
-use crate::args::{BackendArg, ElementArg, OperationArg, PathArg};
+use crate::args::{BackendArg, ElementArg, NarrowArg, OperationArg, PathArg};
 use crate::bench::{Wait, group, worker};
 use crate::demo::requested;
 use crate::failure::{Exit, Failure};
@@ -9,14 +9,16 @@ use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::sys::time::TimeValLike;
 use nix::time::{ClockId, clock_gettime};
-use plesio::{GroupError, NetworkGroup, NetworkPlan, SharedGroup, SharedPlan};
-use plesio_collective::{Call, Element, Operation, Places};
+use plesio::{Codec, Excluder, GroupError, Narrowing, NetworkGroup, NetworkPlan, SharedGroup, SharedPlan};
+use plesio_collective::{Call, Element, Operation, Places, Ranks, Rates};
 use plesio_udp::Protection;
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, Write};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, TryRecvError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What a rank is told.
@@ -27,6 +29,8 @@ pub(super) enum Order {
     /// Where all ranks are.
     Meet(Vec<SocketAddr>),
     Run(Run),
+    /// That rank's process has ended.
+    Dead(u8),
 }
 
 /// The group to be part of.
@@ -40,6 +44,12 @@ pub(super) struct Forming {
     pub(super) path: PathArg,
     pub(super) wait: Wait,
     pub(super) backend: BackendArg,
+    /// Whether tensors are ever narrowed: then what is left out of them is kept beside them.
+    pub(super) narrows: bool,
+    /// Where its socket is.
+    pub(super) namespace: Option<String>,
+    /// What everybody's link carries, bytes per second; empty: nobody knows.
+    pub(super) links: Vec<u64>,
 }
 
 /// So many times the same operation.
@@ -47,11 +57,14 @@ pub(super) struct Forming {
 pub(super) struct Run {
     pub(super) operation: OperationArg,
     pub(super) element: ElementArg,
+    pub(super) codec: NarrowArg,
     pub(super) count: u64,
     pub(super) iterations: u32,
     pub(super) seed: u64,
     /// One pass over the memory, without agreement.
     pub(super) bare: bool,
+    /// To say when the last operation begins.
+    pub(super) marks: bool,
 }
 
 /// What a rank says.
@@ -62,6 +75,8 @@ pub(super) enum Said {
     Opened(SocketAddr),
     /// It has met the others; remarks about this machine.
     Formed(Vec<String>),
+    /// The last operation of a run is about to begin.
+    Begins,
     Done(Part),
     Failed(String),
 }
@@ -72,6 +87,10 @@ pub(super) struct Part {
     /// When each operation began and ended, on the clock that all processes of this machine share.
     pub(super) spans_ns: Vec<(u64, u64)>,
     pub(super) wrong: u64,
+    /// Of the last result's bytes.
+    pub(super) digest: u64,
+    /// Elements of the last operation that this rank summed in place of a dead one; nobody counts them in shared memory.
+    pub(super) redone: u64,
     /// Memory of this process, its share of what it maps with others, without its tensors.
     pub(super) above_bytes: u64,
 }
@@ -83,6 +102,29 @@ impl OperationArg {
             Self::ReduceScatter => Operation::ReduceScatter,
             Self::AllGather => Operation::AllGather,
             Self::Broadcast => Operation::Broadcast { root: 0 },
+        }
+    }
+}
+
+impl NarrowArg {
+    pub(super) const fn codec(self) -> Codec {
+        match self {
+            Self::None => Codec::Full,
+            Self::Bf16 => Codec::Bf16,
+            Self::Int8 => Codec::Int8,
+            Self::Int4 => Codec::Int4By64,
+        }
+    }
+
+    /// How far from the exact sum of so many ranks' values an element may be, with what was left out before.
+    fn error_max(self, ranks: u32) -> f64 {
+        // A contribution and the sum are each off by a step at most, twice that where rounding is stochastic.
+        let steps = f64::from(VALUE_MAX) * 1.25 * f64::from(2 * ranks - 1);
+        match self {
+            // Whole numbers up to 256 are bfloat16 numbers.
+            Self::None | Self::Bf16 => 0.0,
+            Self::Int8 => steps / 127.0,
+            Self::Int4 => 2.0 * steps / 7.0,
         }
     }
 }
@@ -103,7 +145,8 @@ pub(crate) fn run_rank(pin: Option<u16>) -> Result<Exit, Failure> {
         .map_err(|cause| Failure::run("bench", "cannot tie this process to the bench", cause))?;
     let notes = group::enter(pin);
     let mut rank: Option<Rank> = None;
-    let heard = hear()?;
+    let excluder = Arc::default();
+    let heard = hear(Arc::clone(&excluder))?;
     loop {
         let order = match &mut rank {
             // The others may wait for the last words of a call that is over here.
@@ -123,23 +166,41 @@ pub(crate) fn run_rank(pin: Option<u16>) -> Result<Exit, Failure> {
             },
         };
         let said = obey(order, &mut rank, &notes).unwrap_or_else(|cause| Said::Failed(cause.to_string()));
-        let line = serde_json::to_string(&said).unwrap_or_default();
-        let mut out = std::io::stdout().lock();
-        if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
+        if let Some(Rank { group: Group::Network(group), .. }) = &rank {
+            *excluder.lock().unwrap_or_else(PoisonError::into_inner) = Some(group.excluder());
+        }
+        if !say(&said) {
             break;
         }
     }
     Ok(Exit::Ok)
 }
 
-/// Orders from stdin, until it closes or says something else.
-fn hear() -> Result<Receiver<Order>, Failure> {
+/// Whether anybody listens.
+fn say(said: &Said) -> bool {
+    let line = serde_json::to_string(said).unwrap_or_default();
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush()).is_ok()
+}
+
+/// Orders from stdin, until it closes or says something else. Word of a death goes to the group at once: it may be in a
+/// call that waits for the dead one.
+fn hear(excluder: Arc<Mutex<Option<Excluder>>>) -> Result<Receiver<Order>, Failure> {
     let (tell, heard) = mpsc::channel();
     let read = move || {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {
-            let Ok(order) = serde_json::from_str(&line) else { break };
-            if tell.send(order).is_err() {
-                break;
+            match serde_json::from_str(&line) {
+                Ok(Order::Dead(rank)) => {
+                    if let Some(excluder) = &*excluder.lock().unwrap_or_else(PoisonError::into_inner) {
+                        excluder.exclude(rank);
+                    }
+                }
+                Ok(order) => {
+                    if tell.send(order).is_err() {
+                        break;
+                    }
+                }
+                Err(_) => break,
             }
         }
     };
@@ -208,10 +269,30 @@ impl Group {
         }
     }
 
-    fn call(&mut self, call: Call, places: Places) -> Result<(), GroupError> {
+    fn call(
+        &mut self,
+        call: Call,
+        places: Places,
+        narrowing: Option<Narrowing>,
+    ) -> Result<Ranks, GroupError> {
+        match (self, narrowing) {
+            (Self::Shared(group), _) => group.call(call, places),
+            (Self::Network(group), None) => group.call(call, places),
+            (Self::Network(group), Some(narrowing)) => {
+                group.all_reduce_narrowed(call.count, places, narrowing)
+            }
+        }
+    }
+
+    /// Which elements of the last result are made of whose contributions.
+    fn made_of(&self, count: u64, present: Ranks) -> Vec<(Range<u64>, Ranks)> {
+        let whole = || vec![(0..count, present)];
         match self {
-            Self::Shared(group) => group.call(call, places).map(drop),
-            Self::Network(group) => group.call(call, places).map(drop),
+            Self::Shared(_) => whole(),
+            Self::Network(group) => {
+                let pieces: Vec<_> = group.made_of().collect();
+                if pieces.is_empty() { whole() } else { pieces }
+            }
         }
     }
 
@@ -230,6 +311,8 @@ struct Rank {
     places: Places,
     /// An element to meet by.
     meet: Places,
+    /// Where what codecs leave out is kept.
+    residue: Option<u64>,
 }
 
 impl Rank {
@@ -237,11 +320,14 @@ impl Rank {
         let tensor_bytes = forming.tensor_bytes;
         let stride = tensor_bytes.next_multiple_of(MEET_BYTES);
         let tensors = if forming.path == PathArg::Shm { 1 } else { 2 };
-        let all_bytes = tensors * stride + 2 * MEET_BYTES;
+        let kept = usize::from(forming.narrows);
+        let all_bytes = (tensors + kept) * stride + 2 * MEET_BYTES;
         let at = |tensor: usize| (tensor * stride) as u64;
         let places = Places { input: 0, output: at(tensors - 1) };
-        let meet =
-            Places { input: at(tensors), output: at(tensors) + (tensors as u64 - 1) * MEET_BYTES as u64 };
+        let residue = forming.narrows.then(|| at(tensors));
+        let tensors = tensors + kept;
+        let apart = if forming.path == PathArg::Shm { 0 } else { MEET_BYTES as u64 };
+        let meet = Places { input: at(tensors), output: at(tensors) + apart };
         let group = match forming.path {
             PathArg::Shm => {
                 let plan = SharedPlan {
@@ -256,50 +342,69 @@ impl Rank {
                 Group::Shared(SharedGroup::form(&plan, Instant::now() + FORM_LIMIT)?)
             }
             PathArg::Udp => {
+                let ip = place(forming.namespace.as_deref())?;
                 let plan = NetworkPlan {
                     session: forming.generation,
                     rank: forming.rank,
                     ranks: forming.ranks,
                     tensor_bytes: u32::try_from(all_bytes).map_err(|_| GroupError::Range)?,
-                    bind: (Ipv4Addr::LOCALHOST, 0).into(),
+                    bind: (ip, 0).into(),
                     chunk_bytes: 65_408,
                     backend: requested(forming.backend),
                     wait: forming.wait.mode(),
                     protection: Protection::Plaintext,
                     deadline: CALL_LIMIT,
                 };
-                Group::Network(Box::new(NetworkGroup::open(&plan)?))
+                let mut group = NetworkGroup::open(&plan)?;
+                if !forming.links.is_empty() {
+                    let rates: Vec<Rates> = forming.links.iter().map(|link| rates(*link)).collect();
+                    group.set_rates(&rates)?;
+                }
+                Group::Network(Box::new(group))
             }
         };
-        Ok(Self { group, tensor_bytes: tensors * stride, places, meet })
+        Ok(Self { group, tensor_bytes: tensors * stride, places, meet, residue })
     }
 
     fn run(&mut self, run: &Run) -> Result<Part, GroupError> {
         let element = run.element.element();
         let call = Call { operation: run.operation.operation(), element, count: run.count };
         let meet = Call { operation: Operation::AllReduce, element: Element::I32, count: 1 };
+        let codec = run.codec.codec();
+        let narrowing = (codec != Codec::Full).then_some(Narrowing { codec, residue: self.residue });
         let mut part = Part::default();
         // Two that are not counted warm caches and predictors.
         let iterations = run.iterations + WARM;
         for iteration in 0..iterations {
             let turn = run.seed.wrapping_add(iteration.into());
             self.fill(element, run.count, turn)?;
-            self.group.call(meet, self.meet)?;
+            self.group.call(meet, self.meet, None)?;
+            if run.marks && iteration + 1 == iterations {
+                // If nobody listens, the answer to the run finds that out.
+                let _gone = say(&Said::Begins);
+            }
             let began = clock_ns();
+            let mut present = Ranks::first(self.group.ranks());
             if run.bare {
                 self.group.one_pass(element, run.count)?;
             } else {
-                self.group.call(call, self.places)?;
+                present = self.group.call(call, self.places, narrowing)?;
             }
             let ended = clock_ns();
             if iteration >= WARM {
                 part.spans_ns.push((began, ended));
             }
             // Who is ahead must not take the core from one who is not done, nor write what another still reads.
-            self.group.call(meet, self.meet)?;
+            let made_of = self.group.made_of(run.count, present);
+            if let Group::Network(group) = &self.group {
+                part.redone = group.redone_elements();
+            }
+            self.group.call(meet, self.meet, None)?;
             let checked = iteration == WARM || iteration + 1 == iterations;
             if checked && !run.bare {
-                part.wrong += self.wrong(&call, turn)?;
+                let (wrong, digest) = self.check(&call, turn, &made_of, run.codec)?;
+                part.wrong += wrong;
+                part.digest = digest;
             }
         }
         part.above_bytes = worker::proportional_bytes().saturating_sub(self.tensor_bytes as u64);
@@ -323,38 +428,84 @@ impl Rank {
         Ok(())
     }
 
-    /// Elements that are not what they have to be after the call.
-    fn wrong(&self, call: &Call, turn: u64) -> Result<u64, GroupError> {
+    /// Elements that are not what they have to be after the call, and a digest of all.
+    fn check(
+        &self,
+        call: &Call,
+        turn: u64,
+        made_of: &[(Range<u64>, Ranks)],
+        codec: NarrowArg,
+    ) -> Result<(u64, u64), GroupError> {
         let bytes = call.element.bytes() as usize;
         let (me, ranks) = (self.group.rank(), self.group.ranks());
         let own = plesio_collective::range(call.count, ranks, me);
         let value = |rank: usize, at| value(rank as u64, at, turn);
-        let mut wrong = 0;
+        let error_max = codec.error_max(ranks as u32);
+        let (mut wrong, mut digest) = (0, 0u64);
         let mut found = vec![0; PATTERN * bytes];
-        let mut at = 0u64;
-        while at < call.count {
-            let len = (PATTERN as u64).min(call.count - at);
-            let found = &mut found[..len as usize * bytes];
-            self.group.read(self.places.output as usize + at as usize * bytes, found)?;
-            for (place, found) in (at..at + len).zip(found.chunks_exact(bytes)) {
-                let wanted = match call.operation {
-                    Operation::AllReduce => (0..ranks).map(|rank| value(rank, place)).sum(),
-                    Operation::ReduceScatter if own.contains(&place) => {
-                        (0..ranks).map(|rank| value(rank, place)).sum()
-                    }
-                    // Out of place nothing is written there.
-                    Operation::ReduceScatter if self.places.input != self.places.output => continue,
-                    Operation::ReduceScatter => value(me, place),
-                    Operation::AllGather => value(owner(call.count, ranks, place), place),
-                    Operation::Broadcast { root } => value(root.into(), place),
-                    _ => value(me, place),
-                };
-                wrong += u64::from(encode(call.element, wanted)[..bytes] != *found);
+        for (range, of) in made_of {
+            let sum = |place| of.iter().map(|rank| value(rank, place)).sum();
+            let mut at = range.start;
+            while at < range.end {
+                let len = (PATTERN as u64).min(range.end - at);
+                let found = &mut found[..len as usize * bytes];
+                self.group.read(self.places.output as usize + at as usize * bytes, found)?;
+                for (place, found) in (at..at + len).zip(found.chunks_exact(bytes)) {
+                    let wanted = match call.operation {
+                        Operation::AllReduce => sum(place),
+                        Operation::ReduceScatter if own.contains(&place) => sum(place),
+                        // Out of place nothing is written there.
+                        Operation::ReduceScatter if self.places.input != self.places.output => continue,
+                        Operation::ReduceScatter => value(me, place),
+                        Operation::AllGather => value(owner(call.count, ranks, place), place),
+                        Operation::Broadcast { root } => value(root.into(), place),
+                        _ => value(me, place),
+                    };
+                    digest = digest.rotate_left(5) ^ bits(found).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                    wrong += u64::from(!matches(call.element, wanted, found, error_max));
+                }
+                at += len;
             }
-            at += len;
         }
-        Ok(wrong)
+        Ok((wrong, digest))
     }
+}
+
+/// Where a rank's socket is: in a namespace, which this thread enters, at the first address that others reach; else on the
+/// loopback interface.
+fn place(namespace: Option<&str>) -> Result<IpAddr, GroupError> {
+    let Some(name) = namespace else { return Ok(Ipv4Addr::LOCALHOST.into()) };
+    let refused = |what: &str, cause: String| GroupError::Port(format!("namespace {name}: {what}: {cause}"));
+    let path = std::path::Path::new("/run/netns").join(name);
+    let file = std::fs::File::open(&path).map_err(|cause| refused("cannot be opened", cause.to_string()))?;
+    nix::sched::setns(file, nix::sched::CloneFlags::CLONE_NEWNET)
+        .map_err(|cause| refused("cannot be entered", cause.to_string()))?;
+    let addresses =
+        nix::ifaddrs::getifaddrs().map_err(|cause| refused("has no addresses", cause.to_string()))?;
+    let found = addresses.filter_map(|place| Some(place.address?.as_sockaddr_in()?.ip()));
+    let found = found.filter(|ip| !ip.is_loopback()).map(IpAddr::from).next();
+    found.ok_or_else(|| refused("has no address", "only the loopback interface is configured".into()))
+}
+
+/// Of a rank whose link carries so many bytes a second; sums are not what is slow.
+pub(super) const fn rates(link_bytes_per_s: u64) -> Rates {
+    Rates {
+        up_bytes_per_s: link_bytes_per_s,
+        down_bytes_per_s: link_bytes_per_s,
+        sum_elements_per_s: 1_000_000_000,
+    }
+}
+
+/// An element's bits.
+fn bits(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |bits, byte| bits << 8 | u64::from(*byte))
+}
+
+/// Whether an element is the value wanted, or not farther from it.
+fn matches(element: Element, wanted: u32, found: &[u8], error_max: f64) -> bool {
+    let exact = encode(element, wanted)[..found.len()] == *found;
+    let near = || (f64::from(f32::from_bits(bits(found) as u32)) - f64::from(wanted)).abs() <= error_max;
+    exact || (error_max > 0.0 && near())
 }
 
 fn clock_ns() -> u64 {
@@ -367,7 +518,7 @@ fn clock_ns() -> u64 {
 fn value(rank: u64, at: u64, turn: u64) -> u32 {
     let mixed = (at % PATTERN as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (turn << 8 | rank);
     let mixed = (mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    1 + (mixed >> 33) as u32 % 7
+    1 + (mixed >> 33) as u32 % VALUE_MAX
 }
 
 /// An element's bytes, from the first on.
@@ -389,6 +540,8 @@ fn owner(count: u64, ranks: usize, place: u64) -> usize {
 /// Elements written and compared at once; what they hold repeats after so many: a prime, so that no two blocks of a tensor
 /// are the same.
 const PATTERN: usize = 16_381;
+/// The largest value of an element.
+const VALUE_MAX: u32 = 7;
 /// What the ranks meet by before each operation.
 const MEET_BYTES: usize = 64;
 const WARM: u32 = 2;

@@ -1,13 +1,13 @@
 //! The processes of one group, as the driver sees them: starts them, leads them through runs, notices when one dies.
 
 use super::rank::{Forming, Order, Part, Run, Said};
-use crate::args::{CollectiveArgs, PathArg};
+use crate::args::{CollectiveArgs, NarrowArg, OperationArg, PathArg, SharesArg};
+use crate::bench::ends;
 use crate::failure::{Exit, Failure};
 use crate::random;
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ pub(super) struct Outcome {
     pub(super) wrong: u64,
     /// The most of any rank.
     pub(super) above_bytes: u64,
+    /// Elements of the last operation summed in place of a dead rank.
+    pub(super) redone: u64,
 }
 
 impl Fleet {
@@ -41,7 +43,7 @@ impl Fleet {
         let mut fleet = Self { ranks: Vec::new(), heard, folder: folder.clone(), notes: Vec::new() };
         for rank in 0..usize::from(ranks) {
             let core = (!pin.is_empty()).then(|| format!("--pin={}", pin[rank % pin.len()]));
-            let (child, orders, out) = spawn(core)?;
+            let (child, orders, out) = ends::spawn_as("bench-rank", core.into_iter())?;
             fleet.ranks.push((child, orders));
             let tell = tell.clone();
             let hear = move || {
@@ -67,6 +69,12 @@ impl Fleet {
                 path,
                 wait: args.wait,
                 backend: args.backend,
+                narrows: path == PathArg::Udp && args.codec.iter().any(|codec| *codec != NarrowArg::None),
+                namespace: args.namespaces.get(rank).cloned(),
+                links: match args.shares {
+                    SharesArg::Rate => args.links.iter().take(ranks.into()).map(|bits| bits / 8).collect(),
+                    SharesArg::Equal => Vec::new(),
+                },
             })
         };
         let mut answers = fleet.ask(form)?;
@@ -94,35 +102,51 @@ impl Fleet {
     }
 
     pub(super) fn run(&mut self, run: &Run) -> Result<Outcome, Failure> {
-        let mut all = Outcome::default();
-        let (mut longest, mut first, mut last) = (Vec::new(), Vec::new(), Vec::new());
-        for said in self.ask(|_| Order::Run(*run))? {
-            let Said::Done(Part { spans_ns, wrong, above_bytes }) = said else { continue };
-            longest.resize(spans_ns.len(), 0);
-            first.resize(spans_ns.len(), u64::MAX);
-            last.resize(spans_ns.len(), 0);
-            for (at, (began, ended)) in spans_ns.into_iter().enumerate() {
-                longest[at] = ended.saturating_sub(began).max(longest[at]);
-                (first[at], last[at]) = (began.min(first[at]), ended.max(last[at]));
-            }
-            all.wrong += wrong;
-            all.above_bytes = all.above_bytes.max(above_bytes);
+        let said = self.ask(|_| Order::Run(*run))?;
+        Ok(gather(run, said))
+    }
+
+    /// The same once, while one rank is killed so long after the operation has begun. The others are told at once, as a
+    /// view would tell them.
+    pub(super) fn run_killing(
+        &mut self,
+        run: &Run,
+        victim: usize,
+        after: Duration,
+    ) -> Result<Outcome, Failure> {
+        self.tell(|_| Order::Run(*run))?;
+        self.hear(self.ranks.len(), None)?;
+        std::thread::sleep(after);
+        let (child, _) = &mut self.ranks[victim];
+        let _ended = child.kill();
+        let _reaped = child.wait();
+        for (rank, (_, orders)) in self.ranks.iter_mut().enumerate().filter(|(rank, _)| *rank != victim) {
+            let line = serde_json::to_string(&Order::Dead(victim as u8)).map_err(|_| lost(rank))?;
+            writeln!(orders, "{line}").map_err(|_| lost(rank))?;
         }
-        let whole = first.iter().zip(&last).map(|(first, last)| last.saturating_sub(*first)).collect();
-        // Nobody waits for another in a bare pass: it is over when all have done theirs.
-        all.times_ns = if run.bare { whole } else { longest };
-        Ok(all)
+        Ok(gather(run, self.hear(self.ranks.len() - 1, Some(victim))?))
     }
 
     /// An order to everybody, and everybody's answer, in rank order.
     fn ask(&mut self, order: impl Fn(usize) -> Order) -> Result<Vec<Said>, Failure> {
+        self.tell(order)?;
+        self.hear(self.ranks.len(), None)
+    }
+
+    fn tell(&mut self, order: impl Fn(usize) -> Order) -> Result<(), Failure> {
         for (rank, (_, orders)) in self.ranks.iter_mut().enumerate() {
             let line = serde_json::to_string(&order(rank)).map_err(|_| lost(rank))?;
             writeln!(orders, "{line}").map_err(|_| lost(rank))?;
         }
+        Ok(())
+    }
+
+    /// So many answers, in rank order; what comes of `killed` is none.
+    fn hear(&self, count: usize, killed: Option<usize>) -> Result<Vec<Said>, Failure> {
         let mut answers: Vec<(usize, Said)> = Vec::new();
-        while answers.len() < self.ranks.len() {
+        while answers.len() < count {
             match self.heard.recv_timeout(ANSWER_LIMIT) {
+                Ok((rank, _)) if Some(rank) == killed => {}
                 Ok((_, Some(Said::Failed(cause)))) => {
                     return Err(Failure::run("bench", "a rank cannot go on", cause));
                 }
@@ -140,6 +164,35 @@ impl Fleet {
     }
 }
 
+/// What all ranks saw, as one.
+fn gather(run: &Run, said: Vec<Said>) -> Outcome {
+    let mut all = Outcome::default();
+    let (mut longest, mut first, mut last) = (Vec::new(), Vec::new(), Vec::new());
+    let mut digests = Vec::new();
+    for said in said {
+        let Said::Done(Part { spans_ns, wrong, digest, redone, above_bytes }) = said else { continue };
+        digests.push(digest);
+        longest.resize(spans_ns.len(), 0);
+        first.resize(spans_ns.len(), u64::MAX);
+        last.resize(spans_ns.len(), 0);
+        for (at, (began, ended)) in spans_ns.into_iter().enumerate() {
+            longest[at] = ended.saturating_sub(began).max(longest[at]);
+            (first[at], last[at]) = (began.min(first[at]), ended.max(last[at]));
+        }
+        all.wrong += wrong;
+        all.redone += redone;
+        all.above_bytes = all.above_bytes.max(above_bytes);
+    }
+    let whole = first.iter().zip(&last).map(|(first, last)| last.saturating_sub(*first)).collect();
+    // Nobody waits for another in a bare pass: it is over when all have done theirs.
+    all.times_ns = if run.bare { whole } else { longest };
+    // Everybody's result of these two is the same, to the bit.
+    if matches!(run.operation, OperationArg::AllReduce | OperationArg::Broadcast) {
+        all.wrong += digests.iter().filter(|digest| **digest != digests[0]).count() as u64;
+    }
+    all
+}
+
 impl Drop for Fleet {
     fn drop(&mut self) {
         for (child, _) in &mut self.ranks {
@@ -149,26 +202,6 @@ impl Drop for Fleet {
         }
         // What a killed rank could not take away itself.
         let _gone = std::fs::remove_dir_all(&self.folder);
-    }
-}
-
-fn spawn(flag: Option<String>) -> Result<(Child, ChildStdin, std::process::ChildStdout), Failure> {
-    let failure = |cause: std::io::Error| Failure::run("bench", "cannot start a rank", cause);
-    let mut command = Command::new("/proc/self/exe");
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"PLESIO_")) {
-        command.env_remove(name);
-    }
-    let mut child = command
-        .arg0("plesio")
-        .arg("bench-rank")
-        .args(flag)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(failure)?;
-    match (child.stdin.take(), child.stdout.take()) {
-        (Some(orders), Some(out)) => Ok((child, orders, out)),
-        _ => Err(failure(std::io::ErrorKind::BrokenPipe.into())),
     }
 }
 

@@ -1,10 +1,11 @@
 //! The documents `plesio.bench.allreduce/1` and `plesio.bench.shm/1`. Other programs read them; names are an interface.
 
+use super::rank::rates;
 use super::ranks::Outcome;
-use crate::args::{ElementArg, OperationArg, PathArg};
+use crate::args::{ElementArg, NarrowArg, OperationArg, PathArg, SharesArg};
 use crate::bench::figures::{Spread, trustworthy};
 use crate::host::Host;
-use plesio_collective::Operation;
+use plesio_collective::{Operation, Rates, Work, range, shares};
 use serde_json::{Map, Value, json};
 
 /// The independent variables of a row.
@@ -14,6 +15,7 @@ pub(super) struct Key {
     pub(super) ranks: u8,
     pub(super) operation: OperationArg,
     pub(super) element: ElementArg,
+    pub(super) codec: NarrowArg,
     pub(super) bytes: u32,
 }
 
@@ -30,11 +32,50 @@ pub(super) struct Row {
     pub(super) first: Vec<Outcome>,
     pub(super) floor: Vec<Outcome>,
     pub(super) last: Vec<Outcome>,
+    /// Operations in which a rank was killed.
+    pub(super) killed: Vec<Outcome>,
+    pub(super) bounds: Option<Bounds>,
+}
+
+/// What an all-reduce takes at least, by what the links carry.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// With the best shares there are.
+    best_ns: f64,
+    /// With those that were used.
+    used_ns: f64,
+}
+
+impl Bounds {
+    pub(super) fn of(key: &Key, links_bits_per_s: &[u64], how: SharesArg) -> Option<Self> {
+        let ranks = usize::from(key.ranks);
+        if links_bits_per_s.len() < ranks || key.operation != OperationArg::AllReduce {
+            return None;
+        }
+        let elements = u64::from(key.bytes) / key.element.element().bytes();
+        let bytes = match key.codec {
+            NarrowArg::None => u64::from(key.bytes),
+            codec => codec.codec().encoded_bytes(elements as usize) as u64,
+        };
+        let work = Work {
+            elements,
+            contribution_bytes: bytes,
+            result_bytes: bytes,
+            grain_elements: plesio::Codec::GRAIN_ELEMENTS as u64,
+        };
+        let rates: Vec<Rates> = links_bits_per_s[..ranks].iter().map(|bits| rates(bits / 8)).collect();
+        let best = shares(&work, &rates);
+        let equal: Vec<_> = (0..ranks).map(|rank| range(elements, ranks, rank)).collect();
+        let used = if how == SharesArg::Rate { &best } else { &equal };
+        let time_ns = |ranges: &[_]| work.time_s(&rates, ranges) * 1e9;
+        Some(Self { best_ns: time_ns(&best), used_ns: time_ns(used) })
+    }
 }
 
 impl Row {
     pub(super) fn new(key: Key) -> Self {
-        Self { key, first: Vec::new(), floor: Vec::new(), last: Vec::new() }
+        let none = Vec::new;
+        Self { key, first: none(), floor: none(), last: none(), killed: none(), bounds: None }
     }
 
     /// A row as a run leaves it, with 1 for every time.
@@ -55,13 +96,47 @@ impl Row {
         trustworthy(&medians(&self.first), &medians(&self.last))
     }
 
+    /// What a death inside an operation costs those that live.
+    fn killed_json(&self) -> Value {
+        let (Some(undisturbed), Some(times)) = (time(self.ours()), time(&self.killed)) else {
+            return Value::Null;
+        };
+        let count = u64::from(self.key.bytes) / self.key.element.element().bytes();
+        let redone = self.killed.iter().map(|outcome| outcome.redone).max().unwrap_or(0);
+        json!({
+            "kills": self.killed.len(),
+            "time_ns": times.median,
+            "time_max_ns": times.max,
+            "above_undisturbed_ns": times.median - undisturbed.median,
+            "above_undisturbed_max_ns": times.max - undisturbed.median,
+            "redone_share_max": redone as f64 / count.max(1) as f64,
+            "wrong": self.killed.iter().map(|outcome| outcome.wrong).sum::<u64>(),
+        })
+    }
+
+    /// The same in words.
+    pub(super) fn killed_note(&self) -> Option<String> {
+        let killed = self.killed_json();
+        let ms = |name: &str| Some(killed[name].as_f64()? / 1e6);
+        Some(format!(
+            "killed {} times inside {} bytes, {} ranks: {:.2} ms over an undisturbed one at the median, {:.2} ms at most; at most {:.3} of it redone, {} wrong",
+            killed["kills"],
+            self.key.bytes,
+            self.key.ranks,
+            ms("above_undisturbed_ns")?,
+            ms("above_undisturbed_max_ns")?,
+            killed["redone_share_max"].as_f64()?,
+            killed["wrong"],
+        ))
+    }
+
     /// Ours by the bare pass.
     fn floor_ratio(&self) -> Option<f64> {
         Some(time(self.ours())?.median / time(&self.floor)?.median)
     }
 
     fn json(&self, outcomes: &[&Outcome], ours: bool) -> Value {
-        let Key { path, ranks, operation, element, bytes } = self.key;
+        let Key { path, ranks, operation, element, codec, bytes } = self.key;
         let spread = time(outcomes.iter().copied());
         let (operation, element) = (operation.operation(), element.element());
         let n = f64::from(ranks);
@@ -76,7 +151,7 @@ impl Row {
             "operation": if ours { operation.name() } else { "floor" },
             "ranks": ranks,
             "path": path,
-            "codec": "none",
+            "codec": codec,
             "in_place": path == PathArg::Shm,
             "bytes": bytes,
             "count": u64::from(bytes) / element.bytes(),
@@ -85,10 +160,15 @@ impl Row {
             "time_ns": spread.map(|spread| spread.median),
             "time_min_ns": spread.map(|spread| spread.min),
             "time_max_ns": spread.map(|spread| spread.max),
+            "time_runs_ns": outcomes.iter().filter_map(|outcome| time([*outcome])).map(|spread| spread.median).collect::<Vec<_>>(),
             "algbw_Bps": algbw,
             "busbw_Bps": algbw.map(|algbw| algbw * share),
             "wrong": if ours { Some(outcomes.iter().map(|outcome| outcome.wrong).sum::<u64>()) } else { None },
             "rss_above_payload_bytes": outcomes.iter().map(|outcome| outcome.above_bytes).max(),
+            "links_bound_ns": self.bounds.map(|bounds| bounds.best_ns),
+            "shares_bound_ns": self.bounds.map(|bounds| bounds.used_ns),
+            "of_links_bound": self.bounds.zip(spread).map(|(bounds, spread)| bounds.best_ns / spread.median),
+            "killed": if ours { self.killed_json() } else { Value::Null },
             "repeats": outcomes.len(),
             "iterations": outcomes.iter().map(|outcome| outcome.times_ns.len()).sum::<usize>(),
             "verdict": if ours { Some(verdict(self.trustworthy())) } else { None },
@@ -139,7 +219,8 @@ impl<'a> Report<'a> {
     }
 
     pub(super) fn wrong(&self) -> u64 {
-        self.rows.iter().flat_map(Row::ours).map(|outcome| outcome.wrong).sum()
+        let all = self.rows.iter().flat_map(|row| row.ours().chain(&row.killed));
+        all.map(|outcome| outcome.wrong).sum()
     }
 
     pub(super) fn last_row(&self) -> Value {
