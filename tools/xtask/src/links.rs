@@ -38,26 +38,27 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), String> {
     let lab = Lab::build(&rates)?;
     for shares in ["rate", "equal"] {
         println!("shares: {shares}");
-        let status = Command::new(&program)
+        let output = Command::new(&program)
             .args(["bench", "allreduce", "--path", "udp", "--json", "--quiet"])
             .args(["--ranks", &rates.len().to_string(), "--links", &links, "--shares", shares])
             .args(["--namespaces", &lab.names.join(","), "--size", &size, "--codec", &codec])
             .args(["--repeats", &repeats, "--iterations", "3"])
             .output()
             .map_err(|cause| format!("cannot start {}: {cause}", program.display()))?;
-        if !status.status.success() {
-            return Err(String::from_utf8_lossy(&status.stderr).into_owned());
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
         }
-        let document = String::from_utf8_lossy(&status.stdout);
+        let document = String::from_utf8_lossy(&output.stdout);
         let fields =
             ["bytes", "codec", "time_ns", "links_bound_ns", "shares_bound_ns", "of_links_bound", "wrong"];
-        let rows = document.split("\"algbw_Bps\"").skip(1);
-        for row in rows {
+        // A row begins with its operation; what the command line said of operations is a list.
+        let compact: String = document.split_whitespace().collect();
+        for row in compact.split("\"operation\":\"").skip(1) {
             let found = fields.iter().filter_map(|field| {
                 let name = format!("\"{field}\":");
                 let (_, rest) = row.split_once(&name)?;
-                let end = rest.find([',', '}', '\n'])?;
-                Some(format!("{field} {}", rest[..end].trim()))
+                let end = rest.find([',', '}'])?;
+                Some(format!("{field} {}", &rest[..end]))
             });
             println!("  {}", found.collect::<Vec<_>>().join("  "));
         }

@@ -60,7 +60,8 @@ pub(crate) struct CollectiveArgs {
     )]
     pub(crate) codec: Vec<NarrowArg>,
 
-    /// Network namespaces of the ranks, with commas between them, one for each; with --path udp, needs CAP_SYS_ADMIN
+    /// Network namespaces of the ranks, with commas between them, one for each, on links that nobody else reaches: datagrams
+    /// go in plaintext; with --path udp, needs CAP_SYS_ADMIN
     #[arg(long, env = "PLESIO_NAMESPACES", value_delimiter = ',', value_name = "LIST")]
     pub(crate) namespaces: Vec<String>,
 

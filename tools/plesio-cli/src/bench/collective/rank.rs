@@ -352,7 +352,11 @@ impl Rank {
                     chunk_bytes: 65_408,
                     backend: requested(forming.backend),
                     wait: forming.wait.mode(),
-                    protection: Protection::Plaintext,
+                    protection: match forming.namespace {
+                        // Whoever names namespaces says that nobody else reaches their links.
+                        Some(_) => Protection::Captive,
+                        None => Protection::Plaintext,
+                    },
                     deadline: CALL_LIMIT,
                 };
                 let mut group = NetworkGroup::open(&plan)?;

@@ -115,7 +115,14 @@ impl Fleet {
         after: Duration,
     ) -> Result<Outcome, Failure> {
         self.tell(|_| Order::Run(*run))?;
-        self.hear(self.ranks.len(), None)?;
+        // Who is done early may be heard before another's word that it begins.
+        let (mut begun, mut done) = (0, Vec::new());
+        while begun < self.ranks.len() {
+            match self.hear(None)? {
+                (_, Said::Begins) => begun += 1,
+                other => done.push(other),
+            }
+        }
         std::thread::sleep(after);
         let (child, _) = &mut self.ranks[victim];
         let _ended = child.kill();
@@ -124,13 +131,22 @@ impl Fleet {
             let line = serde_json::to_string(&Order::Dead(victim as u8)).map_err(|_| lost(rank))?;
             writeln!(orders, "{line}").map_err(|_| lost(rank))?;
         }
-        Ok(gather(run, self.hear(self.ranks.len() - 1, Some(victim))?))
+        done.retain(|(rank, _)| *rank != victim);
+        while done.len() + 1 < self.ranks.len() {
+            done.push(self.hear(Some(victim))?);
+        }
+        Ok(gather(run, done.into_iter().map(|(_, said)| said).collect()))
     }
 
     /// An order to everybody, and everybody's answer, in rank order.
     fn ask(&mut self, order: impl Fn(usize) -> Order) -> Result<Vec<Said>, Failure> {
         self.tell(order)?;
-        self.hear(self.ranks.len(), None)
+        let mut answers = Vec::new();
+        while answers.len() < self.ranks.len() {
+            answers.push(self.hear(None)?);
+        }
+        answers.sort_by_key(|(rank, _)| *rank);
+        Ok(answers.into_iter().map(|(_, said)| said).collect())
     }
 
     fn tell(&mut self, order: impl Fn(usize) -> Order) -> Result<(), Failure> {
@@ -141,26 +157,23 @@ impl Fleet {
         Ok(())
     }
 
-    /// So many answers, in rank order; what comes of `killed` is none.
-    fn hear(&self, count: usize, killed: Option<usize>) -> Result<Vec<Said>, Failure> {
-        let mut answers: Vec<(usize, Said)> = Vec::new();
-        while answers.len() < count {
-            match self.heard.recv_timeout(ANSWER_LIMIT) {
-                Ok((rank, _)) if Some(rank) == killed => {}
+    /// What a rank says next, but for the one that was killed.
+    fn hear(&self, killed: Option<usize>) -> Result<(usize, Said), Failure> {
+        loop {
+            return match self.heard.recv_timeout(ANSWER_LIMIT) {
+                Ok((rank, _)) if Some(rank) == killed => continue,
                 Ok((_, Some(Said::Failed(cause)))) => {
-                    return Err(Failure::run("bench", "a rank cannot go on", cause));
+                    Err(Failure::run("bench", "a rank cannot go on", cause))
                 }
-                Ok((rank, Some(said))) => answers.push((rank, said)),
-                Ok((rank, None)) => return Err(lost(rank)),
+                Ok((rank, Some(said))) => Ok((rank, said)),
+                Ok((rank, None)) => Err(lost(rank)),
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
                     let cause = format!("no answer for {} s", ANSWER_LIMIT.as_secs());
-                    return Err(Failure::run("bench", "the ranks do not answer", cause)
-                        .fix("see whether a process is stopped or starved, then run again"));
+                    Err(Failure::run("bench", "the ranks do not answer", cause)
+                        .fix("see whether a process is stopped or starved, then run again"))
                 }
-            }
+            };
         }
-        answers.sort_by_key(|(rank, _)| *rank);
-        Ok(answers.into_iter().map(|(_, said)| said).collect())
     }
 }
 
