@@ -1,8 +1,8 @@
 //! Which shares the next view states: solved from what its members say they can do, and equal wherever that is as good.
 //!
 //! Only the proposer looks here; everybody else takes the shares from the view, once they keep its rules. So what a
-//! member claims moves elements and nothing else, between nothing and the most that the view allows; claims far from
-//! everybody else's count as less far.
+//! member claims moves elements, at the price of a view now and then, between nothing and the most that the view
+//! allows, and does nothing else; claims far from everybody else's count as less far.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;

@@ -56,7 +56,8 @@ pub struct NodeConfig {
     /// How peers on this host are reached.
     pub path: DataPath,
     /// The folder of the doors through which memory is shared, this user's alone (mode 0700); all nodes that are to share
-    /// theirs have the same. `None`: `plesio-doors` in `$XDG_RUNTIME_DIR`, or `/tmp/plesio-doors-UID`.
+    /// theirs have the same. `None`: `plesio-doors` in `$XDG_RUNTIME_DIR`, else in `/run/user/UID` where that is there, else
+    /// `plesio-doors-UID` in the folder for temporary files.
     pub doors: Option<PathBuf>,
     /// Seam through which the node sees time; honest by default.
     pub clock: ClockSeam,

@@ -275,7 +275,10 @@ impl Work {
 
     /// Everything that can be done now; `agreed` once all who are present have called for the same.
     pub(crate) fn advance(&mut self, links: &mut Links, agreed: bool) {
-        self.send_parts(links);
+        // What a codec leaves out is kept with the encoding: only a call that is made may change it.
+        if agreed || self.codec == Codec::Full {
+            self.send_parts(links);
+        }
         if !agreed {
             return;
         }

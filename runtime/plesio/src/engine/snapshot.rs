@@ -202,8 +202,7 @@ impl Engine {
         if self.fetching.as_ref().is_none_or(|fetching| fetching.is_followed) {
             return;
         }
-        let elements = self.config.regions.elements;
-        let fits = cut.filter(|cut| cut.view.elements == elements);
+        let fits = cut.filter(|cut| self.fits(cut));
         match fits.map(|cut| self.consensus.handle_cut_ahead(now, cut)) {
             // The version that was open here, if any, was sealed long ago.
             Some(Ok(Installed::Cut)) => self.exchange.handle_sealed(),
@@ -237,11 +236,17 @@ impl Engine {
         }
     }
 
+    /// Whether a view's ranges are those that this node's memory was laid out for.
+    fn fits(&self, cut: &SnapshotCut) -> bool {
+        let regions = &self.config.regions;
+        (cut.view.elements, cut.view.share_factor) == (regions.elements, regions.factor)
+    }
+
     pub(super) fn install_snapshot(&mut self, now: Instant, cut: Option<&SnapshotCut>) {
         if self.fetching.take().is_none() {
             return;
         }
-        let fits = cut.filter(|cut| cut.view.elements == self.config.regions.elements);
+        let fits = cut.filter(|cut| self.fits(cut));
         // If nothing usable came, the agreement asks again, elsewhere; a joiner by its own timer.
         if let Some((cut, Ok(installed))) = fits.map(|cut| (cut, self.consensus.handle_snapshot(now, cut))) {
             self.work.push_back(Work::Install { version: cut.version });

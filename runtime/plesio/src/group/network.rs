@@ -53,11 +53,12 @@ pub struct Narrowing {
     /// Encodes every contribution once, and the sum once. The same on every rank.
     pub codec: Codec,
     /// Where in this rank's tensors what its codecs leave out is kept, to go with the next call: as many elements as
-    /// the tensor, zero at first. `None`: it is lost. After a death the elements that moved are kept twice.
+    /// the tensor, zero at first. `None`: it is lost. Of elements that moved by a death it may be off by one encoding's.
     pub residue: Option<u64>,
 }
 
-/// The ranks of one group, by datagrams. Dropped, it says goodbye, when the others have all it owes them.
+/// The ranks of one group, by datagrams. Dropped, it says goodbye, when the others have all it owes them: in one datagram
+/// to each, and who misses it waits for this rank until its own deadline, unless it is excluded.
 pub struct NetworkGroup {
     port: Port,
     arena: Arena,
@@ -315,16 +316,21 @@ impl NetworkGroup {
         self.port.transmit()?;
         self.port.receive(limit)?;
         self.hear()?;
+        if !self.met {
+            // What there is to do, and who is to be excluded, is of links that do not exist yet.
+            return Ok(());
+        }
         for rank in Ranks(self.excluded.swap(0, Ordering::Acquire)).iter() {
             self.exclude(rank as u8);
         }
-        // What there is to do before that is for links that do not exist yet.
-        if self.met { self.act() } else { Ok(()) }
+        self.act()
     }
 
     /// A rank's process is gone for certain: nothing of it is taken any more.
     pub fn exclude(&mut self, rank: u8) {
-        if self.port.exclude(rank.into()) {
+        if !self.met {
+            self.excluded.fetch_or(1u32.checked_shl(rank.into()).unwrap_or(0), Ordering::Release);
+        } else if self.port.exclude(rank.into()) {
             self.network.handle_dead(rank);
         }
     }

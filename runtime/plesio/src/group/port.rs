@@ -203,7 +203,11 @@ impl Port {
 
     /// Tells all others that nothing more comes from here.
     pub(super) fn say_goodbye(&mut self) {
-        self.links.iter_mut().flatten().for_each(|link| link.connection.handle_close(REASON_LEFT));
+        for link in self.links.iter_mut().flatten() {
+            // What is left of a train would go first, to no purpose.
+            link.taken = None;
+            link.connection.handle_close(REASON_LEFT);
+        }
         // Whoever does not hear it waits until its deadline.
         let _unheard = self.transmit();
     }

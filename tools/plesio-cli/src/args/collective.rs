@@ -27,7 +27,7 @@ pub(crate) struct CollectiveArgs {
     /// How the ranks reach each other, with commas between them
     #[arg(
         long,
-        env = "PLESIO_PATH",
+        env = "PLESIO_BENCH_PATH",
         default_value = "shm",
         value_delimiter = ',',
         value_enum,
@@ -52,7 +52,7 @@ pub(crate) struct CollectiveArgs {
     /// farther from the sum than the codec explains, and ranks that do not hold the same bits.
     #[arg(
         long,
-        env = "PLESIO_CODEC",
+        env = "PLESIO_BENCH_CODEC",
         default_value = "none",
         value_delimiter = ',',
         value_enum,
@@ -71,7 +71,7 @@ pub(crate) struct CollectiveArgs {
     pub(crate) links: Vec<u64>,
 
     /// Who sums how much, with --links
-    #[arg(long, env = "PLESIO_SHARES", default_value = "rate", value_enum, value_name = "HOW")]
+    #[arg(long, env = "PLESIO_BENCH_SHARES", default_value = "rate", value_enum, value_name = "HOW")]
     pub(crate) shares: SharesArg,
 
     /// After each row, kill a rank so many times at a random instant inside an operation, 0 to 1000
