@@ -212,6 +212,16 @@ impl Network {
         }
     }
 
+    /// From the next call on a piece has at most so many bytes, the same on all ranks: on slow links small ones, because
+    /// sums begin to return only when the first pieces are whole. It never is larger than a window.
+    ///
+    /// # Panics
+    /// When a call is under way.
+    pub fn set_piece_bytes_max(&mut self, bytes: u32) {
+        assert!(self.current.is_none(), "windows lie where the call under way has put them");
+        self.links.layout = self.links.layout.with_slots(bytes);
+    }
+
     /// Begins a call. `shares[r]` are the elements that rank r sums: in order, covering the tensor, the same on all ranks;
     /// they count for `all_reduce` and `broadcast`, the others are bound to equal ones. `codec` is the same on all ranks too;
     /// it counts for an `all_reduce` of binary32 that is no mail. Nothing may be under way.
@@ -253,7 +263,7 @@ impl Network {
             let codec = if narrows { codec } else { Codec::Full };
             Work::new(call, spans, shares, codec, &mut self.links)
         });
-        let setup = setup(ranks, shares, codec);
+        let setup = setup(ranks, shares, codec, self.links.layout.slot_bytes());
         let hello = Hello { number, call: Some(call), unfit, setup, sequences: self.links.part_sequences };
         let tensor_bytes = if mail && !unfit { call.bytes().unwrap_or(0) as u32 } else { 0 };
         let letter = self.links.layout.letter_out(number, HELLO_BYTES + tensor_bytes);

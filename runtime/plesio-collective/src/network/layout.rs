@@ -45,10 +45,9 @@ impl Layout {
         Self { me, ranks, region, slot_bytes_max: SLOT_BYTES_MAX }
     }
 
-    /// With smaller pieces, so that a story needs fewer bytes.
-    #[cfg(test)]
+    /// With pieces of at most so many bytes; the region gets no larger by it.
     pub(crate) fn with_slots(self, slot_bytes_max: u32) -> Self {
-        Self { slot_bytes_max, ..self }
+        Self { slot_bytes_max: slot_bytes_max.clamp(SLOT_GRAIN_BYTES, SLOT_BYTES_MAX), ..self }
     }
 
     /// Pieces that a rank sums at a time, and windows for results of one owner.
@@ -219,9 +218,9 @@ pub(crate) fn part_of(tensor: Span, element: Element, elements: &Range<u64>) -> 
 }
 
 /// A digest that all ranks must have in common.
-pub(crate) fn setup(ranks: usize, shares: &[Range<u64>], codec: Codec) -> u64 {
+pub(crate) fn setup(ranks: usize, shares: &[Range<u64>], codec: Codec, slot_bytes: u32) -> u64 {
     let cuts = shares.iter().flat_map(|share| [share.start, share.end]);
-    let begin = mix(ranks as u64 | u64::from(codec.id()) << 32);
+    let begin = mix(mix(ranks as u64 | u64::from(codec.id()) << 32) ^ u64::from(slot_bytes));
     cuts.fold(begin, |digest, cut| mix(digest ^ cut))
 }
 

@@ -176,7 +176,8 @@ impl NetworkGroup {
     }
 
     /// What the ranks can do, in their order and the same on all of them: from now on who is slow sums less in
-    /// `all_reduce` and `broadcast`. Before that all are taken to be alike.
+    /// `all_reduce` and `broadcast`, and tensors are cut so finely that sums return from the slowest soon. Before that all
+    /// are taken to be alike, and fast.
     ///
     /// # Errors
     /// Not one a rank.
@@ -184,6 +185,9 @@ impl NetworkGroup {
         if rates.len() != self.ranks() {
             return Err(GroupError::Plan { rule: "there have to be rates for each rank" });
         }
+        let slowest = rates.iter().map(|rates| rates.up_bytes_per_s.min(rates.down_bytes_per_s)).min();
+        let piece_bytes = slowest.unwrap_or(0).saturating_mul(PIECE_MS) / 1000;
+        self.network.set_piece_bytes_max(u32::try_from(piece_bytes).unwrap_or(u32::MAX).max(PIECE_BYTES_MIN));
         self.rates = Some(rates.to_vec());
         Ok(())
     }
@@ -430,6 +434,10 @@ impl Drop for NetworkGroup {
     }
 }
 
+/// How long a piece is under way on the slowest link.
+const PIECE_MS: u64 = 4;
+/// Smaller pieces cost more to speak of than they save.
+const PIECE_BYTES_MIN: u32 = 32 << 10;
 const WAIT_MAX: Duration = Duration::from_millis(20);
 /// How long a rank stays for others to hear its last words.
 const LEAVE_MAX: Duration = Duration::from_millis(200);
