@@ -10,7 +10,8 @@
 //!  send a slot   handle_send -> cell: tell (region, generation) there, send the cell
 //!  its notice    handle_notice -> claim -> take_in -> Alias (a slot, summed where it lies) | Take (copied into its window)
 //!  taken back    handle_gone: before it was first read; it will not be counted, and nobody asks for it
-//!  torn, refused handle_torn: the neighbour is asked for payload from then on
+//!  refused       handle_unusable: the neighbour is asked for payload from then on; what was taken before stays held
+//!  torn          handle_torn: the same, and nothing of it counts
 //! ```
 
 use crate::exchange::{HANDLE_CUT, HANDLE_RESULT, HANDLE_SNAPSHOT};
@@ -296,6 +297,14 @@ impl Neighbours {
         }
     }
 
+    /// A notice of `peer`'s cannot be used, and no more of them are taken: the number of its arena, to be said, and the
+    /// arena if nothing needs it any more. Aliases stand: what they name was told of rightly, and this node has said
+    /// that it holds it (R12). The payload takes their place when it comes.
+    pub fn handle_unusable(&mut self, peer: NodeKey) -> Option<(u64, Option<ArenaId>)> {
+        let number = self.neighbours.get_mut(&peer)?.theirs.take()?;
+        Some((number, self.retire((peer, number))))
+    }
+
     /// What was told of is not there any more, or was never right: the windows that were names for it. Nothing of that
     /// arena is used from here on; empty, and `false`, when nothing was any more.
     pub fn handle_torn(&mut self, arena: ArenaId) -> (Vec<Span>, bool) {
@@ -401,12 +410,6 @@ impl Neighbours {
             _ => HANDLE_NEAR + 2,
         };
         self.cell(to, handle, false)
-    }
-
-    /// The number of a neighbour's arena that is mapped here.
-    #[must_use]
-    pub fn theirs(&self, peer: NodeKey) -> Option<u64> {
-        self.neighbours.get(&peer)?.theirs
     }
 
     /// Whether nothing but notices goes between this node and a peer, either way.

@@ -176,6 +176,25 @@ fn stride_bytes(codec: Codec, elements: u64) -> u64 {
     encoded_bytes(codec, elements).next_multiple_of(WINDOW_ALIGN_BYTES)
 }
 
+/// Regions for tests: those of an arena with a ring of four slots, one after the other.
+#[cfg(test)]
+pub(crate) fn sample(elements: u64, codec: Codec, factor: u8) -> Regions {
+    Regions {
+        elements,
+        codec,
+        factor,
+        depth: 4,
+        slots: 1,
+        codes: 1,
+        windows: 5,
+        sums: 13,
+        results: 15,
+        snapshot_out: 16,
+        snapshot_in: 17,
+        cells: 18,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -187,20 +206,7 @@ mod tests {
         for (elements, codec) in
             cases.into_iter().flat_map(|elements| Codec::ALL.map(|codec| (elements, codec)))
         {
-            let regions = Regions {
-                elements,
-                codec,
-                factor: 4,
-                depth: 4,
-                slots: 1,
-                codes: 1,
-                windows: 5,
-                sums: 13,
-                results: 15,
-                snapshot_out: 16,
-                snapshot_in: 17,
-                cells: 18,
-            };
+            let regions = sample(elements, codec, 4);
             for (members, factor) in (1..=32).flat_map(|members| [1, 2, 4].map(|factor| (members, factor))) {
                 let window_bytes = Regions::window_bytes(elements, codec, factor);
                 let mut shares = Vec::new();

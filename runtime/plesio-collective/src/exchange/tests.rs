@@ -8,20 +8,7 @@ use plesio_wire::value::Entry;
 const ELEMENTS: u64 = 10;
 
 fn regions() -> Regions {
-    Regions {
-        elements: ELEMENTS,
-        codec: Codec::Full,
-        factor: 4,
-        depth: 4,
-        slots: 1,
-        codes: 1,
-        windows: 5,
-        sums: 13,
-        results: 15,
-        snapshot_out: 16,
-        snapshot_in: 17,
-        cells: 18,
-    }
+    crate::regions::sample(ELEMENTS, Codec::Full, 4)
 }
 
 #[derive(Default)]

@@ -10,20 +10,7 @@ const OURS: u64 = 100;
 const THEIRS: u64 = 200;
 
 fn regions() -> Regions {
-    Regions {
-        elements: 1_000,
-        codec: Codec::Full,
-        factor: 1,
-        depth: 4,
-        slots: 1,
-        codes: 1,
-        windows: 5,
-        sums: 13,
-        results: 15,
-        snapshot_out: 16,
-        snapshot_in: 17,
-        cells: 20,
-    }
+    crate::regions::sample(1_000, Codec::Full, 1)
 }
 
 fn span(region: u16, offset_bytes: u32) -> Span {
@@ -60,7 +47,7 @@ fn a_slot_is_told_of_once_and_then_sent() {
     let mut near = near();
     let (slot, two) = (span(3, 800), message(2, 9));
     let cell = near.handle_send(PEER, two, slot).expect("a notice suffices");
-    assert_eq!((cell.region, cell.len_bytes), (21, NEAR_BYTES as u32));
+    assert_eq!((cell.region, cell.len_bytes), (regions().cells + 1, NEAR_BYTES as u32));
     assert!(near.handle_written(PEER, two, slot, true));
     assert!(!near.handle_written(PEER, two, slot, true), "it went already");
     assert_eq!(near.handle_send(PEER, two, slot), None, "who asks again could not use it");
@@ -93,7 +80,7 @@ fn a_window_is_a_name_until_something_else_lies_there() {
     let mut near = near();
     let window = span(9, 0);
     let cell = near.handle_post(PEER, 2, None, window).expect("notices may come");
-    assert_eq!(cell.region, 20);
+    assert_eq!(cell.region, regions().cells);
     assert!(near.handle_notice(PEER, message(2, 9)));
     assert_eq!(near.alias(window), None, "it was not looked at yet");
     let (claim, told) = near.take_in(PEER, message(2, 9), Some(&notice(3))).expect("it fits");

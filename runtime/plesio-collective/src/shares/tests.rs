@@ -206,6 +206,12 @@ proptest! {
             start = range.end;
         }
         prop_assert_eq!(start, elements);
+        for factor in 1..=4 {
+            let weights = share_weights(&work, &rates, factor);
+            let most = share_most(rates.len(), factor);
+            prop_assert!(weights.iter().all(|weight| *weight <= most));
+            prop_assert_eq!(weights.iter().map(|weight| u32::from(*weight)).sum::<u32>(), u32::from(SHARE_ONE));
+        }
     }
 
     #[test]

@@ -275,12 +275,9 @@ impl Engine {
 
     /// A peer's notices cannot be used.
     fn ask_for_payload(&mut self, peer: NodeKey) {
-        let Some(number) = self.near.theirs(peer) else { return };
-        let arena = (peer, number);
-        let (windows, _) = self.near.handle_torn(arena);
-        self.exchange.handle_torn(peer, &windows);
-        self.say_near(peer, NearWord { says: NearSays::Unmapped, arena: number });
-        self.work.push_back(Work::Unmap(arena));
+        let Some((arena, unneeded)) = self.near.handle_unusable(peer) else { return };
+        self.say_near(peer, NearWord { says: NearSays::Unmapped, arena });
+        self.work.extend(unneeded.map(Work::Unmap));
     }
 
     /// A contribution is held, or to be summed: where it lies, if not in the window itself.

@@ -109,6 +109,38 @@ fn a_slot_is_squared_where_it_lies_until_it_is_torn() {
 }
 
 #[test]
+fn what_was_taken_before_a_refused_notice_stays_held_until_it_comes_as_payload() {
+    let mut member = member();
+    member.map();
+    let peer = member.peer;
+    member.engine.exchange.handle_ready(peer, SlotSeq(1));
+    let told = member.told();
+    let posted = |member: &mut Member| {
+        let regions = member.engine.config.regions;
+        let parts = regions.parts(3, &[]);
+        let view = *member.engine.consensus().view();
+        let index = |key| usize::from(view.index_of(key).expect("a member"));
+        regions.window(0, false, &parts, index(member.engine.key), index(peer))
+    };
+    let window = posted(&mut member);
+    member.notice(1, &near_bytes(&told));
+    member.work();
+    assert!(member.engine.near().alias(window).is_some(), "it lies over there");
+    member.notice(2, &[0xFF; NEAR_BYTES]);
+    let work = member.work();
+    let says = |work: &Work| {
+        matches!(work, Work::Tell { note: Note::Word(NearWord { says: NearSays::Unmapped, .. }), .. })
+    };
+    assert!(work.iter().any(says), "payload is asked for");
+    assert!(!work.contains(&Work::Unmap((peer, THEIRS))), "the memory is still needed");
+    assert!(member.engine.near().alias(window).is_some(), "and read for sums as before");
+    member.engine.near.handle_payload(peer, 0, window);
+    assert_eq!(member.engine.near().alias(window), None, "it lies here now");
+    member.engine.forget_told();
+    assert!(member.work().contains(&Work::Unmap((peer, THEIRS))));
+}
+
+#[test]
 fn no_notice_is_taken_that_does_not_fit() {
     let good = member().told();
     let span = good.span;
