@@ -29,10 +29,10 @@ pub enum Congestion {
 }
 
 impl Congestion {
-    pub(crate) fn controller(self, rtt_initial_ns: u64, chunk_bytes: u32) -> Box<dyn CongestionController> {
+    pub(crate) fn controller(self, rtt_initial_ns: u64) -> Box<dyn CongestionController> {
         match self {
             Self::Credit => Box::new(Credit),
-            Self::RateDelay => Box::new(RateDelay::new(rtt_initial_ns, chunk_bytes)),
+            Self::RateDelay => Box::new(RateDelay::new(rtt_initial_ns)),
         }
     }
 }
@@ -48,6 +48,8 @@ pub struct Report {
     pub lost_bytes: u64,
     /// Payload given up before that turned out to have arrived.
     pub late_bytes: u64,
+    /// What messages are cut by now.
+    pub chunk_bytes: u32,
     /// Payload still in flight.
     pub in_flight_bytes: u64,
     /// Payload known to have arrived since the start.

@@ -143,11 +143,7 @@ impl Connection {
     /// A parameter is out of range.
     pub fn new(config: &Config, now: Instant) -> Result<Self, ConfigError> {
         config.check()?;
-        Self::with_controller(
-            config,
-            now,
-            config.congestion.controller(config.rtt_initial_ns, config.chunk_bytes),
-        )
+        Self::with_controller(config, now, config.congestion.controller(config.rtt_initial_ns))
     }
 
     /// The same with a congestion controller of the caller's own; `config.congestion` says nothing then.

@@ -1,4 +1,8 @@
 //! When the next train may leave: trains of about 100 microseconds of link time, one after the other.
+//!
+//! A train costs a system call and a wake-up, and a node that shares its link among many peers has many slow ones. So
+//! on slower links trains are longer, up to a millisecond, as those of Linux's TCP are (`tcp_tso_autosize`), but no longer
+//! than a small queue takes; and who polls late sends what is due as one.
 
 use plesio_wire::Instant;
 
@@ -18,9 +22,11 @@ impl Pacer {
         self.next
     }
 
-    /// Payload of one train at this rate.
-    pub(crate) fn train_bytes(rate: u64) -> u64 {
-        (u128::from(rate) * u128::from(TRAIN_NS) / 1_000_000_000) as u64
+    /// Payload of a train that leaves now at this rate; `idle`: nothing flies.
+    pub(crate) fn train_bytes(&self, now: Instant, rate: u64, idle: bool) -> u64 {
+        let carried_bytes = |time_ns| (u128::from(rate) * u128::from(time_ns) / 1_000_000_000) as u64;
+        let due_ns = if idle { 0 } else { now.since(self.next).min(CATCH_UP_NS) };
+        carried_bytes(TRAIN_NS + due_ns).max(carried_bytes(TRAIN_NS_MAX).min(TRAIN_BYTES))
     }
 
     /// A train left. Who polls late catches up with what a millisecond carries, and after a pause with nothing.
@@ -33,6 +39,8 @@ impl Pacer {
 }
 
 const TRAIN_NS: u64 = 100_000;
+const TRAIN_NS_MAX: u64 = 1_000_000;
+const TRAIN_BYTES: u64 = 12 << 10;
 const CATCH_UP_NS: u64 = 1_000_000;
 
 #[cfg(test)]
@@ -42,8 +50,15 @@ mod tests {
     #[test]
     fn a_late_caller_catches_up_with_a_millisecond_at_most() {
         const GIGABIT: u64 = 125_000_000;
-        assert_eq!(Pacer::train_bytes(GIGABIT), 12_500);
         let mut pacer = Pacer::new(Instant(0));
+        let train_bytes = |at_ns, rate, idle| pacer.train_bytes(Instant(at_ns), rate, idle);
+        assert_eq!(train_bytes(0, 10 * GIGABIT, false), 125_000);
+        assert_eq!(train_bytes(0, GIGABIT, false), 12_500);
+        assert_eq!(train_bytes(0, GIGABIT / 5, false), 12_288);
+        assert_eq!(train_bytes(0, GIGABIT / 20, false), 6_250);
+        assert_eq!(train_bytes(400_000, GIGABIT, false), 62_500, "what is due goes as one");
+        assert_eq!(train_bytes(5_000_000, GIGABIT, false), 137_500);
+        assert_eq!(train_bytes(5_000_000, GIGABIT, true), 12_500);
         pacer.handle_sent(Instant(0), 12_500, GIGABIT, true);
         assert_eq!(pacer.next(), Instant(100_000));
         pacer.handle_sent(Instant(500_000), 12_500, GIGABIT, false);

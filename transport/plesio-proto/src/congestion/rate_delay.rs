@@ -50,7 +50,6 @@ pub struct RateDelay {
     excess: u64,
     rate: u64,
     window_bytes: u64,
-    window_bytes_min: u64,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -63,9 +62,9 @@ enum Phase {
 }
 
 impl RateDelay {
-    /// A path about which only a first guess of the round trip is known, for chunks of this size.
+    /// A path about which only a first guess of the round trip is known.
     #[must_use]
-    pub fn new(rtt_initial_ns: u64, chunk_bytes: u32) -> Self {
+    pub fn new(rtt_initial_ns: u64) -> Self {
         let mut controller = Self {
             phase: Phase::Start,
             base: Base::new(),
@@ -85,7 +84,6 @@ impl RateDelay {
             excess: EXCESS_MAX,
             rate: 0,
             window_bytes: WINDOW_BYTES_FIRST,
-            window_bytes_min: CHUNKS_MIN * u64::from(chunk_bytes),
         };
         controller.rate = per_second(WINDOW_BYTES_FIRST, rtt_initial_ns.max(1));
         controller
@@ -170,7 +168,7 @@ impl RateDelay {
         }
     }
 
-    fn set(&mut self, in_flight_bytes: u64) {
+    fn set(&mut self, in_flight_bytes: u64, chunk_bytes: u32) {
         let Some(base_ns) = self.base.sample() else { return };
         let rate = self.bandwidth();
         if rate == 0 {
@@ -204,7 +202,7 @@ impl RateDelay {
             Phase::Up { .. } => UNIT + UNIT / 2,
             _ => scale,
         };
-        self.window_bytes = scaled(window_bytes, window_gain).max(self.window_bytes_min);
+        self.window_bytes = scaled(window_bytes, window_gain).max(CHUNKS_MIN * u64::from(chunk_bytes));
         if self.phase == Phase::Start {
             // The first samples span more time than payload.
             self.rate = self.rate.max(rate_before);
@@ -243,7 +241,7 @@ impl CongestionController for RateDelay {
         if report.delivered_bytes >= self.round_end_bytes && round_ns >= ROUND_NS_MIN {
             self.end_round(report);
         }
-        self.set(report.in_flight_bytes);
+        self.set(report.in_flight_bytes, report.chunk_bytes);
     }
 
     fn window_bytes(&self) -> u64 {

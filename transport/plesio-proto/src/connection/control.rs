@@ -79,9 +79,9 @@ impl Path {
         waits
     }
 
-    /// Payload of the next train at most.
-    pub(super) fn train_bytes(&self) -> u64 {
-        self.rate.map_or(u64::MAX, Pacer::train_bytes)
+    /// Payload of the next train at most; `idle`: nothing flies.
+    pub(super) fn train_bytes(&self, now: Instant, idle: bool) -> u64 {
+        self.rate.map_or(u64::MAX, |rate| self.pacer.train_bytes(now, rate, idle))
     }
 
     /// A train of so much payload left; `idle`: nothing flew before it.
@@ -137,6 +137,7 @@ impl Connection {
         let report = core::mem::take(&mut path.report);
         path.controller.handle_report(&Report {
             now,
+            chunk_bytes: self.search.chunk_bytes(),
             in_flight_bytes: self.flight.in_flight_bytes(),
             delivered_bytes: path.delivery.delivered_bytes(),
             rate: path.delivery.sample(now, self.rtt.min_ns()),

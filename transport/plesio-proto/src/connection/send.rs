@@ -146,7 +146,8 @@ impl Connection {
         let base = self.header(now, Kind::Data);
         let generation = self.outbox.at(slot).generation;
         let narrow = self.outbox.at(slot).is_narrow();
-        let paced_max = (self.path.train_bytes() / u64::from(chunk_bytes)).max(1);
+        let idle = self.flight.in_flight_bytes() == 0;
+        let paced_max = (self.path.train_bytes(now, idle) / u64::from(chunk_bytes)).max(1);
         let segments_max =
             Train::segments_max(chunk_bytes).min(usize::try_from(paced_max).unwrap_or(usize::MAX));
         let segments_max = if narrow { 1 } else { segments_max };
