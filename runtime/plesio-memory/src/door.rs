@@ -18,13 +18,13 @@ use std::fs::{self, DirBuilder};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{FlockOperation, Mode, fchmod, flock};
+use rustix::fs::{FlockOperation, Mode, OFlags, fchmod, flock};
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
 use rustix::net::{
@@ -154,8 +154,7 @@ impl Door {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed("mkdir")(error)),
             _ => {}
         }
-        let within = fs::File::open(folder).map_err(failed("open"))?;
-        check_folder(folder, &within.metadata().map_err(failed("fstat"))?)?;
+        let within = enter(folder)?;
         let address = SocketAddrUnix::new(&path).map_err(|errno| failed("its path")(errno.into()))?;
         // Two that take over one dead name at once would each remove the other's.
         lock(&within).map_err(failed("flock"))?;
@@ -379,8 +378,7 @@ pub fn wait(files: &[BorrowedFd<'_>], limit: Duration) -> io::Result<()> {
 /// A folder that cannot be read, or is not ours alone.
 pub fn sweep(folder: &Path) -> Result<usize, DoorError> {
     let failed = |step| move |cause: io::Error| DoorError::System { path: folder.to_path_buf(), step, cause };
-    let within = fs::File::open(folder).map_err(failed("open"))?;
-    check_folder(folder, &within.metadata().map_err(failed("fstat"))?)?;
+    let within = enter(folder)?;
     // Whoever opens a door holds the lock until it listens.
     lock(&within).map_err(failed("flock"))?;
     let names = fs::read_dir(folder).map_err(failed("readdir"))?.filter_map(|entry| Some(entry.ok()?.path()));
@@ -465,6 +463,19 @@ fn lock(folder: &fs::File) -> io::Result<()> {
             outcome => return Ok(outcome?),
         }
     }
+}
+
+/// The folder itself, if it is ours alone. Whatever else has its name is neither waited for, as a FIFO would be, nor followed.
+fn enter(folder: &Path) -> Result<fs::File, DoorError> {
+    let failed = |step| move |cause| DoorError::System { path: folder.to_path_buf(), step, cause };
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW;
+    let within = fs::OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(folder);
+    let within = within.map_err(|cause| match Errno::from_io_error(&cause) {
+        Some(Errno::NOTDIR | Errno::LOOP) => DoorError::NoFolder { path: folder.to_path_buf() },
+        _ => failed("open")(cause),
+    })?;
+    check_folder(folder, &within.metadata().map_err(failed("fstat"))?)?;
+    Ok(within)
 }
 
 fn check_folder(folder: &Path, found: &fs::Metadata) -> Result<(), DoorError> {

@@ -129,6 +129,11 @@ pub enum DoorError {
         /// Its mode.
         mode: u32,
     },
+    /// What has the folder's name is no folder.
+    NoFolder {
+        /// The name.
+        path: PathBuf,
+    },
     /// A living process listens under this name.
     Taken {
         /// The name.
@@ -161,6 +166,9 @@ impl fmt::Display for DoorError {
                 "door: {} has mode {mode:o}, so others could come near it; chmod 700 the folder",
                 path.display()
             ),
+            Self::NoFolder { path } => {
+                write!(f, "door: {} is no folder; remove what has its name", path.display())
+            }
             Self::Taken { path } => {
                 write!(
                     f,

@@ -156,6 +156,23 @@ fn a_folder_that_others_reach_has_no_door() {
 }
 
 #[test]
+fn what_is_no_folder_is_neither_waited_for_nor_followed() {
+    let folder = Folder::new(0o700);
+    let [pipe, file, link] = ["pipe", "file", "link"].map(|name| folder.0.join(name));
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).unwrap();
+    fs::write(&file, b"").unwrap();
+    let elsewhere = Folder::new(0o700);
+    std::os::unix::fs::symlink(&elsewhere.0, &link).unwrap();
+    for path in [pipe, file, link] {
+        for error in [Door::open(&path, "one").unwrap_err(), sweep(&path).unwrap_err()] {
+            assert!(matches!(&error, DoorError::NoFolder { path: named } if *named == path), "{error}");
+        }
+        fs::remove_file(path).unwrap();
+    }
+    assert!(elsewhere.is_empty());
+}
+
+#[test]
 fn a_name_belongs_to_one_living_process() {
     let folder = Folder::new(0o700);
     let below = folder.0.join("made");
