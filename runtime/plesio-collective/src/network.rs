@@ -5,7 +5,7 @@
 //!                                                             └─ else ──▶ piece by piece (work.rs) ─ all have all ──▶ over
 //! ```
 //!
-//! An `all_reduce` of at most [`Network::mail_bytes_max`] travels in the hello itself, one datagram from each to each, and everybody
+//! An `all_reduce` of at most [`Network::mail_bytes_max`] travels in the hello itself, one message from each to each, and everybody
 //! sums. All else is cut into pieces: direct reduce-scatter, then all-gather, side by side for different pieces. A
 //! broadcast is the root's tensor scattered to owners, who pass it on. Sums run in rank order, so every rank that lives
 //! holds the same bits.
@@ -192,7 +192,7 @@ impl Network {
         Layout::new(0, ranks, 0).region_bytes()
     }
 
-    /// A tensor of at most so many bytes travels with the hello: 64 KiB for two ranks, 4 KiB for 32.
+    /// A tensor of at most so many bytes travels with the hello: 128 KiB for two ranks, 8 KiB for 32.
     #[must_use]
     pub fn mail_bytes_max(ranks: usize) -> u64 {
         Layout::new(0, ranks, 0).mail_bytes_max().into()

@@ -20,10 +20,10 @@ pub(crate) const SIDES: u64 = 3;
 /// Pieces begin at multiples of it: a common multiple of all codecs' blocks.
 pub(crate) const GRAIN_ELEMENTS: u64 = 1024;
 
-/// 64 KiB for two ranks, 4 KiB for 32.
-const MAIL_BYTES_ALL: u32 = 128 << 10;
+/// 128 KiB for two ranks, 8 KiB for 32: below it messages after one another cost more than the bytes they save.
+const MAIL_BYTES_ALL: u32 = 256 << 10;
 /// Bytes of all windows for contributions and results.
-const WINDOW_BYTES: u32 = 7 << 20;
+const WINDOW_BYTES: u32 = 27 << 18;
 const SLOT_BYTES_MAX: u32 = 1 << 20;
 const SLOT_GRAIN_BYTES: u32 = GRAIN_ELEMENTS as u32 * 4;
 /// A share is cut into so many pieces at least, so that summing and sending go side by side,
@@ -75,7 +75,8 @@ impl Layout {
         each / SLOT_GRAIN_BYTES * SLOT_GRAIN_BYTES
     }
 
-    /// Bytes of the largest piece, as it is, of a call with a codec: encoded or not, it fits half a slot.
+    /// Bytes of the largest piece, as it is, of a call with a codec: encoded or not, it fits half a slot. Its elements are a
+    /// multiple of half the grain, which is still one of all codecs' blocks.
     pub(crate) const fn coded_slot_bytes(&self) -> u32 {
         self.slot_bytes() / 2
     }

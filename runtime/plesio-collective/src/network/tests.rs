@@ -196,19 +196,19 @@ fn a_disagreement_is_told_to_everybody_and_the_next_call_works() {
 
 #[test]
 fn other_shares_and_bad_places_are_told_to_everybody() {
-    let good = call(SUM, Element::F32, 20_000);
+    let good = call(SUM, Element::F32, 40_000);
     let calls = [good];
     for (odd, error) in
         [(true, CallError::Shares { first: 0, other: 1 }), (false, CallError::Place { rank: 1 })]
     {
         let mut world = Story::new(2, &calls).world(9);
         world.begin(0);
-        let span = Span { region: INPUT, offset_bytes: 0, len_bytes: 80_000 };
+        let span = Span { region: INPUT, offset_bytes: 0, len_bytes: 160_000 };
         let (spans, shares) = if odd {
-            (TensorSpans { input: span, output: span }, [0..1, 1..20_000])
+            (TensorSpans { input: span, output: span }, [0..1, 1..40_000])
         } else {
             let apart = Span { offset_bytes: 4, ..span };
-            (TensorSpans { input: span, output: apart }, [0..10_000, 10_000..20_000])
+            (TensorSpans { input: span, output: apart }, [0..20_000, 20_000..40_000])
         };
         world.ranks[1].calls.clear();
         world.ranks[1].network.begin(good, spans, &shares, Codec::Full).expect("was not late");
