@@ -2,9 +2,9 @@
 //!
 //! A rank is this test binary again, told by its environment what to do.
 
-use plesio::{Codec, GroupError, Narrowing, NetworkGroup, NetworkPlan, SharedGroup, SharedPlan};
+use plesio::{Codec, GroupError, Narrowing, SharedGroup, SharedPlan};
 use plesio_collective::{Call, CallError, Element, Operation, Places, Rates};
-use plesio_udp::{Protection, Requested, WaitMode};
+use plesio_tests::ranks::{by_datagrams, bytes, real, value};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -61,14 +61,6 @@ fn together<T: Send>(
         let threads: Vec<_> = (0..ranks).map(|number| scope.spawn(rank(number))).collect();
         threads.into_iter().map(|thread| thread.join().expect("no rank panics")).collect()
     })
-}
-
-fn value(rank: u64, at: u64) -> f32 {
-    (1 + (at * 7 + rank * 3) % 61) as f32
-}
-
-fn bytes(values: impl Iterator<Item = f32>) -> Vec<u8> {
-    values.flat_map(f32::to_le_bytes).collect()
 }
 
 #[test]
@@ -155,49 +147,6 @@ fn ranks_that_disagree_are_told_and_go_on() {
     }
 }
 
-/// Every rank in a thread of its own, by datagrams.
-fn by_datagrams<T: Send>(ranks: u8, bytes: u32, act: impl Fn(u8, &mut NetworkGroup) -> T + Sync) -> Vec<T> {
-    let (tell, told) = std::sync::mpsc::channel();
-    let met = std::sync::Barrier::new(usize::from(ranks) + 1);
-    let addresses = std::sync::RwLock::new(Vec::new());
-    std::thread::scope(|scope| {
-        let (act, met, addresses) = (&act, &met, &addresses);
-        let rank = |rank: u8| {
-            let tell = tell.clone();
-            move || {
-                let plan = NetworkPlan {
-                    session: 77,
-                    rank,
-                    ranks,
-                    tensor_bytes: bytes,
-                    bind: (std::net::Ipv4Addr::LOCALHOST, 0).into(),
-                    chunk_bytes: 65_408,
-                    backend: Requested::Auto,
-                    wait: WaitMode::Block,
-                    protection: Protection::Plaintext,
-                    deadline: Duration::from_secs(30),
-                };
-                let mut group = NetworkGroup::open(&plan).expect("loopback is there");
-                tell.send((rank, group.local_address())).expect("the test waits");
-                met.wait();
-                // Some have met, and call, before others look for them.
-                let until = Instant::now() + Duration::from_millis(20) * u32::from(rank);
-                while Instant::now() < until {
-                    group.turn(Duration::from_millis(2)).expect("the port works");
-                }
-                group.meet(&addresses.read().expect("nobody panics")).expect("one address each");
-                act(rank, &mut group)
-            }
-        };
-        let threads: Vec<_> = (0..ranks).map(|number| scope.spawn(rank(number))).collect();
-        let mut found: Vec<_> = (0..ranks).map(|_| told.recv().expect("every rank opens")).collect();
-        found.sort_unstable();
-        *addresses.write().expect("nobody panics") = found.into_iter().map(|(_, address)| address).collect();
-        met.wait();
-        threads.into_iter().map(|thread| thread.join().expect("no rank panics")).collect()
-    })
-}
-
 #[test]
 fn sums_by_datagrams_are_those_of_shared_memory() {
     for ranks in [2u8, 3, 4] {
@@ -225,13 +174,6 @@ fn sums_by_datagrams_are_those_of_shared_memory() {
             }
         }
     }
-}
-
-/// Values around zero, most of them small.
-fn real(rank: u8, at: u64) -> f32 {
-    let mixed = (at + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15 ^ u64::from(rank) << 40);
-    let uniform = |shift: u32| (mixed >> shift & 0xffff) as f32 / 65_536.0;
-    (uniform(0) + uniform(16) + uniform(32) + uniform(48) - 2.0) * 0.02
 }
 
 #[test]
@@ -307,29 +249,6 @@ fn ranks_with_unlike_codecs_or_rates_are_told_and_go_on() {
             group.read(0, &mut sum).expect("it fits");
             let wanted = (0..count).map(|at| (0..3).map(|rank| value(rank, at) % 16.0).sum());
             assert_eq!(sum, bytes(wanted));
-        }
-    });
-}
-
-#[test]
-fn who_leaves_or_is_excluded_is_no_part_of_later_sums() {
-    by_datagrams(4, 2 << 20, |rank, group| {
-        let count = 200_000;
-        group.all_reduce(Element::F32, count, Places::in_place(0)).expect("all call");
-        match rank {
-            // It says goodbye.
-            3 => {}
-            // It is silent, and known to be dead.
-            2 => std::thread::sleep(Duration::from_millis(300)),
-            _ => {
-                group.exclude(2);
-                group.write(0, &bytes((0..count).map(|at| value(rank.into(), at)))).expect("it fits");
-                let present = group.all_reduce(Element::F32, count, Places::in_place(0)).expect("two call");
-                assert_eq!(present.0, 0b11);
-                let mut sum = vec![0; count as usize * 4];
-                group.read(0, &mut sum).expect("it fits");
-                assert_eq!(sum, bytes((0..count).map(|at| value(0, at) + value(1, at))));
-            }
         }
     });
 }

@@ -10,6 +10,7 @@ mod event;
 mod group;
 mod mailbox;
 mod node;
+mod sealing;
 pub mod store;
 mod worker;
 

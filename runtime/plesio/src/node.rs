@@ -3,7 +3,6 @@
 mod doors;
 mod protection;
 mod run;
-mod sealing;
 mod sink;
 
 use crate::engine::{Common, Entrance, genesis};
@@ -11,6 +10,7 @@ use crate::event::NodeEvent;
 use crate::mailbox::Mailbox;
 use crate::store::{Store, StoreError, StorePlan};
 use crate::worker::{Sent, Worker};
+pub(crate) use doors::draw;
 pub use protection::{Identity, Protection, Seed, Trust};
 
 use plesio_collective::Regions;
@@ -517,10 +517,7 @@ fn check(config: &NodeConfig) -> Result<(), NodeError> {
         if (identity.ticket.mesh, identity.ticket.node) != (identity.pool.mesh, public) {
             return refuse("the ticket is of another node or mesh; ask the operator for this node's".into());
         }
-        identity
-            .ticket
-            .verify(&identity.operators, 0)
-            .map_err(|error| NodeError::Config(error.to_string()))?;
+        identity.check().map_err(|error| NodeError::Config(error.to_string()))?;
     }
     if config.elements == 0 || config.elements > ELEMENTS_MAX {
         return refuse(format!("elements is {}; it must be 1 to {ELEMENTS_MAX}", config.elements));

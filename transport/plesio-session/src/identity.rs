@@ -118,6 +118,12 @@ impl PoolKey {
         Self { mesh, key: entropy.draw() }
     }
 
+    /// The key of one group of nodes of this mesh: whose session is another makes no session with them.
+    #[must_use]
+    pub fn of_group(&self, session: u64) -> Self {
+        Self { mesh: self.mesh, key: self.key.derive("plesio group key v1", session) }
+    }
+
     pub(crate) const fn key(&self) -> &Secret<32> {
         &self.key
     }
@@ -240,6 +246,15 @@ mod tests {
         let listed = OperatorPublic(operator.public());
         assert_eq!(OperatorPublic::from_text(&listed.to_text()), Ok(listed));
         assert_ne!(pool.tag(), PoolKey::generate(0xABCD, &mut entropy).tag());
+    }
+
+    #[test]
+    fn every_group_has_a_key_of_its_own_and_the_tickets_of_its_mesh() {
+        let pool = PoolKey::generate(5, &mut entropy());
+        let (one, other) = (pool.of_group(1), pool.of_group(2));
+        assert_eq!((one.mesh, other.mesh), (5, 5));
+        assert_eq!(one.key.expose(), pool.of_group(1).key.expose());
+        assert!(one.key.expose() != other.key.expose() && one.key.expose() != pool.key.expose());
     }
 
     #[test]

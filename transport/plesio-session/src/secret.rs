@@ -30,6 +30,21 @@ impl<const N: usize> Secret<N> {
     }
 }
 
+impl Secret<32> {
+    /// Another secret, for each `salt` and each purpose its own, from which this one cannot be computed.
+    pub(crate) fn derive(&self, context: &str, salt: u64) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key(context);
+        hasher.update(&self.0).update(&salt.to_le_bytes());
+        Self(*hasher.finalize().as_bytes())
+    }
+
+    /// As a seed that was never used before, also where this one was, as long as `salt` was not.
+    #[must_use]
+    pub fn salted(&self, salt: u64) -> Self {
+        self.derive("plesio salted seed v1", salt)
+    }
+}
+
 impl<const N: usize> Drop for Secret<N> {
     fn drop(&mut self) {
         self.0.zeroize();
@@ -117,6 +132,16 @@ mod tests {
         let secret = Secret::new([0x5A; 32]);
         let shown = format!("{secret:?} {:?} {:?}", Entropy::new(&secret), SecretText::new("5a5a".into()));
         assert!(!shown.contains("90") && !shown.to_lowercase().contains("5a"), "{shown}");
+    }
+
+    #[test]
+    fn a_salt_makes_another_secret() {
+        let seed = Secret::new([1; 32]);
+        let salted = *seed.salted(1).expose();
+        assert_eq!(salted, *seed.salted(1).expose());
+        let others =
+            [seed.salted(2), seed.derive("another purpose", 1), Secret::new([2; 32]).salted(1), seed];
+        assert!(others.iter().all(|other| *other.expose() != salted));
     }
 
     #[test]

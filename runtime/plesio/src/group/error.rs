@@ -3,6 +3,7 @@
 use core::fmt;
 use plesio_collective::{CallError, Ranks};
 use plesio_memory::{AccessError, ArenaError, AttachError, DoorError, KnockError};
+use plesio_session::{Refusal, TicketError};
 use plesio_udp::OpenError;
 use std::time::Duration;
 
@@ -14,6 +15,17 @@ pub enum GroupError {
     Plan {
         /// Which rule it breaks.
         rule: &'static str,
+    },
+    /// The own ticket admits this rank to no group.
+    Ticket(TicketError),
+    /// There is no session with some ranks, where everything is sealed; the group is broken.
+    Unmet {
+        /// Which ones.
+        ranks: Ranks,
+        /// After how long.
+        after: Duration,
+        /// Why this rank refused somebody's handshake meanwhile, if it did.
+        refusal: Option<Refusal>,
     },
     /// The own segment cannot be made.
     Arena(ArenaError),
@@ -65,6 +77,19 @@ impl fmt::Display for GroupError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Plan { rule } => write!(f, "group: {rule}; fix its plan"),
+            Self::Ticket(cause) => write!(f, "group: {cause}"),
+            Self::Unmet { ranks, after, refusal } => {
+                write!(f, "group: no session within {} ms with rank", after.as_millis())?;
+                for rank in ranks.iter() {
+                    write!(f, " {rank}")?;
+                }
+                match refusal {
+                    Some(refusal) => write!(f, "; a handshake was refused: {refusal}"),
+                    None => f.write_str(
+                        ": no handshake was answered; give all ranks the same session, pool key and ids, and start each of them",
+                    ),
+                }
+            }
             Self::Arena(cause) => write!(f, "group: its memory: {cause}"),
             Self::Door(cause) => write!(f, "group: its door: {cause}"),
             Self::Knock { rank, cause } => write!(f, "group: rank {rank} cannot be met: {cause}"),
@@ -97,6 +122,8 @@ impl fmt::Display for GroupError {
 impl std::error::Error for GroupError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
+            Self::Ticket(cause) => Some(cause),
+            Self::Unmet { refusal: Some(refusal), .. } => Some(refusal),
             Self::Arena(cause) => Some(cause),
             Self::Door(cause) => Some(cause),
             Self::Knock { cause, .. } => Some(cause),

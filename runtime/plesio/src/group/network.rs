@@ -7,6 +7,7 @@
 use super::GroupError;
 use super::compute::{Compute, Residue, Sum, copy};
 use super::port::Port;
+use crate::node::{Protection, Trust};
 use plesio_collective::{
     Call, CallError, Element, Network, NetworkAction as Action, Operation, Places, Ranks, Rates, TensorSpans,
     Work, range, shares,
@@ -14,8 +15,9 @@ use plesio_collective::{
 use plesio_kernels::Codec;
 use plesio_memory::{Arena, ArenaPlan, ArenaReport};
 use plesio_proto::Event;
-use plesio_udp::{Protection, Requested, WaitMode, Waker};
-use plesio_wire::Span;
+use plesio_udp::{Counters, Requested, WaitMode, Waker};
+use plesio_wire::handshake::Suite;
+use plesio_wire::{NodeId, Span};
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
@@ -25,7 +27,7 @@ use std::time::{Duration, Instant};
 /// What every rank of a group knows before they meet.
 #[derive(Clone, Debug)]
 pub struct NetworkPlan {
-    /// The same number on every rank, another one for every group.
+    /// The same number on every rank, another one for every group: ranks of another one are not heard.
     pub session: u64,
     /// This rank.
     pub rank: u8,
@@ -41,8 +43,12 @@ pub struct NetworkPlan {
     pub backend: Requested,
     /// How a call waits.
     pub wait: WaitMode,
-    /// How datagrams are protected; sealed needs keys, which this group has not.
+    /// What protects its datagrams, the same on every rank.
     pub protection: Protection,
+    /// Who can reach the network it is on.
+    pub trust: Trust,
+    /// Sealed, who the ranks are, in their order; nobody else is heard. In plaintext nobody looks at it.
+    pub ids: Vec<NodeId>,
     /// How long a call may take.
     pub deadline: Duration,
 }
@@ -104,7 +110,8 @@ impl NetworkGroup {
     /// Takes memory and a port; [`Self::local_address`] says which.
     ///
     /// # Errors
-    /// A plan that cannot be, memory that cannot be had, a port or a backend that is refused.
+    /// A plan that cannot be, a ticket that no operator signed, memory that cannot be had, a port or a backend that is
+    /// refused.
     pub fn open(plan: &NetworkPlan) -> Result<Self, GroupError> {
         let ranks = usize::from(plan.ranks);
         if ranks == 0 || ranks > Ranks::MAX || plan.rank >= plan.ranks {
@@ -159,6 +166,18 @@ impl NetworkGroup {
     #[must_use]
     pub fn notes(&self) -> &[String] {
         self.port.notes()
+    }
+
+    /// What has happened at this rank's socket.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.port.counters()
+    }
+
+    /// What payload is sealed with; none in plaintext, or before another rank was met.
+    #[must_use]
+    pub fn suite(&self) -> Option<Suite> {
+        self.port.suite()
     }
 
     /// Where all ranks are, this one included.
@@ -245,8 +264,9 @@ impl NetworkGroup {
     ///
     /// # Errors
     /// The ranks called for different things (told to all, and the group goes on); or it was not over at its deadline,
-    /// or the sockets broke: then the group is broken. A tensor that does not lie in this rank's memory is this rank's
-    /// error alone: nothing was sent, and the others wait for a call that can be made, until their deadline.
+    /// or the sockets broke: then the group is broken. Where a session is missing at the deadline, that is the error. A
+    /// tensor that does not lie in this rank's memory is this rank's error alone: nothing was sent, and the others wait for
+    /// a call that can be made, until their deadline.
     pub fn call(&mut self, call: Call, places: Places) -> Result<Ranks, GroupError> {
         self.make(call, places, Narrowing::default())
     }
@@ -270,10 +290,15 @@ impl NetworkGroup {
         self.now = Now { element: call.element, residue, outcome: None };
         let shares = self.shares(&call, narrowing.codec);
         let began = Instant::now();
-        let outcome = match self.network.begin(call, spans, &shares, narrowing.codec) {
+        let mut outcome = match self.network.begin(call, spans, &shares, narrowing.codec) {
             Ok(()) => self.finish(began),
             Err(error) => Err(GroupError::Call(error)),
         };
+        if let Err(GroupError::Call(CallError::Late { .. })) = outcome
+            && let Some((ranks, refusal)) = self.port.unmet()
+        {
+            outcome = Err(GroupError::Unmet { ranks, after: self.plan.deadline, refusal });
+        }
         let goes_on = !matches!(outcome, Err(GroupError::Call(CallError::Late { .. })));
         self.broken = !(goes_on && matches!(outcome, Ok(_) | Err(GroupError::Call(_))));
         outcome
@@ -441,3 +466,6 @@ const PIECE_BYTES_MIN: u32 = 32 << 10;
 const WAIT_MAX: Duration = Duration::from_millis(20);
 /// How long a rank stays for others to hear its last words.
 const LEAVE_MAX: Duration = Duration::from_millis(200);
+
+#[cfg(test)]
+mod tests;

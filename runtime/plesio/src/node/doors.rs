@@ -275,7 +275,7 @@ fn name(key: NodeKey, number: u64) -> String {
 }
 
 /// A number that no other arena on this host has: drawn anew for each of them.
-fn draw() -> u64 {
+pub(crate) fn draw() -> u64 {
     let mut hasher = std::hash::RandomState::new().build_hasher();
     hasher.write_u32(std::process::id());
     hasher.write_u64(plesio_udp::clock::monotonic_raw_ns() as u64);

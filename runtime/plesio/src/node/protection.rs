@@ -1,6 +1,6 @@
 //! Who a node is to others, and what protects its links.
 
-use plesio_session::{NodeSecret, PoolKey, Secret, Ticket};
+use plesio_session::{NodeSecret, PoolKey, Secret, Ticket, TicketError};
 use plesio_wire::NodeId;
 use std::net::SocketAddr;
 
@@ -19,6 +19,14 @@ pub struct Identity {
     pub seed: Secret<32>,
 }
 
+impl Identity {
+    /// Whether others that know the same operators will take it.
+    pub(crate) fn check(&self) -> Result<(), TicketError> {
+        let shown = Ticket { mesh: self.pool.mesh, node: self.node.public(), ..self.ticket };
+        shown.verify(&self.operators, 0)
+    }
+}
+
 /// What keeps datagrams from being read or altered on their way, on both planes.
 #[derive(Clone, Debug)]
 pub enum Protection {
@@ -30,7 +38,7 @@ pub enum Protection {
 
 impl Protection {
     /// In the words of the data socket.
-    pub(super) const fn of_socket(&self, trust: Trust) -> plesio_udp::Protection {
+    pub(crate) const fn of_socket(&self, trust: Trust) -> plesio_udp::Protection {
         match (self, trust) {
             (Self::Sealed(_), _) => plesio_udp::Protection::Sealed,
             (Self::Plaintext, Trust::Open) => plesio_udp::Protection::Plaintext,

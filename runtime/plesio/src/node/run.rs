@@ -7,12 +7,12 @@ mod transmit;
 mod work;
 
 use super::doors::Doors;
-use super::sealing::Sealing;
 use super::sink::{Peers, Sink};
 use super::{NodeConfig, NodeError, Order, Protection, Seed, engine_entry};
 use crate::engine::{Engine, EngineConfig, Entrance, Namesake, Out, SlotFate};
 use crate::event::{Counters, Entering, Final, NodeEvent, Progress, Way, What};
 use crate::mailbox::Mailbox;
+use crate::sealing::Sealing;
 use crate::store::{Store, StorePlan};
 use plesio_collective::ArenaId;
 use plesio_consensus::{Event, OwnSlot};
@@ -176,7 +176,10 @@ impl Runner {
             if let Entrance::Genesis(_, view) = &entrance {
                 sealing.handle_view(view.number);
             }
-            seeds.iter().for_each(|seed| sealing.seek(now, &bound, seed));
+            for seed in seeds {
+                bound.address(seed.id.key(), seed.sideband);
+                sealing.seek(now, seed.id, seed.data);
+            }
         }
         let started = matches!(entrance, Entrance::Genesis(..));
         let first = match &entrance {
@@ -365,7 +368,8 @@ impl Runner {
         if let Some(sealing) = &mut self.sealing {
             sealing.handle_life(self.engine.incarnation());
             sealing.handle_timeout(now);
-            sealing.turn(now, self.io.as_mut(), &self.sideband);
+            let sideband = &self.sideband;
+            sealing.turn(now, self.io.as_mut(), |key, change| sideband.keys(key, change));
         }
     }
 

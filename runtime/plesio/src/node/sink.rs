@@ -1,7 +1,7 @@
 //! What arrives on the data socket, told to the engine under its sender's name, and to the sessions.
 
-use super::sealing::Sealing;
 use crate::engine::Engine;
+use crate::sealing::Sealing;
 use plesio_udp::{DatagramSink, Peer};
 use plesio_wire::data::Header;
 use plesio_wire::{Instant, NodeKey, Span};

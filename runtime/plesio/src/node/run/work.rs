@@ -12,11 +12,14 @@ impl Runner {
                 // its life.
                 let (now, io) = (self.clock.now(), self.io.as_mut());
                 let lane = match &mut self.sealing {
-                    Some(sealing) => sealing.connect(now, io, &self.sideband, &entry),
+                    Some(sealing) => sealing.connect(now, io, entry.id, entry.data.0),
                     None => io.add_peer(entry.data.0),
                 };
                 match lane {
                     Ok(index) => {
+                        if self.sealing.is_some() {
+                            self.sideband.address(peer, entry.sideband.0);
+                        }
                         self.peers.by_key.insert(peer, index);
                         self.peers.by_peer.insert(index, peer);
                     }

@@ -1,30 +1,32 @@
-//! Sessions with peers, as the node's thread keeps them: handshakes over the data socket, keys to the lanes of the data
-//! plane and to the sideband's thread.
+//! Sessions with peers, as the thread of a node or the rank of a group keeps them: handshakes over the data socket, keys to
+//! the lanes of the data plane, and the sideband's to whoever has one.
 //!
 //! Decides nothing about sessions; `plesio_session` does. Keys go where the address is that they were made with: to the
-//! lane there, or they wait here until the engine wants one. A lane is kept with its keys when the engine lets go of the
-//! peer, for the session goes on: whoever was let go may come back, and asks over its sideband.
+//! lane there, or they wait here until its user wants one. A lane is kept with its keys when a node lets go of the peer, for
+//! the session goes on: whoever was let go may come back, and asks over its sideband.
 
-use super::{Identity, Seed};
+use crate::node::{Identity, draw};
 use plesio_session::{
     Config, Counters, DataOpener, DataSealer, Event, Limits, NodePublic, PeerId, Refusal, Sessions, Suites,
 };
-use plesio_sideband::{KeyChange, Sideband};
+use plesio_sideband::KeyChange;
 use plesio_udp::{DatagramIo, OpenError, Peer};
 use plesio_wire::data::{DATAGRAM_BYTES_MAX, HEADER_BYTES, Header, OWN_PACKET_FIRST, TAG_BYTES, VERSION};
-use plesio_wire::sideband::RosterEntry;
-use plesio_wire::{Incarnation, Instant, NodeId, NodeKey, handshake};
+use plesio_wire::handshake::{self, Suite};
+use plesio_wire::{Incarnation, Instant, NodeId, NodeKey};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-/// All sessions of a node.
-pub(super) struct Sealing {
+/// All sessions of a node or a rank.
+pub(crate) struct Sealing {
     sessions: Sessions,
     known: BTreeMap<NodeKey, Known>,
     names: BTreeMap<PeerId, NodeKey>,
     incarnation: Incarnation,
-    /// There was a session with somebody.
-    answered: bool,
+    /// How many sealers there were.
+    sealers: u64,
+    /// What was sealed with last.
+    suite: Option<Suite>,
     /// What was refused when it was last looked at.
     seen: Counters,
 }
@@ -37,7 +39,7 @@ struct Known {
     lane: Option<(Peer, SocketAddr)>,
     /// The lane has a sealer.
     sealed: bool,
-    /// The engine wants the lane.
+    /// Its user wants the lane.
     linked: bool,
     /// Connections ran under the keys there are.
     used: bool,
@@ -55,7 +57,7 @@ impl Known {
 }
 
 impl Sealing {
-    pub(super) fn new(now: Instant, identity: &Identity, incarnation: Incarnation) -> Self {
+    pub(crate) fn new(now: Instant, identity: &Identity, incarnation: Incarnation) -> Self {
         let config = Config {
             node: identity.node.clone(),
             pool: identity.pool.clone(),
@@ -66,7 +68,8 @@ impl Sealing {
             suites: Suites::available(),
             peers_max: PEERS_MAX,
             limits: Limits::default(),
-            seed: identity.seed.clone(),
+            // Whoever shows one identity twice shall not make the same keys twice.
+            seed: identity.seed.salted(draw()),
         };
         let sessions = Sessions::new(now, config);
         Self {
@@ -74,29 +77,29 @@ impl Sealing {
             known: BTreeMap::new(),
             names: BTreeMap::new(),
             incarnation,
-            answered: false,
+            sealers: 0,
+            suite: None,
             seen: Counters::default(),
         }
     }
 
     /// Asks a member, of whom nothing but this is known, for a session.
-    pub(super) fn seek(&mut self, now: Instant, sideband: &Sideband, seed: &Seed) {
-        sideband.address(seed.id.key(), seed.sideband);
-        self.ask(now, seed.id, seed.data);
+    pub(crate) fn seek(&mut self, now: Instant, id: NodeId, address: SocketAddr) {
+        self.ask(now, id, address);
     }
 
     /// A lane to a peer whose connections begin now.
     ///
     /// # Errors
     /// As [`DatagramIo::add_peer`].
-    pub(super) fn connect(
+    pub(crate) fn connect(
         &mut self,
         now: Instant,
         io: &mut dyn DatagramIo,
-        sideband: &Sideband,
-        entry: &RosterEntry,
+        id: NodeId,
+        address: SocketAddr,
     ) -> Result<Peer, OpenError> {
-        let (key, address) = (entry.id.key(), entry.data.0);
+        let key = id.key();
         let lane = match self.known.get(&key).and_then(|known| known.lane_at(address)) {
             Some(lane) => lane,
             None => {
@@ -119,8 +122,7 @@ impl Sealing {
             known.sealed = true;
         }
         let stale = used || !known.sealed;
-        sideband.address(key, entry.sideband.0);
-        if let Some(peer) = self.ask(now, entry.id, address).filter(|_| stale) {
+        if let Some(peer) = self.ask(now, id, address).filter(|_| stale) {
             self.sessions.handle_rekey(now, peer);
         }
         Ok(lane)
@@ -138,16 +140,23 @@ impl Sealing {
     /// Makes room for a lane; a session that loses its own ends.
     fn close_idle(&mut self, io: &mut dyn DatagramIo) -> bool {
         let idle = self.known.iter().find(|(_, known)| !known.linked && known.lane.is_some());
-        let Some((key, peer)) = idle.map(|(key, known)| (*key, known.peer)) else { return false };
-        self.close_lane(io, key);
-        if let Some(peer) = peer.filter(|peer| self.names.get(peer) == Some(&key)) {
-            self.sessions.handle_remove(peer);
-        }
+        let Some(key) = idle.map(|(key, _)| *key) else { return false };
+        self.end(io, key);
         true
     }
 
-    /// The engine lets go of a peer.
-    pub(super) fn disconnect(&mut self, io: &mut dyn DatagramIo, key: NodeKey) {
+    /// Ends a peer's session with its lane: nothing is sent to it or opened of it any more.
+    pub(crate) fn end(&mut self, io: &mut dyn DatagramIo, key: NodeKey) {
+        self.close_lane(io, key);
+        let Some(known) = self.known.get_mut(&key) else { return };
+        (known.linked, known.wanted) = (false, None);
+        if let Some(peer) = known.peer.filter(|peer| self.names.get(peer) == Some(&key)) {
+            self.sessions.handle_remove(peer);
+        }
+    }
+
+    /// Its user lets go of a peer, whose session may go on.
+    pub(crate) fn disconnect(&mut self, io: &mut dyn DatagramIo, key: NodeKey) {
         let Some(known) = self.known.get_mut(&key) else { return };
         (known.linked, known.wanted) = (false, None);
         if let Some(peer) = known.peer.filter(|peer| self.names.get(peer) == Some(&key)) {
@@ -167,14 +176,14 @@ impl Sealing {
     }
 
     /// A datagram of no lane, or one of a handshake.
-    pub(super) fn handle_stranger(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
+    pub(crate) fn handle_stranger(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
         let foreign = datagram.first().is_some_and(|first| first >> 4 != VERSION);
         if foreign || handshake::kind_of(datagram).is_some() {
             // What is refused is counted there.
             let _ = self.sessions.handle_datagram(now, from, datagram);
             return;
         }
-        // A peer that the engine does not know yet shows its keys: nothing else of it is heard.
+        // A peer that its user does not know yet shows its keys: nothing else of it is heard.
         let Ok(header) = Header::parse_sealed(datagram) else { return };
         if header.packet < OWN_PACKET_FIRST || datagram.len() != OWN_BYTES {
             return;
@@ -187,61 +196,82 @@ impl Sealing {
     }
 
     /// The first datagram opened under this index, on either plane.
-    pub(super) fn handle_confirmed(&mut self, now: Instant, local: u32) {
+    pub(crate) fn handle_confirmed(&mut self, now: Instant, local: u32) {
         self.sessions.handle_confirmed(now, local);
     }
 
     /// A datagram of the session's own opened under this index.
-    pub(super) fn handle_own(&mut self, now: Instant, local: u32) {
+    pub(crate) fn handle_own(&mut self, now: Instant, local: u32) {
         self.sessions.handle_own(now, local);
     }
 
     /// A view is in force: tickets that end before it are over, and so is the search for somebody who knows it.
-    pub(super) fn handle_view(&mut self, number: u32) {
+    pub(crate) fn handle_view(&mut self, number: u32) {
         self.sessions.handle_view(number);
         self.known.values_mut().filter(|known| !known.linked).for_each(|known| known.wanted = None);
     }
 
     /// Which life of the node this is.
-    pub(super) fn handle_life(&mut self, incarnation: Incarnation) {
+    pub(crate) fn handle_life(&mut self, incarnation: Incarnation) {
         if self.incarnation != incarnation {
             self.incarnation = incarnation;
             self.sessions.handle_life(incarnation);
         }
     }
 
-    pub(super) fn handle_timeout(&mut self, now: Instant) {
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
         if self.sessions.poll_timeout(now).is_some_and(|due| due <= now) {
             self.sessions.handle_timeout(now);
         }
     }
 
-    pub(super) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
+    pub(crate) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         self.sessions.poll_timeout(now)
     }
 
+    /// Whether something can be sent on the peer's lane.
+    pub(crate) fn is_sealed(&self, key: NodeKey) -> bool {
+        self.known.get(&key).is_some_and(|known| known.sealed)
+    }
+
+    /// What was sealed with last, if there ever was a session.
+    pub(crate) const fn suite(&self) -> Option<Suite> {
+        self.suite
+    }
+
     /// Whether there ever was a session.
-    pub(super) const fn is_answered(&self) -> bool {
-        self.answered
+    pub(crate) const fn is_answered(&self) -> bool {
+        self.sealers > 0
+    }
+
+    /// How often there were new keys to seal with.
+    #[cfg(test)]
+    pub(crate) const fn key_changes(&self) -> u64 {
+        self.sealers
     }
 
     /// How many handshake datagrams were refused.
-    pub(super) fn refused(&self) -> u64 {
+    pub(crate) fn refused(&self) -> u64 {
         self.sessions.counters().total()
     }
 
     /// Causes that ask for somebody's attention and came up since the last call, for the first time ever.
-    pub(super) fn poll_refusals(&mut self) -> impl Iterator<Item = Refusal> {
+    pub(crate) fn poll_refusals(&mut self) -> impl Iterator<Item = Refusal> {
         let now = *self.sessions.counters();
         let before = std::mem::replace(&mut self.seen, now);
         let told = SAID.iter().filter(move |refusal| now.of(**refusal) > 0 && before.of(**refusal) == 0);
         told.copied()
     }
 
-    /// Sends what the sessions want sent, and gives their keys away.
-    pub(super) fn turn(&mut self, now: Instant, io: &mut dyn DatagramIo, sideband: &Sideband) {
+    /// Sends what the sessions want sent, and gives their keys away; those of the sideband to `tell`.
+    pub(crate) fn turn(
+        &mut self,
+        now: Instant,
+        io: &mut dyn DatagramIo,
+        mut tell: impl FnMut(NodeKey, KeyChange),
+    ) {
         while let Some(event) = self.sessions.poll_event() {
-            self.handle_event(now, io, sideband, event);
+            self.handle_event(now, io, &mut tell, event);
         }
         while let Some(transmit) = self.sessions.poll_transmit() {
             // Lost, as on the way: handshakes are repeated.
@@ -249,7 +279,13 @@ impl Sealing {
         }
     }
 
-    fn handle_event(&mut self, now: Instant, io: &mut dyn DatagramIo, sideband: &Sideband, event: Event) {
+    fn handle_event(
+        &mut self,
+        now: Instant,
+        io: &mut dyn DatagramIo,
+        tell: &mut impl FnMut(NodeKey, KeyChange),
+        event: Event,
+    ) {
         match event {
             Event::Open { peer, node, address, data, sideband: opener } => {
                 let key = node.id().key();
@@ -261,9 +297,11 @@ impl Sealing {
                     Some(lane) => io.add_opener(lane, data),
                     None => known.openers.push((data, address)),
                 }
-                sideband.keys(key, KeyChange::Open(opener));
+                tell(key, KeyChange::Open(opener));
             }
             Event::Seal { peer, address, data, sideband: sealer } => {
+                self.suite = Some(data.suite());
+                self.sealers += 1;
                 let Some((key, known)) = self.find(peer) else { return };
                 known.used = known.linked;
                 let lane = known.lane_at(address);
@@ -277,7 +315,7 @@ impl Sealing {
                         known.sealer = Some((data, address));
                     }
                 }
-                sideband.keys(key, KeyChange::Seal(sealer));
+                tell(key, KeyChange::Seal(sealer));
             }
             Event::Close { peer, local } => {
                 let Some((key, known)) = self.find(peer) else { return };
@@ -286,7 +324,7 @@ impl Sealing {
                 if let Some((lane, _)) = known.lane {
                     io.remove_opener(lane, local);
                 }
-                sideband.keys(key, KeyChange::Close(local));
+                tell(key, KeyChange::Close(local));
                 self.tidy(io, key);
             }
             Event::Expire { peer } => {
@@ -296,10 +334,9 @@ impl Sealing {
                 if let Some((lane, _)) = known.lane {
                     io.remove_sealer(lane);
                 }
-                sideband.keys(key, KeyChange::Expire);
+                tell(key, KeyChange::Expire);
                 self.tidy(io, key);
             }
-            Event::Establish { .. } => self.answered = true,
             Event::Fail { peer } => {
                 let wanted = self.find(peer).and_then(|(_, known)| known.wanted);
                 if let Some((id, address)) = wanted {
@@ -315,7 +352,7 @@ impl Sealing {
         Some((key, self.known.get_mut(&key)?))
     }
 
-    /// Closes the lane of a peer whose session is over and whom the engine does not want.
+    /// Closes the lane of a peer whose session is over and whom its user does not want.
     fn tidy(&mut self, io: &mut dyn DatagramIo, key: NodeKey) {
         let idle = |known: &Known| !known.linked && known.open == 0 && known.wanted.is_none();
         if self.known.get(&key).is_some_and(idle) {
