@@ -4,7 +4,7 @@ use crate::args::OutputArgs;
 use crate::hex::hex;
 use crate::status::{Status, Way};
 use crate::stdout;
-use plesio::{Entering, NodeEvent, What};
+use plesio::{Entering, NodeEvent, Progress, What};
 use plesio_wire::NodeKey;
 use serde_json::{Value, json};
 use std::io::Write;
@@ -136,24 +136,8 @@ impl Seen {
                 };
                 status.ways = ways.iter().map(way).collect();
             }
-            What::Progress(progress) => {
-                status.state = state_name(progress.state).into();
-                status.clock_error_ns = (progress.eps_ns != u32::MAX).then_some(progress.eps_ns.into());
-                status.period_ns = progress.period_ns;
-                status.lead_ns = progress.lead_ns;
-                status.version = status.version.max(progress.version);
-                status.steps_committed = progress.steps_committed;
-                let counters = &progress.counters;
-                status.data_sent_bytes = counters.data_sent_bytes;
-                status.data_received_bytes = counters.data_received_bytes;
-                status.data_resent_bytes = counters.retransmitted_bytes;
-                status.sideband_sent_bytes = counters.sideband_sent_bytes;
-                status.memory_read_bytes = counters.memory_read_bytes;
-                status.memory_taken_bytes = counters.memory_taken_bytes;
-                status.notices_refused = counters.notices_refused;
-                status.data_dropped = counters.data_dropped;
-                status.sideband_dropped = counters.sideband_dropped;
-            }
+            What::Progress(progress) => take(status, progress),
+            What::Final(word) => take(status, &word.progress),
             _ => {}
         }
     }
@@ -313,10 +297,30 @@ fn sentence(what: &What) -> Option<String> {
     })
 }
 
+/// What the node counted so far.
+fn take(status: &mut Status, progress: &Progress) {
+    status.state = state_name(progress.state).into();
+    status.clock_error_ns = (progress.eps_ns != u32::MAX).then_some(progress.eps_ns.into());
+    status.period_ns = progress.period_ns;
+    status.lead_ns = progress.lead_ns;
+    status.version = status.version.max(progress.version);
+    status.steps_committed = progress.steps_committed;
+    let counters = &progress.counters;
+    status.data_sent_bytes = counters.data_sent_bytes;
+    status.data_received_bytes = counters.data_received_bytes;
+    status.data_resent_bytes = counters.retransmitted_bytes;
+    status.sideband_sent_bytes = counters.sideband_sent_bytes;
+    status.memory_read_bytes = counters.memory_read_bytes;
+    status.memory_taken_bytes = counters.memory_taken_bytes;
+    status.notices_refused = counters.notices_refused;
+    status.data_dropped = counters.data_dropped;
+    status.sideband_dropped = counters.sideband_dropped;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use plesio::Progress;
+    use plesio::Final;
     use plesio_wire::{Digest, Version};
 
     #[test]
@@ -344,6 +348,11 @@ mod tests {
         assert_eq!(status.shares, [0.75, 0.25]);
         seen.handle_event(&view(4, &[1]));
         assert!(seen.status().suspects.is_empty(), "who is no member is no suspect");
+        let progress = Progress { steps_committed: 3, ..Progress::default() };
+        let digest = Digest::of(b"state");
+        let word = Final { version: Version(9), digest, state: Vec::new(), progress };
+        seen.handle_event(&What::Final(Box::new(word)));
+        assert_eq!(seen.status().steps_committed, 3, "the last word counts");
         assert!(seen.is_member());
         seen.handle_event(&What::Excluded);
         let status = seen.status();
