@@ -39,7 +39,7 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), String> {
     for shares in ["rate", "equal"] {
         println!("shares: {shares}");
         let output = Command::new(&program)
-            .args(["bench", "allreduce", "--path", "udp", "--json", "--quiet"])
+            .args(["bench", "allreduce", "--path", "udp", "--protection", "plaintext", "--json", "--quiet"])
             .args(["--ranks", &rates.len().to_string(), "--links", &links, "--shares", shares])
             .args(["--namespaces", &lab.names.join(","), "--size", &size, "--codec", &codec])
             .args(["--repeats", &repeats, "--iterations", "3"])

@@ -16,14 +16,15 @@ Usage: cargo xtask rivals [--ranks 2,4,8] [--largest BYTES] [--rounds N]
 Times sums of f32 among processes of this machine: ours (plesio bench allreduce) and every rival that is installed, in turn,
 --rounds times; prints the medians and their ratios to ours by the same means: shared memory, or sockets. As root on a quiet
 machine; takes minutes.
-Rivals: Open MPI, MPICH, Gloo:
-  apt-get install --no-install-recommends openmpi-bin libopenmpi-dev mpich libmpich-dev libgloo-dev g++";
+Rivals: Open MPI, MPICH, Gloo, torch, and PCCL where python3 knows it:
+  apt-get install --no-install-recommends openmpi-bin libopenmpi-dev mpich libmpich-dev libgloo-dev g++ python3-torch";
 
 /// Ours, and the flags that make it so.
-const OURS: [(&str, &[&str]); 3] = [
+const OURS: [(&str, &[&str]); 4] = [
     ("plesio-shm", &["--path", "shm"]),
-    ("plesio-udp", &["--path", "udp"]),
-    ("plesio-udp-int8", &["--path", "udp", "--codec", "int8"]),
+    ("plesio-udp", &["--path", "udp", "--protection", "plaintext"]),
+    ("plesio-udp-int8", &["--path", "udp", "--protection", "plaintext", "--codec", "int8"]),
+    ("plesio-udp-sealed", &["--path", "udp", "--protection", "sealed"]),
 ];
 
 /// Median time in ns by (ranks, bytes), one entry per round.
@@ -160,31 +161,52 @@ fn build(sources: &Path, built: &Path) -> Vec<Rival> {
     }
     let gloo = sources.join("allreduce_gloo.cc").display().to_string();
     if let Some(program) = compile("gloo", "g++", &["-O3", "-march=native", "-std=c++17", &gloo]) {
-        let folder = built.join("meet");
-        let start = move |ranks: u32, largest: u64| {
-            let _absent = fs::remove_dir_all(&folder);
-            fs::create_dir_all(&folder).map_err(|cause| cause.to_string())?;
-            let child = |rank: u32| {
-                let mut command = Command::new(&program);
-                command.args([rank.to_string(), ranks.to_string()]).arg(&folder).arg(largest.to_string());
-                first(&mut command).map_err(|cause| cause.to_string())
-            };
-            let others: Vec<Child> = (1..ranks).map(child).collect::<Result<_, _>>()?;
-            let said = child(0).and_then(finish);
-            for mut other in others {
-                if said.is_err() {
-                    let _ended = other.kill();
-                }
-                let _reaped = other.wait();
+        rivals.push(meeting("gloo-tcp", program, None, built.join("meet")));
+    }
+    for (name, module) in [("torch-tcp", "torch"), ("pccl-tcp", "pccl")] {
+        // Debian's is not always the first one.
+        let interpreters = ["python3", "/usr/bin/python3"];
+        match interpreters.into_iter().find(|interpreter| knows(interpreter, module)) {
+            Some(interpreter) => {
+                let script = sources.join(format!("allreduce_{module}.py"));
+                rivals.push(meeting(name, interpreter.into(), Some(script), built.join("meet")));
             }
-            said
-        };
-        rivals.push(Rival { name: "gloo-tcp", local: false, start: Box::new(start) });
+            None => println!("skipped {name}: no python3 here has the module {module}"),
+        }
     }
     if rivals.is_empty() {
         println!("no rival is installed; see --help for the line that brings them");
     }
     rivals
+}
+
+/// Whether an interpreter finds a module and all that it needs.
+fn knows(interpreter: &str, module: &str) -> bool {
+    let tried = Command::new(interpreter).args(["-c", &format!("import {module}")]).output();
+    tried.is_ok_and(|output| output.status.success())
+}
+
+/// A rival that is started once for every rank, which meet in a folder; what it needs before its own arguments is `script`.
+fn meeting(name: &'static str, program: PathBuf, script: Option<PathBuf>, folder: PathBuf) -> Rival {
+    let start = move |ranks: u32, largest: u64| {
+        let _absent = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).map_err(|cause| cause.to_string())?;
+        let child = |rank: u32| {
+            let mut command = Command::new(&program);
+            command.args(&script).args([rank.to_string(), ranks.to_string()]);
+            first(command.arg(&folder).arg(largest.to_string())).map_err(|cause| cause.to_string())
+        };
+        let others: Vec<Child> = (1..ranks).map(child).collect::<Result<_, _>>()?;
+        let said = child(0).and_then(finish);
+        for mut other in others {
+            if said.is_err() {
+                let _ended = other.kill();
+            }
+            let _reaped = other.wait();
+        }
+        said
+    };
+    Rival { name, local: false, start: Box::new(start) }
 }
 
 /// Starts a program in a session of its own that goes first where the scheduler lets us.
@@ -286,7 +308,7 @@ fn median(times: &[f64]) -> f64 {
 /// Medians in microseconds, and in brackets how often as long as ours by the same means.
 fn print(ours: &[Times], rivals: &[Rival], times: &[Times]) {
     print!("{:>5} {:>10}", "ranks", "bytes");
-    OURS.iter().for_each(|(name, _)| print!(" {name:>15}"));
+    OURS.iter().for_each(|(name, _)| print!(" {name:>17}"));
     rivals.iter().for_each(|rival| print!(" {:>22}", rival.name));
     println!();
     for key @ (ranks, bytes) in ours[0].keys() {
@@ -294,7 +316,7 @@ fn print(ours: &[Times], rivals: &[Rival], times: &[Times]) {
         let own: Vec<Option<f64>> =
             ours.iter().map(|times| times.get(key).map(|times| median(times))).collect();
         own.iter()
-            .for_each(|own| print!(" {:>15}", own.map_or("-".into(), |own| format!("{:.2}", own / 1e3))));
+            .for_each(|own| print!(" {:>17}", own.map_or("-".into(), |own| format!("{:.2}", own / 1e3))));
         for (rival, times) in rivals.iter().zip(times) {
             match (times.get(key), own[usize::from(!rival.local)]) {
                 (Some(theirs), Some(own)) => {
