@@ -367,7 +367,7 @@ pub(crate) enum CodecArg {
 pub(crate) enum SharesArg {
     /// Every member an equal part
     Equal,
-    /// What suits the rates that each was measured at, up to four equal parts
+    /// What suits the rates that each was measured at, up to four equal parts; equal until they are
     #[default]
     Rate,
 }

@@ -13,7 +13,7 @@ mod document;
 mod evaluate;
 #[cfg(test)]
 mod example;
-mod keys;
+pub(crate) mod keys;
 mod launcher;
 mod measure;
 pub(crate) mod output;

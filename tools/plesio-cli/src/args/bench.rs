@@ -53,7 +53,7 @@ const ALLREDUCE_ABOUT: &str = "Sums among processes, in shared memory or by data
 
 Every rank is a process. Before each operation every rank writes its tensor anew, and all meet; the operation's time is the longest of \
 any rank's, the row's the median of all operations of all rounds. The result lies in every rank's own memory afterwards, with --path shm in place of its tensor, and every element of \
-the first and the last result of a run is compared with the sum it has to be: #wrong counts those that differ, over all ranks. algbw is size by \
+the first and the last result of a run is compared with the sum it has to be: #wrong counts those that differ, over all ranks. Datagrams are sealed with keys of a handshake, or with --protection plaintext have a checksum. algbw is size by \
 time; busbw is that times 2(n-1)/n for all-reduce, (n-1)/n for the others but broadcast, whose is 1. `floor` is one pass over the same memory by the same kernel, each rank its range, \
 without any agreement, from the first rank's begin to the last one's end: ours takes `ratio.floor` times as long. With --links every row has \
 the time that the slowest link needs with the best shares, and with those in use; with --kills it has what a death inside an operation costs the others. The verdict is `trustworthy` when what ran first and last in each round agrees within 5 % over at \

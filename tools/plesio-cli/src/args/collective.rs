@@ -1,6 +1,6 @@
 //! The flags of `plesio bench allreduce` and `plesio bench shm`. A list is a matrix.
 
-use super::bench::parse_bytes;
+use super::bench::{ProtectionArg, parse_bytes};
 use super::{BackendArg, BenchOutputArgs, SharesArg};
 use crate::bench::{Requirement, Wait};
 use clap::{Args, ValueEnum};
@@ -60,8 +60,12 @@ pub(crate) struct CollectiveArgs {
     )]
     pub(crate) codec: Vec<NarrowArg>,
 
-    /// Network namespaces of the ranks, with commas between them, one for each, on links that nobody else reaches: datagrams
-    /// go in plaintext; with --path udp, needs CAP_SYS_ADMIN
+    /// How datagrams are protected; with --path udp
+    #[arg(long, env = "PLESIO_PROTECTION", default_value = "sealed", value_enum)]
+    pub(crate) protection: ProtectionArg,
+
+    /// Network namespaces of the ranks, with commas between them, one for each, on links that nobody else reaches, so that
+    /// they may carry plaintext; with --path udp, needs CAP_SYS_ADMIN
     #[arg(long, env = "PLESIO_NAMESPACES", value_delimiter = ',', value_name = "LIST")]
     pub(crate) namespaces: Vec<String>,
 
@@ -74,7 +78,8 @@ pub(crate) struct CollectiveArgs {
     #[arg(long, env = "PLESIO_BENCH_SHARES", default_value = "rate", value_enum, value_name = "HOW")]
     pub(crate) shares: SharesArg,
 
-    /// After each row, kill a rank so many times at a random instant inside an operation, 0 to 1000
+    /// After each row, kill a rank so many times at a random instant inside an operation, 0 to 1000; a kill that comes
+    /// after the rank's part is over does not count and is tried again, ten times as often at most
     #[arg(long, env = "PLESIO_KILLS", default_value_t = 0, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u16).range(0..=1000))]
     pub(crate) kills: u16,
@@ -121,7 +126,7 @@ pub(crate) struct CollectiveArgs {
 pub(crate) enum PathArg {
     /// Each maps the others' memory
     Shm,
-    /// Datagrams in plaintext, on the loopback interface or between namespaces; out of place
+    /// Datagrams, on the loopback interface or between namespaces; out of place
     Udp,
 }
 

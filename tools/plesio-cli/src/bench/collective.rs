@@ -8,11 +8,12 @@
 mod rank;
 mod ranks;
 mod report;
+mod values;
 
 pub(crate) use rank::run_rank;
 
-use super::{require, table};
-use crate::args::{CollectiveArgs, FormArg, NarrowArg, OperationArg, PathArg};
+use super::{Mode, require, table};
+use crate::args::{CollectiveArgs, FormArg, NarrowArg, OperationArg, PathArg, SharesArg};
 use crate::failure::{Exit, Failure};
 use crate::host::Host;
 use crate::{demo, signals, stdout};
@@ -51,14 +52,15 @@ impl Bench<'_> {
         if self.args.output.common.json_stream {
             stdout::emit("start", &report.document(false));
         }
-        for &path in &self.args.path {
-            for &ranks in &self.args.ranks {
-                if let Err(failure) = self.measure(path, ranks, &mut report, &interrupted) {
-                    if report.has_rows() {
-                        self.show(&report.document(true))?;
-                    }
-                    return Err(failure);
+        for (path, protection, ranks) in self.groups() {
+            if let Err(failure) = self.measure((path, protection), ranks, &mut report, &interrupted) {
+                if interrupted.load(Ordering::Acquire) {
+                    break;
                 }
+                if report.has_rows() {
+                    self.show(&report.document(true))?;
+                }
+                return Err(failure);
             }
         }
         self.finish(&report, interrupted.load(Ordering::Acquire))
@@ -77,13 +79,29 @@ impl Bench<'_> {
         }
     }
 
-    fn keys(&self, path: PathArg, ranks: u8) -> Vec<Key> {
+    /// Who reach each other how, and how that is protected.
+    fn groups(&self) -> Vec<(PathArg, Option<Mode>, u8)> {
+        let mut groups = Vec::new();
+        for &path in &self.args.path {
+            let modes = match path {
+                PathArg::Shm => vec![None],
+                PathArg::Udp => self.args.protection.modes().iter().copied().map(Some).collect(),
+            };
+            for protection in modes {
+                groups.extend(self.args.ranks.iter().map(|ranks| (path, protection, *ranks)));
+            }
+        }
+        groups
+    }
+
+    fn keys(&self, (path, protection): (PathArg, Option<Mode>), ranks: u8) -> Vec<Key> {
         let element = self.args.element;
         let mut keys = Vec::new();
         for operation in self.operations() {
             for &codec in &self.args.codec {
                 keys.extend(self.args.size.iter().map(|bytes| Key {
                     path,
+                    protection,
                     ranks,
                     operation,
                     element,
@@ -128,21 +146,23 @@ impl Bench<'_> {
                 return Err(Failure::usage("bench", "cannot run this", cause).fix("name one for each rank"));
             }
         }
-        if args.kills > 0 && (args.ranks.iter().any(|ranks| *ranks < 2) || !sums) {
-            return refuse(
-                "who is alone has no survivors, and kills are for all-reduce",
-                "give --ranks 2 or more",
-            );
+        if args.kills > 0 && !sums {
+            return refuse("kills are for all-reduce", "leave --operation out");
+        }
+        if args.kills > 0 && args.ranks.iter().any(|ranks| *ranks < 2) {
+            return refuse("who is alone has no survivors", "give --ranks 2 or more");
+        }
+        if args.links.is_empty() && args.shares == SharesArg::Equal {
+            return refuse("shares are equal where no links are named", "add --links, or leave --shares out");
         }
         super::group::check_cores(&self.args.pin)
     }
 
     fn check_requirements(&self, report: &Report<'_>) -> Result<(), Failure> {
         let mut sample = report.like();
-        for &path in &self.args.path {
-            for &ranks in &self.args.ranks {
-                self.keys(path, ranks).into_iter().for_each(|key| sample.push(Row::sample(key)));
-            }
+        for (path, protection, ranks) in self.groups() {
+            let keys = self.keys((path, protection), ranks);
+            keys.into_iter().for_each(|key| sample.push(Row::sample(key)));
         }
         let document = sample.document(false);
         require::check(&self.args.require, &document)
@@ -151,14 +171,14 @@ impl Bench<'_> {
     /// All rows of one group.
     fn measure(
         &self,
-        path: PathArg,
+        way: (PathArg, Option<Mode>),
         ranks: u8,
         report: &mut Report<'_>,
-        interrupted: &AtomicBool,
+        interrupted: &Arc<AtomicBool>,
     ) -> Result<(), Failure> {
-        let mut fleet = Fleet::start(self.args, path, ranks)?;
+        let mut fleet = Fleet::start(self.args, way.0, way.1, ranks, interrupted)?;
         fleet.notes().into_iter().for_each(|note| report.note(note));
-        for key in self.keys(path, ranks) {
+        for key in self.keys(way, ranks) {
             let mut row =
                 Row { bounds: Bounds::of(&key, &self.args.links, self.args.shares), ..Row::new(key) };
             for round in 1..=self.args.repeats {
@@ -166,15 +186,17 @@ impl Bench<'_> {
                     break;
                 }
                 self.progress(&key, round);
-                let run = |bare| Run { bare, ..self.one_run(&key, round) };
-                row.first.push(fleet.run(&run(false))?);
-                if key.has_floor() {
-                    row.floor.push(fleet.run(&run(true))?);
+                let told = self.round(&mut fleet, &mut row, round);
+                // What was measured before an interrupt is shown.
+                if !interrupted.load(Ordering::Acquire) {
+                    told?;
                 }
-                row.last.push(fleet.run(&run(false))?);
             }
             if !row.first.is_empty() {
-                self.kill(&mut row, interrupted)?;
+                let told = self.kill(&mut row, interrupted);
+                if !interrupted.load(Ordering::Acquire) {
+                    told?;
+                }
                 row.killed_note().into_iter().for_each(|note| report.note(note));
                 report.push(row);
                 if self.args.output.common.json_stream {
@@ -182,6 +204,18 @@ impl Bench<'_> {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// One round of a row: ours, the bare pass, ours again.
+    fn round(&self, fleet: &mut Fleet, row: &mut Row, round: u16) -> Result<(), Failure> {
+        let key = row.key;
+        let run = |bare| Run { bare, ..self.one_run(&key, round) };
+        let first = fleet.run(&run(false))?;
+        let floor = if key.has_floor() { Some(fleet.run(&run(true))?) } else { None };
+        row.last.push(fleet.run(&run(false))?);
+        row.first.push(first);
+        row.floor.extend(floor);
         Ok(())
     }
 
@@ -199,24 +233,27 @@ impl Bench<'_> {
     }
 
     /// Kills a rank inside one operation after another, each of a group of its own.
-    fn kill(&self, row: &mut Row, interrupted: &AtomicBool) -> Result<(), Failure> {
+    fn kill(&self, row: &mut Row, interrupted: &Arc<AtomicBool>) -> Result<(), Failure> {
         let key = row.key;
         let mut times: Vec<u64> =
             row.first.iter().chain(&row.last).flat_map(|ours| ours.times_ns.clone()).collect();
         times.sort_unstable();
         let median_ns = times.get(times.len() / 2).copied().unwrap_or(0);
-        for kill in 1..=self.args.kills {
-            if interrupted.load(Ordering::Acquire) {
+        let mut draw = [0; 16];
+        for kill in 1..=self.args.kills.saturating_mul(KILL_TRIES) {
+            if interrupted.load(Ordering::Acquire) || row.killed.len() == usize::from(self.args.kills) {
                 break;
             }
-            let mut draw = [0; 16];
             crate::random::fill(&mut draw)?;
             let draw = u128::from_le_bytes(draw);
             let victim = (draw % u128::from(key.ranks)) as usize;
             let after_ns = (draw >> 64) as u64 % median_ns.max(1);
-            let mut fleet = Fleet::start(self.args, key.path, key.ranks)?;
+            let mut fleet = Fleet::start(self.args, key.path, key.protection, key.ranks, interrupted)?;
             let run = Run { iterations: 1, marks: true, ..self.one_run(&key, kill) };
-            row.killed.push(fleet.run_killing(&run, victim, Duration::from_nanos(after_ns))?);
+            match fleet.run_killing(&run, victim, Duration::from_nanos(after_ns))? {
+                Some(outcome) => row.killed.push(outcome),
+                None => row.killed_late += 1,
+            }
         }
         Ok(())
     }
@@ -261,6 +298,9 @@ impl Bench<'_> {
         Ok(require::judge(&self.args.require, &document))
     }
 }
+
+/// Groups that are formed for one kill at most: one that comes after the victim's end of the operation does not count.
+const KILL_TRIES: u16 = 10;
 
 /// As the rivals' programs have it.
 const fn default_iterations(bytes: u32) -> u32 {

@@ -40,6 +40,7 @@ const PINGPONG: &[Column] = &[
 const COLLECTIVE: &[Column] = &[
     Column("ranks", "ranks", Some(1.0), 0),
     Column("path", "path", None, 0),
+    Column("protection", "protection", None, 0),
     Column("size", "bytes", Some(1.0), 0),
     Column("count", "count", Some(1.0), 0),
     Column("type", "type", None, 0),

@@ -5,9 +5,11 @@
 
 use super::plan::Plan;
 use crate::failure::Failure;
-use crate::hex::hex;
+use crate::hex::{self, hex};
 use crate::random;
+use plesio::Identity;
 use plesio_session::{Entropy, NodeSecret, OperatorSecret, PoolKey, Ticket};
+use plesio_wire::NodeId;
 use plesio_wire::handshake::Role;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -46,6 +48,24 @@ pub(crate) struct Told {
     pub(crate) operator: String,
 }
 
+impl Told {
+    /// Who the node is by that.
+    pub(crate) fn identity(&self) -> Result<Identity, Failure> {
+        let what = "cannot read the keys of this run";
+        let broken = |cause| Failure::run("node", what, cause);
+        let operator = hex::parse(&self.operator);
+        Ok(Identity {
+            node: NodeSecret::from_text(self.node.expose()).map_err(broken)?,
+            ticket: Ticket::from_text(&self.ticket).map_err(broken)?,
+            pool: PoolKey::from_text(self.pool.expose()).map_err(broken)?,
+            operators: vec![
+                operator.ok_or_else(|| Failure::run("node", what, "an operator's key is 64 digits"))?,
+            ],
+            seed: random::seed()?,
+        })
+    }
+}
+
 /// All keys of a run.
 pub(crate) struct Keys {
     pool: PoolKey,
@@ -55,13 +75,19 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
+    /// Keys for so many nodes.
+    pub(crate) fn draw(mesh: u64, count: usize) -> Result<Self, Failure> {
+        let mut entropy: Entropy = random::entropy()?;
+        Ok(Self {
+            pool: PoolKey::generate(mesh, &mut entropy),
+            operator: OperatorSecret::generate(&mut entropy),
+            nodes: (0..count).map(|_| NodeSecret::generate(&mut entropy)).collect(),
+        })
+    }
+
     /// Makes keys for all members of a plan, whose ids become theirs.
     pub(crate) fn make(plan: &mut Plan) -> Result<Self, Failure> {
-        let mut entropy: Entropy = random::entropy()?;
-        let (pool, operator) =
-            (PoolKey::generate(plan.mesh, &mut entropy), OperatorSecret::generate(&mut entropy));
-        let mut made: Vec<NodeSecret> =
-            plan.members.iter().map(|_| NodeSecret::generate(&mut entropy)).collect();
+        let Self { pool, operator, nodes: mut made } = Self::draw(plan.mesh, plan.members.len())?;
         made.sort_by_key(|node| node.public().id().key());
         let mut order: Vec<usize> = (0..plan.members.len()).collect();
         order.sort_by_key(|index| plan.members[*index].key());
@@ -73,6 +99,11 @@ impl Keys {
         }
         plan.sealed = true;
         Ok(Self { pool, operator, nodes })
+    }
+
+    /// Everybody's.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = NodeId> {
+        self.nodes.iter().map(|node| node.public().id())
     }
 
     /// What member `index` is told: its own secret, and what admits it for as long as the run may last.

@@ -42,14 +42,46 @@ fn sums_are_right_and_the_document_has_what_was_promised() {
 fn sums_by_datagrams_come_out_right_too() {
     let line =
         ["--size", "4,100k,3M", "--ranks", "2,3", "--path", "udp", "--iterations", "2", "--repeats", "1"];
-    let document = document(&[&["allreduce"], &line[..]].concat());
+    let document = document(&[&["allreduce", "--protection", "both"], &line[..]].concat());
     let rows = document["results"].as_array().expect("rows");
-    assert_eq!(rows.len(), 6);
+    assert_eq!(rows.len(), 12);
     assert!(
         rows.iter().all(|row| row["wrong"] == 0 && row["path"] == "udp" && row["in_place"] == false),
         "{rows:?}"
     );
+    for (row, protection) in rows.iter().zip(["sealed"; 6].into_iter().chain(["plaintext"; 6])) {
+        assert_eq!(row["protection"], protection, "{row}");
+        assert_eq!(row["suite"].is_string(), protection == "sealed", "{row}");
+    }
     assert_eq!(document["ratio"]["floor"], Value::Null);
+}
+
+#[test]
+fn datagrams_are_sealed_unless_told_otherwise_and_unlike_protections_are_not_compared() {
+    let line =
+        ["allreduce", "--path", "udp", "--ranks", "2", "--size", "4", "--iterations", "1", "--repeats", "1"];
+    let folder = std::env::temp_dir().join(format!("plesio-protection-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a temporary folder");
+    let write = |name: &str, flags: &[&str], protection: &str| {
+        let document = document(&[&line[..], flags].concat());
+        assert_eq!(document["config"]["protection"], protection);
+        assert_eq!(document["results"][0]["protection"], protection);
+        let path = folder.join(name);
+        std::fs::write(&path, document.to_string()).expect("it fits");
+        path
+    };
+    let sealed = write("sealed.json", &[], "sealed");
+    let plaintext = write("plaintext.json", &["--protection", "plaintext"], "plaintext");
+    let compare = |one: &std::path::Path, two: &std::path::Path| {
+        let paths = [one, two].map(|path| path.to_str().expect("text"));
+        output(&[&["compare", "--tolerance", "0.9"], &paths[..]].concat())
+    };
+    let refused = compare(&sealed, &plaintext);
+    let itself = compare(&sealed, &sealed);
+    let _gone = std::fs::remove_dir_all(&folder);
+    assert_eq!(refused.status.code(), Some(2), "{}", text(&refused.stdout));
+    assert!(text(&refused.stderr).contains("no row in common"), "{}", text(&refused.stderr));
+    assert_eq!(itself.status.code(), Some(0), "{}", text(&itself.stderr));
 }
 
 #[test]
@@ -83,13 +115,25 @@ fn links_say_what_the_slowest_would_need() {
 #[test]
 fn who_is_killed_inside_an_operation_leaves_the_same_bits_to_the_others() {
     for path in ["shm", "udp"] {
-        let line = ["allreduce", "--path", path, "--ranks", "4", "--size", "2M", "--kills", "4"];
+        let line = ["allreduce", "--path", path, "--ranks", "4", "--size", "32M", "--kills", "2"];
         let document = document(&[&line[..], &["--iterations", "2", "--repeats", "1"]].concat());
-        let killed = &document["results"][0]["killed"];
-        assert_eq!((&killed["kills"], &killed["wrong"]), (&Value::from(4), &Value::from(0)), "{killed}");
-        assert!(killed["redone_share_max"].as_f64().is_some_and(|share| share <= 0.26), "{killed}");
         let said = document["notes"].as_array().expect("notes");
-        assert!(said.iter().any(|note| note.as_str().is_some_and(|note| note.starts_with("killed 4 times"))));
+        let is_said =
+            |start: &str| said.iter().any(|note| note.as_str().is_some_and(|note| note.contains(start)));
+        let killed = &document["results"][0]["killed"];
+        // On a starved machine every kill may come too late, which is said.
+        if killed.is_null() {
+            assert!(is_said("none of 20 kills came before"), "{said:?}");
+            continue;
+        }
+        let count = |name: &str| killed[name].as_u64().expect("a number");
+        assert!(count("kills") == 2 || count("kills") + count("kills_late") == 20, "{killed}");
+        assert_eq!(count("wrong"), 0, "{killed}");
+        // In shared memory nobody counts what is done again.
+        let redone = killed["redone_share_max"].as_f64();
+        assert_eq!(redone.is_some(), path == "udp", "{killed}");
+        assert!(redone.is_none_or(|share| share <= 0.26), "{killed}");
+        assert!(is_said(&format!("killed {} times inside", killed["kills"])), "{said:?}");
     }
 }
 

@@ -1,17 +1,22 @@
 //! One rank of a collective bench, in a process of its own: `plesio bench-rank`. Orders come on stdin, one JSON line each;
 //! answers go to stdout.
 
+use super::values::{PATTERN, VALUE_MAX, bits, encode, matches, value};
 use crate::args::{BackendArg, ElementArg, NarrowArg, OperationArg, PathArg};
 use crate::bench::{Wait, group, worker};
+use crate::demo::keys::Told;
 use crate::demo::requested;
 use crate::failure::{Exit, Failure};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::sys::time::TimeValLike;
 use nix::time::{ClockId, clock_gettime};
-use plesio::{Codec, Excluder, GroupError, Narrowing, NetworkGroup, NetworkPlan, SharedGroup, SharedPlan};
+use plesio::{
+    Codec, Excluder, GroupError, Narrowing, NetworkGroup, NetworkPlan, Protection, SharedGroup, SharedPlan,
+    Trust,
+};
 use plesio_collective::{Call, Element, Operation, Places, Ranks, Rates};
-use plesio_udp::Protection;
+use plesio_wire::NodeId;
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -46,6 +51,10 @@ pub(super) struct Forming {
     pub(super) backend: BackendArg,
     /// Whether tensors are ever narrowed: then what is left out of them is kept beside them.
     pub(super) narrows: bool,
+    /// Where datagrams are sealed, what this rank shows.
+    pub(super) keys: Option<Told>,
+    /// And who the ranks are.
+    pub(super) ids: Vec<[u8; 32]>,
     /// Where its socket is.
     pub(super) namespace: Option<String>,
     /// What everybody's link carries, bytes per second; empty: nobody knows.
@@ -63,7 +72,7 @@ pub(super) struct Run {
     pub(super) seed: u64,
     /// One pass over the memory, without agreement.
     pub(super) bare: bool,
-    /// To say when the last operation begins.
+    /// To say when the last operation begins and ends.
     pub(super) marks: bool,
 }
 
@@ -75,8 +84,10 @@ pub(super) enum Said {
     Opened(SocketAddr),
     /// It has met the others; remarks about this machine.
     Formed(Vec<String>),
-    /// The last operation of a run is about to begin.
+    /// The last operation of a run is about to begin,
     Begins,
+    /// or is over.
+    Ends,
     Done(Part),
     Failed(String),
 }
@@ -93,6 +104,8 @@ pub(super) struct Part {
     pub(super) redone: u64,
     /// Memory of this process, its share of what it maps with others, without its tensors.
     pub(super) above_bytes: u64,
+    /// What its datagrams were sealed with; empty where nothing was.
+    pub(super) suite: String,
 }
 
 impl OperationArg {
@@ -343,6 +356,7 @@ impl Rank {
             }
             PathArg::Udp => {
                 let ip = place(forming.namespace.as_deref())?;
+                let protection = forming.keys.as_ref().map_or(Ok(Protection::Plaintext), sealed)?;
                 let plan = NetworkPlan {
                     session: forming.generation,
                     rank: forming.rank,
@@ -352,11 +366,13 @@ impl Rank {
                     chunk_bytes: 65_408,
                     backend: requested(forming.backend),
                     wait: forming.wait.mode(),
-                    protection: match forming.namespace {
+                    protection,
+                    trust: match forming.namespace {
                         // Whoever names namespaces says that nobody else reaches their links.
-                        Some(_) => Protection::Captive,
-                        None => Protection::Plaintext,
+                        Some(_) => Trust::Captive,
+                        None => Trust::Open,
                     },
+                    ids: forming.ids.iter().copied().map(NodeId).collect(),
                     deadline: CALL_LIMIT,
                 };
                 let mut group = NetworkGroup::open(&plan)?;
@@ -395,6 +411,9 @@ impl Rank {
                 present = self.group.call(call, self.places, narrowing)?;
             }
             let ended = clock_ns();
+            if run.marks && iteration + 1 == iterations {
+                let _gone = say(&Said::Ends);
+            }
             if iteration >= WARM {
                 part.spans_ns.push((began, ended));
             }
@@ -410,6 +429,9 @@ impl Rank {
                 part.wrong += wrong;
                 part.digest = digest;
             }
+        }
+        if let Group::Network(group) = &self.group {
+            part.suite = group.suite().map_or_else(String::new, |suite| suite.to_string());
         }
         part.above_bytes = worker::proportional_bytes().saturating_sub(self.tensor_bytes as u64);
         Ok(part)
@@ -475,13 +497,21 @@ impl Rank {
     }
 }
 
+/// By what this rank was told.
+fn sealed(keys: &Told) -> Result<Protection, GroupError> {
+    let broken = |failure: Failure| GroupError::Port(format!("{}: {}", failure.what, failure.cause));
+    Ok(Protection::Sealed(Box::new(keys.identity().map_err(broken)?)))
+}
+
 /// Where a rank's socket is: in a namespace, which this thread enters, at the first address that others reach; else on the
 /// loopback interface.
 fn place(namespace: Option<&str>) -> Result<IpAddr, GroupError> {
     let Some(name) = namespace else { return Ok(Ipv4Addr::LOCALHOST.into()) };
     let refused = |what: &str, cause: String| GroupError::Port(format!("namespace {name}: {what}: {cause}"));
     let path = std::path::Path::new("/run/netns").join(name);
-    let file = std::fs::File::open(&path).map_err(|cause| refused("cannot be opened", cause.to_string()))?;
+    let file = std::fs::File::open(&path).map_err(|cause| {
+        refused("cannot be opened", format!("{cause}; `ip netns list` names those that are"))
+    })?;
     nix::sched::setns(file, nix::sched::CloneFlags::CLONE_NEWNET)
         .map_err(|cause| refused("cannot be entered", cause.to_string()))?;
     let addresses =
@@ -500,38 +530,9 @@ pub(super) const fn rates(link_bytes_per_s: u64) -> Rates {
     }
 }
 
-/// An element's bits.
-fn bits(bytes: &[u8]) -> u64 {
-    bytes.iter().rev().fold(0, |bits, byte| bits << 8 | u64::from(*byte))
-}
-
-/// Whether an element is the value wanted, or not farther from it.
-fn matches(element: Element, wanted: u32, found: &[u8], error_max: f64) -> bool {
-    let exact = encode(element, wanted)[..found.len()] == *found;
-    let near = || (f64::from(f32::from_bits(bits(found) as u32)) - f64::from(wanted)).abs() <= error_max;
-    exact || (error_max > 0.0 && near())
-}
-
 fn clock_ns() -> u64 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |now| now.num_nanoseconds());
     u64::try_from(now).unwrap_or(0)
-}
-
-/// Small whole numbers: every sum of 32 of them is exact in every type. They have no order that a block in a wrong place,
-/// of a wrong rank or of an earlier operation could hide in.
-fn value(rank: u64, at: u64, turn: u64) -> u32 {
-    let mixed = (at % PATTERN as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (turn << 8 | rank);
-    let mixed = (mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    1 + (mixed >> 33) as u32 % VALUE_MAX
-}
-
-/// An element's bytes, from the first on.
-fn encode(element: Element, value: u32) -> [u8; 4] {
-    match element {
-        Element::Bf16 => ((value as f32).to_bits() >> 16).to_le_bytes(),
-        Element::I32 => value.to_le_bytes(),
-        _ => (value as f32).to_le_bytes(),
-    }
 }
 
 /// Whose range an element lies in.
@@ -541,36 +542,11 @@ fn owner(count: u64, ranks: usize, place: u64) -> usize {
     near.into_iter().find(|rank| plesio_collective::range(count, ranks, *rank).contains(&place)).unwrap_or(0)
 }
 
-/// Elements written and compared at once; what they hold repeats after so many: a prime, so that no two blocks of a tensor
-/// are the same.
-const PATTERN: usize = 16_381;
-/// The largest value of an element.
-const VALUE_MAX: u32 = 7;
 /// What the ranks meet by before each operation.
 const MEET_BYTES: usize = 64;
 const WARM: u32 = 2;
-const CALL_LIMIT: Duration = Duration::from_secs(60);
+/// How long a rank waits in a call for another that lives.
+pub(super) const CALL_LIMIT: Duration = Duration::from_secs(60);
 const FORM_LIMIT: Duration = Duration::from_secs(20);
 /// How long a rank listens to its port before it looks for an order.
 const BETWEEN: Duration = Duration::from_millis(2);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_block_in_a_wrong_place_or_of_another_rank_or_turn_shows() {
-        let block =
-            |rank, start: u64, turn| (0..1024).map(|at| value(rank, start + at, turn)).collect::<Vec<_>>();
-        let right = block(1, 0, 3);
-        for other in (1..300).map(|block| block * 1024) {
-            let same = right.iter().zip(block(1, other, 3)).filter(|(one, two)| **one == *two).count();
-            assert!(same < 300, "{same} of 1024 at {other}");
-        }
-        for other in [block(2, 0, 3), block(1, 0, 4), block(0, 0, 3)] {
-            let same = right.iter().zip(other).filter(|(one, two)| **one == *two).count();
-            assert!(same < 300, "{same} of 1024");
-        }
-        assert!((0..20_000).all(|at| (1..=7).contains(&value(31, at, u64::MAX))));
-    }
-}

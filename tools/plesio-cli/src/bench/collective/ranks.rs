@@ -1,20 +1,24 @@
 //! The processes of one group, as the driver sees them: starts them, leads them through runs, notices when one dies.
 
-use super::rank::{Forming, Order, Part, Run, Said};
+use super::rank::{CALL_LIMIT, Forming, Order, Part, Run, Said};
 use crate::args::{CollectiveArgs, NarrowArg, OperationArg, PathArg, SharesArg};
-use crate::bench::ends;
+use crate::bench::{Mode, ends};
+use crate::demo::keys::Keys;
 use crate::failure::{Exit, Failure};
 use crate::random;
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// All ranks of a group; dropping it ends them.
 pub(super) struct Fleet {
     ranks: Vec<(Child, ChildStdin)>,
     heard: Receiver<(usize, Option<Said>)>,
+    interrupted: Arc<AtomicBool>,
     folder: PathBuf,
     notes: Vec<String>,
 }
@@ -29,10 +33,19 @@ pub(super) struct Outcome {
     pub(super) above_bytes: u64,
     /// Elements of the last operation summed in place of a dead rank.
     pub(super) redone: u64,
+    /// What datagrams were sealed with; empty where nothing was.
+    pub(super) suite: String,
 }
 
 impl Fleet {
-    pub(super) fn start(args: &CollectiveArgs, path: PathArg, ranks: u8) -> Result<Self, Failure> {
+    /// A group whose datagrams, if it has any, are protected in this mode.
+    pub(super) fn start(
+        args: &CollectiveArgs,
+        path: PathArg,
+        protection: Option<Mode>,
+        ranks: u8,
+        interrupted: &Arc<AtomicBool>,
+    ) -> Result<Self, Failure> {
         let pin = &args.pin;
         let tensor_bytes = args.size.iter().copied().max().unwrap_or(0);
         let mut draw = [0; 8];
@@ -40,7 +53,9 @@ impl Fleet {
         let generation = u64::from_le_bytes(draw);
         let folder = std::env::temp_dir().join(format!("plesio-bench-{generation:016x}"));
         let (tell, heard) = mpsc::channel();
-        let mut fleet = Self { ranks: Vec::new(), heard, folder: folder.clone(), notes: Vec::new() };
+        let interrupted = Arc::clone(interrupted);
+        let mut fleet =
+            Self { ranks: Vec::new(), heard, interrupted, folder: folder.clone(), notes: Vec::new() };
         for rank in 0..usize::from(ranks) {
             let core = (!pin.is_empty()).then(|| format!("--pin={}", pin[rank % pin.len()]));
             let (child, orders, out) = ends::spawn_as("bench-rank", core.into_iter())?;
@@ -59,6 +74,8 @@ impl Fleet {
             let thread = std::thread::Builder::new().name("rank".into()).spawn(hear);
             thread.map_err(|cause| Failure::run("bench", "cannot start a thread", cause))?;
         }
+        let sealed = protection == Some(Mode::Sealed);
+        let keys = if sealed { Some(Keys::draw(generation, ranks.into())?) } else { None };
         let form = |rank: usize| {
             Order::Form(Forming {
                 folder: folder.clone(),
@@ -70,6 +87,8 @@ impl Fleet {
                 wait: args.wait,
                 backend: args.backend,
                 narrows: path == PathArg::Udp && args.codec.iter().any(|codec| *codec != NarrowArg::None),
+                keys: keys.as_ref().map(|keys| keys.of(rank)),
+                ids: keys.iter().flat_map(Keys::ids).map(|id| id.0).collect(),
                 namespace: args.namespaces.get(rank).cloned(),
                 links: match args.shares {
                     SharesArg::Rate => args.links.iter().take(ranks.into()).map(|bits| bits / 8).collect(),
@@ -77,13 +96,13 @@ impl Fleet {
                 },
             })
         };
-        let mut answers = fleet.ask(form)?;
+        let mut answers = fleet.ask(ANSWER_LIMIT, form)?;
         let addresses: Vec<_> = answers
             .iter()
             .filter_map(|said| if let Said::Opened(address) = said { Some(*address) } else { None })
             .collect();
         if !addresses.is_empty() {
-            answers = fleet.ask(|_| Order::Meet(addresses.clone()))?;
+            answers = fleet.ask(ANSWER_LIMIT, |_| Order::Meet(addresses.clone()))?;
         }
         for said in answers {
             if let Said::Formed(notes) = said {
@@ -102,24 +121,26 @@ impl Fleet {
     }
 
     pub(super) fn run(&mut self, run: &Run) -> Result<Outcome, Failure> {
-        let said = self.ask(|_| Order::Run(*run))?;
+        let said = self.ask(limit(run), |_| Order::Run(*run))?;
         Ok(gather(run, said))
     }
 
-    /// The same once, while one rank is killed so long after the operation has begun. The others are told at once, as a
-    /// view would tell them.
+    /// The same once, while one rank is killed so long after the operation has begun; `None`: it was through before that.
+    /// The others are told at once, as a view would tell them.
     pub(super) fn run_killing(
         &mut self,
         run: &Run,
         victim: usize,
         after: Duration,
-    ) -> Result<Outcome, Failure> {
+    ) -> Result<Option<Outcome>, Failure> {
         self.tell(|_| Order::Run(*run))?;
+        let until = Instant::now() + limit(run);
         // Who is done early may be heard before another's word that it begins.
-        let (mut begun, mut done) = (0, Vec::new());
+        let (mut begun, mut done, mut late, mut ended) = (0, Vec::new(), false, false);
         while begun < self.ranks.len() {
-            match self.hear(None)? {
+            match self.hear(until)? {
                 (_, Said::Begins) => begun += 1,
+                (rank, Said::Ends) => late |= rank == victim,
                 other => done.push(other),
             }
         }
@@ -132,18 +153,26 @@ impl Fleet {
             writeln!(orders, "{line}").map_err(|_| lost(rank))?;
         }
         done.retain(|(rank, _)| *rank != victim);
-        while done.len() + 1 < self.ranks.len() {
-            done.push(self.hear(Some(victim))?);
+        // What the victim had said is heard before its end.
+        while !ended || done.len() + 1 < self.ranks.len() {
+            match self.next(until)? {
+                (rank, Some(Said::Ends)) => late |= rank == victim,
+                (rank, None) if rank == victim => ended = true,
+                (rank, _) if rank == victim => {}
+                (rank, said) => done.push((rank, answer(rank, said)?)),
+            }
         }
-        Ok(gather(run, done.into_iter().map(|(_, said)| said).collect()))
+        let outcome = gather(run, done.into_iter().map(|(_, said)| said).collect());
+        Ok((!late).then_some(outcome))
     }
 
     /// An order to everybody, and everybody's answer, in rank order.
-    fn ask(&mut self, order: impl Fn(usize) -> Order) -> Result<Vec<Said>, Failure> {
+    fn ask(&mut self, limit: Duration, order: impl Fn(usize) -> Order) -> Result<Vec<Said>, Failure> {
         self.tell(order)?;
+        let until = Instant::now() + limit;
         let mut answers = Vec::new();
         while answers.len() < self.ranks.len() {
-            answers.push(self.hear(None)?);
+            answers.push(self.hear(until)?);
         }
         answers.sort_by_key(|(rank, _)| *rank);
         Ok(answers.into_iter().map(|(_, said)| said).collect())
@@ -157,24 +186,46 @@ impl Fleet {
         Ok(())
     }
 
-    /// What a rank says next, but for the one that was killed.
-    fn hear(&self, killed: Option<usize>) -> Result<(usize, Said), Failure> {
+    /// What a rank says next.
+    fn hear(&self, until: Instant) -> Result<(usize, Said), Failure> {
+        let (rank, said) = self.next(until)?;
+        Ok((rank, answer(rank, said)?))
+    }
+
+    /// The same; `None`: its process has ended.
+    fn next(&self, until: Instant) -> Result<(usize, Option<Said>), Failure> {
         loop {
-            return match self.heard.recv_timeout(ANSWER_LIMIT) {
-                Ok((rank, _)) if Some(rank) == killed => continue,
-                Ok((_, Some(Said::Failed(cause)))) => {
-                    Err(Failure::run("bench", "a rank cannot go on", cause))
-                }
-                Ok((rank, Some(said))) => Ok((rank, said)),
-                Ok((rank, None)) => Err(lost(rank)),
+            if self.interrupted.load(Ordering::Acquire) {
+                return Err(Failure::run("bench", "this run was not finished", "it was interrupted"));
+            }
+            match self.heard.recv_timeout(LOOK_PERIOD) {
+                Ok(heard) => return Ok(heard),
+                Err(RecvTimeoutError::Timeout) if Instant::now() < until => {}
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                    let cause = format!("no answer for {} s", ANSWER_LIMIT.as_secs());
-                    Err(Failure::run("bench", "the ranks do not answer", cause)
-                        .fix("see whether a process is stopped or starved, then run again"))
+                    return Err(Failure::run(
+                        "bench",
+                        "the ranks do not answer",
+                        "they had more time than they need",
+                    )
+                    .fix("see whether a process is stopped or starved, then run again"));
                 }
-            };
+            }
         }
     }
+}
+
+/// What a rank has said, if it goes on.
+fn answer(rank: usize, said: Option<Said>) -> Result<Said, Failure> {
+    match said {
+        Some(Said::Failed(cause)) => Err(Failure::run("bench", "a rank cannot go on", cause)),
+        Some(said) => Ok(said),
+        None => Err(lost(rank)),
+    }
+}
+
+/// How long a run may take: a rank that waits for another gives up in every call by itself.
+fn limit(run: &Run) -> Duration {
+    ANSWER_LIMIT + CALL_LIMIT * run.iterations
 }
 
 /// What all ranks saw, as one.
@@ -183,7 +234,8 @@ fn gather(run: &Run, said: Vec<Said>) -> Outcome {
     let (mut longest, mut first, mut last) = (Vec::new(), Vec::new(), Vec::new());
     let mut digests = Vec::new();
     for said in said {
-        let Said::Done(Part { spans_ns, wrong, digest, redone, above_bytes }) = said else { continue };
+        let Said::Done(Part { spans_ns, wrong, digest, redone, above_bytes, suite }) = said else { continue };
+        all.suite = suite;
         digests.push(digest);
         longest.resize(spans_ns.len(), 0);
         first.resize(spans_ns.len(), u64::MAX);
@@ -228,3 +280,5 @@ fn lost(rank: usize) -> Failure {
 }
 
 const ANSWER_LIMIT: Duration = Duration::from_secs(300);
+/// How often an interrupt is looked for.
+const LOOK_PERIOD: Duration = Duration::from_millis(50);

@@ -3,6 +3,7 @@
 use super::rank::rates;
 use super::ranks::Outcome;
 use crate::args::{ElementArg, NarrowArg, OperationArg, PathArg, SharesArg};
+use crate::bench::Mode;
 use crate::bench::figures::{Spread, trustworthy};
 use crate::host::Host;
 use plesio_collective::{Operation, Rates, Work, range, shares};
@@ -12,6 +13,8 @@ use serde_json::{Map, Value, json};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Key {
     pub(super) path: PathArg,
+    /// Of datagrams.
+    pub(super) protection: Option<Mode>,
     pub(super) ranks: u8,
     pub(super) operation: OperationArg,
     pub(super) element: ElementArg,
@@ -34,6 +37,8 @@ pub(super) struct Row {
     pub(super) last: Vec<Outcome>,
     /// Operations in which a rank was killed.
     pub(super) killed: Vec<Outcome>,
+    /// How often the rank to be killed was through before that.
+    pub(super) killed_late: u32,
     pub(super) bounds: Option<Bounds>,
 }
 
@@ -75,7 +80,7 @@ impl Bounds {
 impl Row {
     pub(super) fn new(key: Key) -> Self {
         let none = Vec::new;
-        Self { key, first: none(), floor: none(), last: none(), killed: none(), bounds: None }
+        Self { key, first: none(), floor: none(), last: none(), killed: none(), killed_late: 0, bounds: None }
     }
 
     /// A row as a run leaves it, with 1 for every time.
@@ -105,27 +110,37 @@ impl Row {
         let redone = self.killed.iter().map(|outcome| outcome.redone).max().unwrap_or(0);
         json!({
             "kills": self.killed.len(),
+            "kills_late": self.killed_late,
             "time_ns": times.median,
             "time_max_ns": times.max,
             "above_undisturbed_ns": times.median - undisturbed.median,
             "above_undisturbed_max_ns": times.max - undisturbed.median,
-            "redone_share_max": redone as f64 / count.max(1) as f64,
+            // In shared memory nobody counts it.
+            "redone_share_max": (self.key.path == PathArg::Udp).then(|| redone as f64 / count.max(1) as f64),
             "wrong": self.killed.iter().map(|outcome| outcome.wrong).sum::<u64>(),
         })
     }
 
     /// The same in words.
     pub(super) fn killed_note(&self) -> Option<String> {
+        if self.killed.is_empty() && self.killed_late > 0 {
+            let (late, bytes, ranks) = (self.killed_late, self.key.bytes, self.key.ranks);
+            return Some(format!(
+                "{bytes} bytes, {ranks} ranks: none of {late} kills came before its rank's part was over"
+            ));
+        }
         let killed = self.killed_json();
         let ms = |name: &str| Some(killed[name].as_f64()? / 1e6);
+        let redone = killed["redone_share_max"].as_f64();
         Some(format!(
-            "killed {} times inside {} bytes, {} ranks: {:.2} ms over an undisturbed one at the median, {:.2} ms at most; at most {:.3} of it redone, {} wrong",
+            "killed {} times inside {} bytes, {} ranks (and {} times after its part was over, which does not count): {:.2} ms over an undisturbed one at the median, {:.2} ms at most; {}{} wrong",
             killed["kills"],
             self.key.bytes,
             self.key.ranks,
+            killed["kills_late"],
             ms("above_undisturbed_ns")?,
             ms("above_undisturbed_max_ns")?,
-            killed["redone_share_max"].as_f64()?,
+            redone.map_or(String::new(), |share| format!("at most {share:.3} of it redone, ")),
             killed["wrong"],
         ))
     }
@@ -136,7 +151,8 @@ impl Row {
     }
 
     fn json(&self, outcomes: &[&Outcome], ours: bool) -> Value {
-        let Key { path, ranks, operation, element, codec, bytes } = self.key;
+        let Key { path, protection, ranks, operation, element, codec, bytes } = self.key;
+        let suite = outcomes.iter().map(|outcome| &outcome.suite).find(|suite| !suite.is_empty());
         let spread = time(outcomes.iter().copied());
         let (operation, element) = (operation.operation(), element.element());
         let n = f64::from(ranks);
@@ -151,6 +167,8 @@ impl Row {
             "operation": if ours { operation.name() } else { "floor" },
             "ranks": ranks,
             "path": path,
+            "protection": protection,
+            "suite": suite,
             "codec": codec,
             "in_place": path == PathArg::Shm,
             "bytes": bytes,

@@ -2,13 +2,11 @@
 
 use super::{data, say};
 use crate::args::BackendArg;
-use crate::demo::keys;
 use crate::demo::protocol::{self, Bytes, Copies, Entry, Final, Found, Hello, Progress, Said, Setup};
 use crate::failure::Failure;
 use crate::hex::hex;
 use crate::random;
-use plesio::{Identity, NodeConfig, NodeEvent, What};
-use plesio_session::{NodeSecret, PoolKey, Ticket};
+use plesio::{NodeConfig, NodeEvent, What};
 use plesio_sideband::ClockSeam;
 use plesio_udp::Requested;
 use plesio_wire::{Incarnation, NodeId, NodeKey};
@@ -20,7 +18,7 @@ use std::sync::mpsc::Receiver;
 pub(super) fn config(setup: &Setup, elements: usize) -> Result<NodeConfig, Failure> {
     let incarnation = Incarnation(random::number()?);
     let mut config = match &setup.keys {
-        Some(keys) => NodeConfig::new(identity(keys)?, incarnation, elements),
+        Some(keys) => NodeConfig::new(keys.identity()?, incarnation, elements),
         None => NodeConfig::plaintext(id(&setup.id)?, incarnation, setup.mesh, elements),
     };
     config.backend = requested(setup.backend);
@@ -33,17 +31,6 @@ pub(super) fn config(setup: &Setup, elements: usize) -> Result<NodeConfig, Failu
     config.advertise_data = setup.advertise.map(|addresses| addresses.data);
     config.advertise_sideband = setup.advertise.map(|addresses| addresses.sideband);
     Ok(config)
-}
-
-fn identity(keys: &keys::Told) -> Result<Identity, Failure> {
-    let broken = |cause| Failure::run("node", "cannot read the keys of this run", cause);
-    Ok(Identity {
-        node: NodeSecret::from_text(keys.node.expose()).map_err(broken)?,
-        ticket: Ticket::from_text(&keys.ticket).map_err(broken)?,
-        pool: PoolKey::from_text(keys.pool.expose()).map_err(broken)?,
-        operators: vec![id(&keys.operator)?.0],
-        seed: random::seed()?,
-    })
 }
 
 /// The backend in the words of the data plane.
