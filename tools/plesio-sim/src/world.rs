@@ -39,6 +39,8 @@ pub(crate) struct World {
     processes: u32,
     /// A quorum was there when the faults were over: versions must follow.
     hopeful: bool,
+    /// How long a version may take to reach a member that lives.
+    patience_ns: u64,
     /// What is wrong with every link until the faults are over.
     links: Impairment,
     claims: bool,
@@ -101,6 +103,7 @@ impl World {
             mesh,
             processes: 0,
             hopeful: false,
+            patience_ns: if config.lines.is_empty() { SECOND_NS } else { FETCH_NS },
             links: config.links,
             claims: config.claims,
         };
@@ -554,6 +557,8 @@ fn life(seed: u64, host: &Host, number: u32) -> Incarnation {
 
 const SECOND_NS: u64 = 1_000_000_000;
 const RECOVERY_NS: u64 = 3 * SECOND_NS;
+/// Who lags over a line that is full fetches a whole state over such a line.
+const FETCH_NS: u64 = 8 * SECOND_NS;
 /// How often a worker without a state looks for one.
 const IDLE_NS: u64 = 20_000_000;
 /// How long a leaving node waits for its last contributions.

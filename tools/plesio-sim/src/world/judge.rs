@@ -64,8 +64,7 @@ impl World {
         if !self.hopeful || !stays || !self.has_quorum(None) {
             return;
         }
-        let second_ago = self.now_ns.saturating_sub(SECOND_NS);
-        let due = self.checker.final_before(second_ago);
+        let due = self.checker.final_before(self.now_ns.saturating_sub(self.patience_ns));
         let view = *self.checker.newest_view();
         for number in 0..self.hosts.len() {
             let host = &self.hosts[number];
@@ -76,7 +75,7 @@ impl World {
             if !seated && process.started && !self.knows_somebody(host, process.engine.consensus().view()) {
                 continue;
             }
-            let stuck = self.checker.stuck(process.number(), self.now_ns - STUCK_NS);
+            let stuck = self.checker.stuck(process.number(), self.now_ns - STUCK_NS - self.patience_ns);
             if host.leaving.is_some() && self.checker.view_age_ns() > RECOVERY_NS {
                 let what = format!("liveness: n{number} wants to leave and still is here");
                 self.checker.fail(what);
@@ -84,8 +83,12 @@ impl World {
                 let what = format!("liveness: n{number} lives and is not in view {} at the end", view.number);
                 self.checker.fail(what);
             } else if held < due {
-                let what =
-                    format!("liveness: n{number} holds version {}, {} is final for a second", held.0, due.0);
+                let what = format!(
+                    "liveness: n{number} holds version {}, {} is final for {} s",
+                    held.0,
+                    due.0,
+                    self.patience_ns / SECOND_NS
+                );
                 self.checker.fail(what);
             } else if let Some((seq, announced_ns)) = stuck {
                 let at = announced_ns as f64 / 1e9;
@@ -99,5 +102,5 @@ impl World {
     }
 }
 
-/// A slot that is neither final nor folded after this long, faults being over, never will be.
-const STUCK_NS: u64 = 4 * SECOND_NS;
+/// A slot that is neither final nor folded so much longer than a version takes to arrive, faults being over, never will be.
+const STUCK_NS: u64 = 3 * SECOND_NS;
