@@ -40,7 +40,7 @@ use crate::call::{Call, CallError, Element, Operation, Ranks};
 use alloc::vec::Vec;
 use control::{MESSAGE_BYTES, RING};
 use core::ops::Range;
-use layout::{Layout, setup};
+use layout::{Layout, SETUP_MAIL, setup};
 use links::{HANDLE_CONTROL, HANDLE_FORWARD, HANDLE_PART, HANDLE_RESULT, Links, hello_handle};
 use plesio_kernels::{Codec, Coding};
 use plesio_wire::Span;
@@ -158,6 +158,8 @@ pub struct Network {
     /// The work of the last call, for those who ask what it is made of.
     last: Option<Work>,
     late: Option<Ranks>,
+    /// What is larger is no mail.
+    mail_bytes_max: u64,
 }
 
 #[derive(Debug)]
@@ -183,6 +185,7 @@ impl Network {
             current: None,
             last: None,
             late: None,
+            mail_bytes_max: Self::mail_bytes_max(ranks),
         }
     }
 
@@ -192,7 +195,7 @@ impl Network {
         Layout::new(0, ranks, 0).region_bytes()
     }
 
-    /// A tensor of at most so many bytes travels with the hello: 128 KiB for two ranks, 8 KiB for 32.
+    /// A tensor of at most so many bytes travels with the hello, unless less is asked for: 128 KiB for two ranks, 8 KiB for 32.
     #[must_use]
     pub fn mail_bytes_max(ranks: usize) -> u64 {
         Layout::new(0, ranks, 0).mail_bytes_max().into()
@@ -220,6 +223,12 @@ impl Network {
     pub fn set_piece_bytes_max(&mut self, bytes: u32) {
         assert!(self.current.is_none(), "windows lie where the call under way has put them");
         self.links.layout = self.links.layout.with_slots(bytes);
+    }
+
+    /// From the next call on no tensor of more bytes travels with the hello, the same on all ranks: whole it saves messages
+    /// after one another, and is (n - 1) (n - 2) / n times its bytes more for every link.
+    pub fn set_mail_bytes_max(&mut self, bytes: u64) {
+        self.mail_bytes_max = bytes.min(Self::mail_bytes_max(self.links.ranks));
     }
 
     /// Begins a call. `shares[r]` are the elements that rank r sums: in order, covering the tensor, the same on all ranks;
@@ -251,7 +260,8 @@ impl Network {
         // Of the same length, so that the same place is told from another.
         let whole = |span: Span| Span { len_bytes: call.bytes().unwrap_or(0) as u32, ..span };
         let spans = TensorSpans { input: whole(spans.input), output: whole(spans.output) };
-        let mail = is_mail(&call, ranks);
+        let mail = call.operation == Operation::AllReduce
+            && call.bytes().is_some_and(|bytes| bytes <= self.mail_bytes_max);
         // What cannot be touched is not: the others are told, and everybody ends with the same error.
         let work = (!mail && !unfit).then(|| {
             let equal: Vec<_> = (0..ranks).map(|rank| crate::range(call.count, ranks, rank)).collect();
@@ -263,7 +273,8 @@ impl Network {
             let codec = if narrows { codec } else { Codec::Full };
             Work::new(call, spans, shares, codec, &mut self.links)
         });
-        let setup = setup(ranks, shares, codec, self.links.layout.slot_bytes());
+        let slot_bytes = self.links.layout.slot_bytes();
+        let setup = if mail { SETUP_MAIL } else { setup(ranks, shares, codec, slot_bytes) };
         let hello = Hello { number, call: Some(call), unfit, setup, sequences: self.links.part_sequences };
         let tensor_bytes = if mail && !unfit { call.bytes().unwrap_or(0) as u32 } else { 0 };
         let letter = self.links.layout.letter_out(number, HELLO_BYTES + tensor_bytes);
@@ -513,12 +524,10 @@ impl Network {
                     links.tell(holder, Record::Fetch { number: number as u32, rank: rank as u8 });
                 }
             }
-            Known::Present(present) => {
-                match self.presence.verdict(number, present, !is_mail(&current.call, links.ranks)) {
-                    Ok(()) => current.present = Some(present),
-                    Err(error) => self.end(Err(error)),
-                }
-            }
+            Known::Present(present) => match self.presence.verdict(number, present) {
+                Ok(()) => current.present = Some(present),
+                Err(error) => self.end(Err(error)),
+            },
         }
     }
 
@@ -546,18 +555,13 @@ impl Network {
     }
 }
 
-/// Whether a tensor travels with the hello.
-fn is_mail(call: &Call, ranks: usize) -> bool {
-    let elements_max = Network::mail_bytes_max(ranks) / call.element.bytes();
-    call.operation == Operation::AllReduce && call.count <= elements_max
-}
-
-/// Whether the mail that a hello promises came with it.
+/// Whether the mail that a hello promises came with it, and fits.
 fn sent(len_bytes: u32, ranks: usize) -> impl Fn(&Hello) -> bool {
     move |hello| {
-        let mail =
-            hello.call.filter(|call| is_mail(call, ranks) && !hello.unfit).and_then(|call| call.bytes());
-        u64::from(len_bytes) == u64::from(HELLO_BYTES) + mail.unwrap_or(0)
+        let mail = hello.call.filter(|_| hello.setup == SETUP_MAIL && !hello.unfit).map(|call| call.bytes());
+        let mail_bytes =
+            mail.map_or(Some(0), |bytes| bytes.filter(|bytes| *bytes <= Network::mail_bytes_max(ranks)));
+        mail_bytes.is_some_and(|bytes| u64::from(len_bytes) == u64::from(HELLO_BYTES) + bytes)
     }
 }
 

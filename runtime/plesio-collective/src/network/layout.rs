@@ -218,11 +218,14 @@ pub(crate) fn part_of(tensor: Span, element: Element, elements: &Range<u64>) -> 
     tensor.part(offset_bytes, len_bytes).expect("the call's place was checked")
 }
 
+/// In a setup's place: the tensor comes with the hello, and nothing else has to be in common.
+pub(crate) const SETUP_MAIL: u64 = 0;
+
 /// A digest that all ranks must have in common.
 pub(crate) fn setup(ranks: usize, shares: &[Range<u64>], codec: Codec, slot_bytes: u32) -> u64 {
     let cuts = shares.iter().flat_map(|share| [share.start, share.end]);
     let begin = mix(mix(ranks as u64 | u64::from(codec.id()) << 32) ^ u64::from(slot_bytes));
-    cuts.fold(begin, |digest, cut| mix(digest ^ cut))
+    cuts.fold(begin, |digest, cut| mix(digest ^ cut)).max(SETUP_MAIL + 1)
 }
 
 /// A permutation of the numbers in which near ones go far (Steele, Lea, Flood, "Fast splittable pseudorandom number

@@ -120,7 +120,7 @@ impl Presence {
     }
 
     /// What those who are present called for.
-    pub(crate) fn verdict(&self, number: u64, present: Ranks, shared: bool) -> Result<(), CallError> {
+    pub(crate) fn verdict(&self, number: u64, present: Ranks) -> Result<(), CallError> {
         let hello = |rank: usize| self.hello(number, rank);
         let call = agree(present, |rank| hello(rank)?.call)?;
         if let Some(rank) = present.iter().find(|rank| hello(*rank).is_some_and(|hello| hello.unfit)) {
@@ -128,7 +128,7 @@ impl Presence {
         }
         let setup = |rank: usize| hello(rank).map(|hello| hello.setup);
         let first = present.iter().next().unwrap_or(0);
-        if let Some(other) = present.iter().find(|rank| shared && setup(*rank) != setup(first)) {
+        if let Some(other) = present.iter().find(|rank| setup(*rank) != setup(first)) {
             return Err(CallError::Shares { first: first as u8, other: other as u8 });
         }
         match call.operation {

@@ -221,6 +221,31 @@ fn other_shares_and_bad_places_are_told_to_everybody() {
 }
 
 #[test]
+fn what_is_not_to_travel_whole_is_cut_also_when_a_rank_dies() {
+    for seed in 0..60 {
+        let calls =
+            [call(SUM, Element::F32, 1_000), call(SUM, Element::I32, 3_000), call(SUM, Element::F32, 0)];
+        let kills: &[u64] = if seed % 2 == 0 { &[seed * 2] } else { &[] };
+        check(&Story { kills, mail_bytes_max: 4_000, ..Story::new(4, &calls) }, seed);
+    }
+}
+
+#[test]
+fn who_sends_whole_what_others_cut_is_told_to_everybody() {
+    let calls = [call(SUM, Element::F32, 1_000), call(SUM, Element::F32, 900)];
+    for other in 0..3 {
+        let mut world = Story::new(3, &calls).world(other);
+        world.ranks[other as usize].network.set_mail_bytes_max(3_600);
+        while world.step() {}
+        for it in &world.ranks {
+            let first = CallError::Shares { first: 0, other: if other == 0 { 1 } else { other as u8 } };
+            assert_eq!(it.outcomes[0].verdict, Err(first));
+            assert_eq!(it.outcomes[1].verdict, Ok(Ranks::first(3)), "both sizes travel whole");
+        }
+    }
+}
+
+#[test]
 fn a_broadcast_from_one_that_is_gone_or_never_was_is_an_error() {
     for root in [1, 7] {
         let calls = [call(Operation::Broadcast { root }, Element::F32, 9_000)];

@@ -195,8 +195,8 @@ impl NetworkGroup {
     }
 
     /// What the ranks can do, in their order and the same on all of them: from now on who is slow sums less in
-    /// `all_reduce` and `broadcast`, and tensors are cut so finely that sums return from the slowest soon. Before that all
-    /// are taken to be alike, and fast.
+    /// `all_reduce` and `broadcast`, tensors are cut so finely that sums return from the slowest soon, and small ones are
+    /// sent whole only where that costs its link less than it spares. Before that all are taken to be alike, and fast.
     ///
     /// # Errors
     /// Not one a rank.
@@ -207,6 +207,13 @@ impl NetworkGroup {
         let slowest = rates.iter().map(|rates| rates.up_bytes_per_s.min(rates.down_bytes_per_s)).min();
         let piece_bytes = slowest.unwrap_or(0).saturating_mul(PIECE_MS) / 1000;
         self.network.set_piece_bytes_max(u32::try_from(piece_bytes).unwrap_or(u32::MAX).max(PIECE_BYTES_MIN));
+        let (carried_bytes, ranks) = (slowest.unwrap_or(0) / 1_000_000 * SPARED_US, self.ranks() as u64);
+        // What goes to everybody whole is so many bytes more for each link.
+        let more = ranks.saturating_sub(1) * ranks.saturating_sub(2);
+        self.network.set_mail_bytes_max(match carried_bytes.saturating_mul(ranks).checked_div(more) {
+            Some(bytes) => bytes.max(MAIL_BYTES_MIN),
+            None => u64::MAX,
+        });
         self.rates = Some(rates.to_vec());
         Ok(())
     }
@@ -459,6 +466,10 @@ impl Drop for NetworkGroup {
     }
 }
 
+/// What a tensor that is sent whole spares: two messages after one another and what they cost at either end.
+const SPARED_US: u64 = 500;
+/// One datagram to each.
+const MAIL_BYTES_MIN: u64 = 1 << 10;
 /// How long a piece is under way on the slowest link.
 const PIECE_MS: u64 = 4;
 /// Smaller pieces cost more to speak of than they save.

@@ -68,6 +68,7 @@ pub(super) struct World {
     pub(super) in_place: bool,
     pub(super) shares: Option<Shares>,
     pub(super) codec: Codec,
+    pub(super) mail_bytes_max: u64,
     pub(super) late: Vec<usize>,
     pub(super) events: u64,
 }
@@ -80,11 +81,21 @@ pub(super) struct Story<'a> {
     pub(super) shares: Option<Shares>,
     pub(super) codec: Codec,
     pub(super) slots: u32,
+    pub(super) mail_bytes_max: u64,
 }
 
 impl<'a> Story<'a> {
     pub(super) fn new(ranks: usize, calls: &'a [Call]) -> Self {
-        Self { ranks, calls, kills: &[], in_place: false, shares: None, codec: Codec::Full, slots: 4096 }
+        Self {
+            ranks,
+            calls,
+            kills: &[],
+            in_place: false,
+            shares: None,
+            codec: Codec::Full,
+            slots: 4096,
+            mail_bytes_max: Network::mail_bytes_max(ranks),
+        }
     }
 
     /// Runs it; the world as it is when all who live have made all calls.
@@ -119,6 +130,7 @@ impl<'a> Story<'a> {
         let ranks = (0..self.ranks).map(|me| {
             let mut network = Network::new(me, self.ranks, WORK);
             network.links.layout = network.links.layout.with_slots(self.slots);
+            network.set_mail_bytes_max(self.mail_bytes_max);
             let work = vec![0xEE; network.links.layout.region_bytes() as usize];
             Rank {
                 network,
@@ -142,6 +154,7 @@ impl<'a> Story<'a> {
             in_place: self.in_place,
             shares: self.shares,
             codec: self.codec,
+            mail_bytes_max: self.mail_bytes_max,
             late: Vec::new(),
             events: 0,
         };
@@ -399,7 +412,13 @@ impl World {
             assert!(survivors.iter().all(|rank| present.contains(*rank)), "{context}: {present:?}");
             let width = call.element.bytes() as usize;
             let whole = [(0..call.count, present)];
-            let made_of = if is_mail(call, self.ranks.len()) { &whole[..] } else { &outcome.made_of[..] };
+            let made_of = if call.operation == Operation::AllReduce
+                && call.bytes().is_some_and(|bytes| bytes <= self.mail_bytes_max)
+            {
+                &whole[..]
+            } else {
+                &outcome.made_of[..]
+            };
             let mut covered = 0;
             for (elements, of) in made_of {
                 covered += elements.end - elements.start;
