@@ -178,6 +178,12 @@ impl Door {
         Ok(door)
     }
 
+    /// Whether its name still leads to it: folders are swept by others too, and a socket does not notice.
+    #[must_use]
+    pub fn stands(&self) -> bool {
+        fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.place)
+    }
+
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -27,6 +27,8 @@ pub(super) enum News {
     Mapped(ArenaId, Foreign),
     /// It is there and cannot be, for a reason worth saying.
     Refused(ArenaId, String),
+    /// This node's own door was taken away, and there is no other.
+    Shut(String),
 }
 
 enum Wish {
@@ -78,6 +80,8 @@ impl Doors {
             visitors: VecDeque::new(),
             visits: Vec::new(),
             hosts: Vec::new(),
+            look_at: Instant::now() + LOOK,
+            shut: false,
         };
         let thread = std::thread::Builder::new().name("plesio-doors".into()).spawn(move || keeper.run());
         let thread = Some(thread.map_err(|error| say(&error))?);
@@ -139,13 +143,17 @@ struct Keeper {
     visits: Vec<Calling>,
     /// Whose arenas came here: when one dies, its name is taken away.
     hosts: Vec<Tether>,
+    /// When to see whether the door is still there.
+    look_at: Instant,
+    /// It was not, and that was told.
+    shut: bool,
 }
 
 impl Keeper {
     fn run(mut self) {
         while self.turn() {
-            let limit = self.visits.iter().map(|calling| calling.due).min();
-            let limit = limit.map_or(IDLE, |due| due.saturating_duration_since(Instant::now()));
+            let due = self.visits.iter().map(|calling| calling.due).fold(self.look_at, Instant::min);
+            let limit = due.saturating_duration_since(Instant::now());
             let mut files = vec![self.woken.as_fd(), self.door.as_fd()];
             files.extend(self.visits.iter().filter_map(|calling| Some(calling.visit.as_ref()?.as_fd())));
             files.extend(self.hosts.iter().map(AsFd::as_fd));
@@ -181,7 +189,26 @@ impl Keeper {
         if self.hosts.len() < before {
             let _ = sweep(&self.folder);
         }
+        if self.look_at <= Instant::now() {
+            self.look();
+            self.look_at = Instant::now() + LOOK;
+        }
         true
+    }
+
+    /// Opens the door again where its name was taken away: who comes later would find nobody, and go by UDP.
+    fn look(&mut self) {
+        if self.door.stands() {
+            return;
+        }
+        match Door::open(&self.folder, &name(NodeKey(self.offer.tag), self.offer.generation)) {
+            Ok(door) => (self.door, self.shut) = (door, false),
+            Err(_) if self.shut => {}
+            Err(cause) => {
+                self.shut = true;
+                self.tell(News::Shut(cause.to_string()));
+            }
+        }
     }
 
     fn answer(&mut self) {
@@ -291,7 +318,8 @@ const ATTEMPTS_MAX: u32 = 4;
 const ANSWER: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_millis(250);
 const RETRY: Duration = Duration::from_millis(5);
-const IDLE: Duration = Duration::from_secs(3_600);
+/// How often the door's name is looked at.
+const LOOK: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests;

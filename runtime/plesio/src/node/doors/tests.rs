@@ -55,6 +55,7 @@ fn refusal(doors: &mut Doors) -> String {
     match news(doors) {
         News::Refused(_, cause) => cause,
         News::Mapped(arena, _) => panic!("{arena:?} was mapped"),
+        News::Shut(cause) => panic!("{cause}"),
     }
 }
 
@@ -147,4 +148,26 @@ fn a_node_that_was_killed_leaves_no_name() {
         std::thread::sleep(Duration::from_millis(5));
     }
     assert_eq!(folder.names(), 1, "that of the living");
+}
+
+#[test]
+fn a_door_that_others_took_away_is_opened_again() {
+    let folder = Folder::new("swept");
+    let arenas = [arena(100), arena(100)];
+    let mut one = doors(&folder, &arenas[0], 1);
+    std::fs::remove_dir_all(&folder.0).expect("our folder");
+    while !folder.0.exists() || folder.names() == 0 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let mut other = doors(&folder, &arenas[1], 2);
+    other.map((NodeKey(1), one.arena));
+    assert!(matches!(news(&mut other), News::Mapped(..)), "who comes later finds it");
+    std::fs::remove_dir_all(&folder.0).expect("our folder");
+    std::fs::write(&folder.0, "something else").expect("its name is free");
+    let News::Shut(cause) = news(&mut one) else { panic!("it is told") };
+    assert!(cause.contains("is no folder"), "{cause}");
+    std::fs::remove_file(&folder.0).expect("ours");
+    while !folder.0.exists() || folder.names() == 0 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }

@@ -49,6 +49,9 @@ impl Runner {
                     )));
                 }
                 News::Refused(..) => {}
+                News::Shut(cause) => self.say(What::Note(format!(
+                    "this node's door is gone, and who comes now reaches it by UDP: {cause}"
+                ))),
             }
         }
     }
