@@ -149,7 +149,7 @@ fn huge_pages() -> Finding {
         Finding::new("huge pages", Status::Good, found)
     } else {
         Finding::new("huge pages", Status::Absent, found)
-            .advise("tensor memory uses small pages; it matters for large models only")
+            .advise("tensor memory asks for each by itself, and the arena's line says what it got; it matters for large models only")
     }
 }
 

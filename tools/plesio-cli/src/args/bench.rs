@@ -427,6 +427,9 @@ pub(super) fn parse_bytes(text: &str) -> Result<u32, String> {
         "g" => 30,
         _ => return Err("write bytes as 64, 4k, 1M or 1G".into()),
     };
+    if number.is_empty() {
+        return Err("write bytes as 64, 4k, 1M or 1G, and nothing between two commas".into());
+    }
     let number: u64 = number.parse().map_err(|error| format!("{error}"))?;
     match number.checked_mul(1 << shift) {
         Some(bytes @ 1..=BYTES_MAX) => Ok(bytes as u32),

@@ -23,13 +23,16 @@ use ranks::Fleet;
 use report::{Bounds, Key, Report, Row};
 use serde_json::{Value, json};
 use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 pub(crate) fn run(name: &'static str, args: &CollectiveArgs) -> Result<Exit, Failure> {
     Bench { name, args }.run()
 }
+
+/// Where named network namespaces are (ip-netns(8)).
+const NAMESPACES: &str = "/run/netns";
 
 struct Bench<'a> {
     name: &'static str,
@@ -146,6 +149,12 @@ impl Bench<'_> {
                 return Err(Failure::usage("bench", "cannot run this", cause).fix("name one for each rank"));
             }
         }
+        let unknown = |name: &&String| name.contains('/') || !Path::new(NAMESPACES).join(name).exists();
+        if let Some(name) = args.namespaces.iter().find(unknown) {
+            let cause = format!("there is no network namespace {name:?}");
+            let failure = Failure::usage("bench", "cannot run this", cause);
+            return Err(failure.fix("name some of those that `ip netns list` shows"));
+        }
         if args.kills > 0 && !sums {
             return refuse("kills are for all-reduce", "leave --operation out");
         }
@@ -228,7 +237,7 @@ impl Bench<'_> {
             iterations: self.args.iterations.unwrap_or(default_iterations(key.bytes)),
             seed: self.args.seed.wrapping_add(u64::from(round)),
             bare: false,
-            marks: false,
+            dies_after_ns: None,
         }
     }
 
@@ -249,8 +258,8 @@ impl Bench<'_> {
             let victim = (draw % u128::from(key.ranks)) as usize;
             let after_ns = (draw >> 64) as u64 % median_ns.max(1);
             let mut fleet = Fleet::start(self.args, key.path, key.protection, key.ranks, interrupted)?;
-            let run = Run { iterations: 1, marks: true, ..self.one_run(&key, kill) };
-            match fleet.run_killing(&run, victim, Duration::from_nanos(after_ns))? {
+            let run = Run { iterations: 1, ..self.one_run(&key, kill) };
+            match fleet.run_killing(&run, victim, after_ns)? {
                 Some(outcome) => row.killed.push(outcome),
                 None => row.killed_late += 1,
             }

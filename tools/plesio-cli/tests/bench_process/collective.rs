@@ -194,12 +194,39 @@ fn a_table_has_the_columns_of_nccl_tests_and_a_bound_that_is_missed_exits_3() {
         (&["allreduce", "--path", "udp", "--links", "1G,100M"], "name one for each rank"),
         (&["allreduce", "--path", "udp", "--links", "fast"], "write it as 100M"),
         (&["allreduce", "--ranks", "1", "--kills", "1"], "--ranks 2 or more"),
-        (&["allreduce", "--path", "udp", "--ranks", "2", "--namespaces", "no/such,x"], "cannot be opened"),
+        (&["allreduce", "--path", "udp", "--ranks", "2", "--namespaces", "no/such,x"], "`ip netns list`"),
+        (&["allreduce", "--size", "1k,,2k"], "nothing between two commas"),
     ] {
         let refused = output(line);
         assert!(matches!(refused.status.code(), Some(1 | 2)), "{line:?}");
         assert!(text(&refused.stderr).contains(said), "{line:?}: {}", text(&refused.stderr));
     }
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_named_and_a_killed_driver_leaves_none() {
+    let line = ["allreduce", "--size", "4", "--ranks", "2", "--repeats", "1000", "--iterations", "100000"];
+    let refused = bench(&line).env("TMPDIR", "/proc/no-such-folder").output().expect("it starts");
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("set TMPDIR"), "{}", text(&refused.stderr));
+    let folder = std::env::temp_dir().join(format!("plesio-killed-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let names = || std::fs::read_dir(&folder).expect("our folder").count();
+    let mut child = bench(&line).env("TMPDIR", &folder).stdout(Stdio::null()).spawn().expect("it starts");
+    let wait = |what: &str, is_so: &dyn Fn() -> bool| {
+        let until = std::time::Instant::now() + Duration::from_secs(60);
+        while !is_so() {
+            assert!(std::time::Instant::now() < until, "{what} never came");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    wait("a folder", &|| names() > 0);
+    // Ranks meet there, and leave nothing behind.
+    wait("an empty folder", &|| names() == 0);
+    child.kill().expect("it runs");
+    child.wait().expect("it has ended");
+    assert_eq!(names(), 0);
+    std::fs::remove_dir(&folder).expect("nothing is in it");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::demo::keys::Told;
 use crate::demo::requested;
 use crate::failure::{Exit, Failure};
 use nix::sys::prctl;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{self, Signal};
 use nix::sys::time::TimeValLike;
 use nix::time::{ClockId, clock_gettime};
 use plesio::{
@@ -21,9 +21,10 @@ use serde::{Deserialize, Serialize};
 use std::io::{BufRead, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
-use std::path::PathBuf;
-use std::sync::mpsc::{self, Receiver, TryRecvError};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// What a rank is told.
@@ -72,8 +73,9 @@ pub(super) struct Run {
     pub(super) seed: u64,
     /// One pass over the memory, without agreement.
     pub(super) bare: bool,
-    /// To say when the last operation begins and ends.
-    pub(super) marks: bool,
+    /// To end as by SIGKILL so long after the last operation began, and to say when that is over if it comes to that. Its own
+    /// timer is less late than another process, on a machine with more ranks than cores.
+    pub(super) dies_after_ns: Option<u64>,
 }
 
 /// What a rank says.
@@ -84,9 +86,7 @@ pub(super) enum Said {
     Opened(SocketAddr),
     /// It has met the others; remarks about this machine.
     Formed(Vec<String>),
-    /// The last operation of a run is about to begin,
-    Begins,
-    /// or is over.
+    /// The last operation of a run is over, for one that is to die in it.
     Ends,
     Done(Part),
     Failed(String),
@@ -352,7 +352,10 @@ impl Rank {
                     tensor_bytes: all_bytes,
                     deadline: CALL_LIMIT,
                 };
-                Group::Shared(SharedGroup::form(&plan, Instant::now() + FORM_LIMIT)?)
+                let group = SharedGroup::form(&plan, Instant::now() + FORM_LIMIT)?;
+                // Doors are closed by then; the last one out leaves nothing, also when the driver is killed.
+                let _not_the_last = std::fs::remove_dir(&forming.folder);
+                Group::Shared(group)
             }
             PathArg::Udp => {
                 let ip = place(forming.namespace.as_deref())?;
@@ -398,10 +401,12 @@ impl Rank {
         for iteration in 0..iterations {
             let turn = run.seed.wrapping_add(iteration.into());
             self.fill(element, run.count, turn)?;
+            let last = iteration + 1 == iterations;
+            let fuse = run.dies_after_ns.filter(|_| last).map(fuse).transpose()?;
             self.group.call(meet, self.meet, None)?;
-            if run.marks && iteration + 1 == iterations {
-                // If nobody listens, the answer to the run finds that out.
-                let _gone = say(&Said::Begins);
+            if let Some(fuse) = fuse {
+                // The thread listens for as long as this process lives.
+                let _lit = fuse.send(Instant::now());
             }
             let began = clock_ns();
             let mut present = Ranks::first(self.group.ranks());
@@ -411,7 +416,8 @@ impl Rank {
                 present = self.group.call(call, self.places, narrowing)?;
             }
             let ended = clock_ns();
-            if run.marks && iteration + 1 == iterations {
+            if run.dies_after_ns.is_some() && last {
+                // If nobody listens, the answer to the run finds that out.
                 let _gone = say(&Said::Ends);
             }
             if iteration >= WARM {
@@ -423,7 +429,7 @@ impl Rank {
                 part.redone = group.redone_elements();
             }
             self.group.call(meet, self.meet, None)?;
-            let checked = iteration == WARM || iteration + 1 == iterations;
+            let checked = iteration == WARM || last;
             if checked && !run.bare {
                 let (wrong, digest) = self.check(&call, turn, &made_of, run.codec)?;
                 part.wrong += wrong;
@@ -497,6 +503,20 @@ impl Rank {
     }
 }
 
+/// Ends this process at once so long after it is told to, as only SIGKILL does: nothing is given back, no goodbye is said.
+fn fuse(after_ns: u64) -> Result<Sender<Instant>, GroupError> {
+    let (light, lit) = mpsc::channel::<Instant>();
+    let burn = move || {
+        if let Ok(began) = lit.recv() {
+            thread::sleep(Duration::from_nanos(after_ns).saturating_sub(began.elapsed()));
+            // Cannot fail for the process itself.
+            let _ended = signal::raise(Signal::SIGKILL);
+        }
+    };
+    let thread = thread::Builder::new().name("fuse".into()).spawn(burn);
+    thread.map(|_| light).map_err(|cause| GroupError::Port(format!("cannot start a thread: {cause}")))
+}
+
 /// By what this rank was told.
 fn sealed(keys: &Told) -> Result<Protection, GroupError> {
     let broken = |failure: Failure| GroupError::Port(format!("{}: {}", failure.what, failure.cause));
@@ -508,7 +528,7 @@ fn sealed(keys: &Told) -> Result<Protection, GroupError> {
 fn place(namespace: Option<&str>) -> Result<IpAddr, GroupError> {
     let Some(name) = namespace else { return Ok(Ipv4Addr::LOCALHOST.into()) };
     let refused = |what: &str, cause: String| GroupError::Port(format!("namespace {name}: {what}: {cause}"));
-    let path = std::path::Path::new("/run/netns").join(name);
+    let path = Path::new(super::NAMESPACES).join(name);
     let file = std::fs::File::open(&path).map_err(|cause| {
         refused("cannot be opened", format!("{cause}; `ip netns list` names those that are"))
     })?;
@@ -516,8 +536,17 @@ fn place(namespace: Option<&str>) -> Result<IpAddr, GroupError> {
         .map_err(|cause| refused("cannot be entered", cause.to_string()))?;
     let addresses =
         nix::ifaddrs::getifaddrs().map_err(|cause| refused("has no addresses", cause.to_string()))?;
-    let found = addresses.filter_map(|place| Some(place.address?.as_sockaddr_in()?.ip()));
-    let found = found.filter(|ip| !ip.is_loopback()).map(IpAddr::from).next();
+    let ip = |place: nix::ifaddrs::InterfaceAddress| {
+        let address = place.address?;
+        let version_4 = address.as_sockaddr_in().map(|four| four.ip().into());
+        version_4.or_else(|| address.as_sockaddr_in6().map(|six| six.ip().into()))
+    };
+    let reached = |ip: &IpAddr| match ip {
+        IpAddr::V4(four) => !four.is_loopback(),
+        // One of a link alone needs the interface beside it.
+        IpAddr::V6(six) => !six.is_loopback() && !six.is_unicast_link_local(),
+    };
+    let found = addresses.filter_map(ip).filter(reached).min_by_key(IpAddr::is_ipv6);
     found.ok_or_else(|| refused("has no address", "only the loopback interface is configured".into()))
 }
 

@@ -6,7 +6,9 @@ use crate::bench::{Mode, ends};
 use crate::demo::keys::Keys;
 use crate::failure::{Exit, Failure};
 use crate::random;
+use std::fs::DirBuilder;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin};
 use std::sync::Arc;
@@ -56,6 +58,12 @@ impl Fleet {
         let interrupted = Arc::clone(interrupted);
         let mut fleet =
             Self { ranks: Vec::new(), heard, interrupted, folder: folder.clone(), notes: Vec::new() };
+        if path == PathArg::Shm {
+            DirBuilder::new().mode(0o700).create(&fleet.folder).map_err(|cause| {
+                let what = format!("cannot make the folder {}", fleet.folder.display());
+                Failure::run("bench", what, cause).fix("set TMPDIR to a folder that this user may write to")
+            })?;
+        }
         for rank in 0..usize::from(ranks) {
             let core = (!pin.is_empty()).then(|| format!("--pin={}", pin[rank % pin.len()]));
             let (child, orders, out) = ends::spawn_as("bench-rank", core.into_iter())?;
@@ -125,45 +133,31 @@ impl Fleet {
         Ok(gather(run, said))
     }
 
-    /// The same once, while one rank is killed so long after the operation has begun; `None`: it was through before that.
-    /// The others are told at once, as a view would tell them.
+    /// The same once, while one rank dies so long after it has begun; `None`: it was through before that. The others are
+    /// told at once, as a view would tell them.
     pub(super) fn run_killing(
         &mut self,
         run: &Run,
         victim: usize,
-        after: Duration,
+        after_ns: u64,
     ) -> Result<Option<Outcome>, Failure> {
-        self.tell(|_| Order::Run(*run))?;
+        self.tell(|rank| Order::Run(Run { dies_after_ns: (rank == victim).then_some(after_ns), ..*run }))?;
         let until = Instant::now() + limit(run);
-        // Who is done early may be heard before another's word that it begins.
-        let (mut begun, mut done, mut late, mut ended) = (0, Vec::new(), false, false);
-        while begun < self.ranks.len() {
-            match self.hear(until)? {
-                (_, Said::Begins) => begun += 1,
-                (rank, Said::Ends) => late |= rank == victim,
-                other => done.push(other),
-            }
-        }
-        std::thread::sleep(after);
-        let (child, _) = &mut self.ranks[victim];
-        let _ended = child.kill();
-        let _reaped = child.wait();
-        for (rank, (_, orders)) in self.ranks.iter_mut().enumerate().filter(|(rank, _)| *rank != victim) {
-            let line = serde_json::to_string(&Order::Dead(victim as u8)).map_err(|_| lost(rank))?;
-            writeln!(orders, "{line}").map_err(|_| lost(rank))?;
-        }
-        done.retain(|(rank, _)| *rank != victim);
-        // What the victim had said is heard before its end.
-        while !ended || done.len() + 1 < self.ranks.len() {
+        let (mut late, mut lives, mut done) = (false, true, Vec::new());
+        while lives || done.len() + 1 < self.ranks.len() {
             match self.next(until)? {
-                (rank, Some(Said::Ends)) => late |= rank == victim,
-                (rank, None) if rank == victim => ended = true,
-                (rank, _) if rank == victim => {}
-                (rank, said) => done.push((rank, answer(rank, said)?)),
+                // What it had said is heard before its end.
+                (rank, Some(said)) if rank == victim => late |= matches!(said, Said::Ends),
+                (rank, None) if rank == victim => {
+                    lives = false;
+                    for rank in (0..self.ranks.len()).filter(|rank| *rank != victim) {
+                        self.order(rank, &Order::Dead(victim as u8))?;
+                    }
+                }
+                (rank, said) => done.push(self.answer(rank, said)?),
             }
         }
-        let outcome = gather(run, done.into_iter().map(|(_, said)| said).collect());
-        Ok((!late).then_some(outcome))
+        Ok((!late).then(|| gather(run, done)))
     }
 
     /// An order to everybody, and everybody's answer, in rank order.
@@ -179,17 +173,47 @@ impl Fleet {
     }
 
     fn tell(&mut self, order: impl Fn(usize) -> Order) -> Result<(), Failure> {
-        for (rank, (_, orders)) in self.ranks.iter_mut().enumerate() {
-            let line = serde_json::to_string(&order(rank)).map_err(|_| lost(rank))?;
-            writeln!(orders, "{line}").map_err(|_| lost(rank))?;
-        }
-        Ok(())
+        (0..self.ranks.len()).try_for_each(|rank| self.order(rank, &order(rank)))
+    }
+
+    fn order(&mut self, rank: usize, order: &Order) -> Result<(), Failure> {
+        let line = serde_json::to_string(order)
+            .map_err(|cause| Failure::run("bench", "an order has no text", cause))?;
+        writeln!(self.ranks[rank].1, "{line}").map_err(|_| self.lost(rank))
     }
 
     /// What a rank says next.
-    fn hear(&self, until: Instant) -> Result<(usize, Said), Failure> {
+    fn hear(&mut self, until: Instant) -> Result<(usize, Said), Failure> {
         let (rank, said) = self.next(until)?;
-        Ok((rank, answer(rank, said)?))
+        Ok((rank, self.answer(rank, said)?))
+    }
+
+    /// What a rank has said, if it goes on.
+    fn answer(&mut self, rank: usize, said: Option<Said>) -> Result<Said, Failure> {
+        match said {
+            Some(Said::Failed(cause)) => Err(Failure::run("bench", "a rank cannot go on", cause)),
+            Some(said) => Ok(said),
+            None => Err(self.lost(rank)),
+        }
+    }
+
+    /// What became of a rank that says nothing any more.
+    fn lost(&mut self, rank: usize) -> Failure {
+        let child = &mut self.ranks[rank].0;
+        let until = Instant::now() + ENDING_LIMIT;
+        // Its output ends a moment before the process does.
+        let status = loop {
+            match child.try_wait() {
+                Ok(None) if Instant::now() < until => std::thread::sleep(Duration::from_millis(1)),
+                Ok(Some(status)) => break status.to_string(),
+                _ => break "it stopped answering".into(),
+            }
+        };
+        let cause = format!("its process ended before the run was over: {status}");
+        let failure = Failure::run("bench-rank", format!("rank {rank} is gone"), cause);
+        Failure { exit: Exit::Unreachable, ..failure }.fix(
+            "see what ended it: `dmesg` names a process killed for memory, `ulimit -a` what it may use; then run again",
+        )
     }
 
     /// The same; `None`: its process has ended.
@@ -211,15 +235,6 @@ impl Fleet {
                 }
             }
         }
-    }
-}
-
-/// What a rank has said, if it goes on.
-fn answer(rank: usize, said: Option<Said>) -> Result<Said, Failure> {
-    match said {
-        Some(Said::Failed(cause)) => Err(Failure::run("bench", "a rank cannot go on", cause)),
-        Some(said) => Ok(said),
-        None => Err(lost(rank)),
     }
 }
 
@@ -270,15 +285,8 @@ impl Drop for Fleet {
     }
 }
 
-fn lost(rank: usize) -> Failure {
-    let what = format!("rank {rank} is gone");
-    Failure {
-        exit: Exit::Unreachable,
-        ..Failure::run("bench-rank", what, "its process ended before the run was over")
-    }
-    .fix("see what ended it: `dmesg` names a process killed for memory; then run again")
-}
-
 const ANSWER_LIMIT: Duration = Duration::from_secs(300);
+/// How long a process may take to end that has closed its output.
+const ENDING_LIMIT: Duration = Duration::from_secs(1);
 /// How often an interrupt is looked for.
 const LOOK_PERIOD: Duration = Duration::from_millis(50);
