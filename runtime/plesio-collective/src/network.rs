@@ -31,6 +31,7 @@ mod layout;
 mod links;
 mod narrowed;
 mod presence;
+mod rates;
 mod record;
 mod work;
 

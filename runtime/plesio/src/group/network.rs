@@ -199,21 +199,15 @@ impl NetworkGroup {
     /// sent whole only where that costs its link less than it spares. Before that all are taken to be alike, and fast.
     ///
     /// # Errors
-    /// Not one a rank.
+    /// Not one a rank; a group that is broken.
     pub fn set_rates(&mut self, rates: &[Rates]) -> Result<(), GroupError> {
+        if self.broken {
+            return Err(GroupError::Broken);
+        }
         if rates.len() != self.ranks() {
             return Err(GroupError::Plan { rule: "there have to be rates for each rank" });
         }
-        let slowest = rates.iter().map(|rates| rates.up_bytes_per_s.min(rates.down_bytes_per_s)).min();
-        let piece_bytes = slowest.unwrap_or(0).saturating_mul(PIECE_MS) / 1000;
-        self.network.set_piece_bytes_max(u32::try_from(piece_bytes).unwrap_or(u32::MAX).max(PIECE_BYTES_MIN));
-        let (carried_bytes, ranks) = (slowest.unwrap_or(0) / 1_000_000 * SPARED_US, self.ranks() as u64);
-        // What goes to everybody whole is so many bytes more for each link.
-        let more = ranks.saturating_sub(1) * ranks.saturating_sub(2);
-        self.network.set_mail_bytes_max(match carried_bytes.saturating_mul(ranks).checked_div(more) {
-            Some(bytes) => bytes.max(MAIL_BYTES_MIN),
-            None => u64::MAX,
-        });
+        self.network.set_rates(rates);
         self.rates = Some(rates.to_vec());
         Ok(())
     }
@@ -244,7 +238,8 @@ impl NetworkGroup {
         self.call(Call { operation: Operation::AllReduce, element, count }, places)
     }
 
-    /// The sum of binary32 tensors that travel narrowed. One of at most [`Network::mail_bytes_max`] travels as it is.
+    /// The sum of binary32 tensors that travel narrowed. One of at most
+    /// [`Network::mail_bytes_max`], or less where [`Self::set_rates`] says that links are slow, travels as it is.
     ///
     /// # Errors
     /// See [`Self::call`]; a codec that is not everybody's is a disagreement. A residue that does not lie in this rank's
@@ -466,14 +461,6 @@ impl Drop for NetworkGroup {
     }
 }
 
-/// What a tensor that is sent whole spares: two messages after one another and what they cost at either end.
-const SPARED_US: u64 = 500;
-/// One datagram to each.
-const MAIL_BYTES_MIN: u64 = 1 << 10;
-/// How long a piece is under way on the slowest link.
-const PIECE_MS: u64 = 4;
-/// Smaller pieces cost more to speak of than they save.
-const PIECE_BYTES_MIN: u32 = 32 << 10;
 const WAIT_MAX: Duration = Duration::from_millis(20);
 /// How long a rank stays for others to hear its last words.
 const LEAVE_MAX: Duration = Duration::from_millis(200);
