@@ -262,6 +262,11 @@ impl Keeper {
                 calling.visit = Some(visit);
                 Ok(None)
             }
+            // Or its door's name was taken away, and it has yet to see that.
+            Err(KnockError::Nobody { .. }) if calling.attempts < 2 => {
+                calling.due = Instant::now() + LOOK + AGAIN;
+                Ok(None)
+            }
             Err(KnockError::Nobody { .. }) => Err(None),
             Ok(Err(_)) | Err(KnockError::Late | KnockError::Closed) if calling.attempts < ATTEMPTS_MAX => {
                 calling.due = Instant::now() + AGAIN;

@@ -121,6 +121,30 @@ fn only_the_arena_that_was_told_of_is_mapped() {
 }
 
 #[test]
+fn a_door_that_opens_again_is_found() {
+    let folder = Folder::new("again");
+    let (mine, theirs) = (arena(5_000), arena(5_000));
+    let mut doors_here = doors(&folder, &mine, 1);
+    let key = NodeKey(2);
+    let begun = Instant::now();
+    doors_here.map((key, 7));
+    while begun.elapsed() < AGAIN {
+        assert!(doors_here.poll_news().is_none(), "nobody is there yet");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let door = Door::open(&folder.0, &name(key, 7)).expect("our folder");
+    let offer = Offer { kind: KIND, len_bytes: theirs.memory().1 as u64, generation: 7, tag: key.0 };
+    let tether = loop {
+        wait(&[door.as_fd()], Duration::from_secs(20)).expect("a socket");
+        if let Some(tether) = door.answer(&offer, theirs.file().expect("mapped")).expect("our own user") {
+            break tether;
+        }
+    };
+    assert!(matches!(news(&mut doors_here), News::Mapped(..)));
+    drop(tether);
+}
+
+#[test]
 fn a_node_that_was_killed_leaves_no_name() {
     let folder = Folder::new("killed");
     let (mine, theirs) = (arena(5_000), arena(5_000));
