@@ -75,7 +75,8 @@ impl World {
             if !seated && process.started && !self.knows_somebody(host, process.engine.consensus().view()) {
                 continue;
             }
-            let stuck = self.checker.stuck(process.number(), self.now_ns - STUCK_NS - self.patience_ns);
+            let stuck =
+                self.checker.stuck(process.number(), self.now_ns.saturating_sub(STUCK_NS + self.patience_ns));
             if host.leaving.is_some() && self.checker.view_age_ns() > RECOVERY_NS {
                 let what = format!("liveness: n{number} wants to leave and still is here");
                 self.checker.fail(what);
