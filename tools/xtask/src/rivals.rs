@@ -5,9 +5,11 @@
 //! ranks of `plesio bench` do by themselves, and one at a time.
 
 use std::collections::BTreeMap;
-use std::os::unix::process::CommandExt;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 use std::{env, fs};
 
 const USAGE: &str = "\
@@ -196,37 +198,70 @@ fn meeting(name: &'static str, program: PathBuf, script: Option<PathBuf>, folder
             command.args(&script).args([rank.to_string(), ranks.to_string()]);
             first(command.arg(&folder).arg(largest.to_string())).map_err(|cause| cause.to_string())
         };
-        let others: Vec<Child> = (1..ranks).map(child).collect::<Result<_, _>>()?;
-        let said = child(0).and_then(finish);
-        for mut other in others {
-            if said.is_err() {
-                let _ended = other.kill();
-            }
-            let _reaped = other.wait();
-        }
-        said
+        // Whoever is left when the first one has ended is ended with this list.
+        let _others: Vec<Program> = (1..ranks).map(child).collect::<Result<_, _>>()?;
+        child(0).and_then(finish)
     };
     Rival { name, local: false, start: Box::new(start) }
 }
 
-/// Starts a program in a session of its own that goes first where the scheduler lets us.
-fn first(command: &mut Command) -> std::io::Result<Child> {
-    let script = "echo -19 > /proc/self/autogroup 2>/dev/null; exec \"$@\"";
-    let mut shell = Command::new("setsid");
-    shell.args(["--wait", "sh", "-c", script, "sh"]).arg(command.get_program()).args(command.get_args());
-    shell.stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null());
-    shell.process_group(0).spawn()
+/// A program and all that it starts, in a session of their own; they end with this value.
+struct Program(Child);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // The session's first process leads its group, which lives on in those that it left.
+        let group = format!("-{}", self.0.id());
+        let _ended = Command::new("kill").args(["-KILL", "--", &group]).stderr(Stdio::null()).status();
+        let _reaped = self.0.wait();
+    }
 }
 
-/// What it printed, when it ended well.
-fn finish(child: Child) -> Result<String, String> {
-    let output = child.wait_with_output().map_err(|cause| cause.to_string())?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    if !output.status.success() {
-        return Err(format!("{}: {}", output.status, said.lines().last().unwrap_or_default()));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+/// Starts a program in a session of its own that goes first where the scheduler lets us.
+fn first(command: &mut Command) -> std::io::Result<Program> {
+    let script = "echo -19 > /proc/self/autogroup 2>/dev/null; exec \"$@\"";
+    let mut shell = Command::new("setsid");
+    shell.args(["sh", "-c", script, "sh"]).arg(command.get_program()).args(command.get_args());
+    shell.stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null());
+    shell.spawn().map(Program)
 }
+
+/// What it printed, when it ended well and in time.
+fn finish(mut program: Program) -> Result<String, String> {
+    let out = read(program.0.stdout.take());
+    let errors = read(program.0.stderr.take());
+    let until = Instant::now() + LIMIT;
+    let ended = loop {
+        match program.0.try_wait() {
+            Ok(None) if Instant::now() < until => thread::sleep(Duration::from_millis(20)),
+            Ok(None) => break Err(format!("it was not done after {} s", LIMIT.as_secs())),
+            Ok(Some(status)) if status.success() => break Ok(()),
+            Ok(Some(status)) => break Err(status.to_string()),
+            Err(cause) => break Err(cause.to_string()),
+        }
+    };
+    // What it left behind holds the pipes.
+    drop(program);
+    let text = |reader: JoinHandle<Vec<u8>>| {
+        String::from_utf8_lossy(&reader.join().unwrap_or_default()).into_owned()
+    };
+    let (out, errors) = (text(out), text(errors));
+    ended.map_err(|cause| format!("{cause}: {}", errors.lines().last().unwrap_or_default()))?;
+    Ok(out)
+}
+
+/// All that comes out of a pipe, read beside what else goes on: a full one would hold its writer.
+fn read(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // What came before an error is kept.
+        let _read = pipe.map(|mut pipe| pipe.read_to_end(&mut bytes));
+        bytes
+    })
+}
+
+/// How long a rival may take for all sizes.
+const LIMIT: Duration = Duration::from_secs(900);
 
 pub(crate) fn build_ours(root: &Path) -> Result<PathBuf, String> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
