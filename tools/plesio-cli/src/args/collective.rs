@@ -74,7 +74,7 @@ pub(crate) struct CollectiveArgs {
     #[arg(long, env = "PLESIO_LINKS", value_delimiter = ',', value_name = "LIST", value_parser = parse_bits)]
     pub(crate) links: Vec<u64>,
 
-    /// Who sums how much, with --links
+    /// Who sums how much, with --links; equal: as if the ranks did not know of them
     #[arg(long, env = "PLESIO_BENCH_SHARES", default_value = "rate", value_enum, value_name = "HOW")]
     pub(crate) shares: SharesArg,
 

@@ -149,7 +149,7 @@ impl Bench<'_> {
                 return Err(Failure::usage("bench", "cannot run this", cause).fix("name one for each rank"));
             }
         }
-        let unknown = |name: &&String| name.contains('/') || !Path::new(NAMESPACES).join(name).exists();
+        let unknown = |name: &&String| name.contains('/') || !Path::new(NAMESPACES).join(name).is_file();
         if let Some(name) = args.namespaces.iter().find(unknown) {
             let cause = format!("there is no network namespace {name:?}");
             let failure = Failure::usage("bench", "cannot run this", cause);
@@ -185,9 +185,16 @@ impl Bench<'_> {
         report: &mut Report<'_>,
         interrupted: &Arc<AtomicBool>,
     ) -> Result<(), Failure> {
-        let mut fleet = Fleet::start(self.args, way.0, way.1, ranks, interrupted)?;
-        fleet.notes().into_iter().for_each(|note| report.note(note));
+        let mut standing = None;
         for key in self.keys(way, ranks) {
+            let fleet = match &mut standing {
+                Some(fleet) => fleet,
+                None => {
+                    let fleet = Fleet::start(self.args, way.0, way.1, ranks, interrupted)?;
+                    fleet.notes().into_iter().for_each(|note| report.note(note));
+                    standing.insert(fleet)
+                }
+            };
             let mut row =
                 Row { bounds: Bounds::of(&key, &self.args.links, self.args.shares), ..Row::new(key) };
             for round in 1..=self.args.repeats {
@@ -195,11 +202,15 @@ impl Bench<'_> {
                     break;
                 }
                 self.progress(&key, round);
-                let told = self.round(&mut fleet, &mut row, round);
+                let told = self.round(fleet, &mut row, round);
                 // What was measured before an interrupt is shown.
                 if !interrupted.load(Ordering::Acquire) {
                     told?;
                 }
+            }
+            if self.args.kills > 0 {
+                // Ranks that wait take cores from those that are killed.
+                standing = None;
             }
             if !row.first.is_empty() {
                 let told = self.kill(&mut row, interrupted);

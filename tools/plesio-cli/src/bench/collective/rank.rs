@@ -222,7 +222,7 @@ fn hear(excluder: Arc<Mutex<Option<Excluder>>>) -> Result<Receiver<Order>, Failu
     Ok(heard)
 }
 
-fn obey(order: Order, rank: &mut Option<Rank>, notes: &[String]) -> Result<Said, GroupError> {
+fn obey(order: Order, rank: &mut Option<Rank>, notes: &[String]) -> Result<Said, Cause> {
     let formed = || Said::Formed(notes.to_vec());
     match (order, rank.as_mut()) {
         (Order::Form(forming), _) => {
@@ -242,6 +242,9 @@ fn obey(order: Order, rank: &mut Option<Rank>, notes: &[String]) -> Result<Said,
         _ => Ok(Said::Failed("an order out of turn".into())),
     }
 }
+
+/// Why a rank cannot go on: its group, or what it stands on.
+type Cause = Box<dyn std::error::Error>;
 
 /// How the ranks reach each other.
 enum Group {
@@ -329,7 +332,7 @@ struct Rank {
 }
 
 impl Rank {
-    fn form(forming: &Forming) -> Result<Self, GroupError> {
+    fn form(forming: &Forming) -> Result<Self, Cause> {
         let tensor_bytes = forming.tensor_bytes;
         let stride = tensor_bytes.next_multiple_of(MEET_BYTES);
         let tensors = if forming.path == PathArg::Shm { 1 } else { 2 };
@@ -389,7 +392,7 @@ impl Rank {
         Ok(Self { group, tensor_bytes: tensors * stride, places, meet, residue })
     }
 
-    fn run(&mut self, run: &Run) -> Result<Part, GroupError> {
+    fn run(&mut self, run: &Run) -> Result<Part, Cause> {
         let element = run.element.element();
         let call = Call { operation: run.operation.operation(), element, count: run.count };
         let meet = Call { operation: Operation::AllReduce, element: Element::I32, count: 1 };
@@ -504,7 +507,7 @@ impl Rank {
 }
 
 /// Ends this process at once so long after it is told to, as only SIGKILL does: nothing is given back, no goodbye is said.
-fn fuse(after_ns: u64) -> Result<Sender<Instant>, GroupError> {
+fn fuse(after_ns: u64) -> Result<Sender<Instant>, Cause> {
     let (light, lit) = mpsc::channel::<Instant>();
     let burn = move || {
         if let Ok(began) = lit.recv() {
@@ -514,20 +517,20 @@ fn fuse(after_ns: u64) -> Result<Sender<Instant>, GroupError> {
         }
     };
     let thread = thread::Builder::new().name("fuse".into()).spawn(burn);
-    thread.map(|_| light).map_err(|cause| GroupError::Port(format!("cannot start a thread: {cause}")))
+    thread.map(|_| light).map_err(|cause| format!("cannot start a thread: {cause}").into())
 }
 
 /// By what this rank was told.
-fn sealed(keys: &Told) -> Result<Protection, GroupError> {
-    let broken = |failure: Failure| GroupError::Port(format!("{}: {}", failure.what, failure.cause));
+fn sealed(keys: &Told) -> Result<Protection, Cause> {
+    let broken = |failure: Failure| format!("{}: {}", failure.what, failure.cause);
     Ok(Protection::Sealed(Box::new(keys.identity().map_err(broken)?)))
 }
 
 /// Where a rank's socket is: in a namespace, which this thread enters, at the first address that others reach; else on the
 /// loopback interface.
-fn place(namespace: Option<&str>) -> Result<IpAddr, GroupError> {
+fn place(namespace: Option<&str>) -> Result<IpAddr, Cause> {
     let Some(name) = namespace else { return Ok(Ipv4Addr::LOCALHOST.into()) };
-    let refused = |what: &str, cause: String| GroupError::Port(format!("namespace {name}: {what}: {cause}"));
+    let refused = |what: &str, cause: String| format!("namespace {name}: {what}: {cause}");
     let path = Path::new(super::NAMESPACES).join(name);
     let file = std::fs::File::open(&path).map_err(|cause| {
         refused("cannot be opened", format!("{cause}; `ip netns list` names those that are"))
@@ -547,7 +550,8 @@ fn place(namespace: Option<&str>) -> Result<IpAddr, GroupError> {
         IpAddr::V6(six) => !six.is_loopback() && !six.is_unicast_link_local(),
     };
     let found = addresses.filter_map(ip).filter(reached).min_by_key(IpAddr::is_ipv6);
-    found.ok_or_else(|| refused("has no address", "only the loopback interface is configured".into()))
+    let none = || refused("has no address", "only the loopback interface is configured".into());
+    Ok(found.ok_or_else(none)?)
 }
 
 /// Of a rank whose link carries so many bytes a second; sums are not what is slow.

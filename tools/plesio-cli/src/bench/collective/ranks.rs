@@ -146,6 +146,7 @@ impl Fleet {
         let (mut late, mut lives, mut done) = (false, true, Vec::new());
         while lives || done.len() + 1 < self.ranks.len() {
             match self.next(until)? {
+                (rank, said @ Some(Said::Failed(_))) => drop(self.answer(rank, said)?),
                 // What it had said is heard before its end.
                 (rank, Some(said)) if rank == victim => late |= matches!(said, Said::Ends),
                 (rank, None) if rank == victim => {
@@ -202,14 +203,16 @@ impl Fleet {
         let child = &mut self.ranks[rank].0;
         let until = Instant::now() + ENDING_LIMIT;
         // Its output ends a moment before the process does.
-        let status = loop {
+        let cause = loop {
             match child.try_wait() {
                 Ok(None) if Instant::now() < until => std::thread::sleep(Duration::from_millis(1)),
-                Ok(Some(status)) => break status.to_string(),
-                _ => break "it stopped answering".into(),
+                Ok(Some(status)) => break format!("its process ended before the run was over: {status}"),
+                _ => {
+                    break "its process is there and closed its end of the pipe, or wrote what is no answer"
+                        .into();
+                }
             }
         };
-        let cause = format!("its process ended before the run was over: {status}");
         let failure = Failure::run("bench-rank", format!("rank {rank} is gone"), cause);
         Failure { exit: Exit::Unreachable, ..failure }.fix(
             "see what ended it: `dmesg` names a process killed for memory, `ulimit -a` what it may use; then run again",

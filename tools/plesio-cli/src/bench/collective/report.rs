@@ -6,7 +6,7 @@ use crate::args::{ElementArg, NarrowArg, OperationArg, PathArg, SharesArg};
 use crate::bench::Mode;
 use crate::bench::figures::{Spread, trustworthy};
 use crate::host::Host;
-use plesio_collective::{Operation, Rates, Work, range, shares};
+use plesio_collective::{Network, Operation, Rates, Work, range, shares};
 use serde_json::{Map, Value, json};
 
 /// The independent variables of a row.
@@ -47,7 +47,7 @@ pub(super) struct Row {
 pub(super) struct Bounds {
     /// With the best shares there are.
     best_ns: f64,
-    /// With those that were used.
+    /// The way it was done: with the shares that were used, or whole.
     used_ns: f64,
 }
 
@@ -71,9 +71,19 @@ impl Bounds {
         let rates: Vec<Rates> = links_bits_per_s[..ranks].iter().map(|bits| rates(bits / 8)).collect();
         let best = shares(&work, &rates);
         let equal: Vec<_> = (0..ranks).map(|rank| range(elements, ranks, rank)).collect();
-        let used = if how == SharesArg::Rate { &best } else { &equal };
+        let (used, mail_bytes) = match how {
+            SharesArg::Rate => (&best, Network::mail_bytes_by(&rates)),
+            SharesArg::Equal => (&equal, Network::mail_bytes_max(ranks)),
+        };
         let time_ns = |ranges: &[_]| work.time_s(&rates, ranges) * 1e9;
-        Some(Self { best_ns: time_ns(&best), used_ns: time_ns(used) })
+        let used_ns = if u64::from(key.bytes) <= mail_bytes {
+            // Whole, as it is, from everybody to everybody.
+            let slowest = links_bits_per_s[..ranks].iter().min().copied().unwrap_or(0).max(8) / 8;
+            (ranks as u64 - 1) as f64 * f64::from(key.bytes) * 1e9 / slowest as f64
+        } else {
+            time_ns(used)
+        };
+        Some(Self { best_ns: time_ns(&best), used_ns })
     }
 }
 
