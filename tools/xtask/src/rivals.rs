@@ -22,9 +22,10 @@ Rivals: Open MPI, MPICH, Gloo, torch, and PCCL where python3 knows it:
   apt-get install --no-install-recommends openmpi-bin libopenmpi-dev mpich libmpich-dev libgloo-dev g++ python3-torch";
 
 /// Ours, and the flags that make it so.
-const OURS: [(&str, &[&str]); 4] = [
+const OURS: [(&str, &[&str]); 5] = [
     ("plesio-shm", &["--path", "shm"]),
     ("plesio-udp", &["--path", "udp", "--protection", "plaintext"]),
+    ("plesio-udp-block", &["--path", "udp", "--protection", "plaintext", "--wait", "block"]),
     ("plesio-udp-int8", &["--path", "udp", "--protection", "plaintext", "--codec", "int8"]),
     ("plesio-udp-sealed", &["--path", "udp", "--protection", "sealed"]),
 ];

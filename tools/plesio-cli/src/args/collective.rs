@@ -100,9 +100,16 @@ pub(crate) struct CollectiveArgs {
     #[arg(long, value_name = "BOUND")]
     pub(crate) require: Vec<Requirement>,
 
-    /// How ranks wait that reach each other by datagrams
-    #[arg(long, env = "PLESIO_WAIT", default_value = "block", value_enum, value_name = "HOW")]
-    pub(crate) wait: Wait,
+    /// How ranks wait that reach each other by datagrams, with commas between them
+    #[arg(
+        long,
+        env = "PLESIO_WAIT",
+        default_value = "adaptive",
+        value_delimiter = ',',
+        value_enum,
+        value_name = "LIST"
+    )]
+    pub(crate) wait: Vec<Wait>,
 
     /// Socket backend of ranks that reach each other by datagrams
     #[arg(long, env = "PLESIO_BACKEND", default_value = "auto", value_enum, value_name = "NAME")]

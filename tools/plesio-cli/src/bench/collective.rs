@@ -12,7 +12,7 @@ mod values;
 
 pub(crate) use rank::run_rank;
 
-use super::{Mode, require, table};
+use super::{Wait, require, table};
 use crate::args::{CollectiveArgs, FormArg, NarrowArg, OperationArg, PathArg, SharesArg};
 use crate::failure::{Exit, Failure};
 use crate::host::Host;
@@ -20,7 +20,7 @@ use crate::{demo, signals, stdout};
 use plesio_collective::Element;
 use rank::Run;
 use ranks::Fleet;
-use report::{Bounds, Key, Report, Row};
+use report::{Bounds, Key, Report, Row, Way};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::path::Path;
@@ -55,8 +55,8 @@ impl Bench<'_> {
         if self.args.output.common.json_stream {
             stdout::emit("start", &report.document(false));
         }
-        for (path, protection, ranks) in self.groups() {
-            if let Err(failure) = self.measure((path, protection), ranks, &mut report, &interrupted) {
+        for way in self.ways() {
+            if let Err(failure) = self.measure(way, &mut report, &interrupted) {
                 if interrupted.load(Ordering::Acquire) {
                     break;
                 }
@@ -82,30 +82,32 @@ impl Bench<'_> {
         }
     }
 
-    /// Who reach each other how, and how that is protected.
-    fn groups(&self) -> Vec<(PathArg, Option<Mode>, u8)> {
-        let mut groups = Vec::new();
+    fn ways(&self) -> Vec<Way> {
+        let some = |waits: &[Wait]| waits.iter().copied().map(Some).collect();
+        let mut ways = Vec::new();
         for &path in &self.args.path {
-            let modes = match path {
-                PathArg::Shm => vec![None],
-                PathArg::Udp => self.args.protection.modes().iter().copied().map(Some).collect(),
+            let (modes, waits): (Vec<_>, Vec<_>) = match path {
+                PathArg::Shm => (vec![None], vec![None]),
+                PathArg::Udp => {
+                    (self.args.protection.modes().iter().copied().map(Some).collect(), some(&self.args.wait))
+                }
             };
             for protection in modes {
-                groups.extend(self.args.ranks.iter().map(|ranks| (path, protection, *ranks)));
+                for &wait in &waits {
+                    ways.extend(self.args.ranks.iter().map(|&ranks| Way { path, protection, wait, ranks }));
+                }
             }
         }
-        groups
+        ways
     }
 
-    fn keys(&self, (path, protection): (PathArg, Option<Mode>), ranks: u8) -> Vec<Key> {
+    fn keys(&self, way: Way) -> Vec<Key> {
         let element = self.args.element;
         let mut keys = Vec::new();
         for operation in self.operations() {
             for &codec in &self.args.codec {
                 keys.extend(self.args.size.iter().map(|bytes| Key {
-                    path,
-                    protection,
-                    ranks,
+                    way,
                     operation,
                     element,
                     codec,
@@ -169,9 +171,8 @@ impl Bench<'_> {
 
     fn check_requirements(&self, report: &Report<'_>) -> Result<(), Failure> {
         let mut sample = report.like();
-        for (path, protection, ranks) in self.groups() {
-            let keys = self.keys((path, protection), ranks);
-            keys.into_iter().for_each(|key| sample.push(Row::sample(key)));
+        for way in self.ways() {
+            self.keys(way).into_iter().for_each(|key| sample.push(Row::sample(key)));
         }
         let document = sample.document(false);
         require::check(&self.args.require, &document)
@@ -180,17 +181,16 @@ impl Bench<'_> {
     /// All rows of one group.
     fn measure(
         &self,
-        way: (PathArg, Option<Mode>),
-        ranks: u8,
+        way: Way,
         report: &mut Report<'_>,
         interrupted: &Arc<AtomicBool>,
     ) -> Result<(), Failure> {
         let mut standing = None;
-        for key in self.keys(way, ranks) {
+        for key in self.keys(way) {
             let fleet = match &mut standing {
                 Some(fleet) => fleet,
                 None => {
-                    let fleet = Fleet::start(self.args, way.0, way.1, ranks, interrupted)?;
+                    let fleet = Fleet::start(self.args, way, interrupted)?;
                     fleet.notes().into_iter().for_each(|note| report.note(note));
                     standing.insert(fleet)
                 }
@@ -266,9 +266,9 @@ impl Bench<'_> {
             }
             crate::random::fill(&mut draw)?;
             let draw = u128::from_le_bytes(draw);
-            let victim = (draw % u128::from(key.ranks)) as usize;
+            let victim = (draw % u128::from(key.way.ranks)) as usize;
             let after_ns = (draw >> 64) as u64 % median_ns.max(1);
-            let mut fleet = Fleet::start(self.args, key.path, key.protection, key.ranks, interrupted)?;
+            let mut fleet = Fleet::start(self.args, key.way, interrupted)?;
             let run = Run { iterations: 1, ..self.one_run(&key, kill) };
             match fleet.run_killing(&run, victim, after_ns)? {
                 Some(outcome) => row.killed.push(outcome),
@@ -285,7 +285,7 @@ impl Bench<'_> {
             let _gone = writeln!(
                 std::io::stderr(),
                 "{operation}, {} ranks, {} bytes: round {round} of {repeats}",
-                key.ranks,
+                key.way.ranks,
                 key.bytes
             );
         }

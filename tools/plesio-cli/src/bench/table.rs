@@ -41,6 +41,7 @@ const COLLECTIVE: &[Column] = &[
     Column("ranks", "ranks", Some(1.0), 0),
     Column("path", "path", None, 0),
     Column("protection", "protection", None, 0),
+    Column("wait", "wait", None, 0),
     Column("size", "bytes", Some(1.0), 0),
     Column("count", "count", Some(1.0), 0),
     Column("type", "type", None, 0),

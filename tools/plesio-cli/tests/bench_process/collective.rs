@@ -42,15 +42,18 @@ fn sums_are_right_and_the_document_has_what_was_promised() {
 fn sums_by_datagrams_come_out_right_too() {
     let line =
         ["--size", "4,100k,3M", "--ranks", "2,3", "--path", "udp", "--iterations", "2", "--repeats", "1"];
-    let document = document(&[&["allreduce", "--protection", "both"], &line[..]].concat());
+    let both = ["allreduce", "--protection", "both", "--wait", "block,adaptive"];
+    let document = document(&[&both, &line[..]].concat());
     let rows = document["results"].as_array().expect("rows");
-    assert_eq!(rows.len(), 12);
+    assert_eq!(rows.len(), 24);
     assert!(
         rows.iter().all(|row| row["wrong"] == 0 && row["path"] == "udp" && row["in_place"] == false),
         "{rows:?}"
     );
-    for (row, protection) in rows.iter().zip(["sealed"; 6].into_iter().chain(["plaintext"; 6])) {
+    for (at, row) in rows.iter().enumerate() {
+        let protection = ["sealed", "plaintext"][at / 12];
         assert_eq!(row["protection"], protection, "{row}");
+        assert_eq!(row["wait"], ["block", "adaptive"][at / 6 % 2], "{row}");
         assert_eq!(row["suite"].is_string(), protection == "sealed", "{row}");
     }
     assert_eq!(document["ratio"]["floor"], Value::Null);

@@ -1,8 +1,9 @@
 //! The processes of one group, as the driver sees them: starts them, leads them through runs, notices when one dies.
 
 use super::rank::{CALL_LIMIT, Forming, Order, Part, Run, Said};
+use super::report::Way;
 use crate::args::{CollectiveArgs, NarrowArg, OperationArg, PathArg, SharesArg};
-use crate::bench::{Mode, ends};
+use crate::bench::{Mode, Wait, ends};
 use crate::demo::keys::Keys;
 use crate::failure::{Exit, Failure};
 use crate::random;
@@ -43,9 +44,7 @@ impl Fleet {
     /// A group whose datagrams, if it has any, are protected in this mode.
     pub(super) fn start(
         args: &CollectiveArgs,
-        path: PathArg,
-        protection: Option<Mode>,
-        ranks: u8,
+        Way { path, protection, wait, ranks }: Way,
         interrupted: &Arc<AtomicBool>,
     ) -> Result<Self, Failure> {
         let pin = &args.pin;
@@ -92,7 +91,7 @@ impl Fleet {
                 ranks,
                 tensor_bytes: tensor_bytes as usize,
                 path,
-                wait: args.wait,
+                wait: wait.unwrap_or(Wait::Block),
                 backend: args.backend,
                 narrows: path == PathArg::Udp && args.codec.iter().any(|codec| *codec != NarrowArg::None),
                 keys: keys.as_ref().map(|keys| keys.of(rank)),

@@ -3,19 +3,27 @@
 use super::rank::rates;
 use super::ranks::Outcome;
 use crate::args::{ElementArg, NarrowArg, OperationArg, PathArg, SharesArg};
-use crate::bench::Mode;
 use crate::bench::figures::{Spread, trustworthy};
+use crate::bench::{Mode, Wait};
 use crate::host::Host;
 use plesio_collective::{Network, Operation, Rates, Work, range, shares};
 use serde_json::{Map, Value, json};
 
-/// The independent variables of a row.
+/// How ranks reach each other, and how many there are: what one group is formed by.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Key {
+pub(super) struct Way {
     pub(super) path: PathArg,
     /// Of datagrams.
     pub(super) protection: Option<Mode>,
+    /// For datagrams.
+    pub(super) wait: Option<Wait>,
     pub(super) ranks: u8,
+}
+
+/// The independent variables of a row.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Key {
+    pub(super) way: Way,
     pub(super) operation: OperationArg,
     pub(super) element: ElementArg,
     pub(super) codec: NarrowArg,
@@ -25,7 +33,7 @@ pub(super) struct Key {
 impl Key {
     /// Whether there is a bare pass to compare with.
     pub(super) fn has_floor(&self) -> bool {
-        self.path == PathArg::Shm && self.operation == OperationArg::AllReduce
+        self.way.path == PathArg::Shm && self.operation == OperationArg::AllReduce
     }
 }
 
@@ -53,7 +61,7 @@ pub(super) struct Bounds {
 
 impl Bounds {
     pub(super) fn of(key: &Key, links_bits_per_s: &[u64], how: SharesArg) -> Option<Self> {
-        let ranks = usize::from(key.ranks);
+        let ranks = usize::from(key.way.ranks);
         if links_bits_per_s.len() < ranks || key.operation != OperationArg::AllReduce {
             return None;
         }
@@ -126,7 +134,7 @@ impl Row {
             "above_undisturbed_ns": times.median - undisturbed.median,
             "above_undisturbed_max_ns": times.max - undisturbed.median,
             // In shared memory nobody counts it.
-            "redone_share_max": (self.key.path == PathArg::Udp).then(|| redone as f64 / count.max(1) as f64),
+            "redone_share_max": (self.key.way.path == PathArg::Udp).then(|| redone as f64 / count.max(1) as f64),
             "wrong": self.killed.iter().map(|outcome| outcome.wrong).sum::<u64>(),
         })
     }
@@ -134,7 +142,7 @@ impl Row {
     /// The same in words.
     pub(super) fn killed_note(&self) -> Option<String> {
         if self.killed.is_empty() && self.killed_late > 0 {
-            let (late, bytes, ranks) = (self.killed_late, self.key.bytes, self.key.ranks);
+            let (late, bytes, ranks) = (self.killed_late, self.key.bytes, self.key.way.ranks);
             return Some(format!(
                 "{bytes} bytes, {ranks} ranks: none of {late} kills came before its rank's part was over"
             ));
@@ -146,7 +154,7 @@ impl Row {
             "killed {} times inside {} bytes, {} ranks (and {} times after its part was over, which does not count): {:.2} ms over an undisturbed one at the median, {:.2} ms at most; {}{} wrong",
             killed["kills"],
             self.key.bytes,
-            self.key.ranks,
+            self.key.way.ranks,
             killed["kills_late"],
             ms("above_undisturbed_ns")?,
             ms("above_undisturbed_max_ns")?,
@@ -161,7 +169,8 @@ impl Row {
     }
 
     fn json(&self, outcomes: &[&Outcome], ours: bool) -> Value {
-        let Key { path, protection, ranks, operation, element, codec, bytes } = self.key;
+        let Key { way, operation, element, codec, bytes } = self.key;
+        let Way { path, protection, wait, ranks } = way;
         let suite = outcomes.iter().map(|outcome| &outcome.suite).find(|suite| !suite.is_empty());
         let spread = time(outcomes.iter().copied());
         let (operation, element) = (operation.operation(), element.element());
@@ -178,6 +187,7 @@ impl Row {
             "ranks": ranks,
             "path": path,
             "protection": protection,
+            "wait": wait,
             "suite": suite,
             "codec": codec,
             "in_place": path == PathArg::Shm,
