@@ -136,14 +136,15 @@ fn behind_a_bad_path_chunks_fit_the_cable_too() {
 #[test]
 fn a_cable_that_loses_costs_what_it_loses_and_no_byte() {
     let hosts = or_skip!(Hosts::open("loss", 1_500));
-    or_skip!(hosts.pair.shape(Side::Left, 1_000, 10));
+    // With room for what a starved sender makes up for: nothing but the filter loses.
+    or_skip!(hosts.pair.shape(Side::Left, 1_000, 50));
     or_skip!(hosts.pair.lose(Side::Right, 10));
     let document = hosts.document(&[&["udp"], SHORT].concat());
     assert!(hosts.pair.lost(Side::Right).expect("a counter") > 0);
     for row in document["results"].as_array().expect("rows") {
         assert_eq!(row["wrong_bytes"], 0, "{row}");
         let again = row["retransmit_ratio"].as_f64().expect("a share");
-        assert!(again > 0.0 && again < 0.1, "{row}");
+        assert!(again > 0.0 && again < 0.03, "{row}");
     }
 }
 
