@@ -338,7 +338,7 @@ fn collect(times: &mut Times, lines: &str) {
 fn median(times: &[f64]) -> f64 {
     let mut times = times.to_vec();
     times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
+    (times[(times.len() - 1) / 2] + times[times.len() / 2]) / 2.0
 }
 
 /// Medians in microseconds, and in brackets how often as long as ours by the same means.
