@@ -56,6 +56,10 @@ pub struct Gaps {
     mean_ns: u64,
     deviation_ns: u64,
     crowded: bool,
+    /// How long threads that outnumbered cores are taken to go on to.
+    crowd_ns: u64,
+    /// Waits since one asked before it slept.
+    slept: u8,
 }
 
 impl Gaps {
@@ -69,6 +73,11 @@ impl Gaps {
     pub fn handle_gap(&mut self, gap_ns: u64) {
         // One long silence says little about the gaps after it.
         let gap_ns = gap_ns.min(GAP_NS_MAX);
+        if self.tries() && gap_ns <= SPIN_NS_MAX {
+            // It was the sleep, here and there, that made gaps long.
+            (self.mean_ns, self.deviation_ns) = (gap_ns, gap_ns / 2);
+        }
+        self.slept = if self.spin_ns() > 0 { 0 } else { self.slept.saturating_add(1) };
         let apart = gap_ns.abs_diff(self.mean_ns);
         self.deviation_ns = self.deviation_ns - self.deviation_ns / 4 + apart / 4;
         self.mean_ns = self.mean_ns - self.mean_ns / 8 + gap_ns / 8;
@@ -77,17 +86,43 @@ impl Gaps {
     /// So many threads want a core, this one among them.
     pub fn handle_runnable(&mut self, runnable: u32, cores: u32) {
         self.crowded = runnable > cores;
+        // Of threads that wait for each other fewer are runnable at times: a look that finds them so says less.
+        self.crowd_ns = if self.crowded {
+            (self.crowd_ns * 2).clamp(LOOK_NS_MIN, LOOK_NS_MAX)
+        } else {
+            self.crowd_ns - self.crowd_ns / 4
+        };
+    }
+
+    /// How long after [`Self::handle_runnable`] it is worth counting again.
+    #[must_use]
+    pub fn look_after_ns(&self) -> u64 {
+        match self.crowded {
+            true => self.crowd_ns,
+            // It comes back more often than not.
+            false if self.crowd_ns > LOOK_NS_MIN => LOOK_NS_MIN,
+            false => LOOK_NS,
+        }
     }
 
     /// How long the next wait may ask before it sleeps.
     #[must_use]
     pub fn spin_ns(&self) -> u64 {
         let likely_ns = self.mean_ns + 2 * self.deviation_ns;
-        if self.crowded || self.mean_ns > SPIN_NS_MAX {
-            // Most gaps outlast what asking may cost: it would be paid for nothing.
+        if self.crowded {
             return 0;
         }
+        if self.mean_ns > SPIN_NS_MAX {
+            // Most gaps outlast what asking may cost: it would be paid for nothing.
+            return if self.tries() { SPIN_NS_MAX } else { 0 };
+        }
         likely_ns.clamp(SPIN_NS_MIN, SPIN_NS_MAX)
+    }
+
+    /// Whether a wait asks though gaps seem long: two that sleep make each other's gaps as long as two wake-ups, and neither
+    /// would ever see that they need not be.
+    fn tries(&self) -> bool {
+        self.mean_ns > SPIN_NS_MAX && self.slept >= TRY_AFTER
     }
 }
 
@@ -156,7 +191,8 @@ impl Waiter {
     }
 
     fn look_at_load(&mut self, now: Instant) {
-        if self.looked.is_some_and(|looked| now - looked < LOOK_PERIOD) {
+        let period = Duration::from_nanos(self.gaps.look_after_ns());
+        if self.looked.is_some_and(|looked| now - looked < period) {
             return;
         }
         self.looked = Some(now);
@@ -184,7 +220,13 @@ const SPIN_LOOKS: u32 = 16;
 /// Longer gaps count as this one.
 const GAP_NS_MAX: u64 = 1_000_000;
 /// A look at the load takes some microseconds.
-const LOOK_PERIOD: Duration = Duration::from_millis(4);
+const LOOK_NS: u64 = 4_000_000;
+/// After the first that found threads outnumbering cores: who gives an order is runnable for a moment.
+const LOOK_NS_MIN: u64 = 500_000;
+/// After many.
+const LOOK_NS_MAX: u64 = 16_000_000;
+/// One wait of so many asks for [`SPIN_NS_MAX`] where gaps seem longer: of gaps that are, a share of 6 % at most.
+const TRY_AFTER: u8 = 16;
 
 #[cfg(test)]
 mod tests {
@@ -200,7 +242,28 @@ mod tests {
     fn short_gaps_are_waited_out_and_long_ones_slept() {
         let short = after(&[5_000; 50]).spin_ns();
         assert!((5_000..=10_000).contains(&short), "{short}");
-        assert_eq!(after(&[2_000_000; 50]).spin_ns(), 0);
+        let mut long = after(&[2_000_000; 50]);
+        let asked = (0..1_700).filter(|_| {
+            let asks = long.spin_ns() > 0;
+            long.handle_gap(2_000_000);
+            asks
+        });
+        assert_eq!(asked.count(), 100, "one in seventeen is tried");
+    }
+
+    #[test]
+    fn two_that_sleep_find_out_that_they_need_not() {
+        let (wake_ns, work_ns) = (35_000, 5_000);
+        let mut ends = [after(&[1_000_000; 20]); 2];
+        for _ in 0..200 {
+            let asks = ends.map(|end| end.spin_ns() >= SPIN_NS_MAX / 2);
+            for (at, end) in ends.iter_mut().enumerate() {
+                // A sleeper answers late, and hears late.
+                let late = [asks[at], asks[1 - at]].iter().filter(|asks| !**asks).count() as u64;
+                end.handle_gap(work_ns + late * wake_ns);
+            }
+        }
+        assert!(ends.iter().all(|end| (work_ns..SPIN_NS_MAX).contains(&end.spin_ns())), "{ends:?}");
     }
 
     #[test]
@@ -225,6 +288,23 @@ mod tests {
         assert_eq!(gaps.spin_ns(), 0);
         gaps.handle_runnable(2, 2);
         assert!(gaps.spin_ns() > 0);
+    }
+
+    #[test]
+    fn a_crowd_that_comes_back_is_looked_at_less_and_less() {
+        let mut gaps = Gaps::new();
+        assert_eq!(gaps.look_after_ns(), LOOK_NS);
+        gaps.handle_runnable(3, 2);
+        assert_eq!(gaps.look_after_ns(), LOOK_NS_MIN, "it may be whoever gave an order");
+        gaps.handle_runnable(2, 2);
+        assert_eq!(gaps.look_after_ns(), LOOK_NS, "it was");
+        let (mut crowded_ns, mut free_ns) = (0, 0);
+        for look in 0..100 {
+            gaps.handle_runnable(2 + look % 2, 2);
+            *if gaps.crowded { &mut crowded_ns } else { &mut free_ns } += gaps.look_after_ns();
+        }
+        assert_eq!(gaps.look_after_ns(), LOOK_NS_MAX);
+        assert!(crowded_ns > 20 * free_ns, "{crowded_ns} {free_ns}");
     }
 
     #[test]
