@@ -52,7 +52,7 @@ impl SharedGroup {
         Ok(Self {
             layout,
             me: usize::from(plan.rank),
-            waiting: Waiting::new(members.len()),
+            waiting: Waiting::new(&members),
             members,
             report,
             sums: SharedSums::detect(),

@@ -19,6 +19,7 @@ mod backend;
 mod bounce;
 pub mod clock;
 mod control;
+mod cores;
 mod drain;
 mod endpoint;
 mod engine;

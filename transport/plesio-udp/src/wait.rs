@@ -9,6 +9,7 @@
 //!                      └─ too long ─▶ sleep in the kernel ──▶ something came, or the limit
 //! ```
 
+use crate::cores::online_cores;
 use core::fmt;
 use core::str::FromStr;
 use std::fs::File;
@@ -142,7 +143,7 @@ impl Waiter {
     #[must_use]
     pub fn new(mode: WaitMode) -> Self {
         let load = if mode == WaitMode::Adaptive { File::open("/proc/loadavg").ok() } else { None };
-        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
+        let cores = online_cores() as u32;
         Self { mode, gaps: Gaps::new(), cores, load, looked: None }
     }
 

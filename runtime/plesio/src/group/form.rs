@@ -9,7 +9,9 @@ use plesio_collective::{BOARD_WORDS, Board, MAIL_BYTES, Ranks, SCRATCH_BYTES};
 use plesio_memory::{
     Access, ArenaReport, Door, KnockError, Offer, PAGE_BYTES, Segment, SegmentPlan, Tether, knock,
 };
+use rustix::thread::{CpuSet, sched_getaffinity};
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -54,6 +56,8 @@ pub(super) struct Layout {
 /// The futex word of a rank, and whether it sleeps on it.
 pub(super) const BELL: usize = BOARD_WORDS * size_of::<u64>();
 pub(super) const SLEEPS: usize = BELL + 64;
+/// The cores that a rank may run on, a bit each; of more than 64 some share one.
+pub(super) const CORES: usize = BELL + 128;
 const MAIL: usize = BELL + PAGE_BYTES;
 /// What lies in the segment of a rank.
 const KIND: u16 = 2;
@@ -106,6 +110,9 @@ pub(super) fn form(
         budget_bytes: layout.len_bytes,
     };
     let (segment, report) = Segment::create(&memory).map_err(GroupError::Arena)?;
+    if let Ok([cores, ..]) = segment.words64(CORES, 1) {
+        cores.store(own_cores(), Ordering::Relaxed);
+    }
     if ranks == 1 {
         return Ok((layout, vec![Member { segment, tether: None, _visitor: None }], report));
     }
@@ -141,6 +148,13 @@ pub(super) fn form(
     });
     let members: Vec<Member> = members.collect();
     Ok((layout, members, report))
+}
+
+/// The cores that this thread may run on; one, where the kernel does not say.
+fn own_cores() -> u64 {
+    let Ok(set) = sched_getaffinity(None) else { return 1 };
+    let mine = (0..CpuSet::MAX_CPU).filter(|core| set.is_set(*core));
+    mine.fold(0, |cores, core| cores | 1 << (core % 64))
 }
 
 /// Hands the own segment to as many visitors as there are other ranks.
@@ -193,3 +207,22 @@ fn visit(
 }
 
 const RETRY: Duration = Duration::from_millis(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_is_pinned_says_so() {
+        let all = own_cores();
+        let first = all.trailing_zeros() as usize;
+        let pinned = thread::spawn(move || {
+            let mut one = CpuSet::new();
+            one.set(first);
+            rustix::thread::sched_setaffinity(None, &one).expect("one of its own cores");
+            own_cores()
+        });
+        assert_eq!(pinned.join().expect("it does not panic"), 1 << first);
+        assert_eq!(own_cores(), all);
+    }
+}

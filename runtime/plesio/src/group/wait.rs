@@ -8,13 +8,12 @@
 //! Invariant: nobody sleeps through what happened. Who sleeps says so, looks once more, and only then sleeps, unless its
 //! bell has rung meanwhile; who acts acts first and asks then who sleeps. Whatever else goes wrong ends with [`NAP`].
 
-use super::form::{BELL, Member, SLEEPS};
+use super::form::{BELL, CORES, Member, SLEEPS};
 use plesio_collective::Ranks;
 use rustix::fs::Timespec;
 use rustix::thread::futex;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
-use std::thread;
 use std::time::{Duration, Instant};
 
 #[derive(Debug)]
@@ -25,9 +24,12 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    pub(super) fn new(ranks: usize) -> Self {
-        let cores = thread::available_parallelism().map_or(1, usize::from);
-        let spin = Cell::new((ranks <= cores).then_some(SPIN_MIN));
+    /// By the cores that the ranks have together: who is pinned to one has it beside the others' still.
+    pub(super) fn new(members: &[Member]) -> Self {
+        let words = members.iter().filter_map(|member| member.segment.words64(CORES, 1).ok()?.first());
+        let all = words.fold(0, |all, word| all | word.load(Ordering::Relaxed));
+        let cores = (all.count_ones() as usize).max(1);
+        let spin = Cell::new((members.len() <= cores).then_some(SPIN_MIN));
         Self { spin, cores }
     }
 
