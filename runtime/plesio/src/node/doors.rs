@@ -126,6 +126,8 @@ struct Calling {
     /// When to knock again, or to give up waiting for an answer.
     due: Instant,
     attempts: u32,
+    /// Nobody was there once.
+    absent: bool,
 }
 
 struct Keeper {
@@ -176,7 +178,8 @@ impl Keeper {
         while let Ok(wish) = self.inbox.try_recv() {
             match wish {
                 Wish::Map(arena) => {
-                    let calling = Calling { arena, visit: None, due: Instant::now(), attempts: 0 };
+                    let calling =
+                        Calling { arena, visit: None, due: Instant::now(), attempts: 0, absent: false };
                     self.visits.push(calling);
                 }
                 Wish::Unmap(foreign) => drop(foreign),
@@ -263,7 +266,8 @@ impl Keeper {
                 Ok(None)
             }
             // Or its door's name was taken away, and it has yet to see that.
-            Err(KnockError::Nobody { .. }) if calling.attempts < 2 => {
+            Err(KnockError::Nobody { .. }) if !calling.absent => {
+                calling.absent = true;
                 calling.due = Instant::now() + LOOK + AGAIN;
                 Ok(None)
             }
