@@ -25,7 +25,7 @@ if me == 0:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    master = subprocess.Popen([sys.executable, __file__, "master", str(port)])
+    master = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", sys.executable, __file__, "master", str(port)])
     time.sleep(1)
     with open(meet + ".new", "w") as file:
         file.write(str(port))

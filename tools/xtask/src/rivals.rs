@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::thread::{self, JoinHandle};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
@@ -206,15 +207,36 @@ fn meeting(name: &'static str, program: PathBuf, script: Option<PathBuf>, folder
     Rival { name, local: false, start: Box::new(start) }
 }
 
-/// A program and all that it starts, in a session of their own; they end with this value.
-struct Program(Child);
+/// A program in a session of its own and what it says. It ends with this value, or with this process.
+struct Program {
+    child: Child,
+    out: Receiver<Vec<u8>>,
+    errors: Receiver<Vec<u8>>,
+}
+
+impl Program {
+    /// Asks or tells its group to end: what leads other groups, as mpirun does, ends them when it is asked.
+    fn signal(&self, name: &str) {
+        let group = format!("-{}", self.child.id());
+        let _ended = Command::new("kill").args([name, "--", &group]).stderr(Stdio::null()).status();
+    }
+
+    fn end(&mut self) {
+        self.signal("-TERM");
+        let until = Instant::now() + Duration::from_secs(2);
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < until {
+            thread::sleep(Duration::from_millis(20));
+        }
+        self.signal("-KILL");
+        // It may be no group's leader yet.
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // The session's first process leads its group, which lives on in those that it left.
-        let group = format!("-{}", self.0.id());
-        let _ended = Command::new("kill").args(["-KILL", "--", &group]).stderr(Stdio::null()).status();
-        let _reaped = self.0.wait();
+        self.end();
     }
 }
 
@@ -222,18 +244,19 @@ impl Drop for Program {
 fn first(command: &mut Command) -> std::io::Result<Program> {
     let script = "echo -19 > /proc/self/autogroup 2>/dev/null; exec \"$@\"";
     let mut shell = Command::new("setsid");
-    shell.args(["sh", "-c", script, "sh"]).arg(command.get_program()).args(command.get_args());
+    shell.args(["setpriv", "--pdeathsig", "KILL", "sh", "-c", script, "sh"]);
+    shell.arg(command.get_program()).args(command.get_args());
     shell.stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null());
-    shell.spawn().map(Program)
+    let mut child = shell.spawn()?;
+    let (out, errors) = (read(child.stdout.take()), read(child.stderr.take()));
+    Ok(Program { child, out, errors })
 }
 
 /// What it printed, when it ended well and in time.
 fn finish(mut program: Program) -> Result<String, String> {
-    let out = read(program.0.stdout.take());
-    let errors = read(program.0.stderr.take());
     let until = Instant::now() + LIMIT;
     let ended = loop {
-        match program.0.try_wait() {
+        match program.child.try_wait() {
             Ok(None) if Instant::now() < until => thread::sleep(Duration::from_millis(20)),
             Ok(None) => break Err(format!("it was not done after {} s", LIMIT.as_secs())),
             Ok(Some(status)) if status.success() => break Ok(()),
@@ -242,23 +265,25 @@ fn finish(mut program: Program) -> Result<String, String> {
         }
     };
     // What it left behind holds the pipes.
-    drop(program);
-    let text = |reader: JoinHandle<Vec<u8>>| {
-        String::from_utf8_lossy(&reader.join().unwrap_or_default()).into_owned()
+    program.end();
+    let text = |pipe: &Receiver<Vec<u8>>| {
+        String::from_utf8_lossy(&pipe.recv_timeout(Duration::from_secs(5)).unwrap_or_default()).into_owned()
     };
-    let (out, errors) = (text(out), text(errors));
+    let (out, errors) = (text(&program.out), text(&program.errors));
     ended.map_err(|cause| format!("{cause}: {}", errors.lines().last().unwrap_or_default()))?;
     Ok(out)
 }
 
 /// All that comes out of a pipe, read beside what else goes on: a full one would hold its writer.
-fn read(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
+fn read(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
+    let (tell, told) = mpsc::channel();
     thread::spawn(move || {
         let mut bytes = Vec::new();
-        // What came before an error is kept.
+        // What came before an error is kept; nobody may want it any more.
         let _read = pipe.map(|mut pipe| pipe.read_to_end(&mut bytes));
-        bytes
-    })
+        let _gone = tell.send(bytes);
+    });
+    told
 }
 
 /// How long a rival may take for all sizes.
