@@ -356,7 +356,7 @@ impl Rank {
                     deadline: CALL_LIMIT,
                 };
                 let group = SharedGroup::form(&plan, Instant::now() + FORM_LIMIT)?;
-                // Doors are closed by then; the last one out leaves nothing, also when the driver is killed.
+                // Doors are closed by then; from here on the last one out leaves nothing, also when the driver is killed.
                 let _not_the_last = std::fs::remove_dir(&forming.folder);
                 Group::Shared(group)
             }

@@ -31,6 +31,22 @@ pub(super) struct Key {
 }
 
 impl Key {
+    /// Which row it is, in words.
+    fn said(&self) -> String {
+        let Way { path, protection, wait, ranks } = self.way;
+        let words = [
+            Some(match path {
+                PathArg::Shm => "shm",
+                PathArg::Udp => "udp",
+            }),
+            protection.map(Mode::name),
+            wait.map(Wait::name),
+            (self.codec != NarrowArg::None).then(|| self.codec.codec().name()),
+        ];
+        let by: String = words.into_iter().flatten().map(|word| format!(", {word}")).collect();
+        format!("{} bytes, {ranks} ranks{by}", self.bytes)
+    }
+
     /// Whether there is a bare pass to compare with.
     pub(super) fn has_floor(&self) -> bool {
         self.way.path == PathArg::Shm && self.operation == OperationArg::AllReduce
@@ -142,19 +158,19 @@ impl Row {
     /// The same in words.
     pub(super) fn killed_note(&self) -> Option<String> {
         if self.killed.is_empty() && self.killed_late > 0 {
-            let (late, bytes, ranks) = (self.killed_late, self.key.bytes, self.key.way.ranks);
+            let late = self.killed_late;
             return Some(format!(
-                "{bytes} bytes, {ranks} ranks: none of {late} kills came before its rank's part was over"
+                "{}: none of {late} kills came before its rank's part was over",
+                self.key.said()
             ));
         }
         let killed = self.killed_json();
         let ms = |name: &str| Some(killed[name].as_f64()? / 1e6);
         let redone = killed["redone_share_max"].as_f64();
         Some(format!(
-            "killed {} times inside {} bytes, {} ranks (and {} times after its part was over, which does not count): {:.2} ms over an undisturbed one at the median, {:.2} ms at most; {}{} wrong",
+            "{}: killed {} times inside it (and {} times after its part was over, which does not count): {:.2} ms over an undisturbed one at the median, {:.2} ms at most; {}{} wrong",
+            self.key.said(),
             killed["kills"],
-            self.key.bytes,
-            self.key.way.ranks,
             killed["kills_late"],
             ms("above_undisturbed_ns")?,
             ms("above_undisturbed_max_ns")?,
