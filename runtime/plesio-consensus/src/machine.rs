@@ -1,8 +1,11 @@
 //! The whole machine: its state, the inputs that are no messages, the outputs and the questions.
 //!
 //! Every input ends in `advance`, which does what has become due and computes the next timeout; so no input needs
-//! to know what it might have unblocked.
+//! to know what it might have unblocked. What an input means apart from that has a name of its own where the
+//! explorer of the agreement calls it (`by_hand`).
 
+#[cfg(test)]
+pub(crate) mod by_hand;
 mod catchup;
 mod drive;
 mod learn;
@@ -54,6 +57,7 @@ pub struct Open<'a> {
 }
 
 /// The consensus machine of one node.
+#[cfg_attr(test, derive(Clone))]
 #[derive(Debug)]
 pub struct Consensus {
     config: Config,
@@ -178,6 +182,11 @@ impl Consensus {
 
     /// A slot is frozen and announced from here on (R21).
     pub fn handle_cut(&mut self, now: Instant, slot: OwnSlot) {
+        self.announce(slot);
+        self.advance(now);
+    }
+
+    fn announce(&mut self, slot: OwnSlot) {
         let admission = self.my_admission();
         // R23 (b) holds for what was begun so long ago, and no later version may come to say so: in a mesh that has
         // nothing else to commit it would be announced for ever.
@@ -195,7 +204,6 @@ impl Consensus {
                 if stale && admission.is_some() { FoldReason::Stale } else { FoldReason::NotAnnounced };
             self.events.push_back(Event::Fold { seq: slot.seq, reason });
         }
-        self.advance(now);
     }
 
     /// This node, an owner in the view in force, has its shard of that slot complete.
@@ -211,17 +219,27 @@ impl Consensus {
     /// The result shard of `owner` in that context is here, the own one included. The context of the version
     /// sealed last counts too, until the next entry is learnt.
     pub fn handle_shard(&mut self, now: Instant, context: LogIndex, owner: MemberIndex) {
-        let known = usize::from(owner) < self.log.members();
-        if self.log.open.is_some() && context == self.log.context() && known {
-            self.track.insert(now, owner);
-            self.advance(now);
-        } else if known && self.insert_late(context, owner) {
+        if self.insert_shard(now, context, owner) {
             self.advance(now);
         }
     }
 
+    fn insert_shard(&mut self, now: Instant, context: LogIndex, owner: MemberIndex) -> bool {
+        let known = usize::from(owner) < self.log.members();
+        if self.log.open.is_some() && context == self.log.context() && known {
+            self.track.insert(now, owner);
+            return true;
+        }
+        known && self.insert_late(context, owner)
+    }
+
     /// G of `version` is computed. Version 0 may be reported once to tell its digest.
     pub fn handle_applied(&mut self, now: Instant, version: Version, digest: Digest) {
+        self.note_applied(version, digest);
+        self.advance(now);
+    }
+
+    fn note_applied(&mut self, version: Version, digest: Digest) {
         if version == self.held && self.digests.is_empty() {
             self.held_digest = digest;
         }
@@ -231,7 +249,6 @@ impl Consensus {
             self.tell_digest(version, digest);
             self.complete_late();
         }
-        self.advance(now);
     }
 
     /// The result shards of a version to be applied or gathered are not there after all: its G is fetched, as by any
@@ -276,9 +293,13 @@ impl Consensus {
 
     /// HOLD of a beat: final version held, and the first index not learnt where the beat carries it.
     pub fn handle_hold(&mut self, now: Instant, from: NodeKey, version: Version, index: Option<LogIndex>) {
-        if !self.is_started || from == self.config.me {
-            return;
+        if self.is_started && from != self.config.me {
+            self.note_hold(now, from, version, index);
+            self.advance(now);
         }
+    }
+
+    fn note_hold(&mut self, now: Instant, from: NodeKey, version: Version, index: Option<LogIndex>) {
         let index = index.unwrap_or_default();
         self.members.insert_hold(&self.log.view, from, version, index);
         self.count_departure(from, index);
@@ -288,7 +309,6 @@ impl Consensus {
         if index > self.log.index {
             self.note_ahead(now, from, index);
         }
-        self.advance(now);
     }
 
     /// What a member says it can do, this one included: views share out by it.

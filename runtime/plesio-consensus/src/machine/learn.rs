@@ -251,23 +251,23 @@ impl Consensus {
     /// # Errors
     /// [`SnapshotError`]: throw it away.
     pub fn handle_snapshot(&mut self, now: Instant, cut: &SnapshotCut) -> Result<Installed, SnapshotError> {
+        let installed = self.install(now, cut);
+        self.advance(now);
+        installed
+    }
+
+    pub(super) fn install(&mut self, now: Instant, cut: &SnapshotCut) -> Result<Installed, SnapshotError> {
         let log = cut.to_state()?;
         let basis = self.basis.filter(|basis| basis.version == cut.version && self.applying.is_none());
-        let installed = if let Some(basis) = basis {
-            self.install_basis(now, basis, cut.digest)
+        if let Some(basis) = basis {
+            Ok(self.install_basis(now, basis, cut.digest))
         } else if self.is_started && log.index <= self.log.index {
-            if let Err(error) = self.install_state(cut) {
-                self.fetch_again(now);
-                self.advance(now);
-                return Err(error);
-            }
-            Installed::State
+            self.install_state(cut).inspect_err(|_| self.fetch_again(now))?;
+            Ok(Installed::State)
         } else {
             self.install_cut(now, log, Some(cut.digest))?;
-            Installed::Cut
-        };
-        self.advance(now);
-        Ok(installed)
+            Ok(Installed::Cut)
+        }
     }
 
     /// The state is here whose cut was taken before; what was gathered since goes on top of it.

@@ -17,15 +17,22 @@ const TERM_MAX: u32 = 0xFFFF;
 impl Consensus {
     /// A message of the agreement; others are ignored. `view` is the number in its header.
     pub fn handle_message(&mut self, now: Instant, from: NodeKey, view: u32, message: &Message) {
+        if self.receive(now, from, view, message) {
+            self.advance(now);
+        }
+    }
+
+    /// False when the sender has no business here.
+    pub(super) fn receive(&mut self, now: Instant, from: NodeKey, view: u32, message: &Message) -> bool {
         if !self.is_started || from == self.config.me {
-            return;
+            return false;
         }
         let member = self.log.view.index_of(from);
         // A stranger gets silence. Who is no member itself may be told by members it does not know yet.
         let is_known = self.log.ledger.knows(from) || self.members.is_observer(from) || !self.is_member();
         if !is_known {
             self.counters.foreign_total += 1;
-            return;
+            return false;
         }
         match message {
             Message::Query(query) => {
@@ -39,7 +46,7 @@ impl Consensus {
                 None => self.counters.foreign_total += 1,
             },
         }
-        self.advance(now);
+        true
     }
 
     fn on_member_message(
