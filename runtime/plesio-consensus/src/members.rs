@@ -75,6 +75,7 @@ struct Bar {
     times: u32,
 }
 
+#[cfg_attr(test, derive(Clone))]
 #[derive(Debug, Default)]
 pub(crate) struct Members {
     suspects: Vec<NodeKey>,
@@ -356,6 +357,20 @@ impl Members {
             shares: self.sharing.solve(&log.view, &seats),
             ..log.view
         }
+    }
+
+    /// The time that new members have to be heard is over.
+    #[cfg(test)]
+    pub(crate) fn end_grace(&mut self) {
+        self.graced.clear();
+    }
+
+    /// All that the rules ask about, for the explorer: neither times nor what the failure detector says.
+    #[cfg(test)]
+    pub(crate) fn essence(&self) -> std::string::String {
+        let Self { stalled, replaced, holds, joiners, leavers, .. } = self;
+        let joiners: Vec<_> = joiners.values().map(|joiner| joiner.join).collect();
+        std::format!("{stalled:?} {replaced:?} {holds:?} {joiners:?} {leavers:?}")
     }
 
     fn roster_of(&self, seats: &[Seat]) -> Digest {

@@ -22,6 +22,7 @@ struct Announced {
     listed: bool,
 }
 
+#[cfg_attr(test, derive(Clone))]
 #[derive(Debug, Default)]
 pub(crate) struct OwnSlots {
     slots: Vec<Announced>,

@@ -225,6 +225,22 @@ impl Round {
         self.accepted.as_ref().map(|(_, value)| *value).filter(|value| value.digest() == digest)
     }
 
+    /// All that the rules ask about, for the explorer: neither times nor the order of answers.
+    #[cfg(test)]
+    pub(crate) fn essence(&self) -> std::string::String {
+        let Self { first, promised, accepted, used, seen, seals, attempt, churn: _ } = self;
+        let attempt = attempt.as_ref().map(|attempt| {
+            let mut lasts = attempt.lasts.clone();
+            lasts.accepted.sort_by_key(|(member, ..)| *member);
+            // After the proposal nobody asks what was answered before.
+            let lasts = attempt.proposal.is_none().then_some(lasts);
+            (attempt.ballot, attempt.is_ready, lasts, attempt.proposal.clone())
+        });
+        let (seen, accepted) =
+            (seen.as_ref().map(|seen| seen.0), accepted.map(|(at, value)| (at, value.digest())));
+        std::format!("{first:?} {promised:?} {accepted:?} {used:?} {seen:?} {seals:?} {attempt:?}")
+    }
+
     /// The lowest ballot of frame `frame` or later that `me` owns and may still use, and how many owners for whom
     /// `counts` holds come before it.
     pub(crate) fn next_ballot(

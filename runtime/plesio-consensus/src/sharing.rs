@@ -22,6 +22,7 @@ const GAIN_OVER_EQUAL: f64 = 0.9;
 const GAIN_OVER_NOW: f64 = 0.8;
 
 /// What members said, and what is shared out.
+#[cfg_attr(test, derive(Clone))]
 #[derive(Debug, Default)]
 pub(crate) struct Sharing {
     /// None: all own equal parts.

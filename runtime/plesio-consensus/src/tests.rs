@@ -4,6 +4,7 @@
 mod checker;
 mod cluster;
 mod engine;
+mod explore;
 mod faults;
 mod hostile;
 mod rules;

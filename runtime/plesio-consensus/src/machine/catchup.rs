@@ -20,6 +20,7 @@ const SOURCE_APPLIES_NS: u64 = 5_000_000;
 const POLLS_MAX: u32 = 16;
 
 /// What this node knows of others being ahead.
+#[cfg_attr(test, derive(Clone))]
 #[derive(Debug)]
 pub(super) struct Lag {
     /// Highest index somebody claims to have reached.
@@ -44,6 +45,7 @@ impl Lag {
 }
 
 /// A G that is wanted.
+#[cfg_attr(test, derive(Clone))]
 #[derive(Debug)]
 pub(super) struct Fetching {
     due: Instant,
@@ -63,6 +65,7 @@ pub(super) struct Basis {
 }
 
 /// This node has left: it serves until a quorum of the new view has learnt that (R18).
+#[cfg_attr(test, derive(Clone))]
 #[derive(Debug)]
 pub(super) struct Departure {
     index: LogIndex,

@@ -13,6 +13,7 @@ const FRAMES_BACK_MAX: u64 = 16;
 /// Nobody asks to be woken sooner: a bound on the work of a wrong deadline.
 const WAKE_NS_MIN: u64 = 100_000;
 
+#[cfg_attr(test, derive(Clone))]
 #[derive(Debug)]
 pub(super) struct Timers {
     have_due: Option<Instant>,

@@ -9,12 +9,13 @@ use plesio_wire::{Ballot, Instant, LogIndex, MEMBERS_MAX, MemberIndex, MemberSet
 pub(super) const STALLED_AFTER: u64 = 3;
 
 /// One context: from a MANIFEST, or a VIEW over an open version, to the next entry.
+#[cfg_attr(test, derive(Clone))]
 #[derive(Debug)]
 pub(super) struct OpenTrack {
     /// Result shards of this context that are here.
     pub(super) shards: MemberSet,
     /// Shards of others, as their LASTs said.
-    told: [MemberSet; MEMBERS_MAX],
+    pub(super) told: [MemberSet; MEMBERS_MAX],
     pub(super) since: Instant,
     /// When the newest shard came.
     newest: Instant,
@@ -29,6 +30,7 @@ pub(super) struct OpenTrack {
 
 /// A version that was sealed before all its shards were here. They are the same bits as ever, so as long as they
 /// still come, nothing needs to be fetched.
+#[cfg_attr(test, derive(Clone))]
 #[derive(Debug)]
 pub(super) struct Late {
     pub(super) context: LogIndex,

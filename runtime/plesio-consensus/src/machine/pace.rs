@@ -8,6 +8,7 @@ use super::Consensus;
 use super::open::STALLED_AFTER;
 use plesio_wire::{Ballot, Frame, Instant, MemberIndex, MemberSet};
 
+#[cfg_attr(test, derive(Clone))]
 #[derive(Debug)]
 pub(super) struct Pace {
     /// Newest frame that has closed, and when it did.
