@@ -1,4 +1,4 @@
-//! Shell. Tasks of the workspace: `cargo xtask ci | tidy | fuzz | loom | miri | asan | rivals | links | base-text |
+//! Shell. Tasks of the workspace: `cargo xtask ci | tidy | fuzz | explore | loom | miri | asan | rivals | links | base-text |
 //! base-model`.
 //!
 //! Knows the tree and the tools around it; knows nothing of plesio's protocols. Every task reads its
@@ -12,6 +12,7 @@ use std::process::{Command, ExitCode};
 mod base_model;
 mod base_text;
 mod checkers;
+mod explore;
 mod links;
 mod rivals;
 mod tidy;
@@ -23,6 +24,7 @@ Tasks:
   ci                    run every check of .ci/run
   tidy                  check the tree against the house rules: length, unsafe, kinds of crate, leftovers
   fuzz [--target NAME] [--runs N] [--seed S]   feed every decoder and machine with damaged inputs; --help says more
+  explore [--row TEXT] [--seconds N]   every order of events in the shipped agreement, within the bounds of each row
   loom                  try every order of threads in the models of shared memory; less than a minute
   miri                  interpret the tests of shared memory, over heap memory; needs nightly's miri
   asan                  run the tests of shared memory under AddressSanitizer; needs nightly
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         "ci" => ci(rest),
         "tidy" => root().and_then(|root| tidy::run(&root, rest)),
         "fuzz" => fuzz(rest),
+        "explore" => root().and_then(|root| explore::run(&root, rest)),
         "loom" => root().and_then(|root| checkers::loom(&root, rest)),
         "miri" => root().and_then(|root| checkers::miri(&root, rest)),
         "asan" => root().and_then(|root| checkers::asan(&root, rest)),
