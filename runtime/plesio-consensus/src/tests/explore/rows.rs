@@ -120,6 +120,7 @@ pub(super) const ROWS: &[Row] = &[
         snapshots: true,
         ..SHORT
     },
+    Row { name: "two indices, b2 of the first", log_max: 2, is_short: true, ..ONE },
     Row { name: "two indices, b2", ballots_open: LATER, log_max: 2, ..ONE },
     Row { name: "seal or view with drop, L2 b1", is_short: true, ..OPEN },
     Row { name: "seal or view with drop, shard by shard, L2 b1", gathers: false, crashes: 1, ..OPEN },
@@ -148,6 +149,7 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "exclusion and re-admission, L4 b1",
+        is_short: true,
         ballots_open: &[],
         log_max: 4,
         crashes: 1,
