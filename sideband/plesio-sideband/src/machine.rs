@@ -210,6 +210,9 @@ impl Machine {
                 return Some(self.write(address, dst, &message, None));
             }
             let mut outgoing = self.outbox.pop_front()?;
+            if self.outbox.is_empty() {
+                self.outbox.clear(); // as above: stays in the cache
+            }
             if let Some((address, dst)) = self.next_target(&mut outgoing) {
                 let message = outgoing.message;
                 if matches!(outgoing.to, To::All | To::Everyone) {
@@ -222,7 +225,11 @@ impl Machine {
 
     /// What happened, oldest first.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        let event = self.events.pop_front();
+        if self.events.is_empty() {
+            self.events.clear(); // begins at the front again: a queue that walks on through its memory is never in the cache
+        }
+        event
     }
 
     /// When to call back.

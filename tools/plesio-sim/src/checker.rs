@@ -62,6 +62,7 @@ struct Opened {
 #[derive(Debug)]
 struct Final {
     state: Vec<i64>,
+    slots: Vec<SlotId>,
     at_ns: u64,
 }
 
@@ -98,7 +99,7 @@ impl Checker {
             log: vec![(Value::View(genesis).digest(), 0)],
             views: vec![genesis],
             open: None,
-            finals: vec![Final { state: vec![0; elements], at_ns: 0 }],
+            finals: vec![Final { state: vec![0; elements], slots: Vec::new(), at_ns: 0 }],
             slots: BTreeMap::new(),
             units: BTreeMap::new(),
             applied: BTreeMap::new(),
@@ -223,12 +224,11 @@ impl Checker {
                 if self.learn(host, *index, Digest::of(&version.0.to_le_bytes())) {
                     self.seal(*version);
                 }
-                let own = self.slots.iter().filter(|(_, slot)| {
-                    slot.process == process
-                        && slot.standing == Standing::Final(*version)
-                        && slot.fate.is_none()
+                let listed = self.finals.get(version.0 as usize).map_or(&[][..], |version| &version.slots);
+                let own = listed.iter().filter(|id| {
+                    self.slots.get(id).is_some_and(|slot| slot.process == process && slot.fate.is_none())
                 });
-                self.due.extend(own.map(|(id, _)| (process, *id)));
+                self.due.extend(own.map(|id| (process, *id)));
             }
             Event::Reopen { context, version, manifest, .. } => {
                 self.reopened(host, *context, *version, manifest)
@@ -425,7 +425,8 @@ impl Checker {
                 *sum += i64::from(*weight) * q;
             }
         }
-        self.finals.push(Final { state, at_ns: self.now_ns });
+        let slots = open.entries.iter().map(|(id, _)| *id).collect();
+        self.finals.push(Final { state, slots, at_ns: self.now_ns });
     }
 
     fn enter(&mut self, index: LogIndex, view: View) {

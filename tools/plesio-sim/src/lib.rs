@@ -37,6 +37,7 @@ pub use report::{SeedReport, SimReport, Violation};
 use plesio_wire::Digest;
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use world::World;
@@ -59,7 +60,7 @@ pub fn run_with(config: &SimConfig, on_seed: impl Fn(&SeedReport) + Sync) -> Res
     let reports = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..config.threads {
-            scope.spawn(|| {
+            let seeds = || {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= config.seeds.end {
@@ -69,7 +70,9 @@ pub fn run_with(config: &SimConfig, on_seed: impl Fn(&SeedReport) + Sync) -> Res
                     on_seed(&report);
                     reports.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(report);
                 }
-            });
+            };
+            let thread = std::thread::Builder::new().name("seeds".into()).stack_size(STACK_BYTES);
+            thread.spawn_scoped(scope, seeds).expect("a process may have another thread");
         }
     });
     let mut reports = reports.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -81,20 +84,15 @@ fn run_seed(config: &SimConfig, seed: u64) -> SeedReport {
     run_caught(config, seed, |world, clock| world.run(config, clock))
 }
 
-/// One seed on a thread of its own, so that a machine that panics breaks a promise and not the simulator.
+/// One seed; a machine that panics breaks a promise and not the simulator.
 fn run_caught(
     config: &SimConfig,
     seed: u64,
-    body: impl FnOnce(World, &AtomicU64) -> SeedReport + Send,
+    body: impl FnOnce(World, &AtomicU64) -> SeedReport,
 ) -> SeedReport {
     let clock = AtomicU64::new(0);
-    let outcome = std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new()
-            .name(format!("seed {seed}"))
-            .stack_size(STACK_BYTES)
-            .spawn_scoped(scope, || body(World::new(config, seed), &clock));
-        thread.expect("a process may have another thread").join()
-    });
+    // Nothing of a world outlives it, so whatever a panic left half done is gone with it.
+    let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| body(World::new(config, seed), &clock)));
     outcome.unwrap_or_else(|panic| SeedReport {
         seed,
         events: 0,

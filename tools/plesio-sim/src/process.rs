@@ -149,7 +149,7 @@ impl Process {
     pub(crate) fn poll_timeout(&self) -> Instant {
         let machine = self.machine.poll_timeout();
         // A node thread that is about to turn looks at its own timers then.
-        let engine = self.engine.poll_timeout().filter(|_| !self.turns);
+        let engine = if self.turns { None } else { self.engine.poll_timeout() };
         engine.map_or(machine, |engine| engine.min(machine)).min(self.status_due)
     }
 
