@@ -203,21 +203,24 @@ impl Machine {
                 let message = self.beat_of(now, kind);
                 self.beat = Some(Outgoing { to: To::Everyone, message, cursor: 0 });
             }
-            if let Some(mut beat) = self.beat.take() {
-                let Some((address, dst)) = self.next_target(&mut beat) else { continue };
+            if let Some(beat) = &mut self.beat {
+                let Some((address, dst)) = next_target(&self.directory, beat) else {
+                    self.beat = None;
+                    continue;
+                };
                 let message = beat.message;
-                self.beat = Some(beat);
                 return Some(self.write(address, dst, &message, None));
             }
-            let mut outgoing = self.outbox.pop_front()?;
-            if self.outbox.is_empty() {
-                self.outbox.clear(); // as above: stays in the cache
-            }
-            if let Some((address, dst)) = self.next_target(&mut outgoing) {
-                let message = outgoing.message;
-                if matches!(outgoing.to, To::All | To::Everyone) {
-                    self.outbox.push_front(outgoing);
+            let outgoing = self.outbox.front_mut()?;
+            let target = next_target(&self.directory, outgoing);
+            let (message, many) = (outgoing.message, matches!(outgoing.to, To::All | To::Everyone));
+            if target.is_none() || !many {
+                self.outbox.pop_front();
+                if self.outbox.is_empty() {
+                    self.outbox.clear(); // begins at the front again, as for events
                 }
+            }
+            if let Some((address, dst)) = target {
                 return Some(self.write(address, dst, &message, None));
             }
         }
@@ -307,32 +310,6 @@ impl Machine {
         self.bytes_sent += datagram_bytes(&transmit);
         self.datagrams_sent += 1;
         transmit
-    }
-
-    /// The next receiver, and its index; `None` when all have it.
-    fn next_target(&self, outgoing: &mut Outgoing) -> Option<(SocketAddr, u16)> {
-        let nodes = &self.directory.nodes;
-        let one = |node: &crate::directory::Node| Some((node.address?, index_of(node.role)));
-        match outgoing.to {
-            To::Address(address) => {
-                let known = self.directory.position_of(address);
-                Some((address, known.map_or(INDEX_NONE, |at| index_of(nodes[at].role))))
-            }
-            To::Node(key) => self.directory.find(key).and_then(one),
-            To::Member(index) => nodes.iter().find(|node| node.role == Role::Member(index)).and_then(one),
-            To::All | To::Everyone => loop {
-                let node = nodes.get(outgoing.cursor)?;
-                outgoing.cursor += 1;
-                let wanted = match node.role {
-                    Role::Member(_) => true,
-                    Role::Observer => outgoing.to == To::Everyone,
-                    Role::Former { .. } => false,
-                };
-                if let Some(target) = one(node).filter(|_| wanted) {
-                    return Some(target);
-                }
-            },
-        }
     }
 
     fn beat_of(&self, now: Instant, kind: BeatKind) -> Message {
@@ -438,6 +415,32 @@ impl Machine {
 pub(crate) const fn datagram_bytes(transmit: &Transmit<'_>) -> u64 {
     let ip_bytes = if transmit.to.is_ipv4() { 20 } else { 40 };
     transmit.bytes.len() as u64 + ip_bytes + UDP_HEADER_BYTES
+}
+
+/// The next receiver, and its index; `None` when all have it.
+fn next_target(directory: &Directory, outgoing: &mut Outgoing) -> Option<(SocketAddr, u16)> {
+    let nodes = &directory.nodes;
+    let one = |node: &crate::directory::Node| Some((node.address?, index_of(node.role)));
+    match outgoing.to {
+        To::Address(address) => {
+            let known = directory.position_of(address);
+            Some((address, known.map_or(INDEX_NONE, |at| index_of(nodes[at].role))))
+        }
+        To::Node(key) => directory.find(key).and_then(one),
+        To::Member(index) => nodes.iter().find(|node| node.role == Role::Member(index)).and_then(one),
+        To::All | To::Everyone => loop {
+            let node = nodes.get(outgoing.cursor)?;
+            outgoing.cursor += 1;
+            let wanted = match node.role {
+                Role::Member(_) => true,
+                Role::Observer => outgoing.to == To::Everyone,
+                Role::Former { .. } => false,
+            };
+            if let Some(target) = one(node).filter(|_| wanted) {
+                return Some(target);
+            }
+        },
+    }
 }
 
 /// How a datagram to a node of this role names its receiver.

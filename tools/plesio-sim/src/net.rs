@@ -34,6 +34,8 @@ pub(crate) struct Net {
     links: Vec<Path>,
     packets: Vec<Packet>,
     free: Vec<u32>,
+    /// Buffers of datagrams that have been read.
+    spare: Vec<Vec<u8>>,
     random: Random,
     copy: Vec<u8>,
     /// Where a host's line begins and ends, if it has its limits.
@@ -68,6 +70,7 @@ impl Gate {
 
 /// What waits longer before a line is dropped there.
 const GATE_QUEUE_NS: u64 = 50_000_000;
+const SPARE_MAX: usize = 1_024;
 
 impl Net {
     /// `path_ns`: shortest and longest way between two hosts.
@@ -88,6 +91,7 @@ impl Net {
             links,
             packets: Vec::new(),
             free: Vec::new(),
+            spare: Vec::new(),
             random,
             copy: Vec::new(),
             gates: vec![None; hosts],
@@ -160,15 +164,24 @@ impl Net {
         }
     }
 
-    /// A datagram has arrived; give it back with [`Self::put`].
+    /// A datagram has arrived; give its bytes back with [`Self::reuse`].
     pub(crate) fn get(&mut self, packet: u32) -> Packet {
         let arrived = &mut self.packets[packet as usize];
         let (from, to, plane, damaged) = (arrived.from, arrived.to, arrived.plane, arrived.damaged);
-        Packet { from, to, plane, damaged, bytes: std::mem::take(&mut arrived.bytes) }
+        let bytes = std::mem::take(&mut arrived.bytes);
+        self.free.push(packet);
+        Packet { from, to, plane, damaged, bytes }
     }
 
-    /// The place and the bytes of a datagram are free again.
-    pub(crate) fn put(&mut self, packet: u32, bytes: Vec<u8>) {
+    /// The bytes of a datagram that has been read.
+    pub(crate) fn reuse(&mut self, bytes: Vec<u8>) {
+        if self.spare.len() < SPARE_MAX {
+            self.spare.push(bytes);
+        }
+    }
+
+    /// A datagram is lost.
+    fn put(&mut self, packet: u32, bytes: Vec<u8>) {
         self.packets[packet as usize].bytes = bytes;
         self.free.push(packet);
     }
@@ -182,6 +195,9 @@ impl Net {
         if let Some(packet) = self.free.pop() {
             let place = &mut self.packets[packet as usize];
             (place.from, place.to, place.plane, place.damaged) = (from, to, plane, false);
+            if place.bytes.capacity() == 0 {
+                place.bytes = self.spare.pop().unwrap_or_default();
+            }
             place.bytes.clear();
             return packet;
         }
@@ -205,7 +221,7 @@ mod tests {
         while let Some((at, Due::Deliver { packet })) = queue.pop() {
             let arrived = net.get(packet);
             seen.push((at, arrived.bytes.clone(), arrived.damaged));
-            net.put(packet, arrived.bytes);
+            net.reuse(arrived.bytes);
         }
         (seen, net.tally())
     }
@@ -239,7 +255,7 @@ mod tests {
         while let Some((at, Due::Deliver { packet })) = queue.pop() {
             let arrived = net.get(packet);
             arrivals.push((at, arrived.plane));
-            net.put(packet, arrived.bytes);
+            net.reuse(arrived.bytes);
         }
         // A tenth passes, and what was in the queue.
         assert!((20..=27).contains(&(arrivals.len() - 1)), "{}", arrivals.len());

@@ -194,6 +194,7 @@ impl Process {
                 let from = sideband_address(packet.from);
                 let stamp = self.stamps.then_some(stamp);
                 self.machine.handle_datagram(scene.local, from, &packet.bytes, stamp);
+                scene.net.reuse(packet.bytes);
                 self.transmit_sideband(scene);
             }
             Plane::Data => self.data.push(packet),
@@ -259,9 +260,12 @@ impl Process {
                 scene.checker.fail(format!("n{}: {what}", scene.host));
             }
             self.drain_before_receiving(scene);
-            for packet in std::mem::take(&mut self.data) {
+            let mut data = std::mem::take(&mut self.data);
+            for packet in data.drain(..) {
                 self.handle_data(scene, &packet);
+                scene.net.reuse(packet.bytes);
             }
+            self.data = data;
             self.engine.handle_received(scene.local);
             if self.engine.poll_timeout().is_some_and(|due| due <= scene.local) {
                 self.engine.handle_timeout(scene.local);
@@ -350,44 +354,33 @@ impl Process {
         Ok(Some(slot.into_iter().map(i64::from).collect()))
     }
 
-    /// Carries everything the machines have to say, until none has more.
+    /// Carries everything the machines have to say. Only work leads to more, and what it leads to is carried as well.
     fn drain(&mut self, scene: &mut Scene<'_>) {
+        self.take_events(scene);
         for turn in 0.. {
-            let mut quiet = true;
-            quiet &= !self.take_events(scene);
-            while let Some(work) = self.engine.poll_work() {
-                quiet = false;
-                if let Err(what) = self.work(scene, work) {
-                    scene.checker.fail(format!("n{}: {what}", scene.host));
-                }
-                // What this led to is known before the next thing is done.
-                self.take_events(scene);
+            let Some(work) = self.engine.poll_work() else { break };
+            if let Err(what) = self.work(scene, work) {
+                scene.checker.fail(format!("n{}: {what}", scene.host));
             }
-            while let Some(out) = self.engine.poll_out() {
-                quiet = false;
-                self.hand_out(scene, out);
-            }
-            self.transmit_sideband(scene);
-            self.transmit_data(scene);
-            if quiet {
-                break;
-            }
+            // What this led to is known before the next thing is done.
+            self.take_events(scene);
             if turn > TURNS_MAX {
                 scene.checker.fail(format!("n{}: the machines talk to each other without end", scene.host));
                 break;
             }
         }
+        while let Some(out) = self.engine.poll_out() {
+            self.hand_out(scene, out);
+        }
+        self.transmit_sideband(scene);
+        self.transmit_data(scene);
         self.publish(scene);
     }
 
-    /// True when there were events.
-    fn take_events(&mut self, scene: &mut Scene<'_>) -> bool {
-        let mut any = false;
+    fn take_events(&mut self, scene: &mut Scene<'_>) {
         while let Some(event) = self.engine.poll_event() {
-            any = true;
             self.note(scene, &event);
         }
-        any
     }
 
     fn note(&mut self, scene: &mut Scene<'_>, event: &Event) {

@@ -304,15 +304,11 @@ impl World {
         self.trace.record(self.now_ns, packet.from, packet.plane as u8, sum);
         let host = &mut self.hosts[usize::from(to)];
         let stamp = host.clock.at(self.now_ns);
-        if host.is_stopped() && host.inbox.len() < INBOX_MAX {
-            host.inbox.push((packet, stamp));
-            self.net.put(id, Vec::new());
-            return;
-        }
         if !host.is_stopped() {
             self.with(to, |process, scene| process.handle_packet(scene, packet, stamp));
+        } else if host.inbox.len() < INBOX_MAX {
+            host.inbox.push((packet, stamp));
         }
-        self.net.put(id, Vec::new());
     }
 
     fn handle_step(&mut self, number: u8, life: u32) {
