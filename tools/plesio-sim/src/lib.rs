@@ -18,6 +18,7 @@ mod books;
 mod checker;
 mod clock;
 mod config;
+mod fault;
 mod host;
 pub mod impair;
 mod net;
@@ -31,7 +32,8 @@ mod words;
 mod worker;
 mod world;
 
-pub use config::{ConfigError, Fault, FaultSet, Line, SimConfig};
+pub use config::{ConfigError, Line, SimConfig};
+pub use fault::{Fault, FaultSet};
 pub use report::{SeedReport, SimReport, Violation};
 
 use plesio_wire::Digest;

@@ -3,7 +3,7 @@
 //! Every seed draws a part of the kinds it may use (a swarm: Groce, Zhang, Eide, Chen, Regehr, "Swarm testing",
 //! 2012), because a run in which everything breaks at once never gets far enough to break anything else.
 
-use crate::config::{Fault, FaultSet};
+use crate::fault::{Fault, FaultSet};
 use crate::impair::Impairment;
 use crate::random::Random;
 

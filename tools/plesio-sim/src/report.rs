@@ -1,6 +1,6 @@
 //! What came of a simulation.
 
-use crate::config::{Fault, FaultSet};
+use crate::fault::{Fault, FaultSet};
 use plesio_wire::Digest;
 use std::collections::BTreeMap;
 use std::fmt;
