@@ -10,6 +10,8 @@ const HAVE_BATCH_NS: u64 = 1_000_000;
 const LEAVE_EVERY_NS: u64 = 100_000_000;
 /// A mesh clock that fell back further than this many frames was started anew.
 const FRAMES_BACK_MAX: u64 = 16;
+/// A VIEW before its close and the frame in progress make two; behind it the log is when frames were void.
+const FRAMES_AWAY_MAX: u64 = 2;
 /// Nobody asks to be woken sooner: a bound on the work of a wrong deadline.
 const WAKE_NS_MIN: u64 = 100_000;
 
@@ -105,6 +107,14 @@ impl Consensus {
         self.pace.closed.map_or(self.log.frame_first(), Frame::next)
     }
 
+    /// Whether the own clock says whose close is next. One that is frames away from the log does not: a machine that
+    /// slept comes back with a clock that is behind, others may follow it, and what a member has would never reach those
+    /// who propose by another clock.
+    fn knows_frame(&self) -> bool {
+        let first = self.log.frame_first().0;
+        self.pace.closed.is_some_and(|closed| closed.0.abs_diff(first) <= FRAMES_AWAY_MAX)
+    }
+
     fn tick_have(&mut self, now: Instant) {
         if !self.is_member() {
             return;
@@ -122,7 +132,7 @@ impl Consensus {
             }
         }
         match self.timers.have_due {
-            Some(due) if now >= due && self.pace.closed.is_none() => {
+            Some(due) if now >= due && !self.knows_frame() => {
                 // Without a clock this owner cannot tell whose close is next, and no close makes it repeat itself:
                 // everybody hears, once a frame.
                 self.timers.have_due = Some(now.after(self.period_ns()));
