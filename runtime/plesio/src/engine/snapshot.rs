@@ -52,10 +52,12 @@ struct Current {
     to: NodeKey,
     request: u32,
     cut: SnapshotCut,
-    give_up: Instant,
+    /// When to see whether it moves.
+    look: Instant,
     sequence: Option<u16>,
-    /// Payload taken when the time to give up was last put off.
+    /// Payload taken when that was last looked at, and how often in a row there was no more.
     bytes: u64,
+    idle: u32,
 }
 
 impl Current {
@@ -274,11 +276,16 @@ impl Engine {
                 self.consensus.handle_transfer(now);
             }
         }
-        if let Some(current) = self.serving.current.as_mut().filter(|current| now >= current.give_up) {
+        if let Some(current) = self.serving.current.as_mut().filter(|current| now >= current.look) {
             let bytes = self.links.bulk_bytes(current.to);
             let moves = std::mem::replace(&mut current.bytes, bytes) != bytes;
-            current.give_up = now.after(SERVE_NS_MAX);
-            if !moves && let Some(current) = self.serving.current.take() {
+            current.look = now.after(LOOK_NS);
+            current.idle = if moves { 0 } else { current.idle + 1 };
+            // One that died must not keep the others waiting; one that lives asks again and gets in line.
+            let looks = if self.serving.queue.is_empty() { LOOKS_ALONE } else { 1 };
+            if current.idle >= looks
+                && let Some(current) = self.serving.current.take()
+            {
                 self.abort_serving(&current);
             }
         }
@@ -288,8 +295,8 @@ impl Engine {
     pub(super) fn snapshot_timeout(&self) -> Option<Instant> {
         let resend =
             self.fetching.as_ref().filter(|fetching| !fetching.received).map(|fetching| fetching.resend);
-        let give_up = self.serving.current.as_ref().map(|current| current.give_up);
-        resend.into_iter().chain(give_up).min()
+        let look = self.serving.current.as_ref().map(|current| current.look);
+        resend.into_iter().chain(look).min()
     }
 
     /// Takes the next one in line, when there is a state to give.
@@ -306,9 +313,9 @@ impl Engine {
             }
         };
         self.work.push_back(Work::Capture { cut: cut.encode() });
-        let give_up = now.after(SERVE_NS_MAX);
+        let look = now.after(LOOK_NS);
         let bytes = self.links.bulk_bytes(to);
-        self.serving.current = Some(Current { to, request, cut, give_up, sequence: None, bytes });
+        self.serving.current = Some(Current { to, request, cut, look, sequence: None, bytes, idle: 0 });
     }
 
     /// Asks a member for its state, or says that it is not wanted any more.
@@ -340,5 +347,7 @@ const OFFER: u8 = 1;
 const CANCEL: u8 = 2;
 const QUEUE_MAX: usize = 8;
 const REQUEST_INTERVAL_NS: u64 = 300_000_000;
-/// Without any progress for so long a receiver has gone.
-const SERVE_NS_MAX: u64 = 5_000_000_000;
+/// How often a transfer is looked at, and how often it may stand still while nobody else waits: then its receiver has
+/// gone.
+const LOOK_NS: u64 = 1_000_000_000;
+const LOOKS_ALONE: u32 = 5;
