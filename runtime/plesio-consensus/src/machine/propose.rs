@@ -38,12 +38,20 @@ impl Consensus {
             self.track.diagnosed = now;
             self.events.push_back(Event::Queried { index, ballot });
             self.send_query(To::All, ballot);
+            self.tell_shards(me, ballot);
             let accepted = self.round.accepted;
             let shards = self.track.shards;
             self.round.count_last(me, self.log.members(), ballot, accepted, shards);
             self.note_shown(now);
         }
         self.continue_attempt(now);
+    }
+
+    /// R17: who asks may itself lack what the others hold, and only a LAST says so.
+    fn tell_shards(&mut self, me: MemberIndex, ballot: Ballot) {
+        if self.log.open.is_some() && !self.is_complete() {
+            self.answer_last(me, ballot);
+        }
     }
 
     fn send_query(&mut self, to: To, ballot: Ballot) {
@@ -361,6 +369,9 @@ impl Consensus {
             None => attempt.lasts.from,
         };
         self.counters.resent_total += 1;
+        if let Some(me) = self.my_index().filter(|_| awaits_seal) {
+            self.tell_shards(me, ballot);
+        }
         for member in MemberSet::first(self.log.members()).without(silent).iter() {
             let Some(key) = self.key_of(member).filter(|key| *key != self.config.me) else { continue };
             match &proposal {

@@ -155,7 +155,7 @@ impl Consensus {
         }
     }
 
-    fn answer_last(&mut self, to: MemberIndex, ballot: Ballot) {
+    pub(super) fn answer_last(&mut self, to: MemberIndex, ballot: Ballot) {
         let (accepted, value) = match self.round.accepted {
             Some((accepted, value)) => (accepted, Some(value)),
             None => (Ballot::default(), None),
