@@ -303,6 +303,10 @@ impl Consensus {
 
     /// Asks the new view's members whether they have learnt it; a DECIDED in answer is their HOLD beyond it.
     pub(super) fn tick_departure(&mut self, now: Instant) {
+        // Who decides an entry has learnt all before it, and a quorum has decided every one: the new view goes on.
+        if self.departure.take_if(|departure| self.log.index.0 > departure.index.0 + 1).is_some() {
+            self.events.push_back(Event::Left);
+        }
         let Some(departure) = &mut self.departure else { return };
         if now >= departure.due {
             departure.due = now.after(OUTSIDE_POLL_NS);
