@@ -228,7 +228,7 @@ pub(crate) struct DoctorArgs {
 
 #[derive(Args, Clone, Debug, Serialize)]
 pub(crate) struct SimArgs {
-    /// Nodes each mesh starts with, 1 to 24
+    /// Nodes each mesh starts with, 1 to 32
     #[arg(long, env = "PLESIO_NODES", default_value_t = 8, value_name = "N")]
     pub(crate) nodes: u8,
 
@@ -240,7 +240,13 @@ pub(crate) struct SimArgs {
     #[arg(long, env = "PLESIO_SEED", value_name = "N", value_parser = clap::value_parser!(u64).range(..u64::MAX))]
     pub(crate) seed: Option<u64>,
 
-    /// What may go wrong: all, none, or names with commas between them
+    /// What may go wrong: all, none, or names with commas between them; every seed draws some of it
+    ///
+    /// Links: loss, burst, delay, jitter, reorder, duplicate, corrupt, one-way, partition, split (in halves), mtu (long
+    /// datagrams vanish). Hosts: crash, restart (its old datagrams still under way), proposer (whoever proposes dies), pause,
+    /// suspend (the clock stops too), starve (slices of its time), slow, clock (500 to 10,000 ppm), buffers (tiny ones), join,
+    /// leave. Members that lie: accuse (in their beats), stall (no data). Not in `all`, because some promises end with them:
+    /// forge (other contributions than announced), equivocate (other proposals and sums for some)
     #[arg(long, env = "PLESIO_FAULTS", default_value = "all", value_name = "LIST")]
     #[serde(serialize_with = "as_text")]
     pub(crate) faults: FaultSet,
@@ -256,6 +262,14 @@ pub(crate) struct SimArgs {
     /// Who sums how much of every version
     #[arg(long, env = "PLESIO_SHARES", default_value = "rate", value_enum)]
     pub(crate) shares: SharesArg,
+
+    /// Exit 1 unless every kind of fault struck so often in every phase of the protocol
+    #[arg(long, env = "PLESIO_REQUIRE_COVERAGE", value_name = "N")]
+    pub(crate) require_coverage: Option<u64>,
+
+    /// End with the first broken promise
+    #[arg(long, env = "PLESIO_FAIL_FAST", value_parser = parse_switch)]
+    pub(crate) fail_fast: bool,
 
     /// Tell all that happened before a broken promise
     #[arg(long, env = "PLESIO_STORY", value_parser = parse_switch)]

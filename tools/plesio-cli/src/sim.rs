@@ -5,7 +5,7 @@ use crate::failure::{Exit, Failure};
 use crate::host::{self, Host};
 use crate::paint::Paint;
 use crate::{signals, stdout};
-use plesio_sim::{SeedReport, SimConfig, SimReport, Violation};
+use plesio_sim::{Coverage, Fault, Phase, SeedReport, SimConfig, SimReport, Violation};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -30,6 +30,8 @@ struct Tally {
     events: u64,
     frames: u64,
     faults: BTreeMap<&'static str, u64>,
+    coverage: Coverage,
+    lies: u64,
     violations: Vec<Violation>,
     /// Only of a run that came to its end: it covers the seeds in their order.
     trace_hash: Option<String>,
@@ -43,6 +45,8 @@ impl Tally {
         for (fault, count) in &seed.faults {
             *self.faults.entry(fault.name()).or_default() += count;
         }
+        self.coverage.add(&seed.coverage);
+        self.lies = self.lies.saturating_add(seed.lies);
         self.violations.extend(seed.violation.clone());
     }
 
@@ -52,6 +56,8 @@ impl Tally {
             events: report.events,
             frames: report.frames,
             faults: report.faults.iter().map(|(fault, count)| (fault.name(), *count)).collect(),
+            coverage: report.coverage.clone(),
+            lies: report.lies,
             violations: report.violations.clone(),
             trace_hash: Some(report.trace_hash.to_string()),
         }
@@ -80,6 +86,9 @@ pub(crate) fn run(args: &SimArgs) -> Result<Exit, Failure> {
             News::Seed(seed) => {
                 tally.add(&seed);
                 line.seed(args, &seed, &tally, &config);
+                if args.fail_fast && !tally.violations.is_empty() {
+                    break;
+                }
             }
             News::Signal => {
                 interrupted = true;
@@ -105,7 +114,8 @@ pub(crate) fn run(args: &SimArgs) -> Result<Exit, Failure> {
         let paint = Paint::new(args.output.color, std::io::stdout().is_terminal());
         stdout::text(&table(args, &tally, begin.elapsed(), paint));
     }
-    Ok(match (interrupted, tally.violations.is_empty()) {
+    let holds = tally.violations.is_empty() && lacking(args, &tally).is_none();
+    Ok(match (interrupted, holds) {
         (true, _) => Exit::Interrupted,
         (false, true) => Exit::Ok,
         (false, false) => Exit::Failed,
@@ -183,6 +193,12 @@ impl Line {
     }
 }
 
+/// The smallest cell of the coverage, where it is below what is required.
+fn lacking(args: &SimArgs, tally: &Tally) -> Option<(Fault, Phase, u64)> {
+    let required = args.require_coverage?;
+    tally.coverage.least(args.faults).filter(|(.., hits)| *hits < required)
+}
+
 /// What makes the same run again.
 fn replay(args: &SimArgs, violation: &Violation) -> String {
     let (seed, nodes, faults) = (violation.seed, violation.nodes, violation.faults);
@@ -211,11 +227,25 @@ fn document(args: &SimArgs, tally: &Tally, interrupted: bool, wall_s: f64) -> Va
         .collect();
     let faults: Map<String, Value> =
         tally.faults.iter().map(|(fault, count)| ((*fault).to_owned(), json!(count))).collect();
+    let row = |fault: Fault| -> Map<String, Value> {
+        let cell = |phase: &Phase| (phase.name().to_owned(), json!(tally.coverage.of(fault, *phase)));
+        Phase::ALL.iter().map(cell).collect()
+    };
+    let coverage: Map<String, Value> =
+        args.faults.iter().map(|fault| (fault.name().to_owned(), Value::Object(row(fault)))).collect();
+    let least = tally
+        .coverage
+        .least(args.faults)
+        .map(|(fault, phase, hits)| json!({ "fault": fault.name(), "phase": phase.name(), "hits": hits }));
     json!({
         "schema": "plesio.sim/1",
         "config": args,
         "host": Host::look("none".into(), "virtual links".into()),
-        "ended": if interrupted { "interrupted" } else { "whole" },
+        "ended": match (interrupted, &tally.trace_hash) {
+            (true, _) => "interrupted",
+            (false, None) => "failed",
+            (false, Some(_)) => "whole",
+        },
         "seeds": tally.seeds,
         "simulated_s": args.seconds,
         "events": tally.events,
@@ -223,6 +253,9 @@ fn document(args: &SimArgs, tally: &Tally, interrupted: bool, wall_s: f64) -> Va
         "trace_hash": tally.trace_hash,
         "faults_injected": tally.faults.values().sum::<u64>(),
         "faults": faults,
+        "coverage": coverage,
+        "coverage_least": least,
+        "lies": tally.lies,
         "frames": tally.frames,
         "wall_s": wall_s,
     })
@@ -244,11 +277,19 @@ fn table(args: &SimArgs, tally: &Tally, wall: Duration, paint: Paint) -> String 
     if !args.impair.is_none() {
         let _ = writeln!(text, "links       {}", args.impair);
     }
-    let faults: Vec<String> = tally.faults.iter().map(|(fault, count)| format!("{fault} {count}")).collect();
-    if !faults.is_empty() {
-        let _ = writeln!(text, "faults      {}", faults.join(", "));
+    if let Some((fault, phase, hits)) = tally.coverage.least(args.faults) {
+        let _ = writeln!(text, "faults, by what the mesh was doing when they struck");
+        text += &tally.coverage.table(args.faults);
+        let _ = writeln!(text, "least       {hits}: {} while {}", fault.name(), phase.name());
     }
-    let _ = writeln!(text, "trace hash  {}", tally.trace_hash.as_deref().unwrap_or("none: interrupted"));
+    if let Some(required) = args.require_coverage.filter(|_| lacking(args, tally).is_some()) {
+        let _ = writeln!(text, "coverage    {}", paint.red(&format!("below {required}: run more seeds")));
+    }
+    if tally.lies > 0 {
+        let _ = writeln!(text, "lies        {}, after which some promises are not held", tally.lies);
+    }
+    let _ =
+        writeln!(text, "trace hash  {}", tally.trace_hash.as_deref().unwrap_or("none: not all seeds ran"));
     if tally.violations.is_empty() {
         let _ = writeln!(text, "violations  {}", paint.green("none"));
     }
@@ -294,12 +335,23 @@ mod tests {
     }
 
     #[test]
+    fn coverage_that_is_required_and_missing_is_said() {
+        let some = args(&["--faults", "crash", "--require-coverage", "1"]);
+        assert_eq!(lacking(&some, &broken()), Some((Fault::Crash, Phase::Filling, 0)));
+        let text = table(&some, &broken(), Duration::from_secs(1), Paint(false));
+        assert!(text.contains("least       0: crash while filling") && text.contains("below 1"), "{text}");
+        assert_eq!(lacking(&args(&["--faults", "none", "--require-coverage", "1"]), &broken()), None);
+        assert_eq!(lacking(&args(&["--faults", "crash"]), &broken()), None);
+    }
+
+    #[test]
     fn a_broken_promise_says_how_to_see_it_again() {
         let args = args(&["--nodes", "8"]);
         let document = document(&args, &broken(), false, 1.0);
         for field in ["seeds", "simulated_s", "events", "violations", "faults_injected", "frames", "config"] {
             assert!(!document[field].is_null(), "{field}");
         }
+        assert_eq!(document["coverage"]["crash"]["open"], 0);
         let replay = document["violations"][0]["replay"].as_str().expect("a command");
         assert_eq!(replay, "plesio sim --nodes 8 --seed 5 --faults loss,crash --seconds 20 --story");
         let text = table(&args, &broken(), Duration::from_secs(1), Paint(false));

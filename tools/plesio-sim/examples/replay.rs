@@ -34,6 +34,7 @@ fn main() {
         }
     })
     .expect("a configuration within its ranges");
+    print!("{}", report.coverage.table(faults));
     for violation in &report.violations {
         println!("{violation}");
     }

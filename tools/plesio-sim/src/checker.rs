@@ -1,10 +1,29 @@
 //! The observer that sees all nodes: what they learn goes into one log, and from that log alone follows what every
-//! node's master state must be.
+//! node's master state must be. The first broken promise is kept.
 //!
-//! Judged as it happens: one value per index (I5, A1), weights (I3), a slot at most once and never staler than tau
-//! (I6, P2, A2), nothing folded or released without proof (R22, R23), every applied state equal to the exact sum
-//! (I4, P1, P3, A3). The first broken promise is kept.
+//! | invariant | judged where, and when |
+//! |---|---|
+//! | I1 | not here: these workers have no floats; the node's worker has tests of its own |
+//! | I2, A4 | `books`, at every cut and every slot that comes back; here, whenever a slot is settled |
+//! | I3, A8 | here, at every MANIFEST |
+//! | I4, P1, P3, A3 | here, whenever a state was applied or installed, in integers |
+//! | I5, A1 | here, at every entry that anybody learns |
+//! | I6, P2, A2 | here, at every MANIFEST: by slot and by unit of mass |
+//! | I7, A6 | `world::judge`, when faults are over: a version within 3 s, then within 3 frames; no slot stuck, nobody left aside |
+//! | I8 | `worker`: a step returns at once, whatever the ring and the mesh do |
+//! | I9 | `process`, after every turn: the corrector acts once in `dwell` slots at most |
+//! | I10 | `process`, at every line of a mesh clock |
+//! | I11 | not here: the fuzzer; here only that nothing damaged is taken (P4) |
+//! | I12 | tests: the same seed twice, on one thread and on two |
+//! | R8, R9, R13 to R16, R19, R21 to R23, R25 | here, at every entry and every settled slot |
+//! | P9 | all of it, with clocks that run wrong and stand still |
+//! | A5, A7 | A6 fails without them: a final version that nobody holds is never followed by another |
+//!
+//! Whoever lies is known. A forged contribution leaves I4 as it is, but for the sum that was announced: all honest
+//! members must hold the same (T11). After two proposals in one ballot, or two sums of one shard, honest members may
+//! differ, and must notice.
 
+use crate::process::Lie;
 use plesio::engine::SlotFate;
 use plesio_consensus::Event;
 use plesio_wire::value::{Manifest, Value, View, WEIGHT_ONE};
@@ -83,9 +102,20 @@ pub(crate) struct Checker {
     applied: BTreeMap<u32, Version>,
     /// When the newest view was first learnt, and the lives that it left out, until somebody asks.
     view_ns: u64,
+    views_ns: Vec<u64>,
     removed: Vec<(NodeKey, Incarnation)>,
     /// Own slots that a process just learnt to be final, and must have released before it is quiet.
     due: Vec<(u32, SlotId)>,
+    /// A member sent another contribution than it announced.
+    forged: bool,
+    /// A member told some this and others that.
+    equivocated: bool,
+    lies: u64,
+    /// Hosts that lied, a bit each.
+    liars: u64,
+    /// Since when honest members differ, because of that; nothing that follows from the log is judged any more.
+    diverged_ns: Option<u64>,
+    noticed: bool,
     violation: Option<(u64, String)>,
 }
 
@@ -104,8 +134,15 @@ impl Checker {
             units: BTreeMap::new(),
             applied: BTreeMap::new(),
             view_ns: 0,
+            views_ns: Vec::new(),
             removed: Vec::new(),
             due: Vec::new(),
+            forged: false,
+            equivocated: false,
+            lies: 0,
+            liars: 0,
+            diverged_ns: None,
+            noticed: false,
             violation: None,
         }
     }
@@ -114,9 +151,114 @@ impl Checker {
         self.now_ns = now_ns;
     }
 
-    /// Keeps the first one.
+    /// A promise that holds whoever lies; keeps the first one.
     pub(crate) fn fail(&mut self, what: String) {
         self.violation.get_or_insert((self.now_ns, what));
+    }
+
+    /// A promise that holds as long as nobody tells one member this and another that.
+    fn broken(&mut self, what: String) {
+        if self.equivocated {
+            self.diverged_ns.get_or_insert(self.now_ns);
+        } else {
+            self.fail(what);
+        }
+    }
+
+    /// A member sends another contribution than it announced: what the sum is from here on nobody can say, and all
+    /// honest members must hold the same.
+    pub(crate) fn handle_lied(&mut self, host: u8, lie: Lie) {
+        match lie {
+            Lie::Contribution => self.forged = true,
+            Lie::Sum => self.equivocated = true,
+        }
+        self.lie(host);
+    }
+
+    /// A member tells some another proposal than the rest: the agreement does not survive that, but it must be noticed.
+    pub(crate) fn handle_equivocated(&mut self, host: u8, index: u64) {
+        if index >= self.log.len() as u64 {
+            self.equivocated = true;
+            self.lie(host);
+        }
+    }
+
+    fn lie(&mut self, host: u8) {
+        self.lies += 1;
+        self.liars |= 1 << host;
+    }
+
+    /// Lies so far.
+    pub(crate) fn lies(&self) -> u64 {
+        self.lies
+    }
+
+    /// Whether honest members differ, as a liar can make them.
+    pub(crate) fn has_diverged(&self) -> bool {
+        self.diverged_ns.is_some()
+    }
+
+    /// T11: whoever differs hears of it, from a digest of the state or of the view.
+    pub(crate) fn check_noticed(&mut self) {
+        let since_ns =
+            self.diverged_ns.filter(|since_ns| !self.noticed && self.now_ns - since_ns > NOTICE_NS);
+        if let Some(since_ns) = since_ns {
+            let at = since_ns as f64 / 1e9;
+            self.fail(format!("T11: honest members differ since {at:.3} s, and nobody has noticed"));
+        }
+    }
+
+    /// Whether a version is decided that nobody has learnt to be final.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// The longest time between two final versions, and from the last one until now.
+    pub(crate) fn gap_ns(&self) -> u64 {
+        let ends = self.finals.iter().skip(1).map(|version| version.at_ns).chain([self.now_ns]);
+        let ends: Vec<u64> = ends.collect();
+        ends.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).max().unwrap_or(0)
+    }
+
+    /// The version that let others wait longest after that moment, and for how long since then or the one before; one
+    /// that has not come yet counts.
+    pub(crate) fn slowest_since(&self, since_ns: u64) -> Option<(Version, u64)> {
+        let first = self.finals.partition_point(|version| version.at_ns <= since_ns);
+        let ends = self.finals[first..].iter().map(|version| version.at_ns).chain([self.now_ns]);
+        let begins = [since_ns].into_iter().chain(self.finals[first..].iter().map(|version| version.at_ns));
+        let gaps = begins.zip(ends).map(|(begin_ns, end_ns)| end_ns.saturating_sub(begin_ns));
+        gaps.enumerate()
+            .map(|(at, gap_ns)| (Version((first + at) as u64), gap_ns))
+            .max_by_key(|(_, gap_ns)| *gap_ns)
+    }
+
+    /// Since when that life has its seat without a break, as far as it has one.
+    pub(crate) fn seated_since(&self, key: NodeKey, life: Incarnation) -> Option<u64> {
+        let seated = |view: &&View| {
+            view.index_of(key).is_some_and(|at| view.members[usize::from(at)].incarnation == life)
+        };
+        let views = self.views.iter().rev().take_while(seated).count();
+        let first = self.views.len().checked_sub(views).filter(|_| views > 0)?;
+        Some(first.checked_sub(1).and_then(|at| self.views_ns.get(at)).copied().unwrap_or(0))
+    }
+
+    /// Whether that process announced a slot before that moment.
+    pub(crate) fn offers_before(&self, process: u32, at_ns: u64) -> bool {
+        self.slots.values().any(|slot| slot.process == process && slot.announced_ns < at_ns)
+    }
+
+    /// When a slot of that process became final last.
+    pub(crate) fn counted_at(&self, process: u32) -> u64 {
+        let counts = |slot: &SlotId| self.slots.get(slot).is_some_and(|slot| slot.process == process);
+        self.finals
+            .iter()
+            .rfind(|version| version.slots.iter().any(counts))
+            .map_or(0, |version| version.at_ns)
+    }
+
+    /// How many views came into force after that moment.
+    pub(crate) fn views_since(&self, since_ns: u64) -> u64 {
+        self.views_ns.iter().filter(|view_ns| **view_ns > since_ns).count() as u64
     }
 
     pub(crate) fn violation(&self) -> Option<&(u64, String)> {
@@ -205,12 +347,19 @@ impl Checker {
             },
         );
         if known.is_some() {
-            self.fail(format!("R21: n{} uses slot number {} of one life twice", slot.host, id.seq.0));
+            self.broken(format!("R21: n{} uses slot number {} of one life twice", slot.host, id.seq.0));
         }
     }
 
     /// A machine of `host` says something.
     pub(crate) fn handle_event(&mut self, host: u8, process: u32, event: &Event) {
+        if self.equivocated && matches!(event, Event::Diverged { .. } | Event::Differs { .. }) {
+            self.noticed |= self.liars >> host & 1 == 0;
+            self.diverged_ns.get_or_insert(self.now_ns);
+        }
+        if self.has_diverged() {
+            return;
+        }
         match event {
             Event::Open { context, version, manifest }
                 if self.learn(host, *context, Value::Manifest(*manifest).digest()) =>
@@ -233,7 +382,7 @@ impl Checker {
             Event::Reopen { context, version, manifest, .. } => {
                 self.reopened(host, *context, *version, manifest)
             }
-            Event::Diverged { version, peer, ours, theirs } => self.fail(format!(
+            Event::Diverged { version, peer, ours, theirs } => self.broken(format!(
                 "I4: n{host} holds {ours} for version {}, {:016x} says {theirs}",
                 version.0, peer.0
             )),
@@ -243,8 +392,11 @@ impl Checker {
 
     /// A process settles an own slot.
     pub(crate) fn handle_settled(&mut self, id: SlotId, fate: SlotFate) {
+        if self.has_diverged() {
+            return;
+        }
         let Some(slot) = self.slots.get_mut(&id) else {
-            return self.fail(format!("R22: slot {} is settled and was never announced", id.seq.0));
+            return self.broken(format!("R22: slot {} is settled and was never announced", id.seq.0));
         };
         let (host, standing, before) = (slot.host, slot.standing, slot.fate);
         slot.fate = Some(fate);
@@ -256,7 +408,7 @@ impl Checker {
             (SlotFate::Fold, _) => "folded though it is listed (R23)",
             (SlotFate::Lose, _) => "lost by a process that kept its memory (I2, A4)",
         };
-        self.fail(format!(
+        self.broken(format!(
             "n{host}: slot {} is {what}; it stands {standing:?}, fate before {before:?}",
             id.seq.0
         ));
@@ -264,7 +416,7 @@ impl Checker {
 
     /// A process has nothing more to say for now: what it learnt to be final must be released.
     pub(crate) fn handle_turned(&mut self, process: u32) {
-        if self.due.is_empty() {
+        if self.due.is_empty() || self.has_diverged() {
             return;
         }
         let due = std::mem::take(&mut self.due);
@@ -272,23 +424,29 @@ impl Checker {
             let slot = &self.slots[id];
             if slot.fate != Some(SlotFate::Commit) {
                 let what = format!("I2: n{} learnt that slot {} is final and keeps it", slot.host, id.seq.0);
-                self.fail(what);
+                self.broken(what);
             }
         }
     }
 
     /// The master state of a process after it applied or installed `version`.
     pub(crate) fn handle_applied(&mut self, host: u8, process: u32, version: Version, state: &[i64]) {
+        if self.has_diverged() {
+            return;
+        }
+        if let Some(exact) = self.finals.get_mut(version.0 as usize).filter(|exact| exact.state.is_empty()) {
+            exact.state.extend_from_slice(state);
+        }
         let Some(exact) = self.finals.get(version.0 as usize) else {
             return self
-                .fail(format!("R13: n{host} applies version {} and nobody learnt its SEAL", version.0));
+                .broken(format!("R13: n{host} applies version {} and nobody learnt its SEAL", version.0));
         };
         let pairs = exact.state.iter().zip(state).enumerate();
         let differs =
             pairs.filter(|(_, (exact, real))| exact != real).map(|(at, (exact, real))| (at, *exact, *real));
         if let Some((element, exact, real)) = differs.clone().next() {
             let count = differs.count();
-            return self.fail(format!(
+            return self.broken(format!(
                 "I4: n{host} holds {real} in element {element} of version {}, the log says {exact}; {count} of {} \
                  elements differ",
                 version.0, self.elements
@@ -296,7 +454,7 @@ impl Checker {
         }
         let last = self.applied.insert(process, version);
         if last.is_some_and(|last| last > version) {
-            self.fail(format!(
+            self.broken(format!(
                 "R13: n{host} goes back from version {} to {}",
                 last.map_or(0, |last| last.0),
                 version.0
@@ -310,7 +468,7 @@ impl Checker {
             Some((known, _)) if *known == digest => false,
             Some((_, first)) => {
                 let what = format!("I5: n{host} learns another value at index {} than n{first} did", index.0);
-                self.fail(what);
+                self.broken(what);
                 false
             }
             None if index.0 as usize == self.log.len() => {
@@ -318,7 +476,7 @@ impl Checker {
                 true
             }
             None => {
-                self.fail(format!(
+                self.broken(format!(
                     "I5: n{host} learns index {} and nobody has learnt index {}",
                     index.0,
                     self.log.len()
@@ -333,22 +491,22 @@ impl Checker {
         let at = format!("MANIFEST of version {} at index {}", version.0, index.0);
         if let Some(open) = &self.open {
             let what = format!("R14: {at} while version {} is open", open.version.0);
-            return self.fail(what);
+            return self.broken(what);
         }
         if version.0 != self.finals.len() as u64 {
-            return self.fail(format!("I5: {at}, but {} versions are final", self.finals.len() - 1));
+            return self.broken(format!("I5: {at}, but {} versions are final", self.finals.len() - 1));
         }
         if manifest.view != view.digest() {
-            self.fail(format!("R8: {at} names another view than the one in force"));
+            self.broken(format!("R8: {at} names another view than the one in force"));
         }
         if !manifest.entries.windows(2).all(|pair| pair[0].member < pair[1].member) {
-            self.fail(format!("R9: {at}: entries are not sorted or not unique"));
+            self.broken(format!("R9: {at}: entries are not sorted or not unique"));
         }
         self.weigh(&at, manifest, view.members.len(), view.weight_mode);
         let mut entries = Vec::with_capacity(manifest.entries.len());
         for entry in manifest.entries.iter() {
             let Some(seat) = view.members.get(usize::from(entry.member)) else {
-                return self.fail(format!("R9: {at}: nobody is member {}", entry.member));
+                return self.broken(format!("R9: {at}: nobody is member {}", entry.member));
             };
             let id = SlotId { key: seat.key, life: seat.incarnation, seq: SlotSeq(entry.slot_seq) };
             self.list(&at, id, version, (entry.staleness, entry.n_steps));
@@ -367,7 +525,7 @@ impl Checker {
                 .iter()
                 .find(|entry| u64::from(entry.weight) != share + u64::from(u64::from(entry.member) < left));
             if let Some(entry) = wrong {
-                self.fail(format!(
+                self.broken(format!(
                     "I3: {at}: member {} of {members} weighs {}, its share is {share}",
                     entry.member, entry.weight
                 ));
@@ -375,7 +533,7 @@ impl Checker {
         } else {
             let sum: u64 = manifest.entries.iter().map(|entry| u64::from(entry.weight)).sum();
             if sum != one {
-                self.fail(format!("I3: {at}: weights sum to {sum}"));
+                self.broken(format!("I3: {at}: weights sum to {sum}"));
             }
         }
     }
@@ -384,7 +542,7 @@ impl Checker {
     fn list(&mut self, at: &str, id: SlotId, version: Version, told: (u16, u32)) {
         let Some(slot) = self.slots.get_mut(&id) else {
             return self
-                .fail(format!("P2: {at} lists slot {} of {:016x}, never announced", id.seq.0, id.key.0));
+                .broken(format!("P2: {at} lists slot {} of {:016x}, never announced", id.seq.0, id.key.0));
         };
         let host = slot.host;
         let name = format!("{at} lists slot {} of n{host}", id.seq.0);
@@ -395,15 +553,15 @@ impl Checker {
         let twice = slot.units.iter().find_map(|unit| Some((*unit, *self.units.get(&(process, *unit))?)));
         self.units.extend(slot.units.iter().map(|unit| ((process, *unit), version)));
         if standing != Standing::Announced {
-            self.fail(format!("I6: {name}, which stands {standing:?}"));
+            self.broken(format!("I6: {name}, which stands {standing:?}"));
         } else if let Some(fate) = fate {
-            self.fail(format!("A2: {name}, which its node has settled: {fate:?}"));
+            self.broken(format!("A2: {name}, which its node has settled: {fate:?}"));
         } else if let Some((unit, before)) = twice {
-            self.fail(format!("A2: {name}: its unit {unit} is in version {} too", before.0));
+            self.broken(format!("A2: {name}: its unit {unit} is in version {} too", before.0));
         } else if staleness > self.tau {
-            self.fail(format!("I6: {name}, {staleness} versions stale"));
+            self.broken(format!("I6: {name}, {staleness} versions stale"));
         } else if told != (staleness as u16, n_steps) {
-            self.fail(format!(
+            self.broken(format!(
                 "R9: {name} with staleness {} and {} steps; it has {staleness} and {n_steps}",
                 told.0, told.1
             ));
@@ -412,15 +570,19 @@ impl Checker {
 
     fn seal(&mut self, version: Version) {
         let Some(open) = self.open.take() else {
-            return self.fail(format!("R14: SEAL of version {} and none is open", version.0));
+            return self.broken(format!("R14: SEAL of version {} and none is open", version.0));
         };
         if open.version != version {
-            self.fail(format!("R14: SEAL of version {}, open is {}", version.0, open.version.0));
+            self.broken(format!("R14: SEAL of version {}, open is {}", version.0, open.version.0));
         }
-        let mut state = self.finals.last().expect("version 0 is always there").state.clone();
+        // What is summed is not what was announced: the first one who applies it says what it is.
+        let known = !self.forged;
+        let last = self.finals.last().expect("version 0 is always there");
+        let mut state = if known { last.state.clone() } else { Vec::new() };
         for (id, weight) in &open.entries {
             let Some(slot) = self.slots.get_mut(id) else { continue };
             slot.standing = Standing::Final(version);
+            // Of a state that is not known there is nothing to add to.
             for (sum, q) in state.iter_mut().zip(&slot.content) {
                 *sum += i64::from(*weight) * q;
             }
@@ -433,30 +595,30 @@ impl Checker {
         let old = *self.newest_view();
         let at = format!("VIEW {} at index {}", view.number, index.0);
         if view.number != old.number + 1 || view.previous != old.digest() {
-            self.fail(format!("R15: {at} does not follow view {}", old.number));
+            self.broken(format!("R15: {at} does not follow view {}", old.number));
         }
         if let Err(error) = view.check_shares() {
-            self.fail(format!("R25: {at}: {error}"));
+            self.broken(format!("R25: {at}: {error}"));
         }
         let same = view.members == old.members;
         if same && (view.shares == old.shares || self.open.is_some()) {
-            self.fail(format!("R25: {at} changes nothing, or shares alone while a version is open"));
+            self.broken(format!("R25: {at} changes nothing, or shares alone while a version is open"));
         }
         if !view.members.windows(2).all(|pair| pair[0].key < pair[1].key) {
-            self.fail(format!("R15: {at}: members are not sorted or not unique"));
+            self.broken(format!("R15: {at}: members are not sorted or not unique"));
         }
         for seat in view.members.iter() {
             let before = old.index_of(seat.key).map(|index| old.members[usize::from(index)]);
             match before {
                 Some(before) if before == *seat => {}
                 Some(_) => {
-                    self.fail(format!("R19: {at} changes the life of {:016x} in one step", seat.key.0))
+                    self.broken(format!("R19: {at} changes the life of {:016x} in one step", seat.key.0))
                 }
                 None if seat.admitted != index => {
-                    self.fail(format!("R19: {at} admits {:016x} at index {}", seat.key.0, seat.admitted.0));
+                    self.broken(format!("R19: {at} admits {:016x} at index {}", seat.key.0, seat.admitted.0));
                 }
                 None if self.open.is_some() => {
-                    self.fail(format!("R16: {at} admits {:016x} while a version is open", seat.key.0));
+                    self.broken(format!("R16: {at} admits {:016x} while a version is open", seat.key.0));
                 }
                 None => {}
             }
@@ -477,6 +639,7 @@ impl Checker {
         self.removed.extend(gone.map(|seat| (seat.key, seat.incarnation)));
         self.views.push(view);
         self.view_ns = self.now_ns;
+        self.views_ns.push(self.now_ns);
     }
 
     /// R16: what a node goes on with must be what the log leaves of the manifest.
@@ -491,13 +654,16 @@ impl Checker {
             (SlotId { key: seat.key, life: seat.incarnation, seq: SlotSeq(entry.slot_seq) }, entry.weight)
         });
         if !told.eq(open.entries.iter().copied()) {
-            self.fail(format!(
+            self.broken(format!(
                 "R16: n{host} goes on with other entries of version {} than the log leaves",
                 version.0
             ));
         }
     }
 }
+
+/// How long until somebody who applies what others do not has heard of it.
+const NOTICE_NS: u64 = 2_000_000_000;
 
 #[cfg(test)]
 mod tests;

@@ -1,15 +1,16 @@
 //! What to simulate, checked.
 
-use crate::fault::FaultSet;
+use crate::fault::{Fault, FaultSet};
 use crate::impair::{ImpairError, Impairment};
 use plesio::{Codec, Sharing};
+use plesio_wire::MEMBERS_MAX;
 use std::fmt;
 use std::ops::Range;
 
 /// What to simulate.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SimConfig {
-    /// Nodes of the first view, 1 to 24; joiners come on top. Default 8.
+    /// Nodes of the first view, 1 to 32; joiners come on top as far as there is room. Default 8.
     pub nodes: u8,
     /// One mesh per seed. Default 0..200.
     pub seeds: Range<u64>,
@@ -77,7 +78,7 @@ impl SimConfig {
                 Err(ConfigError::Range { name, value, low, high })
             }
         };
-        range("nodes", u64::from(self.nodes), 1, 24)?;
+        range("nodes", u64::from(self.nodes), 1, MEMBERS_MAX as u64)?;
         range("simulated seconds", u64::from(self.simulated_s), 10, 3_600)?;
         range("elements", self.elements.unwrap_or(1), 1, 1 << 20)?;
         for line in &self.lines {
@@ -117,7 +118,10 @@ impl fmt::Display for ConfigError {
                 write!(f, "{name} {value} is out of range; choose {low} to {high}")
             }
             Self::Links(error) => write!(f, "{error}"),
-            Self::Fault(name) => write!(f, "no fault is called {name:?}; the names are {}", FaultSet::ALL),
+            Self::Fault(name) => {
+                let names: Vec<&str> = Fault::ALL.into_iter().chain(Fault::LIES).map(Fault::name).collect();
+                write!(f, "no fault is called {name:?}; the names are all, none, {}", names.join(", "))
+            }
         }
     }
 }
@@ -133,7 +137,7 @@ mod tests {
         assert_eq!(SimConfig::default().check(), Ok(()));
         for bad in [
             SimConfig { nodes: 0, ..SimConfig::default() },
-            SimConfig { nodes: 25, ..SimConfig::default() },
+            SimConfig { nodes: 33, ..SimConfig::default() },
             SimConfig { seeds: 5..5, ..SimConfig::default() },
             SimConfig { simulated_s: 9, ..SimConfig::default() },
             SimConfig { threads: 0, ..SimConfig::default() },

@@ -4,7 +4,8 @@ use crate::config::ConfigError;
 use std::fmt;
 use std::str::FromStr;
 
-/// What goes wrong. The first nine concern links, the rest hosts.
+/// What goes wrong. The first nine concern links, the next fifteen hosts; the last two are lies that the agreement does
+/// not promise to survive, so they are drawn only where they are named.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 #[repr(u8)]
 pub enum Fault {
@@ -28,9 +29,9 @@ pub enum Fault {
     Partition,
     /// A process dies without a word; mostly another one is started in its place.
     Crash,
-    /// A process stands still for 0.2 to 3 s and does not know.
+    /// A process stands still for 0.2 to 5 s and does not know.
     Pause,
-    /// A host's clock changes its rate by up to 500 ppm.
+    /// A host's clock changes its rate by up to 500 ppm, or by 10,000.
     Clock,
     /// A host works several times slower.
     Slow,
@@ -38,11 +39,33 @@ pub enum Fault {
     Join,
     /// A node goes in good order.
     Leave,
+    /// Long datagrams vanish, or are refused as a kernel does that knows of it (F12).
+    Mtu,
+    /// A host's sockets keep and send a handful of datagrams at a time; the rest is lost, the sideband's last (F17).
+    Buffers,
+    /// A host gets 5 to 30 % of its time, in slices (F18).
+    Starve,
+    /// A machine sleeps for 0.2 to 5 s: process, network and clock stand still, and it does not know (F11).
+    Suspend,
+    /// The newest view falls into two halves that do not hear each other (F5).
+    Split,
+    /// A process dies and begins anew at once, while datagrams of its earlier life are under way (F2).
+    Restart,
+    /// Whose ballot runs dies, or whose turn is next: in the middle of a view change as well (F26).
+    Proposer,
+    /// A member lies in its beats: it accuses everybody else. So many at once as are no majority (T14).
+    Accuse,
+    /// A member beats and answers, and sends no data (T15).
+    Stall,
+    /// A member sends owners another contribution than it announced, each its own (T11).
+    Forge,
+    /// A member tells some of the others another proposal, and other sums, than the rest (T11).
+    Equivocate,
 }
 
 impl Fault {
-    /// All of them.
-    pub const ALL: [Self; 15] = [
+    /// What `all` means: whatever the promises hold under.
+    pub const ALL: [Self; 24] = [
         Self::Loss,
         Self::Burst,
         Self::Delay,
@@ -58,7 +81,19 @@ impl Fault {
         Self::Slow,
         Self::Join,
         Self::Leave,
+        Self::Mtu,
+        Self::Buffers,
+        Self::Starve,
+        Self::Suspend,
+        Self::Split,
+        Self::Restart,
+        Self::Proposer,
+        Self::Accuse,
+        Self::Stall,
     ];
+
+    /// Lies after which some promises end: honest members stay together after the first, and notice the second.
+    pub const LIES: [Self; 2] = [Self::Forge, Self::Equivocate];
 
     /// As on the command line.
     #[must_use]
@@ -79,19 +114,55 @@ impl Fault {
             Self::Slow => "slow",
             Self::Join => "join",
             Self::Leave => "leave",
+            Self::Mtu => "mtu",
+            Self::Buffers => "buffers",
+            Self::Starve => "starve",
+            Self::Suspend => "suspend",
+            Self::Split => "split",
+            Self::Restart => "restart",
+            Self::Proposer => "proposer",
+            Self::Accuse => "accuse",
+            Self::Stall => "stall",
+            Self::Forge => "forge",
+            Self::Equivocate => "equivocate",
         }
     }
 }
 
-/// Kinds of faults that a run may draw from: `all`, `none`, or names with commas between them.
+/// Kinds of faults that a run may draw from: `all`, `none`, or names with commas between them; `all` may be one of them.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct FaultSet(u16);
+pub struct FaultSet(u32);
 
 impl FaultSet {
     /// Nothing goes wrong.
     pub const NONE: Self = Self(0);
     /// Everything may.
     pub const ALL: Self = Self((1 << Fault::ALL.len()) - 1);
+
+    /// Kinds after which everybody is heard all the same: nobody may be left out because of them.
+    pub(crate) const GENTLE: Self = {
+        let mut set = Self::NONE;
+        let kinds = [
+            Fault::Loss,
+            Fault::Delay,
+            Fault::Jitter,
+            Fault::Reorder,
+            Fault::Duplicate,
+            Fault::Corrupt,
+            Fault::Slow,
+            Fault::Join,
+            Fault::Leave,
+            Fault::Mtu,
+            Fault::Accuse,
+            Fault::Forge,
+        ];
+        let mut at = 0;
+        while at < kinds.len() {
+            set.insert(kinds[at]);
+            at += 1;
+        }
+        set
+    };
 
     /// Adds a kind.
     pub const fn insert(&mut self, fault: Fault) {
@@ -102,6 +173,12 @@ impl FaultSet {
     #[must_use]
     pub const fn contains(self, fault: Fault) -> bool {
         self.0 & 1 << fault as u8 != 0
+    }
+
+    /// Whether every kind is one of `others`.
+    #[must_use]
+    pub const fn is_within(self, others: Self) -> bool {
+        self.0 & !others.0 == 0
     }
 
     /// How many kinds.
@@ -116,9 +193,9 @@ impl FaultSet {
         self.0 == 0
     }
 
-    /// The kinds, in the order of [`Fault::ALL`].
+    /// The kinds, in the order of [`Fault::ALL`], then [`Fault::LIES`].
     pub fn iter(self) -> impl Iterator<Item = Fault> {
-        Fault::ALL.into_iter().filter(move |fault| self.contains(*fault))
+        Fault::ALL.into_iter().chain(Fault::LIES).filter(move |fault| self.contains(*fault))
     }
 }
 
@@ -126,15 +203,18 @@ impl FromStr for FaultSet {
     type Err = ConfigError;
 
     fn from_str(text: &str) -> Result<Self, ConfigError> {
-        match text {
-            "all" => return Ok(Self::ALL),
-            "none" => return Ok(Self::NONE),
-            _ => {}
+        if text == "none" {
+            return Ok(Self::NONE);
         }
         let mut set = Self::NONE;
-        for name in text.split(',') {
-            let fault = Fault::ALL.into_iter().find(|fault| fault.name() == name.trim());
-            set.insert(fault.ok_or_else(|| ConfigError::Fault(name.trim().to_string()))?);
+        for name in text.split(',').map(str::trim) {
+            if name == "all" {
+                set.0 |= Self::ALL.0;
+                continue;
+            }
+            let mut kinds = Fault::ALL.into_iter().chain(Fault::LIES);
+            let fault = kinds.find(|fault| fault.name() == name);
+            set.insert(fault.ok_or_else(|| ConfigError::Fault(name.to_string()))?);
         }
         Ok(set)
     }
@@ -145,8 +225,10 @@ impl fmt::Display for FaultSet {
         if self.is_empty() {
             return f.write_str("none");
         }
-        for (at, fault) in self.iter().enumerate() {
-            write!(f, "{}{}", if at > 0 { "," } else { "" }, fault.name())?;
+        let whole = Self::ALL.is_within(*self);
+        let rest = self.iter().filter(|fault| !whole || !Self::ALL.contains(*fault)).map(Fault::name);
+        for (at, name) in whole.then_some("all").into_iter().chain(rest).enumerate() {
+            write!(f, "{}{name}", if at > 0 { "," } else { "" })?;
         }
         Ok(())
     }
@@ -162,7 +244,11 @@ mod tests {
         assert_eq!("none".parse(), Ok(FaultSet::NONE));
         let set: FaultSet = "crash, loss".parse().unwrap();
         assert_eq!((set.to_string().as_str(), set.len()), ("loss,crash", 2));
-        assert_eq!(FaultSet::ALL.to_string().parse(), Ok(FaultSet::ALL));
+        assert_eq!(FaultSet::ALL.to_string(), "all");
+        let mut lying = FaultSet::ALL;
+        lying.insert(Fault::Forge);
+        assert_eq!((lying.to_string().as_str(), "forge,all".parse()), ("all,forge", Ok(lying)));
+        assert!(set.is_within(FaultSet::ALL) && !lying.is_within(FaultSet::ALL));
         let error = "loss,fire".parse::<FaultSet>().unwrap_err();
         assert!(error.to_string().contains("\"fire\"") && error.to_string().contains("one-way"));
         assert!("".parse::<FaultSet>().is_err());

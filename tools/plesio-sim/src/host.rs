@@ -2,7 +2,7 @@
 
 use crate::clock::LocalClock;
 use crate::net::Packet;
-use crate::process::{Process, data_address, sideband_address};
+use crate::process::{Lies, Process, data_address, sideband_address};
 use crate::random::Random;
 use plesio_wire::sideband::{Address, RosterEntry};
 use plesio_wire::value::View;
@@ -36,6 +36,12 @@ pub(crate) struct Host {
     pub(crate) excluded: bool,
     /// Timers in a row that did not move time.
     pub(crate) spins: u32,
+    /// Faults that let the machine sleep just now.
+    pub(crate) asleep: u32,
+    /// Datagrams that its sockets keep, if they are short of buffers.
+    pub(crate) buffers: Option<u32>,
+    /// What its process says that is not so.
+    pub(crate) lies: Lies,
 }
 
 impl Host {
@@ -68,6 +74,9 @@ impl Host {
             born: None,
             excluded: false,
             spins: 0,
+            asleep: 0,
+            buffers: None,
+            lies: Lies::default(),
         }
     }
 
@@ -87,7 +96,7 @@ impl Host {
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
-        !self.pauses.is_empty()
+        self.asleep > 0 || !self.pauses.is_empty()
     }
 
     /// The process is gone, and all it knew.

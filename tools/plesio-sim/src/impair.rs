@@ -45,6 +45,8 @@ pub struct Impairment {
     pub corrupt_ppm: u32,
     /// What the path carries.
     pub rate: Option<Rate>,
+    /// Longer datagrams vanish.
+    pub mtu_bytes: Option<u32>,
     /// It carries nothing.
     pub cut: bool,
 }
@@ -168,7 +170,7 @@ pub struct Rate {
 pub struct Tally {
     /// Came in.
     pub taken: u64,
-    /// Vanished by chance, in a row, in a silence or at a cut.
+    /// Vanished by chance, in a row, in a silence, at a cut, or because they were long.
     pub lost: u64,
     /// Did not fit in the queue of the rate.
     pub overrun: u64,
@@ -250,6 +252,11 @@ impl Path {
         self.bad &= impairment.burst.is_some();
     }
 
+    /// What it carries at most, if it is narrower than others.
+    pub(crate) fn mtu_bytes(&self) -> Option<u32> {
+        self.now.mtu_bytes
+    }
+
     /// Draws what becomes of `datagram`, and damages it where it is damaged. `copy` holds it as it was when it goes
     /// twice, and is left alone when not.
     pub(crate) fn pass(
@@ -264,7 +271,8 @@ impl Path {
             self.tally.overrun += 1;
             return Fate::Lose;
         };
-        if self.loses(random, now_ns) {
+        let long = self.now.mtu_bytes.is_some_and(|bytes| datagram.len() > bytes as usize);
+        if long || self.loses(random, now_ns) {
             self.tally.lost += 1;
             return Fate::Lose;
         }

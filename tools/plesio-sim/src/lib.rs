@@ -22,6 +22,7 @@ mod fault;
 mod host;
 pub mod impair;
 mod net;
+mod phase;
 mod plan;
 mod process;
 mod queue;
@@ -34,6 +35,7 @@ mod world;
 
 pub use config::{ConfigError, Line, SimConfig};
 pub use fault::{Fault, FaultSet};
+pub use phase::{Coverage, Phase};
 pub use report::{SeedReport, SimReport, Violation};
 
 use plesio_wire::Digest;
@@ -102,6 +104,9 @@ fn run_caught(
         views: 0,
         datagrams: 0,
         faults: BTreeMap::new(),
+        coverage: Coverage::default(),
+        gap_ns: 0,
+        lies: 0,
         shares: Vec::new(),
         unlike_views: 0,
         commit_ns: 0,

@@ -131,6 +131,12 @@ impl Net {
         self.throttled[host].map(|bytes_per_s| Rate { bytes_per_s, bucket_bytes: 0, queue_bytes: u64::MAX })
     }
 
+    /// What the kernel of `from` lets through to `to`, where it knows of a narrow path: every other one does.
+    pub(crate) fn refuses(&self, from: u8, to: u8, len_bytes: usize) -> bool {
+        let link = &self.links[usize::from(from) * self.hosts + usize::from(to)];
+        (from + to).is_multiple_of(2) && link.mtu_bytes().is_some_and(|most| len_bytes > most as usize)
+    }
+
     /// Puts a datagram made of `parts` on its way.
     pub(crate) fn send(&mut self, queue: &mut Queue, now_ns: u64, way: (u8, u8, Plane), parts: [&[u8]; 2]) {
         let (from, to, plane) = way;

@@ -1,18 +1,24 @@
 //! What goes wrong in one seed, and when: drawn before the run, so that the story is known from its seed.
 //!
 //! Every seed draws a part of the kinds it may use (a swarm: Groce, Zhang, Eide, Chen, Regehr, "Swarm testing",
-//! 2012), because a run in which everything breaks at once never gets far enough to break anything else.
+//! 2012), because a run in which everything breaks at once never gets far enough to break anything else. What the mesh
+//! does for milliseconds only would hardly ever be struck by chance: part of the faults wait for it.
 
 use crate::fault::{Fault, FaultSet};
 use crate::impair::Impairment;
+use crate::phase::Phase;
 use crate::random::Random;
+use plesio_wire::MEMBERS_MAX;
 
 /// One thing that goes wrong.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Planned {
     pub(crate) kind: Fault,
     pub(crate) begin_ns: u64,
-    pub(crate) end_ns: u64,
+    pub(crate) lasts_ns: u64,
+    /// From its beginning on it waits for this phase, so long at most; without a phase it waits so long.
+    pub(crate) aim: Option<Phase>,
+    pub(crate) patience_ns: u64,
     /// Whom it concerns; for a partition one of the sides.
     pub(crate) host: u8,
     pub(crate) scope: Scope,
@@ -53,6 +59,8 @@ pub(crate) struct Plan {
     pub(crate) hosts: u8,
     /// A quorum may die.
     pub(crate) brutal: bool,
+    /// Kinds that it draws from.
+    pub(crate) kinds: FaultSet,
 }
 
 impl Plan {
@@ -66,24 +74,27 @@ impl Plan {
             end_ns: simulated_ns,
             hosts: nodes,
             brutal: random.chance(150_000),
+            kinds,
         };
         if kinds.is_empty() {
             return plan;
         }
         let list: Vec<Fault> = kinds.iter().collect();
         // Longer runs get more of everything.
-        let wanted = random.between(20, 32) * quiet_ns / 14_000_000_000;
+        let wanted = random.between(20, 32) * quiet_ns.max(FULL_NS) / FULL_NS;
+        let joins_max = JOINS_MAX.min(MEMBERS_MAX as u32 - u32::from(nodes));
         let mut joins = 0;
-        for _ in 0..wanted.max(1) {
+        for _ in 0..wanted {
             let kind = random.pick(&list);
             if kind == Fault::Join {
-                if joins == JOINS_MAX {
+                if joins == joins_max {
                     continue;
                 }
                 joins += 1;
             }
             plan.add(&mut random, nodes, kind);
         }
+        plan.aim(seed);
         plan.faults.sort_by_key(|fault| fault.begin_ns);
         plan
     }
@@ -92,9 +103,10 @@ impl Plan {
         let begin_ns = random.between(300_000_000, self.quiet_ns - 1_500_000_000);
         let short = [200_000_000, 700_000_000, 3_000_000_000];
         let lasts_ns = match kind {
-            Fault::Pause => random.pick(&short),
-            Fault::Crash => random.between(50_000_000, 3_000_000_000),
-            Fault::Partition | Fault::OneWay => random.between(100_000_000, 4_000_000_000),
+            Fault::Pause | Fault::Suspend => random.pick(&short),
+            Fault::Crash | Fault::Proposer => random.between(50_000_000, 3_000_000_000),
+            Fault::Restart => random.between(1_000_000, 40_000_000),
+            Fault::Partition | Fault::Split | Fault::OneWay => random.between(100_000_000, 4_000_000_000),
             Fault::Join | Fault::Leave => 0,
             _ => random.between(300_000_000, 5_000_000_000),
         };
@@ -117,8 +129,27 @@ impl Plan {
         } else {
             host
         };
-        let end_ns = (begin_ns + lasts_ns).min(self.quiet_ns);
-        self.faults.push(Planned { kind, begin_ns, end_ns, host, scope, level: random.between(1, 100) });
+        let level = random.between(1, 100);
+        let (aim, patience_ns) = (None, 0);
+        self.faults.push(Planned { kind, begin_ns, lasts_ns, aim, patience_ns, host, scope, level });
+    }
+
+    /// Makes part of the faults of a mixed plan wait for a phase. Drawn apart, so that a plan of one kind stays as it is.
+    fn aim(&mut self, seed: u64) {
+        let mut random = Random::new(seed, "aims");
+        let mixed = self.kinds.len() > 1;
+        for fault in &mut self.faults {
+            if mixed && random.chance(AIMED_PPM) {
+                fault.aim = Some(random.pick(&AIMS));
+                fault.patience_ns = random.between(1_000_000_000, 4_000_000_000);
+            } else if fault.kind == Fault::Restart {
+                // What is sent meanwhile is under way for long.
+                fault.patience_ns = random.between(50_000_000, 300_000_000);
+            }
+            if mixed && matches!(fault.kind, Fault::Pause | Fault::Suspend) && random.chance(150_000) {
+                fault.lasts_ns = 5_000_000_000;
+            }
+        }
     }
 }
 
@@ -141,8 +172,33 @@ impl Planned {
             Fault::Duplicate => link.duplicate_ppm = link.duplicate_ppm.max(part(500_000) as u32),
             Fault::Corrupt => link.corrupt_ppm = link.corrupt_ppm.max(part(150_000) as u32),
             Fault::OneWay | Fault::Partition => link.cut = true,
+            Fault::Split => link.cut = true,
             Fault::Slow => link.delay_ns += part(25_000_000),
-            Fault::Crash | Fault::Pause | Fault::Clock | Fault::Join | Fault::Leave => {}
+            Fault::Mtu => {
+                let most = MTUS[(self.level % MTUS.len() as u64) as usize];
+                link.mtu_bytes = Some(link.mtu_bytes.map_or(most, |bytes| bytes.min(most)));
+            }
+            Fault::Crash
+            | Fault::Pause
+            | Fault::Clock
+            | Fault::Join
+            | Fault::Leave
+            | Fault::Buffers
+            | Fault::Starve
+            | Fault::Suspend
+            | Fault::Restart
+            | Fault::Proposer
+            | Fault::Accuse
+            | Fault::Stall
+            | Fault::Forge
+            | Fault::Equivocate => {}
+        }
+    }
+
+    /// Before a process is started anew, what it sends takes its time: it arrives in the next life.
+    pub(crate) fn hold_back(&self, from: u8, link: &mut Impairment) {
+        if self.kind == Fault::Restart && self.host == from {
+            (link.reorder_ppm, link.reorder_ns) = (700_000, 400_000_000);
         }
     }
 }
@@ -169,6 +225,27 @@ fn draw_kinds(random: &mut Random, allowed: FaultSet) -> FaultSet {
 pub(crate) const QUIET_NS: u64 = 6_000_000_000;
 /// Joiners of one run.
 const JOINS_MAX: u32 = 3;
+/// In a run of so much time for faults there are as many as are wanted, in a longer one more.
+const FULL_NS: u64 = 14_000_000_000;
+/// Faults that wait for a phase, millionths.
+const AIMED_PPM: u32 = 650_000;
+/// What they wait for; what is rare more often.
+const AIMS: [Phase; 12] = [
+    Phase::Proposing,
+    Phase::Proposing,
+    Phase::Querying,
+    Phase::Querying,
+    Phase::Querying,
+    Phase::Open,
+    Phase::Sealing,
+    Phase::Changing,
+    Phase::Changing,
+    Phase::Changing,
+    Phase::Joining,
+    Phase::Bereaved,
+];
+/// What paths carry that are narrower than others, UDP payload: 1,232 is what IPv6 promises, less its headers.
+const MTUS: [u32; 5] = [1_232, 1_252, 1_392, 1_472, 4_052];
 
 #[cfg(test)]
 mod tests {
@@ -186,17 +263,25 @@ mod tests {
             smallest = smallest.min(kinds.len());
             faults += plan.faults.len();
             for fault in &plan.faults {
-                assert!(fault.begin_ns <= fault.end_ns && fault.end_ns <= plan.quiet_ns);
+                assert!(fault.begin_ns <= plan.quiet_ns && fault.lasts_ns <= 5_000_000_000);
+                assert!(fault.aim.is_none() || fault.patience_ns >= 1_000_000_000);
                 assert!(fault.host < plan.hosts && plan.hosts <= 8 + JOINS_MAX as u8);
                 seen.insert(fault.kind);
             }
         }
         assert_eq!(seen, FaultSet::ALL);
-        assert!(smallest < 8 && faults > 200 * 20, "{smallest} kinds, {faults} faults");
+        assert!(smallest < 12 && faults > 200 * 20, "{smallest} kinds, {faults} faults");
         assert!(Plan::draw(1, 4, FaultSet::NONE, 20_000_000_000).faults.is_empty());
         let mut one = FaultSet::NONE;
         one.insert(Fault::Pause);
-        assert!(Plan::draw(1, 4, one, 20_000_000_000).faults.iter().all(|fault| fault.kind == Fault::Pause));
+        assert!(
+            Plan::draw(1, 4, one, 20_000_000_000)
+                .faults
+                .iter()
+                .all(|fault| fault.kind == Fault::Pause && fault.aim.is_none())
+        );
+        let full = Plan::draw(1, 32, FaultSet::ALL, 20_000_000_000);
+        assert!(full.hosts == 32 && full.faults.iter().all(|fault| fault.kind != Fault::Join));
     }
 
     #[test]

@@ -1,12 +1,16 @@
 //! One process of a simulated node: the real engine, the real sideband machine, the real store and ring, driven as
 //! the node's threads drive them, on a clock that it is told.
 
+mod liar;
 mod sockets;
 mod work;
+
+pub(crate) use liar::{Lie, Lies};
 
 use crate::books::Books;
 use crate::checker::Checker;
 use crate::net::{Net, Packet, Plane};
+use crate::phase::Phases;
 use crate::queue::{Due, Queue};
 use crate::random::Random;
 use crate::trace::Trace;
@@ -17,9 +21,10 @@ use plesio_collective::Regions;
 use plesio_consensus::Event;
 use plesio_kernels::{Reference, Scale};
 use plesio_memory::{Arena, Consumer, ring};
+use plesio_phase::{CorrectorConfig, MeshClock};
 use plesio_proto::Train;
-use plesio_sideband::{Event as SidebandEvent, Machine, MachineConfig};
-use plesio_wire::sideband::{Beat, Speeds};
+use plesio_sideband::{Drops, Event as SidebandEvent, Machine, MachineConfig};
+use plesio_wire::sideband::{Beat, Message, Speeds};
 use plesio_wire::{Incarnation, Instant, NodeKey, SlotSeq, Speed, Version};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -33,6 +38,10 @@ pub(crate) struct Scene<'a> {
     pub(crate) net: &'a mut Net,
     pub(crate) checker: &'a mut Checker,
     pub(crate) trace: &'a mut Trace,
+    pub(crate) phases: &'a mut Phases,
+    /// Datagrams that the data socket keeps, and sends at once, when the host is short of buffers.
+    pub(crate) buffers: Option<u32>,
+    pub(crate) lies: Lies,
 }
 
 /// How a process is made.
@@ -73,7 +82,7 @@ pub(crate) struct Process {
     status_due: Instant,
     buffer: Vec<u8>,
     /// The train that is being sent.
-    train: Box<Train>,
+    train: Option<Box<Train>>,
     /// Longest time until the node's thread runs when there is something to do; 0: it always runs at once.
     nap_ns: u64,
     random: Random,
@@ -86,6 +95,13 @@ pub(crate) struct Process {
     looks: bool,
     /// What the data socket keeps until the next turn.
     data: Vec<Packet>,
+    /// Datagrams of payload sent in this turn.
+    sent: u32,
+    /// Own slots listed so far, which are all that the corrector may act on.
+    listed: u64,
+    /// The newest line of the mesh clock; its steps so far, and how many of them have not been seen in a line.
+    clock: MeshClock,
+    steps: (u64, u64),
     /// Planted bugs: a bent sum, a slot listed twice, datagrams received while work waits.
     #[cfg(test)]
     pub(crate) bends: bool,
@@ -125,7 +141,7 @@ impl Process {
             left: false,
             status_due: now,
             buffer: Vec::new(),
-            train: Box::default(),
+            train: Some(Box::default()),
             nap_ns: birth.nap_ns,
             random: Random::new(seed, "naps"),
             claims: birth.claims.then(|| (Speeds::default(), now)),
@@ -133,6 +149,10 @@ impl Process {
             turns: false,
             looks: false,
             data: Vec::new(),
+            sent: 0,
+            listed: 0,
+            clock: MeshClock::default(),
+            steps: (0, 0),
             #[cfg(test)]
             bends: false,
             #[cfg(test)]
@@ -144,6 +164,11 @@ impl Process {
 
     pub(crate) fn number(&self) -> u32 {
         self.number
+    }
+
+    /// What the sideband took no notice of.
+    pub(crate) fn drops(&self) -> Drops {
+        *self.machine.drops()
     }
 
     /// When this process wants to be called, on its own clock.
@@ -198,6 +223,9 @@ impl Process {
                 scene.net.reuse(packet.bytes);
                 self.transmit_sideband(scene);
             }
+            Plane::Data if scene.buffers.is_some_and(|most| self.data.len() >= most as usize) => {
+                scene.net.reuse(packet.bytes);
+            }
             Plane::Data => self.data.push(packet),
         }
         self.wake(scene);
@@ -234,11 +262,13 @@ impl Process {
 
     /// There is something to do: at once, or when the scheduler lets the node's thread run.
     fn wake(&mut self, scene: &mut Scene<'_>) {
-        if self.nap_ns == 0 {
+        // A thread that runs at once never lets a queue fill.
+        let nap_ns = self.nap_ns.max(if scene.buffers.is_some() { SHORT_NAP_NS } else { 0 });
+        if nap_ns == 0 {
             self.handle_turn(scene);
         } else if !self.turns {
             self.turns = true;
-            let at_ns = scene.now_ns + self.random.below(self.nap_ns);
+            let at_ns = scene.now_ns + self.random.below(nap_ns);
             scene.queue.push(at_ns, Due::Turn { host: scene.host, process: self.number });
         }
     }
@@ -261,6 +291,7 @@ impl Process {
                 scene.checker.fail(format!("n{}: {what}", scene.host));
             }
             self.drain_before_receiving(scene);
+            self.sent = 0;
             let mut data = std::mem::take(&mut self.data);
             for packet in data.drain(..) {
                 self.handle_data(scene, &packet);
@@ -318,12 +349,22 @@ impl Process {
         while let Some(event) = self.engine.poll_event() {
             self.note(scene, &event);
         }
+        let (moves, dwell) =
+            (self.engine.corrector().actuations(), u64::from(CorrectorConfig::default().dwell));
+        if moves > self.listed / dwell + 1 {
+            let (host, listed) = (scene.host, self.listed);
+            scene
+                .checker
+                .fail(format!("I9: n{host}: the corrector has moved {moves} times in {listed} slots"));
+        }
     }
 
     fn note(&mut self, scene: &mut Scene<'_>, event: &Event) {
         #[cfg(test)]
         let event = &if self.repeats { repeat(event) } else { event.clone() };
+        scene.phases.handle_event(scene.now_ns, scene.host, event);
         scene.checker.handle_event(scene.host, self.number, event);
+        self.listed += u64::from(matches!(event, Event::Listed { .. }));
         let (kind, index) = match event {
             Event::Open { context, .. } => (1, context.0),
             Event::Reopen { context, .. } => (2, context.0),
@@ -349,12 +390,40 @@ impl Process {
         match out {
             // What cannot be queued is lost, as on the way: the machines repeat what matters.
             Out::Send(to, message) => {
-                let _ = self.machine.handle_send(now, to, message);
+                if let Message::Seal(accept) = &message {
+                    scene.phases.handle_seal(accept.index.0);
+                }
+                if let Err(error) = self.machine.handle_send(now, to, message) {
+                    let what =
+                        || format!("cannot say to {to:?}: {error:?}: {}", crate::words::message(&message));
+                    scene.trace.tell(scene.now_ns, scene.host, what);
+                }
             }
             Out::View(view, addresses) => self.machine.handle_view(now, &view, &addresses),
             Out::Observer(key, life, address) => self.machine.handle_observer(now, key, life, address),
             Out::Reentry => self.machine.handle_reentry(now),
             other => scene.checker.fail(format!("n{}: nobody knows what {other:?} is", scene.host)),
+        }
+    }
+
+    /// I10: mesh time goes forward, but for the steps of a clock that enters anew, and about as fast as it is found to go.
+    fn judge_clock(&mut self, scene: &mut Scene<'_>, clock: MeshClock) {
+        let host = scene.host;
+        let before = std::mem::replace(&mut self.clock, clock);
+        if !before.usable || !clock.usable {
+            return;
+        }
+        // A line meets the one before where it begins; both round to whole nanoseconds.
+        let back_ns = before.at(clock.base_local).0 - clock.base_mesh.0;
+        let steps = self.machine.clock_counters().steps;
+        self.steps.1 += steps - std::mem::replace(&mut self.steps.0, steps);
+        if back_ns > 1 && self.steps.1 == 0 {
+            scene.checker.fail(format!("I10: n{host}: mesh time goes back by {back_ns} ns"));
+        }
+        self.steps.1 -= u64::from(back_ns > 1 && self.steps.1 > 0);
+        let (rate, found) = (i64::from(clock.rate_ppb), self.machine.rate_ppb());
+        if (rate - found).abs() > SLEW_PPB_MAX || found.abs() > RATE_PPB_MAX {
+            scene.checker.fail(format!("I10: n{host}: mesh time runs at {rate} ppb, found are {found}"));
         }
     }
 
@@ -375,7 +444,10 @@ impl Process {
             SidebandEvent::Liveness { view, suspects, dead, .. } => {
                 self.engine.handle_liveness(now, view, suspects, dead);
             }
-            SidebandEvent::Clock(clock) => self.engine.handle_clock(now, clock),
+            SidebandEvent::Clock(clock) => {
+                self.judge_clock(scene, clock);
+                self.engine.handle_clock(now, clock);
+            }
             SidebandEvent::Beat { from, beat } => self.engine.handle_beat(from, &beat),
             other => scene.trace.tell(scene.now_ns, scene.host, || format!("{other:?}")),
         }
@@ -412,5 +484,10 @@ fn host_of(address: SocketAddr) -> Option<u8> {
 }
 
 const STATUS_NS: u64 = 50_000_000;
+/// I10: how much faster or slower than it is found to run mesh time may be made to run, and what is believed at all.
+const SLEW_PPB_MAX: i64 = 500_000;
+const RATE_PPB_MAX: i64 = 2_000_000;
+/// Until the node's thread runs on a host that is short of buffers.
+const SHORT_NAP_NS: u64 = 4_000_000;
 /// More than this many rounds between the machines of one node at one moment is a loop.
 const TURNS_MAX: u32 = 10_000;

@@ -19,6 +19,10 @@ pub(crate) enum Due {
     Turn { host: u8, process: u32 },
     /// A fault begins.
     Begin { fault: u16 },
+    /// A fault has waited long enough.
+    Strike { fault: u16 },
+    /// A host that is starved gets a slice of time, or has had it.
+    Slice { fault: u16, runs: bool },
     /// A fault ends.
     End { fault: u16 },
     /// Nothing is broken from here on.

@@ -1,6 +1,7 @@
 //! What came of a simulation.
 
 use crate::fault::{Fault, FaultSet};
+use crate::phase::Coverage;
 use plesio_wire::Digest;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,12 +23,12 @@ pub struct Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let faults: &dyn fmt::Display = if self.faults == FaultSet::ALL { &"all" } else { &self.faults };
         write!(
             f,
-            "seed {}, nodes {}, faults {faults}, at {:.6} s: {}",
+            "seed {}, nodes {}, faults {}, at {:.6} s: {}",
             self.seed,
             self.nodes,
+            self.faults,
             self.at_ns as f64 / 1e9,
             self.what
         )
@@ -55,6 +56,12 @@ pub struct SeedReport {
     pub datagrams: u64,
     /// Faults that took place, by kind.
     pub faults: BTreeMap<Fault, u64>,
+    /// The same, by what the mesh was doing.
+    pub coverage: Coverage,
+    /// The longest time without a new final version.
+    pub gap_ns: u64,
+    /// Lies told that some promise does not survive.
+    pub lies: u64,
     /// Hash over all that happened.
     pub trace_hash: Digest,
     /// The first broken promise; the run ends with it.
@@ -78,6 +85,10 @@ pub struct SimReport {
     pub faults_injected: u64,
     /// The same by kind.
     pub faults: BTreeMap<Fault, u64>,
+    /// The same by kind and by what the mesh was doing.
+    pub coverage: Coverage,
+    /// Lies told that some promise does not survive.
+    pub lies: u64,
     /// Hash over the hashes of the seeds, in their order.
     pub trace_hash: Digest,
     /// At most one per seed.
@@ -87,10 +98,11 @@ pub struct SimReport {
 impl SimReport {
     pub(crate) fn of(simulated_s: u32, seeds: &[SeedReport]) -> Self {
         let mut hasher = plesio_wire::digest::Hasher::default();
-        let mut faults = BTreeMap::new();
+        let (mut faults, mut coverage) = (BTreeMap::new(), Coverage::default());
         for report in seeds {
             hasher.update(&report.seed.to_le_bytes());
             hasher.update(&report.trace_hash.0);
+            coverage.add(&report.coverage);
             for (kind, count) in &report.faults {
                 *faults.entry(*kind).or_default() += count;
             }
@@ -102,6 +114,8 @@ impl SimReport {
             frames: seeds.iter().map(|report| report.frames).sum(),
             faults_injected: faults.values().sum(),
             faults,
+            coverage,
+            lies: seeds.iter().map(|report| report.lies).sum(),
             trace_hash: hasher.finish(),
             violations: seeds.iter().filter_map(|report| report.violation.clone()).collect(),
         }

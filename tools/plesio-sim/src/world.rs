@@ -5,10 +5,11 @@ mod judge;
 
 use crate::checker::Checker;
 use crate::config::SimConfig;
-use crate::fault::Fault;
+use crate::fault::{Fault, FaultSet};
 use crate::host::{Host, INBOX_MAX};
 use crate::impair::Impairment;
 use crate::net::Net;
+use crate::phase::{Coverage, PhaseSet, Phases};
 use crate::plan::Plan;
 use crate::process::{Birth, Process, Scene};
 use crate::queue::{Due, Queue};
@@ -36,6 +37,14 @@ pub(crate) struct World {
     plan: Plan,
     active: Vec<bool>,
     injected: BTreeMap<Fault, u64>,
+    /// Faults that wait to strike.
+    armed: Vec<u16>,
+    phases: Phases,
+    /// What the mesh did when armed faults were looked at last.
+    looked: Option<PhaseSet>,
+    coverage: Coverage,
+    /// What the newest view was when the dead were counted last.
+    views_seen: u64,
     random: Random,
     mesh: Mesh,
     processes: u32,
@@ -68,6 +77,9 @@ impl World {
         let drawn = random.between(64, 96);
         let elements =
             elements.or(config.elements).unwrap_or_else(|| drawn_elements(seed, config.codec, drawn));
+        // Narrow paths are felt by datagrams that are long.
+        let narrow = plan.kinds.contains(Fault::Mtu);
+        let elements = if narrow && config.elements.is_none() { 16 * elements } else { elements };
         let (path_ns, period_ns) = random.pick(&PLACES);
         let ring_depth = random.pick(&[2, 4, 4, 4, 8]);
         let common = Common {
@@ -77,7 +89,11 @@ impl World {
             share_factor: config.sharing.factor(),
             scale_exponent: 24,
             ring_depth,
-            chunk_bytes: random.pick(&[64, 256, 1_408, CHUNK_BYTES_JUMBO]),
+            chunk_bytes: random.pick(&[64, 256, 1_408, CHUNK_BYTES_JUMBO]).max(if narrow {
+                1_408
+            } else {
+                0
+            }),
         };
         let mesh = Mesh {
             store: StorePlan::new(elements, ring_depth, common.codec, common.share_factor),
@@ -99,6 +115,11 @@ impl World {
             trace: Trace::new(config.story),
             active: vec![false; plan.faults.len()],
             injected: BTreeMap::new(),
+            armed: Vec::new(),
+            phases: Phases::default(),
+            looked: None,
+            coverage: Coverage::default(),
+            views_seen: 0,
             hosts: std::mem::take(&mut hosts),
             plan,
             random,
@@ -113,7 +134,6 @@ impl World {
         world.impair();
         for (at, fault) in world.plan.faults.iter().enumerate() {
             world.queue.push(fault.begin_ns, Due::Begin { fault: at as u16 });
-            world.queue.push(fault.end_ns, Due::End { fault: at as u16 });
         }
         world.queue.push(world.plan.quiet_ns, Due::Quiet);
         world.queue.push(world.plan.quiet_ns + RECOVERY_NS, Due::Recovered);
@@ -123,16 +143,18 @@ impl World {
         world
     }
 
-    /// The process of a host dies then, and another one is started in its place.
+    /// That fault strikes a host then, and ends then.
     #[cfg(test)]
-    pub(crate) fn crash_at(&mut self, host: u8, begin_ns: u64, end_ns: u64) {
+    pub(crate) fn strike_at(&mut self, kind: Fault, host: u8, (begin_ns, end_ns): (u64, u64)) {
         let fault = self.plan.faults.len() as u16;
         let scope = crate::plan::Scope::Into(host);
-        let planned = crate::plan::Planned { kind: Fault::Crash, begin_ns, end_ns, host, scope, level: 100 };
+        self.plan.kinds.insert(kind);
+        let (lasts_ns, level) = (end_ns - begin_ns, 100);
+        let (aim, patience_ns) = (None, 0);
+        let planned = crate::plan::Planned { kind, begin_ns, lasts_ns, aim, patience_ns, host, scope, level };
         self.plan.faults.push(planned);
         self.active.push(false);
         self.queue.push(begin_ns, Due::Begin { fault });
-        self.queue.push(end_ns, Due::End { fault });
     }
 
     #[cfg(test)]
@@ -152,6 +174,7 @@ impl World {
             self.trace.count();
             self.handle(due);
             self.note_excluded();
+            self.strike_armed();
         }
         if self.checker.violation().is_none() {
             self.now_ns = self.plan.end_ns;
@@ -170,6 +193,7 @@ impl World {
         let (views, datagrams) = (self.checker.views(), self.net.tally().taken);
         let shares = self.checker.newest_view().shares.to_vec();
         let (unlike_views, commit_ns) = (self.checker.unlike_views(), self.checker.commit_ns());
+        let (gap_ns, lies) = (self.checker.gap_ns(), self.checker.lies());
         let (trace_hash, story): (Digest, Vec<String>) = self.trace.finish();
         SeedReport {
             seed: self.seed,
@@ -181,14 +205,49 @@ impl World {
             commit_ns,
             datagrams,
             faults: self.injected,
+            coverage: self.coverage,
+            gap_ns,
+            lies,
             trace_hash,
             violation,
             story,
         }
     }
 
+    /// A host's process is gone.
+    fn note_ended(&mut self, number: u8) {
+        self.phases.handle_state(number);
+        self.count_dead();
+    }
+
+    /// Whether a member of the newest view has no process.
+    fn count_dead(&mut self) {
+        let view = self.checker.newest_view();
+        let dead = |host: &Host| view.index_of(host.key()).is_some() && !host.lives_in(view);
+        self.phases.bereaved = self.hosts.iter().any(dead);
+    }
+
+    /// What the mesh is doing.
+    fn phases(&self) -> PhaseSet {
+        self.phases.now(self.now_ns, self.checker.log_len(), self.checker.is_open())
+    }
+
     fn note_excluded(&mut self) {
+        if self.checker.views() != self.views_seen {
+            self.views_seen = self.checker.views();
+            self.count_dead();
+        }
+        // Whatever is more than a loss that everybody bears.
+        let links = Impairment { loss_ppm: self.links.loss_ppm.saturating_sub(GENTLE_PPM), ..self.links };
+        let gentle = self.plan.kinds.is_within(FaultSet::GENTLE) && links == Impairment::default();
         for (key, life) in self.checker.take_removed() {
+            let lives =
+                |host: &Host| host.key() == key && host.incarnation() == Some(life) && host.leaving.is_none();
+            if gentle && let Some(number) = self.hosts.iter().position(lives) {
+                let what =
+                    format!("F7, T14: n{number} is left out of a view, and nothing kept it from being heard");
+                self.checker.fail(what);
+            }
             for host in self.hosts.iter_mut().filter(|host| host.key() == key) {
                 host.excluded |= host.incarnation() == Some(life) || host.born == Some(life);
             }
@@ -216,7 +275,8 @@ impl World {
         }
         for (number, host) in self.hosts.iter().enumerate() {
             if let Some(process) = &host.process {
-                self.trace.tell(self.now_ns, number as u8, || format!("{:?}", process.engine));
+                let told = || format!("{:?}, {:?}", process.drops(), process.engine);
+                self.trace.tell(self.now_ns, number as u8, told);
             }
         }
     }
@@ -240,8 +300,12 @@ impl World {
                 }
             }
             Due::Begin { fault } => self.begin(fault),
+            Due::Strike { fault } => self.strike_late(fault),
+            Due::Slice { fault, runs } => self.slice(fault, runs),
             Due::End { fault } => self.end(fault),
             Due::Quiet => {
+                self.armed.clear();
+                (0..self.plan.faults.len()).for_each(|fault| self.end(fault as u16));
                 self.links = Impairment::default();
                 self.impair();
                 self.hopeful = self.has_quorum(None);
@@ -264,11 +328,15 @@ impl World {
             net: &mut self.net,
             checker: &mut self.checker,
             trace: &mut self.trace,
+            phases: &mut self.phases,
+            buffers: host.buffers,
+            lies: host.lies,
         };
         let result = act(process, &mut scene);
         if process.left {
             self.trace.tell(self.now_ns, number, || "ends its process".into());
             host.end_process();
+            self.note_ended(number);
         } else {
             let at_ns = host.clock.when(process.poll_timeout()).max(self.now_ns);
             if host.timer_ns.is_none_or(|timer_ns| at_ns < timer_ns) {
@@ -306,7 +374,9 @@ impl World {
         self.trace.record(self.now_ns, packet.from, packet.plane as u8, sum);
         let host = &mut self.hosts[usize::from(to)];
         let stamp = host.clock.at(self.now_ns);
-        if !host.is_stopped() {
+        if host.asleep > 0 {
+            self.net.reuse(packet.bytes); // the network's card sleeps as well
+        } else if !host.is_stopped() {
             self.with(to, |process, scene| process.handle_packet(scene, packet, stamp));
         } else if host.inbox.len() < INBOX_MAX {
             host.inbox.push((packet, stamp));
@@ -354,6 +424,7 @@ impl World {
     fn spawn(&mut self, number: u8, entrance: Entrance) {
         let host = &mut self.hosts[usize::from(number)];
         let incarnation = life(self.seed, host, host.life);
+        let chunks = if self.mesh.common.elements > SMALL_ELEMENTS { 1_024 } else { 128 };
         let birth = Birth {
             engine: EngineConfig {
                 entry: host.entry,
@@ -365,8 +436,8 @@ impl World {
                 regions: self.mesh.store.regions,
                 chunk_bytes: self.mesh.common.chunk_bytes,
                 sealed: false,
-                // Packets are remembered for a while, and small chunks are many.
-                receive_buffer_bytes: (1_024 * u64::from(self.mesh.common.chunk_bytes)).min(2 << 20),
+                // Packets are remembered for a while, and small chunks are many; small states need no such memory.
+                receive_buffer_bytes: (chunks * u64::from(self.mesh.common.chunk_bytes)).min(2 << 20),
                 arena: None,
                 seed: incarnation.0,
             },
@@ -382,6 +453,8 @@ impl World {
             Ok(process) => (host.process, host.born) = (Some(process), Some(incarnation)),
             Err(what) => return self.checker.fail(format!("n{number}: {what}")),
         }
+        self.count_dead();
+        let host = &mut self.hosts[usize::from(number)];
         host.step_began = host.clock.at(self.now_ns);
         let first_ns = self.now_ns + self.random.below(host.step_ns);
         self.queue.push(first_ns, Due::Step { host: number, life: host.life });
@@ -409,6 +482,10 @@ const IDLE_NS: u64 = 20_000_000;
 /// How long a leaving node waits for its last contributions.
 const LEAVE_NS: u64 = 2 * SECOND_NS;
 const SPINS_MAX: u32 = 1_000;
+/// F7: so much loss keeps nobody from being heard.
+const GENTLE_PPM: u32 = 200_000;
+/// A state of a few datagrams.
+const SMALL_ELEMENTS: u64 = 4_096;
 /// The agreement's default bound of staleness.
 const TAU: u64 = 4;
 /// Ways between hosts and frame periods that suit them: a clock over a long way is too coarse for short frames.

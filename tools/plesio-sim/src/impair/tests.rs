@@ -56,7 +56,7 @@ prop_compose! {
         let rate = rate.map(|(bytes_per_s, bucket_bytes, queue_bytes)| Rate { bytes_per_s, bucket_bytes, queue_bytes });
         Impairment {
             loss_ppm, burst, silence_ppm, silence_ns, delay_ns, jitter_ns, jitter_hold_ns, reorder_ppm, reorder_ns,
-            duplicate_ppm, corrupt_ppm, rate, cut,
+            duplicate_ppm, corrupt_ppm, rate, mtu_bytes: None, cut,
         }
     }
 }

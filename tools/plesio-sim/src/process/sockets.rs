@@ -2,7 +2,8 @@
 
 use super::{Process, Scene, host_of};
 use crate::net::{Packet, Plane};
-use plesio_proto::Next;
+use plesio_proto::{Next, Train};
+use plesio_wire::NodeKey;
 use plesio_wire::data::{HEADER_BYTES, Header, Kind};
 
 impl Process {
@@ -41,7 +42,13 @@ impl Process {
         while let Some(transmit) = self.machine.poll_transmit(scene.local) {
             if let Some(to) = host_of(transmit.to) {
                 let way = (scene.host, to, Plane::Sideband);
-                scene.net.send(scene.queue, scene.now_ns, way, [transmit.bytes, &[]]);
+                let members = self.engine.consensus().view().members.len();
+                let lie = scene.lies.sideband(to, members, transmit.bytes);
+                if let Some((_, Some(index))) = lie {
+                    scene.checker.handle_equivocated(scene.host, index);
+                }
+                let bytes = lie.as_ref().map_or(transmit.bytes, |(bytes, _)| bytes);
+                scene.net.send(scene.queue, scene.now_ns, way, [bytes, &[]]);
             }
             if let Some(id) = transmit.id
                 && self.stamps
@@ -52,32 +59,47 @@ impl Process {
     }
 
     pub(super) fn transmit_data(&mut self, scene: &mut Scene<'_>) {
-        while let Some((peer, next)) = self.engine.poll_transmit_into(scene.local, &mut self.train) {
+        let mut train = self.train.take().unwrap_or_default();
+        while let Some((peer, next)) = self.engine.poll_transmit_into(scene.local, &mut train) {
             let Some(to) = self.peers.iter().find(|(_, key)| **key == peer).map(|(host, _)| *host) else {
                 continue;
             };
             let way = (scene.host, to, Plane::Data);
             match next {
-                Next::Train => {
-                    for (header, span) in self.train.iter() {
-                        self.buffer.resize(span.len_bytes as usize, 0);
-                        if let Err(error) = self.store.arena().read(*span, &mut self.buffer) {
-                            let host = scene.host;
-                            scene.checker.fail(format!("n{host}: {span:?} cannot be sent: {error}"));
-                            return;
-                        }
-                        let mut header = *header;
-                        header.payload_bytes = self.buffer.len() as u16;
-                        header.protect(&self.buffer);
-                        scene.net.send(scene.queue, scene.now_ns, way, [&header.to_bytes(), &self.buffer]);
-                    }
-                }
+                Next::Train => self.transmit_train(scene, (peer, to), &train),
                 Next::Control(control) => {
                     let mut header = control.header;
                     header.protect(control.body());
                     scene.net.send(scene.queue, scene.now_ns, way, [&header.to_bytes(), control.body()]);
                 }
             }
+        }
+        self.train = Some(train);
+    }
+
+    fn transmit_train(&mut self, scene: &mut Scene<'_>, (peer, to): (NodeKey, u8), train: &Train) {
+        for (header, span) in train.iter() {
+            // What does not fit into the socket's buffer is lost, as on the way.
+            self.sent += 1;
+            if scene.lies.stall || scene.buffers.is_some_and(|most| self.sent > most) {
+                continue;
+            }
+            if scene.net.refuses(scene.host, to, HEADER_BYTES + span.len_bytes as usize) {
+                return self.engine.handle_path_limit(scene.local, peer, span.len_bytes);
+            }
+            self.buffer.resize(span.len_bytes as usize, 0);
+            if let Err(error) = self.store.arena().read(*span, &mut self.buffer) {
+                let host = scene.host;
+                return scene.checker.fail(format!("n{host}: {span:?} cannot be sent: {error}"));
+            }
+            if let Some(lie) = scene.lies.payload(to, header, &mut self.buffer) {
+                scene.checker.handle_lied(scene.host, lie);
+            }
+            let mut header = *header;
+            header.payload_bytes = self.buffer.len() as u16;
+            header.protect(&self.buffer);
+            let way = (scene.host, to, Plane::Data);
+            scene.net.send(scene.queue, scene.now_ns, way, [&header.to_bytes(), &self.buffer]);
         }
     }
 }

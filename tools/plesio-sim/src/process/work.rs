@@ -6,6 +6,7 @@ use plesio::engine::{SlotFate, Work};
 use plesio_consensus::OwnSlot;
 use plesio_kernels::{Codec, Device};
 use plesio_memory::RingError;
+use plesio_wire::Version;
 
 impl Process {
     pub(super) fn announce(&mut self, scene: &mut Scene<'_>) -> Result<(), String> {
@@ -101,8 +102,7 @@ impl Process {
                     self.store.arena().write(first, &[1; 8]).map_err(|error| say(&error))?;
                 }
                 let digest = self.store.apply(&results).map_err(|error| say(&error))?;
-                self.applied = version;
-                scene.checker.handle_applied(scene.host, self.number, version, self.store.master());
+                self.hold(scene, version);
                 self.engine.handle_applied(now, version, digest);
             }
             Work::Settle { index, seq, fate } => {
@@ -127,8 +127,7 @@ impl Process {
             }
             Work::Merge { version } => {
                 let digest = self.store.merge().map_err(|error| say(&error))?;
-                self.applied = version;
-                scene.checker.handle_applied(scene.host, self.number, version, self.store.master());
+                self.hold(scene, version);
                 scene.trace.tell(scene.now_ns, scene.host, || format!("goes on to version {}", version.0));
                 self.engine.handle_applied(now, version, digest);
             }
@@ -142,13 +141,20 @@ impl Process {
             }
             Work::Install { version } => {
                 self.store.install().map_err(|error| say(&error))?;
-                (self.applied, self.started) = (version, true);
-                scene.checker.handle_applied(scene.host, self.number, version, self.store.master());
+                self.started = true;
+                self.hold(scene, version);
                 scene.trace.tell(scene.now_ns, scene.host, || format!("installs version {}", version.0));
             }
             other => return Err(format!("the engine asks for {other:?}, which nobody can do")),
         }
         Ok(())
+    }
+
+    /// The master state is that of `version` from here on.
+    fn hold(&mut self, scene: &mut Scene<'_>, version: Version) {
+        self.applied = version;
+        scene.checker.handle_applied(scene.host, self.number, version, self.store.master());
+        scene.phases.handle_state(scene.host);
     }
 
     /// Hands final slots back to the worker once the state that holds them is there.

@@ -2,7 +2,9 @@
 
 use super::World;
 use crate::fault::Fault;
-use crate::process::{Process, sideband_address};
+use crate::phase::Phase;
+use crate::plan::Scope;
+use crate::process::{Lies, Process, sideband_address};
 use crate::queue::Due;
 use plesio::engine::Entrance;
 
@@ -21,28 +23,113 @@ impl World {
         others.filter(|(_, host)| host.leaving.is_none() && host.lives_in(view)).count() >= 2
     }
 
+    /// A fault's time has come: it strikes, or begins to wait.
     pub(super) fn begin(&mut self, at: u16) {
         let fault = self.plan.faults[usize::from(at)];
+        if fault.aim.is_none() && fault.patience_ns == 0 {
+            self.strike(at);
+            return;
+        }
+        self.armed.push(at);
+        self.looked = None;
+        self.queue.push(self.now_ns + fault.patience_ns, Due::Strike { fault: at });
+        if fault.kind == Fault::Restart {
+            self.impair();
+        }
+    }
+
+    /// It has waited long enough.
+    pub(super) fn strike_late(&mut self, at: u16) {
+        if self.armed.contains(&at) {
+            self.armed.retain(|armed| *armed != at);
+            self.strike(at);
+        }
+    }
+
+    /// Faults that wait for what the mesh does just now.
+    pub(super) fn strike_armed(&mut self) {
+        if self.armed.is_empty() {
+            return;
+        }
+        let phases = self.phases();
+        if self.looked.replace(phases) == Some(phases) {
+            return;
+        }
+        for at in self.armed.clone() {
+            let fault = self.plan.faults[usize::from(at)];
+            if fault.aim.is_some_and(|aim| phases.contains(aim)) && self.strike(at) {
+                self.armed.retain(|armed| *armed != at);
+                return self.strike_armed();
+            }
+        }
+    }
+
+    /// Whether it could be done.
+    fn strike(&mut self, at: u16) -> bool {
+        let phases = self.phases();
+        let done = self.try_strike(at);
+        self.active[usize::from(at)] = done;
+        if done {
+            let fault = self.plan.faults[usize::from(at)];
+            self.queue.push((self.now_ns + fault.lasts_ns).min(self.plan.quiet_ns), Due::End { fault: at });
+            *self.injected.entry(fault.kind).or_default() += 1;
+            self.coverage.hit(fault.kind, phases);
+            self.trace.record(self.now_ns, fault.host, 30 + fault.kind as u8, &at.to_le_bytes());
+            self.trace.tell(self.now_ns, fault.host, || {
+                let doing: Vec<&str> = phases.iter().map(Phase::name).collect();
+                format!(
+                    "FAULT {} level {} {:?} for {:.3} s, while {}",
+                    fault.kind.name(),
+                    fault.level,
+                    fault.scope,
+                    fault.lasts_ns as f64 / 1e9,
+                    doing.join(", ")
+                )
+            });
+            self.impair();
+        }
+        done
+    }
+
+    fn try_strike(&mut self, at: u16) -> bool {
+        let fault = self.plan.faults[usize::from(at)];
         let number = fault.host;
-        let host = &mut self.hosts[usize::from(number)];
-        let runs = host.process.is_some();
-        let done = match fault.kind {
-            Fault::Crash => {
-                let allowed = runs && (self.plan.brutal || self.has_quorum(Some(number)));
-                if allowed {
-                    self.hosts[usize::from(number)].end_process();
+        let runs = self.hosts[usize::from(number)].process.is_some();
+        match fault.kind {
+            Fault::Crash | Fault::Restart => self.kill(number),
+            Fault::Proposer => {
+                let victim = self.proposer();
+                let done = victim.is_some_and(|victim| self.kill(victim));
+                if let Some(victim) = victim.filter(|_| done) {
+                    self.plan.faults[usize::from(at)].host = victim;
                 }
-                allowed
+                done
             }
             Fault::Pause => {
                 if runs {
-                    host.pauses.push(at);
+                    self.hosts[usize::from(number)].pauses.push(at);
+                }
+                runs
+            }
+            Fault::Starve => {
+                if runs {
+                    self.hosts[usize::from(number)].pauses.push(at);
+                    self.queue.push(self.now_ns + SLICE_NS, Due::Slice { fault: at, runs: true });
+                }
+                runs
+            }
+            Fault::Suspend => {
+                if runs {
+                    let host = &mut self.hosts[usize::from(number)];
+                    host.asleep += 1;
+                    host.clock.stop(self.now_ns);
                 }
                 runs
             }
             Fault::Clock => {
-                let rate_ppb = fault.level as i64 * 5_000 * if at.is_multiple_of(2) { 1 } else { -1 };
-                host.clock.change_rate(self.now_ns, rate_ppb);
+                let most_ppb = if fault.level > 90 { 10_000_000 } else { fault.level as i64 * 500_000 / 90 };
+                let rate_ppb = most_ppb * if at.is_multiple_of(2) { 1 } else { -1 };
+                self.hosts[usize::from(number)].clock.change_rate(self.now_ns, rate_ppb);
                 self.rearm(number);
                 true
             }
@@ -53,6 +140,7 @@ impl World {
                 !runs
             }
             Fault::Leave => {
+                let host = &self.hosts[usize::from(number)];
                 let free = runs && host.leaving.is_none() && !host.is_stopped();
                 let allowed = free && self.stays_without(number) && self.has_quorum(Some(number));
                 if allowed {
@@ -61,23 +149,90 @@ impl World {
                 }
                 allowed
             }
+            Fault::Buffers => {
+                self.hosts[usize::from(number)].buffers = Some(2 + fault.level as u32 / 4);
+                true
+            }
+            Fault::Split => {
+                let side = self.half(fault.level);
+                self.plan.faults[usize::from(at)].scope = Scope::Between(side);
+                true
+            }
+            Fault::Accuse | Fault::Stall | Fault::Forge | Fault::Equivocate => self.lie(number, fault.kind),
             _ => true,
-        };
-        self.active[usize::from(at)] = done;
-        if done {
-            *self.injected.entry(fault.kind).or_default() += 1;
-            self.trace.record(self.now_ns, number, 30 + fault.kind as u8, &at.to_le_bytes());
-            self.trace.tell(self.now_ns, number, || {
-                let until = fault.end_ns as f64 / 1e9;
-                format!(
-                    "FAULT {} level {} {:?} until {until:.3}",
-                    fault.kind.name(),
-                    fault.level,
-                    fault.scope
-                )
-            });
-            self.impair();
         }
+    }
+
+    /// Ends a host's process without a word, if a quorum lives on, or if nobody cares.
+    fn kill(&mut self, number: u8) -> bool {
+        let runs = self.hosts[usize::from(number)].process.is_some();
+        let allowed = runs && (self.plan.brutal || self.has_quorum(Some(number)));
+        if allowed {
+            self.hosts[usize::from(number)].end_process();
+            self.note_ended(number);
+        }
+        allowed
+    }
+
+    /// Whose ballot runs, or who is next after the one that ran last.
+    fn proposer(&self) -> Option<u8> {
+        let (now, last) = self.phases.proposers(self.now_ns, self.checker.log_len());
+        if now.is_some() {
+            return now;
+        }
+        let view = self.checker.newest_view();
+        let before = last.and_then(|host| view.index_of(self.hosts[usize::from(host)].key()));
+        let next = before.map_or(0, |member| usize::from(member) + 1) % view.members.len().max(1);
+        let key = view.members.get(next)?.key;
+        self.hosts.iter().position(|host| host.key() == key).map(|host| host as u8)
+    }
+
+    /// One half of the newest view's hosts, bit by bit; of the others every second one.
+    fn half(&self, level: u64) -> u32 {
+        let view = self.checker.newest_view();
+        let (mut member, mut other, mut side) = (level as usize, 0, 0);
+        let (members, stride) = (view.members.len(), if level.is_multiple_of(2) { 1 } else { 2 });
+        for (number, host) in self.hosts.iter().enumerate() {
+            let inside = if view.index_of(host.key()).is_some() {
+                member += 1;
+                // Neighbours, or every second one; of an odd number the larger part.
+                if stride == 1 { member % members < members / 2 } else { member.is_multiple_of(2) }
+            } else {
+                other += 1;
+                other % 2 == 1
+            };
+            side |= u32::from(inside) << number;
+        }
+        side
+    }
+
+    /// Lets a host's process lie, as long as its like are no majority.
+    fn lie(&mut self, number: u8, kind: Fault) -> bool {
+        let liars = self.hosts.iter().filter(|host| host.lies != Lies::default()).count();
+        let host = &mut self.hosts[usize::from(number)];
+        let more = usize::from(host.lies == Lies::default());
+        if liars + more > (self.checker.newest_view().members.len().saturating_sub(1)) / 2 {
+            return false;
+        }
+        let told = telling(&mut host.lies, kind);
+        !std::mem::replace(told, true)
+    }
+
+    /// A starved host gets its slice, or has had it.
+    pub(super) fn slice(&mut self, at: u16, runs: bool) {
+        if !self.active[usize::from(at)] {
+            return;
+        }
+        let fault = self.plan.faults[usize::from(at)];
+        let share_ns = SLICE_NS * (5 + fault.level / 4) / 100;
+        let next_ns = if runs {
+            self.wake(fault.host, at);
+            share_ns
+        } else {
+            self.hosts[usize::from(fault.host)].pauses.push(at);
+            SLICE_NS - share_ns
+        };
+        self.queue.push(self.now_ns + next_ns, Due::Slice { fault: at, runs: !runs });
     }
 
     pub(super) fn end(&mut self, at: u16) {
@@ -90,16 +245,36 @@ impl World {
         self.trace.tell(self.now_ns, number, || format!("end of {}", fault.kind.name()));
         match fault.kind {
             // Some machines stay down.
-            Fault::Crash if fault.level > 15 => self.enter(number),
-            Fault::Pause => self.wake(number, at),
+            Fault::Crash | Fault::Proposer if fault.level > 15 => self.enter_anew(number),
+            Fault::Restart => self.enter_anew(number),
+            Fault::Pause | Fault::Starve => self.wake(number, at),
+            Fault::Suspend => {
+                let host = &mut self.hosts[usize::from(number)];
+                host.asleep = host.asleep.saturating_sub(1);
+                host.clock.go_on(self.now_ns);
+                host.timer_ns = None;
+                self.wake(number, at);
+                self.rearm(number);
+            }
             Fault::Clock => {
                 let host = &mut self.hosts[usize::from(number)];
                 host.clock.change_rate(self.now_ns, host.rate_ppb);
                 self.rearm(number);
             }
+            Fault::Buffers => self.hosts[usize::from(number)].buffers = None,
+            Fault::Accuse | Fault::Stall | Fault::Forge | Fault::Equivocate => {
+                *telling(&mut self.hosts[usize::from(number)].lies, fault.kind) = false;
+            }
             _ => {}
         }
         self.impair();
+    }
+
+    /// A host whose process died gets another one, unless it has one already.
+    fn enter_anew(&mut self, number: u8) {
+        if self.hosts[usize::from(number)].process.is_none() {
+            self.enter(number);
+        }
     }
 
     /// A clock runs differently: what was arranged on it comes at another moment.
@@ -151,12 +326,27 @@ impl World {
             .filter(|(_, active)| **active)
             .map(|(fault, _)| *fault)
             .collect();
+        let waiting: Vec<_> = self.armed.iter().map(|at| self.plan.faults[usize::from(*at)]).collect();
         self.net.impair(|from, to| {
             let mut link = self.links;
             for fault in &active {
                 fault.impair(from, to, &mut link);
             }
+            waiting.iter().for_each(|fault| fault.hold_back(from, &mut link));
             link
         });
     }
 }
+
+/// Which lie a kind of fault is.
+fn telling(lies: &mut Lies, kind: Fault) -> &mut bool {
+    match kind {
+        Fault::Accuse => &mut lies.accuse,
+        Fault::Stall => &mut lies.stall,
+        Fault::Forge => &mut lies.forge,
+        _ => &mut lies.equivocate,
+    }
+}
+
+/// What a starved host gets its part of.
+const SLICE_NS: u64 = 100_000_000;

@@ -40,7 +40,12 @@ impl World {
         let before = self.checker.final_before(self.plan.quiet_ns);
         let works =
             self.hosts.iter().any(|host| host.leaving.is_none() && host.lives_in(self.checker.newest_view()));
-        if self.hopeful && works && self.has_quorum(None) && self.checker.newest_final() == before {
+        if self.hopeful
+            && works
+            && !self.checker.has_diverged()
+            && self.has_quorum(None)
+            && self.checker.newest_final() == before
+        {
             let at = self.checker.final_at(before).unwrap_or(0) as f64 / 1e9;
             self.checker.fail(format!(
                 "liveness: no version since {} became final at {at:.3} s, though the faults are over for 3 s and a \
@@ -57,12 +62,33 @@ impl World {
         })
     }
 
+    /// I7: in good weather versions follow each other within three frames; a view takes the place of one.
+    fn check_pace(&mut self) {
+        let since_ns = self.plan.quiet_ns + RECOVERY_NS;
+        let frames = 3 + self.checker.views_since(since_ns);
+        let most_ns = frames * self.mesh.period_ns + SLACK_NS;
+        if let Some((version, gap_ns)) =
+            self.checker.slowest_since(since_ns).filter(|(_, gap_ns)| *gap_ns > most_ns)
+        {
+            self.checker.fail(format!(
+                "I7: version {} came {} ms after the one before, in good weather, with frames of {} ms",
+                version.0,
+                gap_ns / 1_000_000,
+                self.mesh.period_ns / 1_000_000
+            ));
+        }
+    }
+
     /// What must hold when everything had its time.
     pub(super) fn check_end(&mut self) {
         let stays =
             self.hosts.iter().any(|host| host.leaving.is_none() && host.lives_in(self.checker.newest_view()));
-        if !self.hopeful || !stays || !self.has_quorum(None) {
+        self.checker.check_noticed();
+        if !self.hopeful || !stays || !self.has_quorum(None) || self.checker.has_diverged() {
             return;
+        }
+        if self.patience_ns == SECOND_NS {
+            self.check_pace();
         }
         let due = self.checker.final_before(self.now_ns.saturating_sub(self.patience_ns));
         let view = *self.checker.newest_view();
@@ -75,9 +101,20 @@ impl World {
             if !seated && process.started && !self.knows_somebody(host, process.engine.consensus().view()) {
                 continue;
             }
+            let since_ns = self.now_ns.saturating_sub(STUCK_NS + self.patience_ns);
+            let seated_ns = host.incarnation().and_then(|life| self.checker.seated_since(host.key(), life));
+            let works = host.leaving.is_none() && self.checker.offers_before(process.number(), since_ns);
+            let aside = seated_ns.is_some_and(|seated_ns| works && seated_ns < since_ns)
+                && self.checker.counted_at(process.number()) < since_ns;
             let stuck =
                 self.checker.stuck(process.number(), self.now_ns.saturating_sub(STUCK_NS + self.patience_ns));
-            if host.leaving.is_some() && self.checker.view_age_ns() > RECOVERY_NS {
+            if aside {
+                let counted = self.checker.counted_at(process.number()) as f64 / 1e9;
+                let what = format!(
+                    "I7: n{number} has a seat, and none of its work is in any version since {counted:.3} s"
+                );
+                self.checker.fail(what);
+            } else if host.leaving.is_some() && self.checker.view_age_ns() > RECOVERY_NS {
                 let what = format!("liveness: n{number} wants to leave and still is here");
                 self.checker.fail(what);
             } else if !seated && !host.excluded {
@@ -103,5 +140,7 @@ impl World {
     }
 }
 
+/// Ways, naps and steps of the workers.
+const SLACK_NS: u64 = 300_000_000;
 /// A slot that is neither final nor folded so much longer than a version takes to arrive, faults being over, never will be.
 const STUCK_NS: u64 = 3 * SECOND_NS;

@@ -1,0 +1,110 @@
+//! A member that lies: what its machines say is bent between them and the network, so a lie is always made of the real
+//! thing and passes every check of form.
+//!
+//! Links are plain here: sessions, and the replay of their first messages (T5), are not simulated; `plesio-session` has
+//! tests of its own for that. Whoever simulates HALT adds its suppression (T17) beside these.
+
+use plesio_wire::MemberSet;
+use plesio_wire::data::Header;
+use plesio_wire::sideband::{DATAGRAM_BYTES_MAX, Message, decode, encode};
+
+/// What a host's process says that is not so.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Lies {
+    /// Its beats accuse everybody else.
+    pub(crate) accuse: bool,
+    /// It sends no data.
+    pub(crate) stall: bool,
+    /// Owners with odd numbers get another contribution than it announced.
+    pub(crate) forge: bool,
+    /// Hosts with odd numbers get other proposals and other sums.
+    pub(crate) equivocate: bool,
+}
+
+/// A lie about payload, as far as somebody has to know.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Lie {
+    /// A contribution is not what was announced.
+    Contribution,
+    /// A sum is not the same for all.
+    Sum,
+}
+
+impl Lies {
+    /// What goes to host `to` in place of `bytes`, and the index at which another proposal than the real one is told.
+    pub(super) fn sideband(self, to: u8, members: usize, bytes: &[u8]) -> Option<(Vec<u8>, Option<u64>)> {
+        if !self.accuse && !self.equivocate {
+            return None;
+        }
+        let (header, mut message) = decode(bytes).ok()?;
+        let mut index = None;
+        match &mut message {
+            Message::ShortBeat(beat) if self.accuse => beat.suspect = MemberSet::first(members),
+            Message::Beat(beat) if self.accuse => beat.suspect = MemberSet::first(members),
+            Message::Propose(body) if self.equivocate && is_odd(to) => {
+                // One entry less is a manifest as good as the other.
+                let entries = &mut body.manifest.entries;
+                let (_, less) = entries.split_last()?;
+                *entries = plesio_wire::Bounded::from_slice(Some(less).filter(|less| !less.is_empty())?);
+                index = Some(body.index.0);
+            }
+            _ => return None,
+        }
+        let mut buffer = [0; DATAGRAM_BYTES_MAX];
+        Some((encode(&header, &message, &mut buffer).to_vec(), index))
+    }
+
+    /// Bends a chunk for host `to`.
+    pub(super) fn payload(self, to: u8, header: &Header, payload: &mut [u8]) -> Option<Lie> {
+        let lie = match header.message.handle {
+            ..0x100 if self.forge => Lie::Contribution,
+            0x100..0x200 if self.equivocate => Lie::Sum,
+            _ => return None,
+        };
+        let first = payload.first_mut().filter(|_| is_odd(to))?;
+        *first ^= 1;
+        Some(lie)
+    }
+}
+
+fn is_odd(host: u8) -> bool {
+    host % 2 == 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use plesio_wire::sideband::{Propose, ShortBeat};
+    use plesio_wire::value::Entry;
+
+    fn told(lies: Lies, to: u8, message: &Message) -> Option<(Message, Option<u64>)> {
+        let header = plesio_wire::sideband::Header { mesh: 1, view: 2, src: 3, dst: 4, sequence: 5 };
+        let mut buffer = [0; DATAGRAM_BYTES_MAX];
+        let bytes = encode(&header, message, &mut buffer).to_vec();
+        let (bent, index) = lies.sideband(to, 4, &bytes)?;
+        let (read, message) = decode(&bent).expect("a lie has the form of the truth");
+        assert_eq!(read, header);
+        Some((message, index))
+    }
+
+    #[test]
+    fn beats_accuse_and_every_other_host_hears_another_proposal() {
+        let accuses = Lies { accuse: true, ..Lies::default() };
+        let beat = Message::ShortBeat(ShortBeat::default());
+        let bent = Message::ShortBeat(ShortBeat { suspect: MemberSet::first(4), ..ShortBeat::default() });
+        assert_eq!(told(accuses, 1, &beat), Some((bent, None)));
+        let equivocates = Lies { equivocate: true, ..Lies::default() };
+        assert_eq!(told(equivocates, 1, &beat), None);
+        let mut body = Propose { index: plesio_wire::LogIndex(9), ..Propose::default() };
+        for member in 0..2 {
+            body.manifest.entries.push(Entry { member, ..Entry::default() }).unwrap();
+        }
+        assert_eq!(told(equivocates, 2, &Message::Propose(body)), None);
+        let Some((Message::Propose(bent), Some(9))) = told(equivocates, 3, &Message::Propose(body)) else {
+            panic!("another proposal");
+        };
+        assert_eq!(bent.manifest.entries[..], body.manifest.entries[..1]);
+        body.manifest.entries = plesio_wire::Bounded::from_slice(&body.manifest.entries[..1]);
+        assert_eq!(told(equivocates, 3, &Message::Propose(body)), None);
+    }
+}
