@@ -1,5 +1,5 @@
-//! Shell. Tasks of the workspace: `cargo xtask ci | tidy | fuzz | explore | loom | miri | asan | rivals | links | base-text |
-//! base-model`.
+//! Shell. Tasks of the workspace: `cargo xtask ci | tidy | fuzz | explore | mutations | loom | miri | asan | rivals |
+//! links | base-text | base-model`.
 //!
 //! Knows the tree and the tools around it; knows nothing of plesio's protocols. Every task reads its
 //! own arguments and answers with nothing or with one message that says what to do.
@@ -14,6 +14,7 @@ mod base_text;
 mod checkers;
 mod explore;
 mod links;
+mod mutations;
 mod rivals;
 mod tidy;
 
@@ -25,6 +26,7 @@ Tasks:
   tidy                  check the tree against the house rules: length, unsafe, kinds of crate, leftovers
   fuzz [--target NAME] [--runs N] [--seed S]   feed every decoder and machine with damaged inputs; --help says more
   explore [--row TEXT] [--seconds N]   every order of events in the shipped agreement, within the bounds of each row
+  mutations [--only NAME] [--short]   break one rule after the other in a copy of the tree: a check must notice each
   loom                  try every order of threads in the models of shared memory; less than a minute
   miri                  interpret the tests of shared memory, over heap memory; needs nightly's miri
   asan                  run the tests of shared memory under AddressSanitizer; needs nightly
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         "tidy" => root().and_then(|root| tidy::run(&root, rest)),
         "fuzz" => fuzz(rest),
         "explore" => root().and_then(|root| explore::run(&root, rest)),
+        "mutations" => root().and_then(|root| mutations::run(&root, rest)),
         "loom" => root().and_then(|root| checkers::loom(&root, rest)),
         "miri" => root().and_then(|root| checkers::miri(&root, rest)),
         "asan" => root().and_then(|root| checkers::asan(&root, rest)),

@@ -79,6 +79,9 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), String> {
         count += 1;
         findings.extend(judge(&name, &text));
     }
+    for (path, what) in crate::mutations::stale(root) {
+        findings.push(Finding { path, line: 1, what });
+    }
     for finding in &findings {
         println!("{finding}");
     }
@@ -91,7 +94,7 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), String> {
 }
 
 /// The files that belong to the tree: what git tracks or would track; without git, everything but targets.
-fn files(root: &Path) -> Result<Vec<PathBuf>, String> {
+pub(crate) fn files(root: &Path) -> Result<Vec<PathBuf>, String> {
     let listed = Command::new("git")
         .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
         .current_dir(root)
