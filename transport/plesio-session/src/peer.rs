@@ -62,6 +62,7 @@ pub(crate) struct Pending {
 /// Our own INIT, waiting for its RESPONSE.
 pub(crate) struct Attempt {
     pub(crate) noise: Initiator,
+    pub(crate) to: SocketAddr,
     pub(crate) local: u32,
     pub(crate) mac1: [u8; MAC_BYTES],
     pub(crate) retry_at: Instant,

@@ -16,7 +16,7 @@ use crate::seal::KeySet;
 
 impl Sessions {
     /// Asks `node`, whom the view or the user names, for a session. Where there is one, or a handshake is
-    /// under way, only the address is noted.
+    /// under way there, only the address is noted; one that was under way to another address begins anew at once.
     ///
     /// # Errors
     /// As [`ConnectError`].
@@ -33,8 +33,12 @@ impl Sessions {
         let peer = self.peer(id).ok_or(ConnectError::Full)?;
         peer.address = address;
         peer.wanted = true;
+        let astray = peer.attempt.take_if(|attempt| attempt.to != address).is_some();
         let rests = peer.current.is_none() && peer.next.is_none() && peer.attempt.is_none();
-        if rests && !self.start(now, id) {
+        // Keys that the peer asked for meanwhile are as good.
+        let again = astray && peer.next.is_none();
+        self.reindex(id);
+        if (rests || again) && !self.start(now, id) {
             self.drop_peer(id);
             return Err(ConnectError::Key);
         }
@@ -87,8 +91,8 @@ impl Sessions {
         let mut datagram = init.to_bytes();
         let mac1 = peer.macs.sign(&mut datagram, peer.cookie(now).as_ref());
         let retry_at = now.after(retry_ns);
-        peer.attempt = Some(Attempt { noise, local: index, mac1, retry_at, retry_ns, deadline, hurried });
         let to = peer.address;
+        peer.attempt = Some(Attempt { noise, to, local: index, mac1, retry_at, retry_ns, deadline, hurried });
         self.by_index.insert(index, Owner { peer: id, open: false });
         self.reindex(id);
         self.push_transmit(Transmit::new(to, &datagram));

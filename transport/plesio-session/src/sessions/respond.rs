@@ -46,7 +46,7 @@ impl Sessions {
             return Err(Refusal::OwnKey);
         }
         self.verify(&asked, node)?;
-        self.give_way(&node, &asked)?;
+        self.give_way(from, &node, &asked)?;
         self.answer(now, from, init.sender, node, &asked, responder)
     }
 
@@ -95,15 +95,17 @@ impl Sessions {
 
     /// Refuses what was seen before, and an INIT that meets our own on its way when ours goes first: the
     /// lower key's handshake goes on, and the higher one answers. Ours is on its way until the peer has shown its
-    /// keys, for it may have asked before our INIT reached it.
-    fn give_way(&mut self, node: &NodePublic, asked: &InitPayload) -> Result<(), Refusal> {
+    /// keys, for it may have asked before our INIT reached it. One that went elsewhere meets nobody: a peer that was
+    /// started anew at another address would wait for us as long as we ask its former life.
+    fn give_way(&mut self, from: SocketAddr, node: &NodePublic, asked: &InitPayload) -> Result<(), Refusal> {
         let ours_first = self.public.x25519 < node.x25519;
         let Some(peer) = self.peer_of(&node.x25519).and_then(|id| self.peer(id)) else { return Ok(()) };
         if peer.saw(asked.incarnation, asked.attempt) {
             return Err(Refusal::Replay);
         }
         let unshown = |next: &Pending| next.epoch.initiator && next.facts.incarnation == asked.incarnation;
-        let under_way = peer.attempt.is_some() || peer.next.as_ref().is_some_and(unshown);
+        let meets = peer.attempt.as_ref().is_some_and(|attempt| attempt.to == from);
+        let under_way = meets || peer.next.as_ref().is_some_and(unshown);
         if ours_first && under_way { Err(Refusal::Simultaneous) } else { Ok(()) }
     }
 
@@ -150,13 +152,15 @@ impl Sessions {
         let id = self.place(node, from).ok_or(Refusal::Full)?;
         let peer = self.peer(id).ok_or(Refusal::Full)?;
         peer.next = None;
-        // Ours, if one is under way, is the higher key's: the peer does not answer it.
-        peer.attempt = None;
+        // Ours, if one is under way there, is the higher key's: the peer does not answer it. One to another address goes
+        // on until the peer has shown these keys: whoever repeats an old INIT from there must not end it.
+        let astray = peer.attempt.as_ref().is_some_and(|attempt| attempt.to != from);
+        peer.attempt.take_if(|_| !astray);
         if peer.current.is_none() && !peer.wanted {
             peer.address = from;
         }
         // Whom the user has placed stays there; another life of a peer is where it speaks from.
-        let stays = peer.knows(asked.incarnation) || peer.current.is_none();
+        let stays = peer.knows(asked.incarnation) || peer.current.is_none() && !astray;
         let whom = (peer.node, if stays { peer.address } else { from });
         self.reindex(id);
         let keys = KeySet::new(&keys, suite, index, remote, limits.packets_max);

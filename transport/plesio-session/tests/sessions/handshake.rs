@@ -269,6 +269,51 @@ fn who_asks_at_once_on_both_sides_gets_one_session() {
     assert!(a.open_data(NOW, &back, &mut payload).is_ok());
 }
 
+/// A joiner learnt where a member was that had just died, and asked there for a session. The member's next life, at another
+/// address, was refused for as long as that went on: each waited for the other's handshake, the lower key for one that
+/// nobody would answer.
+#[test]
+fn a_new_life_elsewhere_is_answered_while_its_former_one_is_asked() {
+    let (low, high) = ordered();
+    let elsewhere = address("10.0.1.2:9000");
+    for (waits, comes) in [(low, high), (high, low)] {
+        let (mut a, mut b) = (node(waits), node(comes));
+        a.handle_connect(NOW, *b.public(), address(B)).unwrap();
+        assert_eq!(sent(&mut a).len(), 1, "nobody is there");
+        let asked = init(&mut b, &a);
+        a.handle_datagram(NOW, elsewhere, &asked).expect("an answer");
+        for transmit in sent(&mut a) {
+            assert_eq!(transmit.to, elsewhere);
+            deliver(NOW, &mut b, A, transmit.as_bytes());
+        }
+        for transmit in sent(&mut b) {
+            deliver(NOW, &mut a, "10.0.1.2:9000", transmit.as_bytes());
+        }
+        let (b_of_a, a_of_b) =
+            (established(&events(&mut a), b.public()), established(&events(&mut b), a.public()));
+        let mut payload = [0; 8];
+        let there = seal(&mut a, b_of_a, 0, b"there");
+        assert!(b.open_data(NOW, &there, &mut payload).is_ok());
+        let back = seal(&mut b, a_of_b, 0, b"back");
+        assert!(a.open_data(NOW, &back, &mut payload).is_ok());
+        a.handle_timeout(Instant(S));
+        assert!(sent(&mut a).iter().all(|transmit| transmit.to == elsewhere), "the dead is asked no more");
+    }
+}
+
+#[test]
+fn who_is_found_elsewhere_is_asked_there_at_once() {
+    let (mut a, b) = (node(1), node(2));
+    a.handle_connect(NOW, *b.public(), address(B)).unwrap();
+    assert_eq!(sent(&mut a)[0].to, address(B));
+    let later = Instant(S / 10);
+    a.handle_connect(later, *b.public(), address("10.0.1.2:9000")).unwrap();
+    let asked = sent(&mut a);
+    assert_eq!(asked.iter().map(|transmit| transmit.to).collect::<Vec<_>>(), [address("10.0.1.2:9000")]);
+    a.handle_connect(later, *b.public(), address("10.0.1.2:9000")).unwrap();
+    assert!(sent(&mut a).is_empty(), "once is enough");
+}
+
 #[test]
 fn who_gets_no_answer_asks_again_and_gives_up_at_the_deadline() {
     let (mut a, b) = (node(1), node(2));
