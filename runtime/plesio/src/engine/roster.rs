@@ -58,9 +58,11 @@ impl Engine {
     }
 
     /// A view is in force: the lives it seats are where they said when they asked, and where earlier lives of them
-    /// were says nothing.
+    /// were says nothing. Of whom it does not seat nothing is remembered: who comes back is another life, elsewhere.
     pub(super) fn seat_roster(&mut self, view: &View) {
         let before = std::mem::replace(&mut self.placed, *view);
+        let me = self.key;
+        self.roster.retain(|key, _| *key == me || view.index_of(*key).is_some());
         for seat in view.members.iter().filter(|seat| seat.key != self.key) {
             let asked = self.asking.get(&seat.key).filter(|(life, _)| *life == seat.incarnation);
             if let Some((_, entry)) = asked {

@@ -89,6 +89,33 @@ fn a_join_under_a_members_name_moves_it_only_when_a_view_seats_that_life() {
     assert!(engine.join_timeout().is_some(), "it is asked for");
 }
 
+/// Who joined while a member was dead learnt where that had been. The view put the member out, a later one seated its next
+/// life, which this node had not heard asking: it was looked for in the old place for ever, and every version waited for the
+/// two that did not know each other.
+#[test]
+fn who_comes_back_after_a_view_without_it_is_asked_for_anew() {
+    let (mut engine, id) = (engine(), ids()[2]);
+    let mut view = *engine.consensus.view();
+    let seats = view.members;
+    (view.number, view.members) = (1, Bounded::from_slice(&seats[..2]));
+    engine.enter_view(Instant(1_000_000_000), &view);
+    assert_eq!(engine.address_of(id.key()), None);
+    (view.number, view.members) = (2, seats);
+    view.members[2].incarnation = Incarnation(301);
+    engine.enter_view(Instant(2_000_000_000), &view);
+    assert_eq!(engine.address_of(id.key()), None);
+    assert!(engine.join_timeout().is_some(), "it is asked for");
+    let told = Roster { view: 2, entries: Bounded::from_slice(&[entry(id, 700)]) };
+    engine.handle_message(
+        Instant(2_100_000_000),
+        Some(ids()[1].key()),
+        address(200),
+        2,
+        &Message::Roster(told),
+    );
+    assert_eq!(engine.address_of(id.key()), Some(&entry(id, 700)));
+}
+
 #[test]
 fn names_without_end_leave_few_connections() {
     let mut engine = engine();
