@@ -143,8 +143,8 @@ struct Keeper {
     /// Who was handed this node's arena, the newest last.
     visitors: VecDeque<Tether>,
     visits: Vec<Calling>,
-    /// Whose arenas came here: when one dies, its name is taken away.
-    hosts: Vec<Tether>,
+    /// Whose arenas came here, one tether for each: when one dies, its name is taken away.
+    hosts: Vec<(ArenaId, Tether)>,
     /// When to see whether the door is still there.
     look_at: Instant,
     /// It was not, and that was told.
@@ -158,7 +158,7 @@ impl Keeper {
             let limit = due.saturating_duration_since(Instant::now());
             let mut files = vec![self.woken.as_fd(), self.door.as_fd()];
             files.extend(self.visits.iter().filter_map(|calling| Some(calling.visit.as_ref()?.as_fd())));
-            files.extend(self.hosts.iter().map(AsFd::as_fd));
+            files.extend(self.hosts.iter().map(|(_, host)| host.as_fd()));
             if wait(&files, limit).is_err() {
                 std::thread::sleep(RETRY);
             }
@@ -188,7 +188,7 @@ impl Keeper {
         self.answer();
         self.call();
         let before = self.hosts.len();
-        self.hosts.retain(|host| !host.parted());
+        self.hosts.retain(|(_, host)| !host.parted());
         if self.hosts.len() < before {
             let _ = sweep(&self.folder);
         }
@@ -238,7 +238,9 @@ impl Keeper {
             match self.call_one(&mut calling) {
                 Ok(None) => self.visits.push(calling),
                 Ok(Some((foreign, tether))) => {
-                    self.hosts.push(tether);
+                    // One that was put out and came back is the same process: its first visit is over.
+                    self.hosts.retain(|(arena, _)| *arena != calling.arena);
+                    self.hosts.push((calling.arena, tether));
                     self.tell(News::Mapped(calling.arena, foreign));
                 }
                 Err(None) => {}

@@ -82,6 +82,31 @@ fn two_nodes_map_each_others_arenas() {
     assert_eq!(folder.names(), 0);
 }
 
+/// Two nodes that put each other out and came together again kept the connection of every visit, at both ends, for as long
+/// as they lived: a mesh with a member that sleeps too long again and again ran out of descriptors.
+#[test]
+fn who_maps_an_arena_again_keeps_one_connection_to_its_owner() {
+    let folder = Folder::new("again");
+    let (mine, other) = (arena(5_000), arena(5_000));
+    let mut doors_here = doors(&folder, &mine, 1);
+    let door = Door::open(&folder.0, &name(NodeKey(2), 7)).expect("our folder");
+    let offer = Offer { kind: KIND, len_bytes: other.memory().1 as u64, generation: 7, tag: 2 };
+    let mut tethers: Vec<Tether> = Vec::new();
+    for _ in 0..3 {
+        doors_here.map((NodeKey(2), 7));
+        tethers.push(loop {
+            wait(&[door.as_fd()], Duration::from_secs(20)).expect("a socket");
+            let file = other.file().expect("tensor memory has a file");
+            if let Some(tether) = door.answer(&offer, file).expect("our own user") {
+                break tether;
+            }
+        });
+        let News::Mapped(_, foreign) = news(&mut doors_here) else { panic!("it was not mapped") };
+        doors_here.unmap(foreign);
+    }
+    assert_eq!(tethers.iter().map(Tether::parted).collect::<Vec<_>>(), [true, true, false]);
+}
+
 #[test]
 fn only_the_arena_that_was_told_of_is_mapped() {
     let folder = Folder::new("told");
