@@ -182,8 +182,15 @@ impl<D: Device> Worker<D> {
         let now = self.clock.now();
         self.turn(now, params, true)?;
         self.step_began = self.clock.now();
+        Ok(self.n_steps == 0 && self.slots_out() == 0)
+    }
+
+    /// Slots of this worker's ring that hold a contribution which is not final, or has not come back yet.
+    #[must_use]
+    pub fn slots_out(&self) -> u8 {
         let occupancy = self.producer.occupancy();
-        Ok(self.n_steps == 0 && occupancy.free + 1 == occupancy.depth)
+        // One is always open for the next cut.
+        occupancy.depth.saturating_sub(occupancy.free + 1)
     }
 
     /// Version that the parameters stand on.

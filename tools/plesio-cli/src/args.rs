@@ -6,6 +6,7 @@ pub(crate) use bench::{
     BYTES_MAX as BENCH_BYTES_MAX, BenchArgs, BenchCommand, BenchCompareArgs, BenchOutputArgs, BenchRelayArgs,
     COLD_BYTES, ChunkArg, FormArg, HOT_BYTES, PlacementArg, SuiteArg,
 };
+pub(crate) use churn::ChurnArgs;
 pub(crate) use collective::{CollectiveArgs, ElementArg, NarrowArg, OperationArg, PathArg};
 pub(crate) use impair::ImpairArgs;
 pub(crate) use key::{GenArgs, KeyArgs, KeyCommand, KeyKind, PubArgs, TicketArgs};
@@ -21,6 +22,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 mod bench;
+mod churn;
 mod collective;
 mod impair;
 mod key;
@@ -123,6 +125,7 @@ impl Cli {
                     }
                     BenchCommand::Compare(args) => formed(&mut args.output, found)?,
                     BenchCommand::Relay(args) => &mut args.output,
+                    BenchCommand::Churn(args) => &mut args.output,
                 }
             }
             Command::DemoNode

@@ -9,6 +9,7 @@
 //!
 //! Every round runs ours first and last and the rivals between: ours against itself says how far to trust the rest.
 
+mod churn;
 mod collective;
 mod compare;
 mod connect;
@@ -87,6 +88,7 @@ pub(crate) fn run(command: &BenchCommand) -> Result<Exit, Failure> {
         BenchCommand::Shm(args) => collective::run("shm", args),
         BenchCommand::Compare(args) => compare::run(args),
         BenchCommand::Relay(args) => relay::run(args),
+        BenchCommand::Churn(args) => churn::run(args),
     }
 }
 

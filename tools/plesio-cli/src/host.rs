@@ -106,7 +106,8 @@ fn meminfo_value(text: &str, key: &str) -> Option<u64> {
     rest.split_whitespace().next()?.parse().ok()
 }
 
-fn load() -> Option<[f64; 3]> {
+/// Load averages over 1, 5 and 15 minutes.
+pub(crate) fn load() -> Option<[f64; 3]> {
     let text = fs::read_to_string("/proc/loadavg").ok()?;
     let mut numbers = text.split_whitespace().map_while(|word| word.parse().ok());
     Some([numbers.next()?, numbers.next()?, numbers.next()?])

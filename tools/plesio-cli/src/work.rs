@@ -28,7 +28,7 @@ pub(crate) enum Told {
     /// One local step is done; `steps` counts from one. A step that ends in a cut has a phase error.
     Step { steps: u64, loss: f32, version: u64, phase_error_ns: Option<i64> },
     /// Everything is brought in, or the time for it is over.
-    Settled { whole: bool, discarded: u32, version: u64 },
+    Settled { whole: bool, discarded: u32, version: u64, slots_out: u8 },
 }
 
 /// Trains on a share `duty` of one core until `settle` is set. Ends when the node has stopped, for whatever reason.
@@ -65,7 +65,7 @@ pub(crate) fn work(
             Err(plesio::Stopped) => return Ok(()),
         }
     }
-    tell(Told::Settled { whole, discarded, version: worker.version().0 });
+    tell(Told::Settled { whole, discarded, version: worker.version().0, slots_out: worker.slots_out() });
     // Slots go on coming back while others settle.
     while worker.handle_idle(student.params_mut()).is_ok() {
         std::thread::sleep(SETTLE_POLL);

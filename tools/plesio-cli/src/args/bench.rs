@@ -1,6 +1,6 @@
 //! The flags of `plesio bench`. A list is a matrix: every size with every chunk, backend, wait and protection.
 
-use super::{BackendArg, Cli, CollectiveArgs, ImpairArgs, OutputArgs, TrustArg, parse_switch};
+use super::{BackendArg, ChurnArgs, Cli, CollectiveArgs, ImpairArgs, OutputArgs, TrustArg, parse_switch};
 use crate::bench::{Mode, Requirement, Rival, Wait};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
@@ -24,6 +24,9 @@ pub(crate) enum BenchCommand {
     /// What processes do together in memory that all of them map
     #[command(long_about = SHM_ABOUT)]
     Shm(CollectiveArgs),
+    /// A mesh whose processes are killed and started anew without a pause
+    #[command(long_about = super::churn::ABOUT)]
+    Churn(ChurnArgs),
     /// Two documents of the same bench, row by row
     #[command(long_about = COMPARE_ABOUT)]
     Compare(BenchCompareArgs),

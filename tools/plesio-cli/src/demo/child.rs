@@ -121,8 +121,8 @@ impl Child {
                 steps.store(done, Ordering::Relaxed);
                 say(&Said::Step { steps: done, loss, version, phase_error_ns });
             }
-            work::Told::Settled { whole, discarded, version } => {
-                say(&Said::Settled { whole, discarded, version });
+            work::Told::Settled { whole, discarded, version, slots_out } => {
+                say(&Said::Settled { whole, discarded, version, slots_out });
             }
         };
         let trained = work::work(&mut student, &mut worker, setup.duty, &orders.settle, tell);

@@ -98,9 +98,9 @@ pub(crate) fn run() -> (Plan, Record, Losses) {
             record.handle_said(t_s, index, Said::Progress(progress(frame, index, version)));
             if !gap {
                 let entries = here.iter().map(|&from| entry(keys[from], frame)).collect();
-                record.handle_said(t_s, index, Said::Manifest { version, frame, entries });
+                record.handle_said(t_s, index, Said::Manifest { raw_ns: 0, version, frame, entries });
                 let digest = format!("{version:032x}");
-                record.handle_said(t_s + 0.01, index, Said::Version { version, digest });
+                record.handle_said(t_s + 0.01, index, Said::Version { raw_ns: 0, version, digest });
             }
         }
     }
@@ -136,7 +136,15 @@ fn hello(plan: &Plan, record: &mut Record, index: usize) {
 fn view(keys: &[u64], victim: usize) -> Said {
     let members =
         keys.iter().enumerate().filter(|(index, _)| *index != victim).map(|(_, key)| *key).collect();
-    Said::View { number: 2, members, added: vec![keys[4]], removed: vec![], shares: vec![] }
+    Said::View {
+        raw_ns: 0,
+        number: 2,
+        members,
+        added: vec![keys[4]],
+        removed: vec![],
+        shares: vec![],
+        seated: true,
+    }
 }
 
 fn entry(node: u64, frame: u64) -> Entry {

@@ -6,14 +6,13 @@
 
 use super::keys::Keys;
 use super::path::BadPath;
-use super::plan::{self, Plan};
+use super::plan::Plan;
 use super::process::{self, Fleet, Heard};
 use super::protocol::{Hello, Said, Setup, Told};
 use super::record::{Fate, Kind, Record};
 use super::screen::Screen;
 use crate::args::{BackendArg, CodecArg, DataPathArg, SharesArg};
 use crate::failure::Failure;
-use crate::hex::hex;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -166,25 +165,14 @@ impl<'a> Launcher<'a> {
     }
 
     fn start(&mut self, index: usize) -> Result<(), Failure> {
-        let member = &self.plan.members[index];
         let advertise = self.path.as_mut().map(|path| path.advertise(index)).transpose()?;
         let setup = Setup {
-            launcher_pid: std::process::id(),
-            name: member.name.clone(),
-            id: hex(&member.id.0),
-            mesh: self.plan.mesh,
-            keys: self.keys.map(|keys| keys.of(index)),
             backend: self.backend,
             path: if self.path.is_some() { DataPathArg::Udp } else { self.data_path },
             codec: self.codec,
             shares: self.shares,
             advertise,
-            clock: member.clock,
-            period_ns: plan::PERIOD_NS,
-            members_max: self.plan.members.len() as u8,
-            adapter_seed: self.plan.adapter_seed,
-            work: member.work,
-            duty: member.duty,
+            ..self.plan.setup(index, self.keys)
         };
         self.fleet.start(index, setup)?;
         self.record.nodes[index].fate = Fate::Alive;

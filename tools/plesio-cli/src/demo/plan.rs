@@ -3,7 +3,10 @@
 //! Pure. The rules it keeps: the lowest id is neither killed nor given the odd clock, so that what remains
 //! is a quorum whatever the number of nodes; the member that joins trains data that nobody else trains.
 
-use super::protocol::{Clock, Work};
+use super::keys::Keys;
+use super::protocol::{Clock, Setup, Work};
+use crate::args::{BackendArg, CodecArg, DataPathArg, SharesArg};
+use crate::hex::hex;
 use plesio_wire::{NodeId, NodeKey};
 
 /// Texts that come with the program.
@@ -102,6 +105,29 @@ impl Plan {
         self.members.len() - 1
     }
 
+    /// What member `index` is told, with nothing chosen that a command line may choose.
+    pub(crate) fn setup(&self, index: usize, keys: Option<&Keys>) -> Setup {
+        let member = &self.members[index];
+        Setup {
+            launcher_pid: std::process::id(),
+            name: member.name.clone(),
+            id: hex(&member.id.0),
+            mesh: self.mesh,
+            keys: keys.map(|keys| keys.of(index)),
+            backend: BackendArg::Auto,
+            path: DataPathArg::default(),
+            codec: CodecArg::default(),
+            shares: SharesArg::default(),
+            advertise: None,
+            clock: member.clock,
+            period_ns: PERIOD_NS,
+            members_max: self.members.len() as u8,
+            adapter_seed: self.adapter_seed,
+            work: member.work,
+            duty: member.duty,
+        }
+    }
+
     /// Index of the member that joins.
     pub(crate) fn joiner(&self) -> usize {
         self.members.len() - 1
@@ -128,7 +154,7 @@ impl SplitMix64 {
     }
 
     /// A number below `n`; zero for none.
-    fn below(&mut self, n: usize) -> usize {
+    pub(crate) fn below(&mut self, n: usize) -> usize {
         (self.next() % n.max(1) as u64) as usize
     }
 

@@ -8,6 +8,8 @@
 use super::output;
 use super::protocol::{self, Said, Told};
 use crate::failure::Failure;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -33,7 +35,7 @@ pub(crate) enum Heard {
     Signal,
 }
 
-/// All processes of one demo.
+/// All processes of one mesh.
 pub(crate) struct Fleet {
     nodes: Vec<Option<Node>>,
     logs: PathBuf,
@@ -52,6 +54,12 @@ impl Fleet {
     pub(crate) fn new(count: usize, logs: PathBuf, elements: usize, heard: Sender<Heard>) -> Self {
         let nodes = std::iter::repeat_with(|| None).take(count).collect();
         Self { nodes, logs, heard, state_bytes: elements * size_of::<f32>() }
+    }
+
+    /// Room for one more node: its index.
+    pub(crate) fn add(&mut self) -> usize {
+        self.nodes.push(None);
+        self.nodes.len() - 1
     }
 
     /// Starts node `index`. Call from a thread that lives as long as the demo: nodes die with it.
@@ -90,6 +98,15 @@ impl Fleet {
         }
     }
 
+    /// SIGSTOP, or SIGCONT; whether there was a process to hear it.
+    pub(crate) fn signal(&mut self, index: usize, signal: Signal) -> bool {
+        let Some(node) = self.nodes[index].as_ref().filter(|node| node.status.is_none()) else {
+            return false;
+        };
+        // Not reaped yet, so the number is nobody else's.
+        nix::sys::signal::kill(Pid::from_raw(node.child.id() as i32), signal).is_ok()
+    }
+
     /// SIGKILL.
     pub(crate) fn kill(&mut self, index: usize) {
         if let Some(node) = &mut self.nodes[index] {
@@ -115,6 +132,13 @@ impl Fleet {
             }
         }
         node.status
+    }
+
+    /// Lets go of a node that is gone, and of its log.
+    pub(crate) fn forget(&mut self, index: usize, name: &str) {
+        self.nodes[index] = None;
+        // A log that cannot be taken away stays.
+        let _stays = std::fs::remove_file(self.log_path(name));
     }
 
     /// The last lines a node wrote to its log.

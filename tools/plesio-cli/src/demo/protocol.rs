@@ -115,21 +115,26 @@ pub(crate) enum Said {
         phase_error_ns: Option<i64>,
     },
     View {
+        raw_ns: i64,
         number: u32,
         members: Vec<u64>,
         added: Vec<u64>,
         removed: Vec<u64>,
         /// What each member owns; none: equal parts.
         shares: Vec<f64>,
+        /// Whether this life of the node is one of the members.
+        seated: bool,
     },
     /// What a version is being made of; it is not final yet.
     Manifest {
+        raw_ns: i64,
         version: u64,
         frame: u64,
         entries: Vec<Entry>,
     },
     /// A version is final, and its state is held.
     Version {
+        raw_ns: i64,
         version: u64,
         digest: String,
     },
@@ -165,11 +170,13 @@ pub(crate) enum Said {
         text: String,
     },
     Progress(Progress),
-    /// It trains no more; `whole` when everything it trained is in a final version.
+    /// It trains no more; `whole` when everything it trained is in a final version. Of its ring so many slots have not come
+    /// back.
     Settled {
         whole: bool,
         discarded: u32,
         version: u64,
+        slots_out: u8,
     },
     /// The last word; `state_bytes` raw bytes follow the line.
     Final(Final),
@@ -318,7 +325,7 @@ mod tests {
                 pid: 7,
                 found: Found { notes: vec!["line\nbreak".into()], ..Found::default() },
             },
-            Said::Manifest { version: 1, frame: 2, entries: vec![entry] },
+            Said::Manifest { raw_ns: 3, version: 1, frame: 2, entries: vec![entry] },
             Said::NoQuorum { live: 1, members: 4 },
             Said::Progress(Progress { raw_ns: i64::MAX, mesh_ns: -5, ..Progress::default() }),
             Said::Final(Final { state_bytes: 4, ..Final::default() }),

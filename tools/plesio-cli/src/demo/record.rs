@@ -138,15 +138,15 @@ impl Record {
     /// Takes in what node `index` said at `t_s`.
     pub(crate) fn handle_said(&mut self, t_s: f64, index: usize, said: Said) {
         match said {
-            Said::Version { version, digest } => self.handle_version(t_s, index, version, digest),
-            Said::Manifest { version, frame, entries } => {
+            Said::Version { version, digest, .. } => self.handle_version(t_s, index, version, digest),
+            Said::Manifest { version, frame, entries, .. } => {
                 let commit = self.commits.entry(version).or_default();
                 // A manifest that was given up is followed by one of a later frame.
                 if commit.decided_s.is_none() || frame > commit.frame {
                     *commit = Commit { decided_s: Some(t_s), final_s: commit.final_s, frame, entries };
                 }
             }
-            Said::View { number, members, added, removed, shares } => {
+            Said::View { number, members, added, removed, shares, .. } => {
                 self.handle_shares(t_s, number, shares);
                 self.handle_view(t_s, number, members, &added, &removed);
             }
@@ -198,7 +198,7 @@ impl Record {
                 node.quorum_lost = false;
                 format!("{name} is part of a quorum again")
             }
-            Said::Settled { whole, discarded, version } => {
+            Said::Settled { whole, discarded, version, .. } => {
                 node.settled = Some(version);
                 match (whole, discarded) {
                     (true, 0) => return,

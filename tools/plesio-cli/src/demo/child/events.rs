@@ -125,12 +125,15 @@ fn bytes(counters: &plesio::Counters) -> Bytes {
 /// What an event is for the launcher; the last word is not among them.
 fn line(event: NodeEvent) -> Option<Said> {
     let keys = |keys: Vec<NodeKey>| keys.into_iter().map(|key| key.0).collect();
+    let raw_ns = event.raw_ns;
     Some(match event.what {
-        What::View { number, members, added, removed, shares, .. } => {
-            let (added, removed) = (keys(added), keys(removed));
-            Said::View { number, members: keys(members), added, removed, shares }
+        What::View { number, members, added, removed, shares, seated, .. } => {
+            let (members, added, removed) = (keys(members), keys(added), keys(removed));
+            Said::View { raw_ns, number, members, added, removed, shares, seated }
         }
-        What::Version { version, digest } => Said::Version { version: version.0, digest: digest.to_string() },
+        What::Version { version, digest } => {
+            Said::Version { raw_ns, version: version.0, digest: digest.to_string() }
+        }
         What::Manifest { version, frame, entries } => {
             let entry = |(node, steps, staleness, margin): (NodeKey, u32, u16, f32)| Entry {
                 node: node.0,
@@ -138,7 +141,8 @@ fn line(event: NodeEvent) -> Option<Said> {
                 staleness: staleness.into(),
                 margin_frames: finite(margin),
             };
-            Said::Manifest { version: version.0, frame, entries: entries.into_iter().map(entry).collect() }
+            let entries = entries.into_iter().map(entry).collect();
+            Said::Manifest { raw_ns, version: version.0, frame, entries }
         }
         What::Suspect(node) => Said::Suspect { node: node.0 },
         What::Recover(node) => Said::Recover { node: node.0 },
@@ -153,7 +157,7 @@ fn line(event: NodeEvent) -> Option<Said> {
         What::Note(text) => Said::Note { text },
         What::Failed(error) => Said::Failed { error },
         What::Progress(progress) => Said::Progress(Progress {
-            raw_ns: event.raw_ns,
+            raw_ns,
             mesh_ns: progress.mesh_ns,
             eps_ns: progress.eps_ns.into(),
             state: progress.state,

@@ -4,8 +4,8 @@ use super::*;
 fn tell(record: &mut Record, t_s: f64, index: usize, version: u64, digest: &str, entries: &[(u64, u32)]) {
     let entry = |&(node, steps): &(u64, u32)| Entry { node, steps, staleness: 0, margin_frames: 0.2 };
     let entries = entries.iter().map(entry).collect();
-    record.handle_said(t_s, index, Said::Manifest { version, frame: version, entries });
-    record.handle_said(t_s, index, Said::Version { version, digest: digest.into() });
+    record.handle_said(t_s, index, Said::Manifest { raw_ns: 0, version, frame: version, entries });
+    record.handle_said(t_s, index, Said::Version { raw_ns: 0, version, digest: digest.into() });
 }
 
 fn step(steps: u64) -> Said {
@@ -61,7 +61,7 @@ fn recovery_ends_when_the_last_survivor_has_applied() {
         node.fate = Fate::Alive;
     }
     // A version that was decided before the kill and applied after it proves nothing.
-    record.handle_said(3.9, 0, Said::Manifest { version: 9, frame: 9, entries: vec![] });
+    record.handle_said(3.9, 0, Said::Manifest { raw_ns: 0, version: 9, frame: 9, entries: vec![] });
     tell(&mut record, 4.1, 0, 9, "dd", &[]);
     tell(&mut record, 4.1, 1, 9, "dd", &[]);
     assert_eq!(record.recovery_s(), Some(recovery_s));
@@ -87,11 +87,13 @@ fn digests_are_equal_only_if_all_of_them_are() {
 fn a_view_is_told_once_whoever_reports_it() {
     let mut record = a_run();
     let view = || Said::View {
+        raw_ns: 0,
         number: 2,
         members: vec![10, 20, 40],
         added: vec![40],
         removed: vec![30],
         shares: vec![0.5, 0.25, 0.25],
+        seated: true,
     };
     record.handle_said(4.9, 1, Said::Dead { node: 30 });
     record.handle_said(5.0, 0, view());
@@ -110,14 +112,30 @@ fn the_first_view_is_no_event_and_leaving_is_no_crash() {
     record.handle_said(
         0.1,
         0,
-        Said::View { number: 0, members: members.clone(), added: members, removed: vec![], shares: vec![] },
+        Said::View {
+            raw_ns: 0,
+            number: 0,
+            members: members.clone(),
+            added: members,
+            removed: vec![],
+            shares: vec![],
+            seated: true,
+        },
     );
     assert_eq!(record.events, []);
     record.handle_said(2.0, 0, Said::Leaving { node: 20 });
     record.handle_said(
         2.1,
         0,
-        Said::View { number: 1, members: vec![10], added: vec![], removed: vec![20], shares: vec![] },
+        Said::View {
+            raw_ns: 0,
+            number: 1,
+            members: vec![10],
+            added: vec![],
+            removed: vec![20],
+            shares: vec![],
+            seated: true,
+        },
     );
     assert_eq!(record.events[0].kind, Kind::Leave);
 }
@@ -126,12 +144,12 @@ fn the_first_view_is_no_event_and_leaving_is_no_crash() {
 fn a_manifest_counts_when_its_version_is_final() {
     let mut record = Record::new([("n0".into(), 10), ("n1".into(), 20)]);
     let entries = |steps| vec![Entry { node: 10, steps, staleness: 0, margin_frames: 0.1 }];
-    record.handle_said(1.0, 1, Said::Manifest { version: 7, frame: 3, entries: entries(5) });
+    record.handle_said(1.0, 1, Said::Manifest { raw_ns: 0, version: 7, frame: 3, entries: entries(5) });
     assert_eq!((record.steps_committed(10), record.versions_committed()), (0, 0));
     // The first one was given up; the news of it may come late.
-    record.handle_said(1.1, 0, Said::Manifest { version: 7, frame: 4, entries: entries(6) });
-    record.handle_said(1.2, 0, Said::Manifest { version: 7, frame: 3, entries: entries(5) });
-    record.handle_said(1.3, 0, Said::Version { version: 7, digest: "aa".into() });
+    record.handle_said(1.1, 0, Said::Manifest { raw_ns: 0, version: 7, frame: 4, entries: entries(6) });
+    record.handle_said(1.2, 0, Said::Manifest { raw_ns: 0, version: 7, frame: 3, entries: entries(5) });
+    record.handle_said(1.3, 0, Said::Version { raw_ns: 0, version: 7, digest: "aa".into() });
     assert_eq!((record.steps_committed(10), record.versions_committed()), (6, 7));
 }
 
