@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod fuzz;
+pub mod hosts;
 pub mod mesh;
 pub mod netns;
 pub mod ranks;

@@ -59,17 +59,7 @@ impl Pair {
 
     /// The kernel takes up to a second to see that a cable has been plugged in, and drops what is sent before.
     fn wait_for_carrier(&self) -> Result<(), String> {
-        for name in &self.names {
-            let line = ["-n", name, "-o", "link", "show", "dev", CABLE];
-            let begun = Instant::now();
-            while !output("ip", line.iter(), "")?.contains("state UP") {
-                if begun.elapsed() > CARRIER_LIMIT {
-                    return Err(format!("the cable of {name} does not come up"));
-                }
-                std::thread::sleep(Duration::from_millis(20));
-            }
-        }
-        Ok(())
+        self.names.iter().try_for_each(|name| wait_for_carrier(name))
     }
 
     /// The namespace of a host.
@@ -152,17 +142,22 @@ impl Pair {
     /// # Panics
     /// When `body` does.
     pub fn run<T: Send>(&self, side: Side, body: impl FnOnce() -> T + Send) -> Result<T, String> {
-        let path = format!("/run/netns/{}", self.name(side));
-        let namespace = File::open(&path).map_err(|error| format!("{path}: {error}"))?;
-        let enter = move || {
-            setns(&namespace, CloneFlags::CLONE_NEWNET).map_err(|error| format!("setns: {error}"))?;
-            Ok(body())
-        };
-        std::thread::scope(|scope| match scope.spawn(enter).join() {
-            Ok(done) => done,
-            Err(panic) => std::panic::resume_unwind(panic),
-        })
+        run_in(self.name(side), body)
     }
+}
+
+/// Runs `body` in a namespace, on a thread of its own.
+pub(crate) fn run_in<T: Send>(name: &str, body: impl FnOnce() -> T + Send) -> Result<T, String> {
+    let path = format!("/run/netns/{name}");
+    let namespace = File::open(&path).map_err(|error| format!("{path}: {error}"))?;
+    let enter = move || {
+        setns(&namespace, CloneFlags::CLONE_NEWNET).map_err(|error| format!("setns: {error}"))?;
+        Ok(body())
+    };
+    std::thread::scope(|scope| match scope.spawn(enter).join() {
+        Ok(done) => done,
+        Err(panic) => std::panic::resume_unwind(panic),
+    })
 }
 
 impl Drop for Pair {
@@ -182,8 +177,20 @@ impl Side {
     }
 }
 
+pub(crate) fn wait_for_carrier(name: &str) -> Result<(), String> {
+    let line = ["-n", name, "-o", "link", "show", "dev", CABLE];
+    let begun = Instant::now();
+    while !output("ip", line.iter(), "")?.contains("state UP") {
+        if begun.elapsed() > CARRIER_LIMIT {
+            return Err(format!("the cable of {name} does not come up"));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
 /// Takes away what processes that are gone have left.
-fn sweep() {
+pub(crate) fn sweep() {
     let Ok(names) = std::fs::read_dir("/run/netns") else { return };
     for name in names.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
         let process = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
@@ -195,11 +202,15 @@ fn sweep() {
     }
 }
 
-fn ip(line: &[&str]) -> Result<(), String> {
+pub(crate) fn ip(line: &[&str]) -> Result<(), String> {
     run("ip", line.iter(), "")
 }
 
-fn run<'a>(program: &str, line: impl Iterator<Item = &'a &'a str>, input: &str) -> Result<(), String> {
+pub(crate) fn run<'a>(
+    program: &str,
+    line: impl Iterator<Item = &'a &'a str>,
+    input: &str,
+) -> Result<(), String> {
     output(program, line, input).map(drop)
 }
 
@@ -223,7 +234,7 @@ fn output<'a>(program: &str, line: impl Iterator<Item = &'a &'a str>, input: &st
 }
 
 const CARRIER_LIMIT: Duration = Duration::from_secs(10);
-const PREFIX: &str = "plesio-test-";
+pub(crate) const PREFIX: &str = "plesio-test-";
 /// Both ends have the same name, each in its own namespace.
-const CABLE: &str = "cable";
-static NEXT: AtomicU32 = AtomicU32::new(0);
+pub(crate) const CABLE: &str = "cable";
+pub(crate) static NEXT: AtomicU32 = AtomicU32::new(0);
