@@ -1,5 +1,6 @@
 //! What a node is told at its start, and the ranges that are refused.
 
+use crate::weights::WeightMode;
 use core::fmt;
 use plesio_collective::Work;
 use plesio_wire::shares::SharesError;
@@ -151,9 +152,7 @@ pub(crate) fn check_genesis(view: &View) -> Result<(), ConfigError> {
     if !(PERIOD_US_MIN..=PERIOD_US_MAX).contains(&view.period_us) {
         return Err(broken("the frame period is outside 0.05 s to 60 s"));
     }
-    if view.weight_mode > 2 {
-        return Err(broken("the weight mode is not 0, 1 or 2"));
-    }
+    WeightMode::from_id(view.weight_mode)?;
     if view.elements == 0 {
         return Err(broken("it has no elements to train"));
     }

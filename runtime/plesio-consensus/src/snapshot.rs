@@ -3,6 +3,7 @@
 use crate::config::{PERIOD_US_MAX, PERIOD_US_MIN};
 use crate::ledger::{Admission, LEDGER_BYTES_MAX, Ledger};
 use crate::log::{FRAME_MAX, LogState};
+use crate::weights::WeightMode;
 use alloc::vec::Vec;
 use core::fmt;
 use plesio_wire::codec::{DecodeError, Reader, Wire, Writer};
@@ -138,7 +139,7 @@ impl SnapshotCut {
             self.version.0 < self.index.0 && self.view_index < self.index && self.index.0 < FRAME_MAX;
         let ranges = self.origin.0 < FRAME_MAX
             && (PERIOD_US_MIN..=PERIOD_US_MAX).contains(&view.period_us)
-            && view.weight_mode <= 2
+            && WeightMode::from_id(view.weight_mode).is_ok()
             && u64::from(view.number) <= self.view_index.0;
         let seated = view
             .members

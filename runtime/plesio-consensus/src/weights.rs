@@ -1,13 +1,45 @@
 //! Q0.24 weights of a manifest: a function of the view and of the entries alone (A8).
 
+use crate::config::ConfigError;
 use alloc::vec::Vec;
 use plesio_wire::MemberIndex;
 use plesio_wire::value::WEIGHT_ONE;
 
-/// Mode `mass`: 1/N for each member, whether it contributes or not.
-pub(crate) const MODE_MASS: u8 = 0;
-/// Mode `work`: by steps over the manifest.
-pub(crate) const MODE_WORK: u8 = 1;
+/// How much a contribution weighs in the sum; a mesh has one mode, which stands in its views.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum WeightMode {
+    /// 1/N for each member, whether it contributes or not: members hold different data.
+    #[default]
+    Mass,
+    /// By steps over the manifest: members draw from one pool of data.
+    Work,
+    /// Equal parts over the manifest: for comparison.
+    Equal,
+}
+
+impl WeightMode {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Mass, Self::Work, Self::Equal];
+
+    /// As a view states it.
+    #[must_use]
+    pub const fn id(self) -> u8 {
+        self as u8
+    }
+
+    /// The mode that a view states.
+    ///
+    /// # Errors
+    /// The number is not 0, 1 or 2.
+    pub fn from_id(id: u8) -> Result<Self, ConfigError> {
+        let name = "weight_mode";
+        let found = Self::ALL.into_iter().find(|mode| mode.id() == id);
+        found.ok_or(ConfigError::Range { name, value: u64::from(id), min: 0, max: 2 })
+    }
+}
+
+const MODE_MASS: u8 = WeightMode::Mass.id();
+const MODE_WORK: u8 = WeightMode::Work.id();
 
 /// Weights of the listed contributions, in their order; empty when `listed` is.
 ///
@@ -58,6 +90,16 @@ mod tests {
                 assert_eq!(sum, WEIGHT_ONE, "mode {mode}, {members} members");
             }
         }
+    }
+
+    #[test]
+    fn a_mode_that_is_none_is_refused_with_name_value_and_range() {
+        for mode in WeightMode::ALL {
+            assert_eq!(WeightMode::from_id(mode.id()), Ok(mode));
+        }
+        let error = WeightMode::from_id(3).unwrap_err();
+        let words = std::string::ToString::to_string(&error);
+        assert!(words.contains("weight_mode = 3 is outside 0..=2"), "{words}");
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod links;
 mod meter;
 mod near;
 mod roster;
+mod rules;
 mod snapshot;
 mod transfer;
 mod words;
@@ -24,6 +25,7 @@ mod words;
 pub use founding::{Common, genesis, node_id};
 pub use join::Namesake;
 pub use near::Note;
+pub use rules::Rules;
 pub use words::{EngineConfig, Entrance, Out, SlotFate, Work};
 
 use crate::engine::join::{Gaps, Joining};
@@ -501,6 +503,7 @@ impl Engine {
 fn consensus_config(config: &EngineConfig) -> ConsensusConfig {
     let base = ConsensusConfig::new(config.entry.id.key(), config.incarnation);
     let sharing = (config.regions.factor > 1).then(|| config.regions.work());
+    let base = config.rules.apply(base);
     ConsensusConfig { ring_depth: config.regions.depth, seed: config.seed, sharing, ..base }
 }
 

@@ -14,11 +14,13 @@ mod sealing;
 pub mod store;
 mod worker;
 
+pub use engine::Rules;
 pub use event::{Counters, Entering, Final, NodeEvent, Progress, Way, What};
 pub use group::{Excluder, GroupError, Narrowing, NetworkGroup, NetworkPlan, SharedGroup, SharedPlan};
 pub use node::{
     Control, DataPath, Found, Hello, Identity, Listens, Node, NodeConfig, NodeError, NodeThread, Protection,
     Running, Seed, Sharing, Trust,
 };
+pub use plesio_consensus::WeightMode;
 pub use plesio_kernels::Codec;
 pub use worker::{StepOutcome, Stopped, Worker};

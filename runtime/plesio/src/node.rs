@@ -5,7 +5,7 @@ mod protection;
 mod run;
 mod sink;
 
-use crate::engine::{Common, Entrance, genesis};
+use crate::engine::{Common, Entrance, Rules, genesis};
 use crate::event::NodeEvent;
 use crate::mailbox::Mailbox;
 use crate::store::{Store, StoreError, StorePlan};
@@ -78,6 +78,8 @@ pub struct NodeConfig {
     /// Payload bytes per datagram to peers on this host, and at most to others: there it is what the path carries. The
     /// same on all nodes of a mesh.
     pub chunk_bytes: u32,
+    /// What versions are decided by, the same on all nodes of a mesh.
+    pub rules: Rules,
 }
 
 /// Who sums how much of every version.
@@ -149,6 +151,7 @@ impl NodeConfig {
             ring_depth: 4,
             model: Digest::default(),
             chunk_bytes: plesio_wire::data::CHUNK_BYTES_LOOPBACK,
+            rules: Rules::default(),
         }
     }
 }
@@ -173,6 +176,7 @@ impl NodeConfig {
             scale_exponent: self.scale.exponent(),
             ring_depth: self.ring_depth,
             chunk_bytes: self.chunk_bytes,
+            rules: self.rules,
         }
     }
 }

@@ -10,6 +10,7 @@ pub(crate) use churn::ChurnArgs;
 pub(crate) use collective::{CollectiveArgs, ElementArg, NarrowArg, OperationArg, PathArg};
 pub(crate) use impair::ImpairArgs;
 pub(crate) use key::{GenArgs, KeyArgs, KeyCommand, KeyKind, PubArgs, TicketArgs};
+pub(crate) use rules::{RulesArgs, WeightsArg};
 pub(crate) use up::{Seed, StatusArgs, TrustArg, UpArgs, data_beside, parse_seed};
 
 use clap::error::ErrorKind;
@@ -26,6 +27,7 @@ mod churn;
 mod collective;
 mod impair;
 mod key;
+mod rules;
 mod up;
 
 /// Fewest and most nodes a demo starts with.
@@ -211,6 +213,9 @@ pub(crate) struct DemoArgs {
     #[arg(long, env = "PLESIO_SHARES", default_value = "rate", value_enum)]
     pub(crate) shares: SharesArg,
 
+    #[command(flatten)]
+    pub(crate) rules: RulesArgs,
+
     /// Do not seal what the nodes send each other: checksums alone, on this machine
     #[arg(long, env = "PLESIO_PLAINTEXT", value_parser = parse_switch)]
     pub(crate) plaintext: bool,
@@ -273,6 +278,9 @@ pub(crate) struct SimArgs {
     /// End with the first broken promise
     #[arg(long, env = "PLESIO_FAIL_FAST", value_parser = parse_switch)]
     pub(crate) fail_fast: bool,
+
+    #[command(flatten)]
+    pub(crate) rules: RulesArgs,
 
     /// Tell all that happened before a broken promise
     #[arg(long, env = "PLESIO_STORY", value_parser = parse_switch)]

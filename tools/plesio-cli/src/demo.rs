@@ -81,6 +81,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
         data_path: args.path,
         codec: args.codec,
         shares: args.shares,
+        rules: args.rules,
         path,
     };
     let launcher = Launcher::new(&plan, means, fleet, &heard, &mut record, &mut screen);

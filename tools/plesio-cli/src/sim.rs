@@ -133,6 +133,7 @@ fn config(args: &SimArgs) -> Result<SimConfig, Failure> {
         threads: host::cores(),
         codec: args.codec.codec(),
         sharing: args.shares.sharing(),
+        rules: args.rules.rules(),
         story: args.story,
         ..SimConfig::default()
     };
@@ -203,7 +204,7 @@ fn lacking(args: &SimArgs, tally: &Tally) -> Option<(Fault, Phase, u64)> {
 fn replay(args: &SimArgs, violation: &Violation) -> String {
     let (seed, nodes, faults) = (violation.seed, violation.nodes, violation.faults);
     let links = if args.impair.is_none() { String::new() } else { format!(" {}", args.impair) };
-    let others = said("codec", args.codec) + &said("shares", args.shares);
+    let others = said("codec", args.codec) + &said("shares", args.shares) + &args.rules.to_string();
     format!(
         "plesio sim --nodes {nodes} --seed {seed} --faults {faults} --seconds {}{others} --story{links}",
         args.seconds

@@ -213,6 +213,7 @@ fn config(settings: &Settings, elements: usize) -> Result<NodeConfig, Failure> {
     config.path = settings.path.path();
     config.codec = settings.codec.codec();
     config.sharing = settings.shares.sharing();
+    config.rules = settings.rules.rules();
     config.period_ns = settings.period_ns;
     config.model = data::base_digest();
     Ok(config)

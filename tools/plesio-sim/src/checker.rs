@@ -26,7 +26,7 @@
 use crate::process::Lie;
 use plesio::engine::SlotFate;
 use plesio_consensus::Event;
-use plesio_wire::value::{Manifest, Value, View, WEIGHT_ONE};
+use plesio_wire::value::{Entry, Manifest, Value, View, WEIGHT_ONE};
 use plesio_wire::{Digest, Incarnation, LogIndex, NodeKey, SlotSeq, Version};
 use std::collections::BTreeMap;
 
@@ -515,25 +515,32 @@ impl Checker {
         self.open = Some(Opened { version, entries });
     }
 
-    /// I3.
+    /// I3 and A8: what every entry must weigh, reckoned here once more.
     fn weigh(&mut self, at: &str, manifest: &Manifest, members: usize, mode: u8) {
         let one = u64::from(WEIGHT_ONE);
-        if mode == 0 {
-            let (share, left) = (one / members as u64, one % members as u64);
-            let wrong = manifest
-                .entries
-                .iter()
-                .find(|entry| u64::from(entry.weight) != share + u64::from(u64::from(entry.member) < left));
-            if let Some(entry) = wrong {
+        let part = |entry: &Entry| if mode == 1 { u64::from(entry.n_steps) } else { 1 };
+        let total = if mode == 0 { members as u64 } else { manifest.entries.iter().map(part).sum() };
+        // The largest remainders are rounded up, of equal ones those of the lowest members.
+        let whole: u64 = if mode == 0 {
+            one / total * total
+        } else {
+            manifest.entries.iter().map(|entry| part(entry) * one / total).sum()
+        };
+        let mut order: Vec<(u64, u16)> = if mode == 0 {
+            (0..members as u16).map(|member| (0, member)).collect()
+        } else {
+            manifest.entries.iter().map(|entry| (total - part(entry) * one % total, entry.member)).collect()
+        };
+        order.sort_unstable();
+        order.truncate((one - whole) as usize);
+        for entry in manifest.entries.iter() {
+            let up = order.iter().any(|(_, member)| *member == entry.member);
+            let share = part(entry) * one / total + u64::from(up);
+            if u64::from(entry.weight) != share {
                 self.broken(format!(
                     "I3: {at}: member {} of {members} weighs {}, its share is {share}",
                     entry.member, entry.weight
                 ));
-            }
-        } else {
-            let sum: u64 = manifest.entries.iter().map(|entry| u64::from(entry.weight)).sum();
-            if sum != one {
-                self.broken(format!("I3: {at}: weights sum to {sum}"));
             }
         }
     }

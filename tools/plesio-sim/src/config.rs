@@ -2,7 +2,7 @@
 
 use crate::fault::{Fault, FaultSet};
 use crate::impair::{ImpairError, Impairment};
-use plesio::{Codec, Sharing};
+use plesio::{Codec, Rules, Sharing};
 use plesio_wire::MEMBERS_MAX;
 use std::fmt;
 use std::ops::Range;
@@ -26,6 +26,8 @@ pub struct SimConfig {
     pub codec: Codec,
     /// Who sums how much. Default by rate, as nodes do.
     pub sharing: Sharing,
+    /// What versions are decided by. Default as nodes do.
+    pub rules: Rules,
     /// What the hosts' own lines carry, in turn; none: whatever comes. Default none.
     pub lines: Vec<Line>,
     /// Elements of the state; none: a few, drawn. Default none.
@@ -57,6 +59,7 @@ impl Default for SimConfig {
             threads: 2,
             codec: Codec::Full,
             sharing: Sharing::Rate,
+            rules: Rules::default(),
             lines: Vec::new(),
             elements: None,
             claims: false,

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::impair::Impairment;
-use plesio::{Codec, Sharing};
+use plesio::{Codec, Rules, Sharing, WeightMode};
 
 fn config(nodes: u8, faults: &str, simulated_s: u32) -> SimConfig {
     SimConfig { nodes, faults: faults.parse().unwrap(), simulated_s, ..SimConfig::default() }
@@ -243,6 +243,20 @@ fn every_codec_survives_all_faults() {
         let report = run(&config).unwrap();
         assert!(report.violations.is_empty(), "{codec:?}: {:?}", report.violations);
         assert!(report.frames > 4 * 8, "{codec:?}: {report:?}");
+    }
+}
+
+#[test]
+fn every_weight_mode_survives_all_faults_with_exact_sums() {
+    for weights in [WeightMode::Work, WeightMode::Equal] {
+        let rules = Rules { weights };
+        let config = SimConfig { seeds: 0..4, rules, ..config(5, "all", 12) };
+        let report = run(&config).unwrap();
+        assert!(report.violations.is_empty(), "{weights:?}: {:?}", report.violations);
+        assert!(report.frames > 4 * 8, "{weights:?}: {report:?}");
+        // Other weights make another story out of the same seed.
+        let mass = run(&SimConfig { rules: Rules::default(), ..config }).unwrap();
+        assert_ne!(report.trace_hash, mass.trace_hash, "{weights:?}");
     }
 }
 

@@ -94,6 +94,7 @@ impl World {
             } else {
                 0
             }),
+            rules: config.rules,
         };
         let mesh = Mesh {
             store: StorePlan::new(elements, ring_depth, common.codec, common.share_factor),
@@ -435,6 +436,7 @@ impl World {
                 period_ns: self.mesh.period_ns,
                 regions: self.mesh.store.regions,
                 chunk_bytes: self.mesh.common.chunk_bytes,
+                rules: self.mesh.common.rules,
                 sealed: false,
                 // Packets are remembered for a while, and small chunks are many; small states need no such memory.
                 receive_buffer_bytes: (chunks * u64::from(self.mesh.common.chunk_bytes)).min(2 << 20),

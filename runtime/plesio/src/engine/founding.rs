@@ -1,6 +1,7 @@
 //! How a mesh begins: what its nodes must have in common, the view that an operator's roster makes, and names for
 //! nodes.
 
+use super::Rules;
 use plesio_consensus::Config as ConsensusConfig;
 use plesio_kernels::Codec;
 use plesio_wire::digest::Hasher;
@@ -26,19 +27,21 @@ pub struct Common {
     pub ring_depth: u8,
     /// Payload bytes per datagram.
     pub chunk_bytes: u32,
+    /// What versions are decided by.
+    pub rules: Rules,
 }
 
 impl Common {
     fn consensus(&self) -> ConsensusConfig {
         let base = ConsensusConfig::new(NodeKey(0), Incarnation(0));
-        ConsensusConfig { ring_depth: self.ring_depth, ..base }
+        self.rules.apply(ConsensusConfig { ring_depth: self.ring_depth, ..base })
     }
 
     /// What nodes compare, the agreement's own parameters included.
     #[must_use]
     pub fn digest(&self) -> Digest {
         let mut hasher = Hasher::default();
-        hasher.update(b"plesio parameters 2");
+        hasher.update(b"plesio parameters 3");
         hasher.update(&self.model.0);
         hasher.update(&self.elements.to_le_bytes());
         hasher.update(&self.scale_exponent.to_le_bytes());
@@ -47,38 +50,45 @@ impl Common {
         for value in self.consensus().common() {
             hasher.update(&value.to_le_bytes());
         }
+        self.rules.hash(&mut hasher);
         hasher.finish()
     }
 
-    /// What fits a refusal: enough to name what differs.
+    /// What fits a refusal: enough to name what differs. A number that has no room leaves its low bits.
     pub(super) fn pack(&self) -> u64 {
-        let tau = self.consensus().tau;
-        u64::from(self.chunk_bytes)
-            | u64::from(self.ring_depth) << 32
-            | u64::from(self.scale_exponent as u8) << 40
-            | (tau & 0xFF) << 48
-            | u64::from(self.codec.id() & 0xF) << 56
-            | u64::from(self.share_factor & 0xF) << 60
+        let mut at = 0;
+        let mut packed = 0;
+        for (_, value, bits) in self.named() {
+            packed |= (value & ((1 << bits) - 1)) << at;
+            at += bits;
+        }
+        packed
     }
 
     /// The name of the first field in which the mesh differs, by its packed parameters.
     pub(super) fn compare(&self, mesh: u64) -> &'static str {
         let differs = self.pack() ^ mesh;
-        if differs as u32 != 0 {
-            "chunk_bytes"
-        } else if (differs >> 32) as u8 != 0 {
-            "ring_depth"
-        } else if (differs >> 40) as u8 != 0 {
-            "the scale exponent"
-        } else if (differs >> 48) as u8 != 0 {
-            "tau"
-        } else if (differs >> 56) & 0xF != 0 {
-            "the codec"
-        } else if differs >> 60 != 0 {
-            "how much a member may own"
-        } else {
-            "the model, its number of elements, or another default of the agreement"
+        let mut at = 0;
+        for (name, _, bits) in self.named() {
+            if (differs >> at) & ((1 << bits) - 1) != 0 {
+                return name;
+            }
+            at += bits;
         }
+        "the model, its number of elements, or another default of the agreement"
+    }
+
+    /// Name, value and bits of what a refusal can name: 64 bits together at most.
+    fn named(&self) -> [(&'static str, u64, u32); 7] {
+        [
+            ("chunk_bytes", u64::from(self.chunk_bytes), 24),
+            ("ring_depth", u64::from(self.ring_depth), 5),
+            ("the scale exponent", u64::from(self.scale_exponent as u8), 8),
+            ("tau", self.consensus().tau, 7),
+            ("the codec", u64::from(self.codec.id()), 4),
+            ("how much a member may own", u64::from(self.share_factor), 4),
+            ("how contributions weigh", u64::from(self.rules.weights.id()), 2),
+        ]
     }
 }
 
@@ -104,6 +114,7 @@ pub fn genesis(
         period_us: u32::try_from(period_ns / 1_000)
             .map_err(|_| "the frame period is longer than 71 minutes")?,
         scale_exponent: common.scale_exponent,
+        weight_mode: common.rules.weights.id(),
         elements: common.elements,
         share_factor: common.share_factor,
         // No view comes before the first: there it says what all nodes share, and every later one is chained to it.

@@ -1,7 +1,7 @@
 //! What a shell gives an engine and what it gets: configuration, work on bytes, words for the sideband.
 
-use super::Common;
 use super::near::Note;
+use super::{Common, Rules};
 use plesio_collective::{Alias, ArenaId, Regions, Sum};
 use plesio_sideband::To;
 use plesio_wire::data::MessageId;
@@ -29,6 +29,8 @@ pub struct EngineConfig {
     pub regions: Regions,
     /// Payload bytes per datagram to peers on this host, and at most to others: there it is what the path carries.
     pub chunk_bytes: u32,
+    /// What versions are decided by.
+    pub rules: Rules,
     /// Whether the shell seals datagrams: a session of its own then tells whom a datagram is for, and receiver indices
     /// are zero here.
     pub sealed: bool,
@@ -53,6 +55,7 @@ impl EngineConfig {
             scale_exponent: self.scale_exponent,
             ring_depth: self.regions.depth,
             chunk_bytes: self.chunk_bytes,
+            rules: self.rules,
         }
     }
 }

@@ -195,6 +195,7 @@ impl Runner {
             period_ns: config.period_ns,
             regions: seat.plan.regions,
             chunk_bytes: config.chunk_bytes,
+            rules: config.rules,
             sealed,
             receive_buffer_bytes: io.receive_buffer_bytes() as u64,
             arena: doors.as_ref().map(|doors| doors.arena),

@@ -1,7 +1,7 @@
 //! The command lines of `plesio up` and `plesio status`. What a file may say too has no default here: the flag comes
 //! before the file, and the default last.
 
-use super::{BackendArg, CodecArg, DataPathArg, OutputArgs, SharesArg, parse_switch};
+use super::{BackendArg, CodecArg, DataPathArg, OutputArgs, RulesArgs, SharesArg, parse_switch};
 use crate::bench::Wait;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
@@ -79,6 +79,9 @@ pub(crate) struct UpArgs {
     /// [default: rate]
     #[arg(long, env = "PLESIO_SHARES", value_enum)]
     pub(crate) shares: Option<SharesArg>,
+
+    #[command(flatten)]
+    pub(crate) rules: RulesArgs,
 
     /// Send everything readable, with a checksum only; between machines this needs --trust captive too
     #[arg(long, env = "PLESIO_PLAINTEXT", value_parser = parse_switch)]

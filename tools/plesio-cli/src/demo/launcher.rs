@@ -11,7 +11,7 @@ use super::process::{self, Fleet, Heard};
 use super::protocol::{Hello, Said, Setup, Told};
 use super::record::{Fate, Kind, Record};
 use super::screen::Screen;
-use crate::args::{BackendArg, CodecArg, DataPathArg, SharesArg};
+use crate::args::{BackendArg, CodecArg, DataPathArg, RulesArgs, SharesArg};
 use crate::failure::Failure;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -53,6 +53,7 @@ pub(crate) struct Launcher<'a> {
     data_path: DataPathArg,
     codec: CodecArg,
     shares: SharesArg,
+    rules: RulesArgs,
     path: Option<BadPath>,
     fleet: Fleet,
     heard: &'a Receiver<Heard>,
@@ -73,6 +74,7 @@ pub(crate) struct Means<'a> {
     pub(crate) data_path: DataPathArg,
     pub(crate) codec: CodecArg,
     pub(crate) shares: SharesArg,
+    pub(crate) rules: RulesArgs,
     pub(crate) path: Option<BadPath>,
 }
 
@@ -85,7 +87,7 @@ impl<'a> Launcher<'a> {
         record: &'a mut Record,
         screen: &'a mut Screen,
     ) -> Self {
-        let Means { keys, backend, data_path, codec, shares, path } = means;
+        let Means { keys, backend, data_path, codec, shares, rules, path } = means;
         Self {
             plan,
             keys,
@@ -93,6 +95,7 @@ impl<'a> Launcher<'a> {
             data_path,
             codec,
             shares,
+            rules,
             path,
             fleet,
             heard,
@@ -171,6 +174,7 @@ impl<'a> Launcher<'a> {
             path: if self.path.is_some() { DataPathArg::Udp } else { self.data_path },
             codec: self.codec,
             shares: self.shares,
+            rules: self.rules,
             advertise,
             ..self.plan.setup(index, self.keys)
         };

@@ -6,7 +6,7 @@
 //! middle of a line.
 
 use super::keys;
-use crate::args::{BackendArg, CodecArg, DataPathArg, SharesArg};
+use crate::args::{BackendArg, CodecArg, DataPathArg, RulesArgs, SharesArg};
 use serde::{Deserialize, Serialize};
 use std::io::{self, BufRead, Read, Write};
 use std::net::SocketAddr;
@@ -46,6 +46,7 @@ pub(crate) struct Setup {
     pub(crate) path: DataPathArg,
     pub(crate) codec: CodecArg,
     pub(crate) shares: SharesArg,
+    pub(crate) rules: RulesArgs,
     /// Where the others are told that it is, if not where it listens.
     pub(crate) advertise: Option<Addresses>,
     pub(crate) clock: Clock,

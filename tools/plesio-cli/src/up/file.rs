@@ -1,7 +1,7 @@
 //! `plesio.toml`: the same names as the flags that say what a node does, with `_` for `-`. A name that is none is an error that says which was
 //! probably meant.
 
-use crate::args::{BackendArg, CodecArg, DataPathArg, SharesArg, TrustArg};
+use crate::args::{BackendArg, CodecArg, DataPathArg, RulesArgs, SharesArg, TrustArg, WeightsArg};
 use crate::bench::Wait;
 use serde::Deserialize;
 use std::fmt;
@@ -29,6 +29,7 @@ pub(super) struct Settings {
     pub(super) path: Option<DataPathArg>,
     pub(super) codec: Option<CodecArg>,
     pub(super) shares: Option<SharesArg>,
+    pub(super) weights: Option<WeightsArg>,
     pub(super) plaintext: bool,
     pub(super) trust: Option<TrustArg>,
     pub(super) data: Option<PathBuf>,
@@ -40,8 +41,15 @@ pub(super) struct Settings {
     pub(super) socket: Option<PathBuf>,
 }
 
+impl Settings {
+    /// What versions are decided by, as far as the file says.
+    pub(super) fn rules(&self) -> RulesArgs {
+        RulesArgs { weights: self.weights }
+    }
+}
+
 /// Every name, in the order of the help.
-const NAMES: [&str; 22] = [
+const NAMES: [&str; 23] = [
     "found",
     "join",
     "key",
@@ -55,6 +63,7 @@ const NAMES: [&str; 22] = [
     "path",
     "codec",
     "shares",
+    "weights",
     "plaintext",
     "trust",
     "data",
@@ -151,6 +160,7 @@ mod tests {
         path = "udp"
         codec = "int8"
         shares = "equal"
+        weights = "work"
         plaintext = true
         trust = "captive"
         data = "text.txt"
@@ -168,6 +178,7 @@ mod tests {
         assert_eq!((settings.wait, settings.plaintext), (Some(Wait::Adaptive), true));
         assert_eq!((settings.codec, settings.path), (Some(CodecArg::Int8), Some(DataPathArg::Udp)));
         assert_eq!((settings.codec, settings.shares), (Some(CodecArg::Int8), Some(SharesArg::Equal)));
+        assert_eq!(settings.rules().to_string(), " --weights work");
         for name in NAMES {
             // Each name is a field: a value of the wrong kind is refused by it, and not passed over.
             let wrong = format!("{name} = {{ a = 1 }}");

@@ -2,7 +2,8 @@
 
 use super::{file, input};
 use crate::args::{
-    BackendArg, CodecArg, DataPathArg, Seed, SharesArg, TrustArg, UpArgs, data_beside, parse_seed, said,
+    BackendArg, CodecArg, DataPathArg, RulesArgs, Seed, SharesArg, TrustArg, UpArgs, data_beside, parse_seed,
+    said,
 };
 use crate::bench::Wait;
 use crate::demo::child::requested;
@@ -31,6 +32,7 @@ pub(super) struct Settings {
     pub(super) path: DataPathArg,
     pub(super) codec: CodecArg,
     pub(super) shares: SharesArg,
+    pub(super) rules: RulesArgs,
     pub(super) data: Option<PathBuf>,
     pub(super) duty: f64,
     pub(super) period_ns: u64,
@@ -69,6 +71,7 @@ impl Settings {
         let listen_data = args.listen_data.or(said.listen_data).unwrap_or_else(|| data_beside(listen));
         let captive = args.trust.or(said.trust) == Some(TrustArg::Captive);
         refuse_wildcards([listen, listen_data])?;
+        let rules = args.rules.or(said.rules());
         let key = args.key.clone().or(said.key);
         let _hold = key.as_deref().map(keyfile::hold).transpose()?.map(Arc::new);
         let pool = args.pool.clone().or(said.pool);
@@ -119,6 +122,7 @@ impl Settings {
             path: args.path.or(said.path).unwrap_or_default(),
             codec: args.codec.or(said.codec).unwrap_or_default(),
             shares: args.shares.or(said.shares).unwrap_or_default(),
+            rules,
             data: args.data.clone().or(said.data),
             duty: share(args.duty.or(said.duty).unwrap_or(1.0))?,
             period_ns: period_ns(args.period_ms.or(said.period_ms).unwrap_or(PERIOD_MS))?,
@@ -157,6 +161,7 @@ impl Settings {
             Protection::Plaintext => line.push_str(" --plaintext"),
         }
         line.push_str(&(said("codec", self.codec) + &said("shares", self.shares)));
+        line.push_str(&self.rules.to_string());
         if self.trust == Trust::Captive {
             line.push_str(" --trust captive");
         }

@@ -31,6 +31,7 @@ pub(in crate::engine) fn config(ids: &[NodeId]) -> EngineConfig {
         period_ns: 250_000_000,
         regions: StorePlan::new(64, 4, plesio_kernels::Codec::Full, 4).regions,
         chunk_bytes: 1_408,
+        rules: crate::engine::Rules::default(),
         sealed: false,
         receive_buffer_bytes: 2 << 20,
         arena: None,
