@@ -49,6 +49,16 @@ impl Kind {
     }
 }
 
+/// Why a node commits nothing any more.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Cause {
+    /// An element of the state left the range of 64 bits.
+    Overflow,
+    /// Members hold different bits and no quorum agrees, or this one's went wrong again and again.
+    Divergence,
+}
+
 /// The proof on which an announced slot goes back into the uncommitted mass (R23).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
@@ -180,7 +190,8 @@ pub enum Event {
     },
     /// There is a quorum again.
     Quorum,
-    /// Another member computed other bits for the same version.
+    /// Another member says other bits of a version than a quorum, this node among it. Said once until it does not any
+    /// more; the mesh goes on.
     Diverged {
         /// Which version.
         version: Version,
@@ -190,6 +201,19 @@ pub enum Event {
         ours: Digest,
         /// Digest there.
         theirs: Digest,
+    },
+    /// A quorum says other bits of a version than this node, which gives its state up and fetches theirs.
+    Resync {
+        /// Which version.
+        version: Version,
+    },
+    /// This node commits nothing any more; it answers those who ask for what it holds. An operator has to decide. With
+    /// [`Cause::Divergence`] it may be this node alone, which then leaves.
+    Stopped {
+        /// Newest version concerned.
+        version: Version,
+        /// Why.
+        cause: Cause,
     },
     /// Another node was started with other parameters: neither can work in the other's mesh. Said once.
     Differs {
@@ -248,6 +272,10 @@ pub struct Counters {
     pub resent_total: u64,
     /// Attempts opened with QUERY.
     pub takeover_total: u64,
+    /// Digests of members that say other bits than a quorum.
+    pub deviant_total: u64,
+    /// States given up because a quorum says other bits.
+    pub resync_total: u64,
     /// Slots held back by the NORM guard.
     pub norm_total: u64,
     /// Messages dropped because the outbox was full.

@@ -48,7 +48,7 @@ mod weights;
 mod tests;
 
 pub use config::{Config, ConfigError, Start};
-pub use event::{Counters, Event, FoldReason, Kind, OwnSlot, To};
+pub use event::{Cause, Counters, Event, FoldReason, Kind, OwnSlot, To};
 pub use machine::{Consensus, Open};
 pub use members::roster_digest;
 pub use quorum::is_quorum;

@@ -13,9 +13,10 @@ mod open;
 mod pace;
 mod propose;
 mod receive;
+mod votes;
 
 use crate::config::{Config, ConfigError, Start, check_genesis};
-use crate::event::{Counters, Event, FoldReason, OwnSlot, To};
+use crate::event::{Cause, Counters, Event, FoldReason, OwnSlot, To};
 use crate::ledger::Admission;
 use crate::log::LogState;
 use crate::members::Members;
@@ -25,7 +26,7 @@ use crate::quorum::is_quorum;
 use crate::round::Round;
 use crate::snapshot::SnapshotCut;
 use crate::timing::MeshClock;
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use catchup::{Basis, Departure, Fetching, Lag};
 use drive::Timers;
 use open::{Late, OpenTrack};
@@ -35,13 +36,12 @@ use plesio_wire::value::{Manifest, Value, View};
 use plesio_wire::{
     Digest, Frame, Instant, LogIndex, MemberIndex, MemberSet, MeshTime, NodeKey, SlotSeq, Version,
 };
+use votes::Votes;
 
 /// Decided entries kept to answer those who ask about a lower index.
 const TAIL_MAX: usize = 64;
 /// Messages waiting to be sent; more are dropped, as the network might have done.
 const OUTBOX_MAX: usize = 4_096;
-/// Own digests kept to compare with those of others.
-const DIGESTS_MAX: usize = 8;
 
 /// The version that is decided but not final.
 #[derive(Clone, Copy, Debug)]
@@ -82,8 +82,9 @@ pub struct Consensus {
     /// Sealed and complete here, but not reported as applied yet.
     applying: Option<Version>,
     seal_index: LogIndex,
-    digests: VecDeque<(Version, Digest)>,
-    digests_told: BTreeMap<NodeKey, (Version, Digest)>,
+    votes: Votes,
+    /// It commits nothing any more, and only answers.
+    stopped: Option<Cause>,
     track: OpenTrack,
     late: Option<Late>,
     pace: Pace,
@@ -137,8 +138,8 @@ impl Consensus {
             basis: None,
             applying: None,
             seal_index: LogIndex(0),
-            digests: VecDeque::new(),
-            digests_told: BTreeMap::new(),
+            votes: Votes::default(),
+            stopped: None,
             track: OpenTrack::new(now),
             late: None,
             pace: Pace::new(now),
@@ -192,6 +193,7 @@ impl Consensus {
         // nothing else to commit it would be announced for ever.
         let stale = self.log.version().0.saturating_sub(slot.base.0) > self.config.tau;
         let announced = !stale
+            && self.stopped.is_none()
             && admission.is_some_and(|admission| self.own.announce(slot, admission, self.config.ring_depth));
         if announced {
             if let Some(me) = self.my_index() {
@@ -240,7 +242,7 @@ impl Consensus {
     }
 
     fn note_applied(&mut self, version: Version, digest: Digest) {
-        if version == self.held && self.digests.is_empty() {
+        if version == self.held && self.votes.is_empty() {
             self.held_digest = digest;
         }
         if self.applying == Some(version) {
@@ -321,7 +323,7 @@ impl Consensus {
     /// This node wants to leave; [`Event::Left`] tells when it may go (R18).
     pub fn handle_leave(&mut self, now: Instant) {
         self.is_leaving = true;
-        if self.log.members() <= 1 || !self.is_member() {
+        if self.log.members() <= 1 || !self.is_member() || self.stopped.is_some() {
             self.events.push_back(Event::Left);
         } else {
             let frame = self.pace.closed.unwrap_or_default();

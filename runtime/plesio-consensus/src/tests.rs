@@ -8,6 +8,7 @@ mod explore;
 mod faults;
 mod hostile;
 mod rules;
+mod votes;
 
 /// Xorshift (Marsaglia, 2003): all the chance there is, from one seed.
 #[derive(Clone, Debug)]

@@ -136,12 +136,12 @@ impl Consensus {
             late,
             is_leaving,
             departure,
+            stopped,
             outbox,
             events,
             clock: _,
             seal_index: _,
-            digests: _,
-            digests_told: _,
+            votes: _,
             pace: _,
             timers: _,
             lag: _,
@@ -157,7 +157,7 @@ impl Consensus {
         let members = members.essence();
         format!(
             "{:?} {is_started} {log:?} {} {members} {offers:?} {own:?} {tail:?} {:?} {held:?} {held_digest:?} \
-             {has_state} {applying:?} {:?} {:?} {:?} {is_leaving} {:?}",
+             {has_state} {applying:?} {:?} {:?} {:?} {is_leaving} {:?} {stopped:?}",
             config.incarnation,
             round.essence(),
             (cut.index, cut.version_final),

@@ -54,6 +54,13 @@ pub(super) struct Fetching {
     is_refused: bool,
 }
 
+impl Fetching {
+    /// One that nobody was asked for yet.
+    pub(super) const fn new(now: Instant) -> Self {
+        Self { due: now, tried: 0, is_refused: false }
+    }
+}
+
 /// A state on its way, however long that takes. Versions sealed meanwhile are gathered: the sum of their results is
 /// what the state lacks when it is here.
 #[derive(Clone, Copy, Debug)]
@@ -152,7 +159,7 @@ impl Consensus {
             for (index, value) in told {
                 self.send(To::One(from), Message::Decided { index, value });
             }
-        } else if self.held == self.cut.version_final && self.cut.index > index {
+        } else if self.has_state && self.held == self.cut.version_final && self.cut.index > index {
             let offer = Snapshot {
                 op: 1,
                 view: self.cut.view.number,
@@ -268,7 +275,19 @@ impl Consensus {
         if let Some(me) = self.my_index() {
             holders.remove(me);
         }
-        let mut choice = if holders.is_empty() || tried.is_multiple_of(3) { heard } else { holders };
+        // What a quorum holds, where this node held something else.
+        let mut right = MemberSet::EMPTY;
+        for source in self.votes.sources() {
+            self.log.view.index_of(*source).into_iter().for_each(|member| right.insert(member));
+        }
+        let right = right.and(heard);
+        let mut choice = if !right.is_empty() {
+            right
+        } else if holders.is_empty() || tried.is_multiple_of(3) {
+            heard
+        } else {
+            holders
+        };
         if let Some(me) = self.my_index() {
             choice.remove(me);
         }

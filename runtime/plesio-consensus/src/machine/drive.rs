@@ -47,6 +47,10 @@ impl Consensus {
             self.wake = None;
             self.tick_frame(now);
             self.tick_quorum();
+            if self.stopped.is_some() {
+                break;
+            }
+            self.tick_votes(now);
             self.tick_have(now);
             self.tick_ready(now);
             self.tick_leave(now);

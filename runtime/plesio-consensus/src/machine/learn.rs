@@ -1,13 +1,13 @@
 //! Learning: a decided value takes effect, in order, once; or a whole cut does (R7, R13, R16, R24).
 
-use super::{Consensus, DIGESTS_MAX, TAIL_MAX};
+use super::{Consensus, TAIL_MAX};
 use crate::event::{Event, Kind, To};
 use crate::log::{Learnt, LogState, ViewChange};
 use crate::machine::catchup::Basis;
 use crate::machine::open::{Late, OpenTrack, STALLED_AFTER};
 use crate::round::Round;
 use crate::snapshot::{Installed, SnapshotCut, SnapshotError};
-use plesio_wire::sideband::{Message, Shard};
+use plesio_wire::sideband::Message;
 use plesio_wire::value::{Value, View};
 use plesio_wire::{Ballot, Digest, Instant, LogIndex, MemberIndex, NodeKey, Version};
 
@@ -148,7 +148,7 @@ impl Consensus {
         self.members.enter(&self.log.view, added, now.after(self.config.t_dead_ns));
         self.offers.reset(self.log.members());
         let view = &self.log.view;
-        self.digests_told.retain(|key, _| view.index_of(*key).is_some());
+        self.votes.enter(|key| view.index_of(key).is_some());
         if let Some(me) = self.my_index() {
             let ready: alloc::vec::Vec<_> = self.own.iter().map(|(slot, _)| slot).collect();
             for slot in ready {
@@ -186,34 +186,7 @@ impl Consensus {
         self.held_digest = digest;
         self.has_state = true;
         self.basis.take_if(|basis| basis.gathered <= version);
-        if self.digests.len() == DIGESTS_MAX {
-            self.digests.pop_front();
-        }
-        self.digests.push_back((version, digest));
-    }
-
-    /// Sends the digest of a version just applied and compares it with what others said.
-    pub(super) fn tell_digest(&mut self, version: Version, digest: Digest) {
-        if self.is_member() {
-            let shard = Shard { index: self.seal_index, version, digest };
-            self.send(To::AllAndObservers, Message::Shard(shard));
-        }
-        let told: alloc::vec::Vec<(NodeKey, (Version, Digest))> =
-            self.digests_told.iter().map(|(key, told)| (*key, *told)).collect();
-        for (peer, (other, theirs)) in told {
-            if other == version && theirs != digest {
-                self.events.push_back(Event::Diverged { version, peer, ours: digest, theirs });
-            }
-        }
-    }
-
-    /// A peer's digest: compared at once if this node holds that version, else when it does.
-    pub(super) fn compare_digest(&mut self, peer: NodeKey, version: Version, theirs: Digest) {
-        let ours = self.digests.iter().find(|(own, _)| *own == version).map(|(_, digest)| *digest);
-        if let Some(ours) = ours.filter(|ours| *ours != theirs) {
-            self.events.push_back(Event::Diverged { version, peer, ours, theirs });
-        }
-        self.digests_told.insert(peer, (version, theirs));
+        self.votes.hold(version, self.seal_index, digest);
     }
 
     /// The cut of a state that is on its way: from here on the log is followed, and the results of the versions after

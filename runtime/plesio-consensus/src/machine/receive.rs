@@ -35,6 +35,13 @@ impl Consensus {
             return false;
         }
         match message {
+            // Stopped, it answers who asks for the past, and has no say in what is to come.
+            Message::Query(query) if self.stopped.is_some() => {
+                if query.index < self.log.index {
+                    self.answer_lower(from, query.index);
+                }
+            }
+            _ if self.stopped.is_some() => {}
             Message::Query(query) => {
                 let ballot = Ballot { frame: query.frame, term: query.term };
                 self.on_query(now, from, query.index, ballot);

@@ -88,6 +88,8 @@ pub(super) struct Cluster {
     /// Pairs that do not hear each other.
     pub(super) cuts: BTreeSet<(NodeKey, NodeKey)>,
     pub(super) checker: Checker,
+    /// Somebody was told to deviate.
+    pub(super) has_deviants: bool,
     units: u64,
     incarnations: u64,
     /// Bounds work and finds storms.
@@ -113,6 +115,7 @@ impl Cluster {
             live: BTreeMap::new(),
             cuts: BTreeSet::new(),
             checker: Checker::new(view, 4),
+            has_deviants: false,
             units: 0,
             incarnations: 1_000,
             messages: 0,
@@ -362,7 +365,9 @@ impl Cluster {
     // ---- judgement
 
     pub(super) fn check_mass(&self) {
-        for process in self.live.values() {
+        for (key, process) in &self.live {
+            let deviants = &process.engine.deviants;
+            assert!(deviants.is_empty() || self.has_deviants, "A3: {key:?} says that {deviants:?} deviate");
             process.engine.check_mass(&self.checker);
         }
     }

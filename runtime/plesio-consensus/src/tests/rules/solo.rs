@@ -10,34 +10,34 @@ use plesio_wire::{
 use std::vec::Vec;
 
 /// Members 10, 11, 12 at 0, 1, 2. Frame k belongs to member k mod 3.
-pub(super) struct Solo {
-    pub(super) machine: Consensus,
-    pub(super) now: Instant,
-    pub(super) sent: Vec<(To, Message)>,
-    pub(super) events: Vec<Event>,
+pub(in crate::tests) struct Solo {
+    pub(in crate::tests) machine: Consensus,
+    pub(in crate::tests) now: Instant,
+    pub(in crate::tests) sent: Vec<(To, Message)>,
+    pub(in crate::tests) events: Vec<Event>,
 }
 
-pub(super) fn ballot(frame: u64, term: u32) -> Ballot {
+pub(in crate::tests) fn ballot(frame: u64, term: u32) -> Ballot {
     Ballot { frame: Frame(frame), term }
 }
 
-pub(super) fn entry(member: u16, seq: u32) -> Entry {
+pub(in crate::tests) fn entry(member: u16, seq: u32) -> Entry {
     // Mode mass, three members: 2^24 / 3 and the one unit left over to the lowest.
     let weight = if member == 0 { 5_592_406 } else { 5_592_405 };
     Entry { member, slot_seq: seq, n_steps: 1, weight, ..Entry::default() }
 }
 
 impl Solo {
-    pub(super) fn new(key: u64) -> Self {
+    pub(in crate::tests) fn new(key: u64) -> Self {
         Self::with(key, Start::Genesis(genesis(3)))
     }
 
-    pub(super) fn with(key: u64, start: Start) -> Self {
+    pub(in crate::tests) fn with(key: u64, start: Start) -> Self {
         Self::timed(key, start, true)
     }
 
     /// `has_clock`: whether the mesh clock is known here.
-    pub(super) fn timed(key: u64, start: Start, has_clock: bool) -> Self {
+    pub(in crate::tests) fn timed(key: u64, start: Start, has_clock: bool) -> Self {
         let config = Config::new(NodeKey(key), Incarnation(90 + key));
         let machine = Consensus::new(config, start, Instant(0)).unwrap();
         let mut solo = Self { machine, now: Instant(0), sent: Vec::new(), events: Vec::new() };
@@ -47,7 +47,7 @@ impl Solo {
         solo
     }
 
-    pub(super) fn drain(&mut self) {
+    pub(in crate::tests) fn drain(&mut self) {
         while let Some(event) = self.machine.poll_event() {
             self.events.push(event);
         }
@@ -57,7 +57,7 @@ impl Solo {
     }
 
     /// Lets time pass, waking the machine whenever it asks.
-    pub(super) fn until(&mut self, ms: u64) {
+    pub(in crate::tests) fn until(&mut self, ms: u64) {
         let end = Instant(ms * MS);
         while let Some(at) = self.machine.poll_timeout().filter(|at| *at <= end) {
             self.now = at.max(self.now);
@@ -69,24 +69,24 @@ impl Solo {
         self.drain();
     }
 
-    pub(super) fn hear(&mut self, from: u64, message: Message) {
+    pub(in crate::tests) fn hear(&mut self, from: u64, message: Message) {
         let number = self.machine.view().number;
         self.machine.handle_message(self.now, NodeKey(from), number, &message);
         self.drain();
     }
 
-    pub(super) fn forget(&mut self) {
+    pub(in crate::tests) fn forget(&mut self) {
         self.sent.clear();
         self.events.clear();
     }
 
-    pub(super) fn took<T>(&mut self, pick: impl Fn(&To, &Message) -> Option<T>) -> Vec<T> {
+    pub(in crate::tests) fn took<T>(&mut self, pick: impl Fn(&To, &Message) -> Option<T>) -> Vec<T> {
         let found = self.sent.iter().filter_map(|(to, message)| pick(to, message)).collect();
         self.sent.clear();
         found
     }
 
-    pub(super) fn accepts(&mut self) -> Vec<(Ballot, Digest)> {
+    pub(in crate::tests) fn accepts(&mut self) -> Vec<(Ballot, Digest)> {
         self.took(|_, message| match message {
             Message::Accept(accept) => {
                 Some((Ballot { frame: accept.frame, term: accept.term }, accept.digest))
@@ -95,14 +95,14 @@ impl Solo {
         })
     }
 
-    pub(super) fn seals(&mut self) -> Vec<Ballot> {
+    pub(in crate::tests) fn seals(&mut self) -> Vec<Ballot> {
         self.took(|_, message| match message {
             Message::Seal(accept) => Some(Ballot { frame: accept.frame, term: accept.term }),
             _ => None,
         })
     }
 
-    pub(super) fn proposals(&mut self) -> Vec<(Ballot, Value)> {
+    pub(in crate::tests) fn proposals(&mut self) -> Vec<(Ballot, Value)> {
         self.took(|_, message| match message {
             Message::Propose(propose) => Some((propose.ballot, Value::Manifest(propose.manifest))),
             Message::Epoch(epoch) => Some((epoch.ballot, Value::View(epoch.view))),
@@ -110,7 +110,7 @@ impl Solo {
         })
     }
 
-    pub(super) fn queries(&mut self) -> Vec<Ballot> {
+    pub(in crate::tests) fn queries(&mut self) -> Vec<Ballot> {
         self.took(|_, message| match message {
             Message::Query(query) if query.frame.0 > 0 => {
                 Some(Ballot { frame: query.frame, term: query.term })
@@ -119,7 +119,7 @@ impl Solo {
         })
     }
 
-    pub(super) fn manifest(&self, origin: u64, entries: &[Entry]) -> Manifest {
+    pub(in crate::tests) fn manifest(&self, origin: u64, entries: &[Entry]) -> Manifest {
         Manifest {
             origin: Frame(origin),
             close: 1,
@@ -129,12 +129,12 @@ impl Solo {
         }
     }
 
-    pub(super) fn propose(&mut self, from: u64, at: Ballot, manifest: Manifest) {
+    pub(in crate::tests) fn propose(&mut self, from: u64, at: Ballot, manifest: Manifest) {
         let index = self.machine.index();
         self.hear(from, Message::Propose(Propose { index, ballot: at, manifest }));
     }
 
-    pub(super) fn decide(&mut self, value: Value) {
+    pub(in crate::tests) fn decide(&mut self, value: Value) {
         let index = self.machine.index();
         self.hear(
             10 + (self.machine.my_index().unwrap_or(0) as u64 + 1) % 3,
@@ -143,18 +143,18 @@ impl Solo {
         assert_eq!(self.machine.index(), index.next(), "{value:?} was not learnt");
     }
 
-    pub(super) fn seal_vote(&mut self, from: u64, at: Ballot) {
+    pub(in crate::tests) fn seal_vote(&mut self, from: u64, at: Ballot) {
         let index = self.machine.index();
         let digest = self.seal().digest();
         let accept = Accept { frame: at.frame, index, term: at.term, digest, ..Accept::default() };
         self.hear(from, Message::Seal(accept));
     }
 
-    pub(super) fn seal(&self) -> Value {
+    pub(in crate::tests) fn seal(&self) -> Value {
         Value::Seal(self.machine.log.origin)
     }
 
-    pub(super) fn shards(&mut self, owners: &[u16]) {
+    pub(in crate::tests) fn shards(&mut self, owners: &[u16]) {
         let context = LogIndex(self.machine.index().0 - 1);
         for owner in owners {
             self.machine.handle_shard(self.now, context, *owner);
@@ -162,12 +162,12 @@ impl Solo {
         self.drain();
     }
 
-    pub(super) fn apply(&mut self, version: u64) {
+    pub(in crate::tests) fn apply(&mut self, version: u64) {
         self.machine.handle_applied(self.now, Version(version), Digest::of(&version.to_le_bytes()));
         self.drain();
     }
 
-    pub(super) fn cut(&mut self, seq: u32, base: u64) {
+    pub(in crate::tests) fn cut(&mut self, seq: u32, base: u64) {
         let digest = Digest::default();
         let slot = OwnSlot { seq: SlotSeq(seq), base: Version(base), target: Frame(1), n_steps: 1, digest };
         self.machine.handle_cut(self.now, slot);
@@ -175,7 +175,7 @@ impl Solo {
     }
 
     /// `member`'s slot is ready, and all owners but this one say that they have it.
-    pub(super) fn offer(&mut self, member: u16, seq: u32) {
+    pub(in crate::tests) fn offer(&mut self, member: u16, seq: u32) {
         let ready = Ready { slot_seq: u64::from(seq), n_steps: 1, ..Ready::default() };
         let me = self.machine.my_index().unwrap();
         if member != me {
@@ -190,7 +190,7 @@ impl Solo {
         self.drain();
     }
 
-    pub(super) fn without(&self, key: u64, origin: u64) -> View {
+    pub(in crate::tests) fn without(&self, key: u64, origin: u64) -> View {
         let view = *self.machine.view();
         let seats: Vec<Seat> = view.members.iter().filter(|seat| seat.key.0 != key).copied().collect();
         View {
