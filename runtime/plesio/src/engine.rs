@@ -271,6 +271,12 @@ impl Engine {
         self.turn(now);
     }
 
+    /// An element of the state left the range of 64 bits in that version: this node commits nothing any more.
+    pub fn handle_overflow(&mut self, now: Instant, version: Version) {
+        self.consensus.handle_overflow(now, version);
+        self.turn(now);
+    }
+
     /// Answer to [`Work::Capture`].
     pub fn handle_captured(&mut self, now: Instant, len_bytes: u32) {
         self.send_snapshot(now, len_bytes);

@@ -1,5 +1,6 @@
 //! What a running node tells the program that started it.
 
+use plesio_consensus::Cause;
 use plesio_wire::{Digest, NodeKey, Version};
 use std::net::SocketAddr;
 
@@ -82,12 +83,21 @@ pub enum What {
     Excluded,
     /// This node left in good order and may go.
     Left,
-    /// Another member holds other bits for the same version. The node stops.
+    /// Another member says other bits of a version than a quorum, this node among it. The mesh goes on.
     Diverged {
         /// Which version.
         version: Version,
         /// Who.
         peer: NodeKey,
+    },
+    /// A quorum says other bits of that version than this node, which takes its state from them.
+    Resync(Version),
+    /// The node commits nothing any more; it goes on answering those who want what it holds. An operator has to decide.
+    Stopped {
+        /// Newest version concerned.
+        version: Version,
+        /// Why.
+        cause: Cause,
     },
     /// The corrector's state changed.
     Phase {

@@ -19,7 +19,7 @@ use std::fmt;
 pub enum StoreError {
     /// The arena refuses an access: a region is in use, or a span is wrong.
     Access(AccessError),
-    /// A kernel refuses its operands; an overflow of the master state stops the mesh.
+    /// A kernel refuses its operands. An overflow of the master state is told of after the state was changed whole.
     Kernel(KernelError),
     /// What was read in a peer's memory is not what it told of, or not any more.
     Torn,
@@ -226,7 +226,8 @@ impl<D: Device> Store<D> {
     /// Adds the summed ranges, in order of their owners, to the master state; its digest afterwards.
     ///
     /// # Errors
-    /// [`KernelError::Overflow`]: the state is no longer what the others hold, the node must stop.
+    /// [`KernelError::Overflow`]: the state is that version's, with the elements concerned at their limit, as at every
+    /// other member; the node must stop.
     pub fn apply(&mut self, results: &[Span]) -> Result<Digest, StoreError> {
         Self::add(&self.arena, self.device, &mut self.master, results)?;
         Ok(self.digest())
@@ -264,12 +265,17 @@ impl<D: Device> Store<D> {
         if guards.iter().map(|shared| shared.as_i64().len()).sum::<usize>() != rest.len() {
             return Err(AccessError::Range.into());
         }
+        let (mut at, mut overflow) = (0, None);
         for shared in &guards {
             let (part, behind) = rest.split_at_mut(shared.as_i64().len());
-            device.apply(part, shared.as_i64())?;
-            rest = behind;
+            match device.apply(part, shared.as_i64()) {
+                // The rest all the same: a version is applied whole, so that all members hold the same.
+                Err(KernelError::Overflow { element }) => overflow = overflow.or(Some(at + element)),
+                applied => applied?,
+            }
+            (at, rest) = (at + shared.as_i64().len(), behind);
         }
-        Ok(())
+        overflow.map_or(Ok(()), |element| Err(KernelError::Overflow { element }.into()))
     }
 
     /// Writes a snapshot: the cut's bytes and the master state; its length.

@@ -44,6 +44,9 @@ pub(crate) struct Status {
     /// What each of them owns of every sum; none: equal parts.
     #[serde(default)]
     pub(crate) shares: Vec<f64>,
+    /// Why it commits nothing any more: `overflow` or `divergence`.
+    #[serde(default)]
+    pub(crate) stopped: Option<String>,
     /// Members that it has not heard for the suspicion time.
     pub(crate) suspects: Vec<String>,
     /// How datagrams go to the others.
@@ -221,6 +224,9 @@ fn table(status: &Status) -> String {
     );
     if status.view.is_some() {
         line("shares", crate::shares::text(&status.shares));
+    }
+    if let Some(cause) = &status.stopped {
+        line("stopped", format!("commits nothing any more: {}", shown(cause)));
     }
     if !status.suspects.is_empty() {
         line("suspected", list(&status.suspects));

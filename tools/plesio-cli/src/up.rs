@@ -152,7 +152,7 @@ pub(crate) fn run(args: &UpArgs) -> Result<Exit, Failure> {
         entry::failure(&settings, &seen.entering(), why, waited)
     });
     // The state that all begin with is nobody's adapter.
-    let last = last.filter(|last| seen.was_member() && last.version.0 > 0);
+    let last = last.filter(|last| seen.was_member() && last.version.0 > 0 && !seen.is_overflowed());
     match &last {
         Some(last) => {
             let files = train::moved(&base, ADAPTER_SEED, &last.state)
@@ -166,7 +166,9 @@ pub(crate) fn run(args: &UpArgs) -> Result<Exit, Failure> {
             document["adapter"] = json!(path);
         }
         None => {
-            if !outside {
+            if seen.is_overflowed() {
+                voice.say("the state left 64 bits: no adapter is written");
+            } else if !outside {
                 voice.say("no version was committed while this node was a member: no adapter is written");
             }
             document["adapter"] = json!(null);
@@ -311,7 +313,7 @@ fn listen(
         match event.what {
             What::Left => drop(sender.send(Heard::Left)),
             What::Entering(entering) if entering.differs.is_some() => drop(sender.send(Heard::Refused)),
-            What::Diverged { .. } => healthy = false,
+            What::Stopped { .. } => healthy = false,
             What::Failed(cause) => failed = Some(cause),
             What::Final(word) => last = Some(word),
             _ => {}

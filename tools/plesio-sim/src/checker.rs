@@ -100,6 +100,8 @@ pub(crate) struct Checker {
     /// Version that has the unit, by process and unit.
     units: BTreeMap<(u32, u32), Version>,
     applied: BTreeMap<u32, Version>,
+    /// Processes that were made to reckon wrong, and whether they have been right again since.
+    bent: BTreeMap<u32, bool>,
     /// When the newest view was first learnt, and the lives that it left out, until somebody asks.
     view_ns: u64,
     views_ns: Vec<u64>,
@@ -133,6 +135,7 @@ impl Checker {
             slots: BTreeMap::new(),
             units: BTreeMap::new(),
             applied: BTreeMap::new(),
+            bent: BTreeMap::new(),
             view_ns: 0,
             views_ns: Vec::new(),
             removed: Vec::new(),
@@ -382,10 +385,16 @@ impl Checker {
             Event::Reopen { context, version, manifest, .. } => {
                 self.reopened(host, *context, *version, manifest)
             }
-            Event::Diverged { version, peer, ours, theirs } => self.broken(format!(
+            Event::Diverged { version, peer, ours, theirs } if self.bent.is_empty() => self.broken(format!(
                 "I4: n{host} holds {ours} for version {}, {:016x} says {theirs}",
                 version.0, peer.0
             )),
+            Event::Resync { version } if !self.bent.contains_key(&process) => {
+                self.broken(format!("I4: n{host} gives the right state of version {} up", version.0));
+            }
+            Event::Stopped { version, cause } => {
+                self.broken(format!("n{host} stops after version {}: {cause:?}", version.0));
+            }
             _ => {}
         }
     }
@@ -441,6 +450,12 @@ impl Checker {
             return self
                 .broken(format!("R13: n{host} applies version {} and nobody learnt its SEAL", version.0));
         };
+        if let Some(right) = self.bent.get_mut(&process).filter(|right| !**right) {
+            *right = exact.state == state;
+            // It may go back to what it takes over.
+            self.applied.insert(process, version);
+            return;
+        }
         let pairs = exact.state.iter().zip(state).enumerate();
         let differs =
             pairs.filter(|(_, (exact, real))| exact != real).map(|(at, (exact, real))| (at, *exact, *real));
@@ -459,6 +474,19 @@ impl Checker {
                 last.map_or(0, |last| last.0),
                 version.0
             ));
+        }
+    }
+
+    /// A process reckons wrong from here on; until it holds the right state again, what it holds breaks no promise.
+    #[cfg(test)]
+    pub(crate) fn handle_bent(&mut self, process: u32) {
+        self.bent.insert(process, false);
+    }
+
+    /// Every process that was bent must hold what the others hold in the end.
+    pub(crate) fn check_bent(&mut self) {
+        if let Some(process) = self.bent.iter().find(|(_, right)| !**right).map(|(process, _)| *process) {
+            self.fail(format!("I4: process {process} was bent and never took the right state over"));
         }
     }
 

@@ -105,6 +105,9 @@ pub(crate) struct Process {
     /// Planted bugs: a bent sum, a slot listed twice, datagrams received while work waits.
     #[cfg(test)]
     pub(crate) bends: bool,
+    /// Versions whose sum it still gets wrong, as the checker is told.
+    #[cfg(test)]
+    pub(crate) errs: u32,
     #[cfg(test)]
     pub(crate) repeats: bool,
     #[cfg(test)]
@@ -155,6 +158,8 @@ impl Process {
             steps: (0, 0),
             #[cfg(test)]
             bends: false,
+            #[cfg(test)]
+            errs: 0,
             #[cfg(test)]
             repeats: false,
             #[cfg(test)]

@@ -176,6 +176,20 @@ fn a_bent_sum_is_found() {
 }
 
 #[test]
+fn a_node_that_reckons_wrong_once_takes_the_right_state_over() {
+    let config = SimConfig { story: true, ..config(4, "loss", 12) };
+    for seed in 0..4 {
+        let mut world = World::new(&config, seed);
+        world.hosts[seed as usize].process.as_mut().unwrap().errs = 1;
+        let report = world.run(&config, &AtomicU64::new(0));
+        assert_eq!(report.violation, None, "seed {seed}");
+        let given_up = report.story.iter().filter(|line| line.contains("Resync {")).count();
+        assert_eq!(given_up, 1, "seed {seed}");
+        assert!(report.frames > 12, "seed {seed}: {} versions", report.frames);
+    }
+}
+
+#[test]
 fn spilled_mass_is_found() {
     let what = planted("pause,partition", 2, |process| process.worker.spills = true);
     assert!(what.contains("I2: element 0: produced"), "{what}");

@@ -15,7 +15,7 @@ use crate::mailbox::Mailbox;
 use crate::sealing::Sealing;
 use crate::store::{Store, StorePlan};
 use plesio_collective::ArenaId;
-use plesio_consensus::{Event, OwnSlot};
+use plesio_consensus::{Cause, Event, OwnSlot};
 use plesio_cpu::Cpu;
 use plesio_memory::{Consumer, Foreign, RingError};
 use plesio_proto::Train;
@@ -416,8 +416,10 @@ impl Runner {
         if current {
             self.commits += self.unpublished.len() as u64;
         }
+        // What overflowed is served, so that it can be looked at, and trained on by nobody.
+        let is_usable = self.engine.consensus().stopped() != Some(Cause::Overflow);
         let news = self.changed || (current && !self.unpublished.is_empty());
-        if news && self.started {
+        if news && self.started && is_usable {
             self.store.state(&mut self.scratch)?;
             self.serial += 1;
             let mut letter = self.mailbox.lock();
@@ -470,11 +472,13 @@ impl Runner {
             Event::Left => self.say(What::Left),
             Event::Diverged { version, peer, ours, theirs } => {
                 self.say(What::Diverged { version, peer });
-                return Err(NodeError::Io(format!(
-                    "version {} has digest {ours} here and {theirs} at node {:016x}; stop, compare both traces",
+                self.say(What::Note(format!(
+                    "version {} has digest {ours} here and at a quorum, {theirs} at node {:016x}; this mesh goes on",
                     version.0, peer.0
                 )));
             }
+            Event::Resync { version } => self.say(What::Resync(version)),
+            Event::Stopped { version, cause } => self.say(What::Stopped { version, cause }),
             _ => {}
         }
         Ok(())

@@ -4,7 +4,7 @@ use crate::args::OutputArgs;
 use crate::hex::hex;
 use crate::status::{Status, Way};
 use crate::stdout;
-use plesio::{Entering, NodeEvent, Progress, What};
+use plesio::{Cause, Entering, NodeEvent, Progress, What};
 use plesio_wire::NodeKey;
 use serde_json::{Value, json};
 use std::io::Write;
@@ -64,6 +64,11 @@ impl Seen {
         state.was_member && !state.left && !state.status.member
     }
 
+    /// Whether the state that it holds is no state to train on.
+    pub(super) fn is_overflowed(&self) -> bool {
+        self.lock().status.stopped.as_deref() == Some(cause_name(Cause::Overflow))
+    }
+
     /// Whether a mesh has said something of itself to this node.
     pub(super) fn is_answered(&self) -> bool {
         let state = self.lock();
@@ -117,6 +122,7 @@ impl Seen {
                 status.digest = Some(digest.to_string());
             }
             What::Installed(version) => status.version = version.0,
+            What::Stopped { cause, .. } => status.stopped = Some(cause_name(*cause).into()),
             What::Suspect(key) | What::Dead(key) => {
                 let name = name(*key);
                 if !status.suspects.contains(&name) {
@@ -150,6 +156,14 @@ impl Seen {
 /// What a node is called: the first digits of its key.
 pub(super) fn name(key: NodeKey) -> String {
     hex(&key.0.to_le_bytes())
+}
+
+/// Why a node stopped, as a status has it.
+const fn cause_name(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Overflow => "overflow",
+        _ => "divergence",
+    }
 }
 
 /// The corrector's states, as a beat numbers them.
@@ -287,8 +301,29 @@ fn sentence(what: &What) -> Option<String> {
             key; if that one runs, end it, or give this node a key and a ticket of its own (plesio key gen)"
         ),
         What::Left => "left the mesh in good order".into(),
-        What::Diverged { version, peer } => {
-            format!("{} holds other bits for version {}; this node stops", name(*peer), version.0)
+        What::Diverged { version, peer } => format!(
+            "{} says other bits of version {} than a quorum, this node among it; the mesh goes on without its word",
+            name(*peer),
+            version.0
+        ),
+        What::Resync(version) => format!(
+            "a quorum holds other bits of version {} than this node, which takes its state from them; if that happens \
+            again, look at this machine's memory and at the build",
+            version.0
+        ),
+        What::Stopped { version, cause } => {
+            let why = match cause {
+                Cause::Overflow => {
+                    "an element of the state left 64 bits: begin a new mesh with a smaller scale"
+                }
+                _ => {
+                    "members hold other bits and no quorum agrees, or this machine's go wrong again and again"
+                }
+            };
+            format!(
+                "this node commits nothing after version {}, and answers those who want what it holds: {why}",
+                version.0
+            )
         }
         What::Installed(version) => format!("took over the state of version {}", version.0),
         What::Note(text) => text.clone(),
@@ -354,6 +389,9 @@ mod tests {
         seen.handle_event(&What::Final(Box::new(word)));
         assert_eq!(seen.status().steps_committed, 3, "the last word counts");
         assert!(seen.is_member());
+        assert!(!seen.is_overflowed());
+        seen.handle_event(&What::Stopped { version: Version(9), cause: Cause::Overflow });
+        assert!(seen.is_overflowed());
         seen.handle_event(&What::Excluded);
         let status = seen.status();
         assert!(!status.member && status.view.is_none() && status.members.is_empty(), "{status:?}");

@@ -95,7 +95,14 @@ impl Process {
             }
             Work::Apply { version, results } => {
                 #[cfg(test)]
-                if self.bends {
+                let errs = self.errs > 0;
+                #[cfg(test)]
+                if errs {
+                    self.errs -= 1;
+                    scene.checker.handle_bent(self.number);
+                }
+                #[cfg(test)]
+                if self.bends || errs {
                     let first =
                         results.iter().find(|span| span.len_bytes > 0).expect("somebody owns something");
                     let first = first.part(0, 8).expect("an owner has an element");

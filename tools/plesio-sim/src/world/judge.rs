@@ -90,6 +90,7 @@ impl World {
         if self.patience_ns == SECOND_NS {
             self.check_pace();
         }
+        self.checker.check_bent();
         let due = self.checker.final_before(self.now_ns.saturating_sub(self.patience_ns));
         let view = *self.checker.newest_view();
         for number in 0..self.hosts.len() {

@@ -3,6 +3,9 @@
 use super::{NodeError, Runner};
 use crate::engine::{SlotFate, Work};
 use crate::event::What;
+use crate::store::StoreError;
+use plesio_kernels::KernelError;
+use plesio_wire::{Digest, Version};
 
 impl Runner {
     pub(super) fn work(&mut self, work: Work) -> Result<(), NodeError> {
@@ -46,10 +49,8 @@ impl Runner {
                 self.engine.handle_summed(now, sum.context, now.since(began));
             }
             Work::Apply { version, results } => {
-                self.digest = self.store.apply(&results)?;
-                (self.held, self.changed) = (version, true);
-                self.engine.handle_applied(self.clock.now(), version, self.digest);
-                self.say(What::Version { version, digest: self.digest });
+                let applied = self.store.apply(&results);
+                self.take_version(version, applied)?;
             }
             Work::Settle { index, fate: SlotFate::Fold, .. } => self.consumer.fold(index)?,
             Work::Settle { index, fate, .. } => self.unpublished.push((index, fate)),
@@ -58,12 +59,16 @@ impl Runner {
                     self.engine.handle_captured(self.clock.now(), len_bytes);
                 }
             }
-            Work::Gather { results, first } => self.store.gather(&results, first)?,
+            Work::Gather { results, first } => match self.store.gather(&results, first) {
+                Err(StoreError::Kernel(KernelError::Overflow { .. })) => {
+                    let version = self.engine.consensus().version_final();
+                    self.engine.handle_overflow(self.clock.now(), version);
+                }
+                gathered => gathered?,
+            },
             Work::Merge { version } => {
-                self.digest = self.store.merge()?;
-                (self.held, self.changed) = (version, true);
-                self.engine.handle_applied(self.clock.now(), version, self.digest);
-                self.say(What::Version { version, digest: self.digest });
+                let merged = self.store.merge();
+                self.take_version(version, merged)?;
             }
             Work::InspectCut { span } => {
                 let cut = self.store.inspect_cut(span).ok();
@@ -83,6 +88,24 @@ impl Runner {
             }
             near => self.work_near(near)?,
         }
+        Ok(())
+    }
+
+    /// The state is that of `version` now. Where it overflowed, it is so at every member: this node holds it and stops.
+    fn take_version(
+        &mut self,
+        version: Version,
+        digest: Result<Digest, StoreError>,
+    ) -> Result<(), NodeError> {
+        let overflowed = matches!(digest, Err(StoreError::Kernel(KernelError::Overflow { .. })));
+        self.digest = if overflowed { self.store.digest() } else { digest? };
+        (self.held, self.changed) = (version, true);
+        let now = self.clock.now();
+        self.engine.handle_applied(now, version, self.digest);
+        if overflowed {
+            self.engine.handle_overflow(now, version);
+        }
+        self.say(What::Version { version, digest: self.digest });
         Ok(())
     }
 }

@@ -78,7 +78,7 @@ pub(super) fn hello_in(hello: &Hello) -> Result<plesio::Hello, Failure> {
 pub(super) fn tell(events: &Receiver<NodeEvent>, steps: &AtomicU64) -> bool {
     let mut healthy = true;
     while let Ok(event) = events.recv() {
-        healthy &= !matches!(event.what, What::Failed(_) | What::Diverged { .. });
+        healthy &= !matches!(event.what, What::Failed(_) | What::Stopped { .. });
         if let What::Final(last) = event.what {
             let steps = steps.load(Ordering::Relaxed);
             let raw: Vec<u8> = last.state.iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -156,6 +156,12 @@ fn line(event: NodeEvent) -> Option<Said> {
         What::Diverged { version, peer } => Said::Diverged { version: version.0, peer: peer.0 },
         What::Installed(version) => Said::Installed { version: version.0 },
         What::Note(text) => Said::Note { text },
+        What::Resync(version) => Said::Note {
+            text: format!("a quorum holds other bits of version {}, which it takes over", version.0),
+        },
+        What::Stopped { version, .. } => {
+            Said::Failed { error: format!("it commits nothing after version {}", version.0) }
+        }
         What::Failed(error) => Said::Failed { error },
         What::Progress(progress) => Said::Progress(Progress {
             raw_ns,
