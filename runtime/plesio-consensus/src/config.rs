@@ -1,6 +1,6 @@
 //! What a node is told at its start, and the ranges that are refused.
 
-use crate::weights::WeightMode;
+use crate::weights::{Lambda, WeightMode};
 use core::fmt;
 use plesio_collective::Work;
 use plesio_wire::shares::SharesError;
@@ -17,6 +17,8 @@ pub struct Config {
     pub incarnation: Incarnation,
     /// Most versions a slot's base may lie behind; 4.
     pub tau: u64,
+    /// What each version of staleness leaves of a weight; all.
+    pub lambda: Lambda,
     /// Slots of the elastic ring; 4.
     pub ring_depth: u8,
     /// Spreads polls of different nodes over time.
@@ -45,6 +47,7 @@ impl Config {
             me,
             incarnation,
             tau: 4,
+            lambda: Lambda::ONE,
             ring_depth: 4,
             seed: 0,
             t_dead_ns: 1_000_000_000,
@@ -59,8 +62,14 @@ impl Config {
 
     /// What the digest of a mesh's parameters covers: every member must decide by the same.
     #[must_use]
-    pub const fn common(&self) -> [u64; 4] {
-        [self.tau, self.ring_depth as u64, self.t_dead_ns, self.kappa as u64]
+    pub const fn common(&self) -> [u64; 5] {
+        let lambda = self.lambda.q24() as u64;
+        [self.tau, self.ring_depth as u64, self.t_dead_ns, self.kappa as u64, lambda]
+    }
+
+    /// What values are judged by beside the log.
+    pub(crate) const fn terms(&self) -> Terms {
+        Terms { tau: self.tau, lambda: self.lambda }
     }
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
@@ -79,6 +88,13 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// What decides, beside the log, whether a value is valid: the same at all members.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    pub(crate) tau: u64,
+    pub(crate) lambda: Lambda,
 }
 
 /// What a node knows when it starts.

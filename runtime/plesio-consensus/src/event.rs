@@ -1,5 +1,6 @@
 //! What the machine says: messages with their addressees, and events in the order to act in.
 
+use crate::weights::Part;
 use alloc::vec::Vec;
 use plesio_wire::value::{Manifest, Value, View};
 use plesio_wire::{Ballot, Digest, Frame, LogIndex, MemberSet, NodeKey, SlotSeq, Version};
@@ -150,6 +151,8 @@ pub enum Event {
     Release {
         /// Which.
         seq: SlotSeq,
+        /// How much of it the version took: the rest is uncommitted again.
+        part: Part,
     },
     /// The slot can never be listed any more: its content goes back into the uncommitted mass.
     Fold {

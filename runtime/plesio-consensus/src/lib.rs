@@ -53,4 +53,4 @@ pub use machine::{Consensus, Open};
 pub use members::roster_digest;
 pub use quorum::is_quorum;
 pub use snapshot::{Installed, SNAPSHOT_CUT_BYTES_MAX, SnapshotCut, SnapshotError};
-pub use weights::{WeightMode, weights};
+pub use weights::{Lambda, Part, WeightMode, weights};

@@ -2,6 +2,7 @@
 //!
 //! Nothing here depends on time, messages or this node: two members with the same prefix have equal `LogState`s.
 
+use crate::config::Terms;
 use crate::ledger::{Admission, Ledger};
 use crate::weights::weights;
 use alloc::vec::Vec;
@@ -107,9 +108,9 @@ impl LogState {
     }
 
     /// Whether `value` may stand at this index (R9, R14 to R16, R25). Possession (R12) is the acceptor's own matter.
-    pub(crate) fn check(&self, value: &Value, tau: u64) -> Result<(), Rule> {
+    pub(crate) fn check(&self, value: &Value, terms: Terms) -> Result<(), Rule> {
         match value {
-            Value::Manifest(manifest) => self.check_manifest(manifest, tau),
+            Value::Manifest(manifest) => self.check_manifest(manifest, terms),
             Value::Seal(origin) if self.open.is_some() && *origin == self.origin => Ok(()),
             Value::Seal(_) => Err(Rule(14)),
             Value::View(view) => self.check_view(view),
@@ -121,7 +122,7 @@ impl LogState {
         if fresh { Ok(()) } else { Err(Rule(3)) }
     }
 
-    fn check_manifest(&self, manifest: &Manifest, tau: u64) -> Result<(), Rule> {
+    fn check_manifest(&self, manifest: &Manifest, terms: Terms) -> Result<(), Rule> {
         self.check_origin(manifest.origin)?;
         if self.open.is_some() {
             return Err(Rule(14));
@@ -132,7 +133,7 @@ impl LogState {
             let Some(seat) = self.view.members.get(usize::from(entry.member)) else { return false };
             let staleness = u64::from(entry.staleness);
             self.ledger.may_list(Admission::of(seat), SlotSeq(entry.slot_seq))
-                && staleness <= tau
+                && staleness <= terms.tau
                 && staleness <= self.version_final.0
                 && (1..=STEPS_MAX).contains(&entry.n_steps)
                 && entry.eflags == 0
@@ -144,8 +145,9 @@ impl LogState {
             || !parameters
             || !entries.iter().all(fields)
             || !weights(self.view.weight_mode, self.members(), &listed)
-                .iter()
-                .eq(entries.iter().map(|entry| &entry.weight))
+                .into_iter()
+                .zip(entries.iter())
+                .all(|(whole, entry)| entry.weight == terms.lambda.discount(whole, entry.staleness))
         {
             return Err(Rule(9));
         }

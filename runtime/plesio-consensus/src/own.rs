@@ -11,6 +11,7 @@
 
 use crate::event::{Event, FoldReason, OwnSlot};
 use crate::ledger::{Admission, Fate, Ledger};
+use crate::weights::Part;
 use alloc::vec::Vec;
 use plesio_wire::value::Entry;
 use plesio_wire::{SlotSeq, Version};
@@ -20,6 +21,16 @@ struct Announced {
     slot: OwnSlot,
     admission: Admission,
     listed: bool,
+    /// What a version took of it, once one lists it.
+    part: Option<Part>,
+}
+
+impl Announced {
+    /// In a version whose manifest was not learnt here nobody can tell how stale it was, so it counts as taken whole: with a
+    /// discount, what was not taken is then in no state and with no worker. A member that keeps up never gets there.
+    fn released(&self) -> Event {
+        Event::Release { seq: self.slot.seq, part: self.part.unwrap_or(Part::WHOLE) }
+    }
 }
 
 #[cfg_attr(test, derive(Clone))]
@@ -35,7 +46,7 @@ impl OwnSlots {
         let fits = self.slots.len() < usize::from(depth) && self.last.is_none_or(|last| slot.seq > last);
         if fits {
             self.last = Some(slot.seq);
-            self.slots.push(Announced { slot, admission, listed: false });
+            self.slots.push(Announced { slot, admission, listed: false, part: None });
         }
         fits
     }
@@ -45,16 +56,22 @@ impl OwnSlots {
     }
 
     /// A MANIFEST with `entry` for this node is learnt.
-    pub(crate) fn list(&mut self, admission: Admission, entry: &Entry, version: Version) -> Option<Event> {
+    pub(crate) fn list(
+        &mut self,
+        admission: Admission,
+        entry: &Entry,
+        version: Version,
+        part: Part,
+    ) -> Option<Event> {
         let seq = SlotSeq(entry.slot_seq);
         let own = self.slots.iter_mut().find(|own| own.slot.seq == seq && own.admission == admission)?;
-        own.listed = true;
+        (own.listed, own.part) = (true, Some(part));
         Some(Event::Listed { seq, version, margin: entry.margin, staleness: entry.staleness })
     }
 
     /// R22: SEAL is learnt, so every listed slot is final.
     pub(crate) fn release(&mut self, events: &mut impl Extend<Event>) {
-        self.settle(events, |own| own.listed.then_some(Event::Release { seq: own.slot.seq }));
+        self.settle(events, |own| own.listed.then(|| own.released()));
     }
 
     /// R23 (b): unlisted in a prefix that holds `version` versions, and too stale for any later one.
@@ -89,7 +106,7 @@ impl OwnSlots {
             let fold = |reason| Some(Event::Fold { seq, reason });
             match ledger.fate(own.admission, seq) {
                 None | Some(Fate::Forgotten) => Some(Event::Lost { seq }),
-                Some(Fate::Final | Fate::Open) => Some(Event::Release { seq }),
+                Some(Fate::Final | Fate::Open) => Some(own.released()),
                 Some(Fate::Dropped) => fold(FoldReason::Dropped),
                 Some(Fate::Unlisted) if ledger.has_ended(own.admission) => fold(FoldReason::AdmissionEnded),
                 Some(Fate::Unlisted) if version.0.saturating_sub(own.slot.base.0) > tau => {

@@ -21,6 +21,6 @@ pub use node::{
     Control, DataPath, Found, Hello, Identity, Listens, Node, NodeConfig, NodeError, NodeThread, Protection,
     Running, Seed, Sharing, Trust,
 };
-pub use plesio_consensus::{Cause, WeightMode};
+pub use plesio_consensus::{Cause, Lambda, WeightMode};
 pub use plesio_kernels::Codec;
 pub use worker::{StepOutcome, Stopped, Worker};

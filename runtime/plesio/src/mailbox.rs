@@ -1,8 +1,9 @@
 //! What the node thread leaves for the worker: the newest committed state and when to cut. Both sides hold the lock
 //! only to swap a pointer or copy a few words, and the worker never waits for it.
 
+use plesio_consensus::Part;
 use plesio_phase::Aim;
-use plesio_wire::Version;
+use plesio_wire::{SlotSeq, Version};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -25,6 +26,8 @@ pub(crate) struct Letter {
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     letter: Mutex<Letter>,
+    /// Own slots of which a version took only a part; left here before the slot comes back.
+    parts: Mutex<Vec<(SlotSeq, Part)>>,
     stopped: AtomicBool,
 }
 
@@ -32,7 +35,7 @@ impl Mailbox {
     pub(crate) fn new(elements: usize) -> Self {
         let letter =
             Letter { serial: 0, version: Version(0), state: vec![0.0; elements], commits: 0, aim: None };
-        Self { letter: Mutex::new(letter), stopped: AtomicBool::new(false) }
+        Self { letter: Mutex::new(letter), parts: Mutex::default(), stopped: AtomicBool::new(false) }
     }
 
     /// For the node thread: the worker holds the lock for a few instructions only.
@@ -49,6 +52,25 @@ impl Mailbox {
         }
     }
 
+    /// For the node thread.
+    pub(crate) fn leave_part(&self, seq: SlotSeq, part: Part) {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner).push((seq, part));
+    }
+
+    /// For the worker, whose slot has come back committed: what was taken of it. `None` when the node thread is writing at
+    /// this moment.
+    pub(crate) fn try_part(&self, seq: SlotSeq) -> Option<Part> {
+        let mut parts = match self.parts.try_lock() {
+            Ok(guard) => guard,
+            Err(std::sync::TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(std::sync::TryLockError::WouldBlock) => return None,
+        };
+        // It may be asked for again. Numbers are never used again, and a ring has 16 slots at most.
+        parts.retain(|(known, _)| known.0.saturating_add(RING_SLOTS_MAX) >= seq.0);
+        let part = parts.iter().find(|(known, _)| *known == seq);
+        Some(part.map_or(Part::WHOLE, |(_, part)| *part))
+    }
+
     pub(crate) fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
     }
@@ -57,3 +79,5 @@ impl Mailbox {
         self.stopped.load(Ordering::Acquire)
     }
 }
+
+const RING_SLOTS_MAX: u32 = 16;

@@ -6,6 +6,7 @@
 
 use crate::mailbox::Mailbox;
 use plesio_collective::Regions;
+use plesio_consensus::Part;
 use plesio_kernels::{Codec, Device, Scale};
 use plesio_memory::{Arena, CutMeta, CutOutcome, Fate, Producer, SlotInfo};
 use plesio_phase::Cutter;
@@ -88,6 +89,8 @@ pub struct Worker<D: Device> {
     /// Own slots that are committed in a state not taken yet.
     settled: Vec<f32>,
     scratch: Vec<f32>,
+    /// What a version took of a slot, where that is not all.
+    part: Vec<i32>,
     version: Version,
     base: Version,
     target: Option<Frame>,
@@ -127,6 +130,7 @@ impl<D: Device> Worker<D> {
             fresh: zeros(),
             settled: zeros(),
             scratch: zeros(),
+            part: Vec::new(),
             version: Version(0),
             base: Version(0),
             target: None,
@@ -267,21 +271,33 @@ impl<D: Device> Worker<D> {
     /// Own slots that ended: committed ones wait for the state that holds them, folded ones are uncommitted again.
     fn take_returned(&mut self) {
         while let Some((info, fate)) = self.producer.poll_returned() {
+            let part = match fate {
+                Fate::Committed => match self.mailbox.try_part(info.seq) {
+                    Some(part) => part,
+                    None => return, // the node's thread has the lock: next time
+                },
+                Fate::Folded => Part::WHOLE,
+            };
             let (device, scale, scratch) = (self.device, self.scale, &mut self.scratch);
-            let (sent, anchor) = (&mut self.sent, &mut self.anchor);
+            let (sent, anchor, taken) = (&mut self.sent, &mut self.anchor, &mut self.part);
             let read = |info: &SlotInfo, fate: Fate, slot: &[i32]| {
                 let why = "a slot has as many elements as the state";
-                match sent.as_mut().filter(|_| fate == Fate::Committed) {
-                    // What was counted leaves the uncommitted mass; what the codec left out stays, not cut yet.
-                    Some(sent) => {
-                        let counted = sent.read(device, info.index);
-                        device.dequantise(counted, scale, scratch).expect(why);
-                        let unit = libm::exp2f(-f32::from(scale.exponent()));
-                        for ((anchor, &cut), &counted) in anchor.iter_mut().zip(slot).zip(counted) {
-                            *anchor -= (i64::from(cut) - i64::from(counted)) as f32 * unit;
-                        }
+                let mut counted = match sent.as_mut().filter(|_| fate == Fate::Committed) {
+                    Some(sent) => sent.read(device, info.index),
+                    None => slot,
+                };
+                if !part.is_whole() {
+                    taken.clear();
+                    taken.extend(counted.iter().map(|q| part.of(*q)));
+                    counted = taken;
+                }
+                device.dequantise(counted, scale, scratch).expect(why);
+                if !std::ptr::eq(counted, slot) {
+                    // What was counted leaves the uncommitted mass; what codec or version left out stays, not cut yet.
+                    let unit = libm::exp2f(-f32::from(scale.exponent()));
+                    for ((anchor, &cut), &counted) in anchor.iter_mut().zip(slot).zip(counted) {
+                        *anchor -= (i64::from(cut) - i64::from(counted)) as f32 * unit;
                     }
-                    None => device.dequantise(slot, scale, scratch).expect(why),
                 }
             };
             if self.producer.reclaim(info.index, read).is_err() {
@@ -290,6 +306,7 @@ impl<D: Device> Worker<D> {
             match fate {
                 Fate::Committed => {
                     self.device.axpy(1.0, &self.scratch, &mut self.settled);
+                    self.n_steps = self.n_steps.saturating_add(part.steps_back(info.n_steps));
                     self.commits += 1;
                 }
                 Fate::Folded => {

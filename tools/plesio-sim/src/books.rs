@@ -6,6 +6,7 @@
 //! when it is announced and again when it comes back.
 
 use crate::random::mix;
+use plesio_consensus::Part;
 
 /// What a slot must hold.
 #[derive(Clone, Debug, Default)]
@@ -14,6 +15,8 @@ pub(crate) struct Parcel {
     pub(crate) units: Vec<u32>,
     /// What of the content travels, where a codec leaves something out.
     pub(crate) sent: Option<Vec<i64>>,
+    /// What a version took of that, where it did not take all.
+    pub(crate) part: Option<Part>,
 }
 
 /// The books of one process; see the module.
@@ -86,13 +89,24 @@ impl Books {
         }
     }
 
-    /// The slot in `index` came back committed: what did not travel goes with the next cut.
+    /// A version took this part of the slot in `index`.
+    pub(crate) fn handle_part(&mut self, index: u8, part: Part) {
+        if let Some(parcel) = &mut self.held[usize::from(index)] {
+            parcel.part = Some(part);
+        }
+    }
+
+    /// The slot in `index` came back committed: what did not travel, and what the version did not take, goes with the next
+    /// cut.
     pub(crate) fn commit(&mut self, index: u8) {
         if let Some(parcel) = self.held[usize::from(index)].take() {
+            let part = parcel.part.unwrap_or(Part::WHOLE);
             let sent = parcel.sent.as_deref().unwrap_or(&parcel.content);
-            add(&mut self.committed, sent);
+            // Elements of slots are 32 bits.
+            let taken: Vec<i64> = sent.iter().map(|q| i64::from(part.of(*q as i32))).collect();
+            add(&mut self.committed, &taken);
             for (element, rest) in self.residue.content.iter_mut().enumerate() {
-                *rest += parcel.content[element] - sent[element];
+                *rest += parcel.content[element] - taken[element];
             }
         }
     }

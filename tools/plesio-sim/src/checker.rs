@@ -25,7 +25,7 @@
 
 use crate::process::Lie;
 use plesio::engine::SlotFate;
-use plesio_consensus::Event;
+use plesio_consensus::{Event, Lambda, Part};
 use plesio_wire::value::{Entry, Manifest, Value, View, WEIGHT_ONE};
 use plesio_wire::{Digest, Incarnation, LogIndex, NodeKey, SlotSeq, Version};
 use std::collections::BTreeMap;
@@ -56,6 +56,8 @@ struct Slot {
     content: Vec<i64>,
     units: Vec<u32>,
     standing: Standing,
+    /// What its entry weighs, and what its mode alone would have made it weigh.
+    weights: (u32, u32),
     fate: Option<SlotFate>,
     announced_ns: u64,
 }
@@ -90,6 +92,7 @@ struct Final {
 pub(crate) struct Checker {
     elements: usize,
     tau: u64,
+    lambda: Lambda,
     now_ns: u64,
     /// Digest of every entry, and the host that learnt it first.
     log: Vec<(Digest, u8)>,
@@ -123,10 +126,11 @@ pub(crate) struct Checker {
 
 impl Checker {
     /// The log begins with the first view, the versions with a state of zeros.
-    pub(crate) fn new(genesis: View, elements: usize, tau: u64) -> Self {
+    pub(crate) fn new(genesis: View, elements: usize, tau: u64, lambda: Lambda) -> Self {
         Self {
             elements,
             tau,
+            lambda,
             now_ns: 0,
             log: vec![(Value::View(genesis).digest(), 0)],
             views: vec![genesis],
@@ -345,6 +349,7 @@ impl Checker {
                 content: slot.content.to_vec(),
                 units: slot.units.to_vec(),
                 standing: Standing::Announced,
+                weights: (1, 1),
                 fate: None,
                 announced_ns: self.now_ns,
             },
@@ -421,6 +426,20 @@ impl Checker {
             "n{host}: slot {} is {what}; it stands {standing:?}, fate before {before:?}",
             id.seq.0
         ));
+    }
+
+    /// What a process was told that a version took of an own slot.
+    pub(crate) fn handle_part(&mut self, id: SlotId, part: Part) {
+        let Some(slot) = self.slots.get(&id) else { return };
+        let (weight, whole) = slot.weights;
+        // Whoever learnt that it is final from a cut alone cannot tell, and takes it for whole.
+        if part != Part::WHOLE && (slot.fate != Some(SlotFate::Commit) || part != Part::new(weight, whole)) {
+            let what = format!(
+                "I2: n{} gets {part:?} of slot {}, which weighs {weight} of {whole}",
+                slot.host, id.seq.0
+            );
+            self.fail(what);
+        }
     }
 
     /// A process has nothing more to say for now: what it learnt to be final must be released.
@@ -563,7 +582,17 @@ impl Checker {
         order.truncate((one - whole) as usize);
         for entry in manifest.entries.iter() {
             let up = order.iter().any(|(_, member)| *member == entry.member);
-            let share = part(entry) * one / total + u64::from(up);
+            let whole = part(entry) * one / total + u64::from(up);
+            let mut power = one;
+            for _ in 0..entry.staleness {
+                power = power * u64::from(self.lambda.q24()) / one;
+            }
+            let share = whole * power / one;
+            let seat = self.newest_view().members.get(usize::from(entry.member)).copied().unwrap_or_default();
+            let id = SlotId { key: seat.key, life: seat.incarnation, seq: SlotSeq(entry.slot_seq) };
+            if let Some(slot) = self.slots.get_mut(&id) {
+                slot.weights = (entry.weight, whole as u32);
+            }
             if u64::from(entry.weight) != share {
                 self.broken(format!(
                     "I3: {at}: member {} of {members} weighs {}, its share is {share}",

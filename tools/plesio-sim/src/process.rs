@@ -375,7 +375,7 @@ impl Process {
             Event::Reopen { context, .. } => (2, context.0),
             Event::Sealed { index, .. } => (3, index.0),
             Event::View { index, .. } => (4, index.0),
-            Event::Release { seq } => (5, u64::from(seq.0)),
+            Event::Release { seq, .. } => (5, u64::from(seq.0)),
             Event::Fold { seq, .. } => (6, u64::from(seq.0)),
             Event::Lost { seq } => (7, u64::from(seq.0)),
             Event::Left => (8, 0),

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::impair::Impairment;
-use plesio::{Codec, Rules, Sharing, WeightMode};
+use plesio::{Codec, Lambda, Rules, Sharing, WeightMode};
 
 fn config(nodes: u8, faults: &str, simulated_s: u32) -> SimConfig {
     SimConfig { nodes, faults: faults.parse().unwrap(), simulated_s, ..SimConfig::default() }
@@ -263,7 +263,7 @@ fn every_codec_survives_all_faults() {
 #[test]
 fn every_weight_mode_survives_all_faults_with_exact_sums() {
     for weights in [WeightMode::Work, WeightMode::Equal] {
-        let rules = Rules { weights };
+        let rules = Rules { weights, ..Rules::default() };
         let config = SimConfig { seeds: 0..4, rules, ..config(5, "all", 12) };
         let report = run(&config).unwrap();
         assert!(report.violations.is_empty(), "{weights:?}: {:?}", report.violations);
@@ -271,6 +271,22 @@ fn every_weight_mode_survives_all_faults_with_exact_sums() {
         // Other weights make another story out of the same seed.
         let mass = run(&SimConfig { rules: Rules::default(), ..config }).unwrap();
         assert_ne!(report.trace_hash, mass.trace_hash, "{weights:?}");
+    }
+}
+
+#[test]
+fn what_staleness_takes_comes_back_in_every_mode_and_codec() {
+    let half = Lambda::new(1 << 23).unwrap();
+    for (weights, codec) in
+        [(WeightMode::Mass, Codec::Full), (WeightMode::Work, Codec::Int8), (WeightMode::Equal, Codec::Full)]
+    {
+        let rules = Rules { weights, lambda: half };
+        let config = SimConfig { seeds: 0..4, rules, codec, ..config(5, "all", 12) };
+        let report = run(&config).unwrap();
+        assert!(report.violations.is_empty(), "{weights:?}: {:?}", report.violations);
+        assert!(report.frames > 4 * 8, "{weights:?}: {report:?}");
+        let all = run(&SimConfig { rules: Rules { weights, ..Rules::default() }, ..config }).unwrap();
+        assert_ne!(report.trace_hash, all.trace_hash, "{weights:?}: nothing was discounted");
     }
 }
 

@@ -106,7 +106,10 @@ impl Worker {
                 return Err(format!("R21: slot {} changed at element {element} while frozen", info.seq.0));
             }
             match fate {
-                Fate::Committed => self.books.commit(info.index),
+                Fate::Committed => {
+                    self.books.commit(info.index);
+                    self.n_steps += expected.part.map_or(0, |part| part.steps_back(info.n_steps));
+                }
                 Fate::Folded => {
                     self.books.fold(info.index);
                     self.n_steps += info.n_steps;

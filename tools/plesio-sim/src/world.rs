@@ -112,7 +112,7 @@ impl World {
             now_ns: 0,
             queue: Queue::default(),
             net: Net::new(seed, hosts.len(), path_ns),
-            checker: Checker::new(view, elements as usize, TAU),
+            checker: Checker::new(view, elements as usize, TAU, config.rules.lambda),
             trace: Trace::new(config.story),
             active: vec![false; plan.faults.len()],
             injected: BTreeMap::new(),

@@ -7,6 +7,7 @@ use crate::machine::catchup::Basis;
 use crate::machine::open::{Late, OpenTrack, STALLED_AFTER};
 use crate::round::Round;
 use crate::snapshot::{Installed, SnapshotCut, SnapshotError};
+use crate::weights::Part;
 use plesio_wire::sideband::Message;
 use plesio_wire::value::{Value, View};
 use plesio_wire::{Ballot, Digest, Instant, LogIndex, MemberIndex, NodeKey, Version};
@@ -14,7 +15,7 @@ use plesio_wire::{Ballot, Digest, Instant, LogIndex, MemberIndex, NodeKey, Versi
 impl Consensus {
     /// Learns the value at d. `counted`: this node counted the quorum itself, so it tells the observers.
     pub(super) fn learn(&mut self, now: Instant, value: Value, ballot: Option<Ballot>, counted: bool) {
-        if self.log.check(&value, self.config.tau).is_err() {
+        if self.log.check(&value, self.config.terms()).is_err() {
             self.counters.rule_total += 1;
             return;
         }
@@ -73,7 +74,8 @@ impl Consensus {
         self.events.push_back(Event::Open { context: self.log.context(), version, manifest });
         let entry = me.and_then(|me| manifest.entries.iter().find(|entry| entry.member == me));
         if let (Some(admission), Some(entry)) = (self.my_admission(), entry) {
-            self.events.extend(self.own.list(admission, entry, version));
+            let part = Part::of_entry(&self.log.view, &manifest, entry.member);
+            self.events.extend(self.own.list(admission, entry, version, part));
         }
         // One more version stands in the prefix: what was just fresh enough is too stale now (R23 b).
         self.own.fold_stale(self.log.version(), self.config.tau, &mut self.events);

@@ -234,7 +234,8 @@ impl Consensus {
             candidates.iter().map(|one| (one.member, one.n_steps)).collect();
         let weights = weights(self.log.view.weight_mode, self.log.members(), &listed);
         let mut entries = Bounded::default();
-        for (candidate, weight) in candidates.iter().zip(weights) {
+        for (candidate, whole) in candidates.iter().zip(weights) {
+            let weight = self.config.lambda.discount(whole, candidate.staleness);
             let entry = Entry {
                 member: candidate.member,
                 staleness: candidate.staleness,
@@ -263,7 +264,7 @@ impl Consensus {
         let (Some(me), Some(attempt)) = (self.my_index(), &self.round.attempt) else { return };
         let ballot = attempt.ballot;
         let digest = value.digest();
-        if self.log.check(&value, self.config.tau).is_err() || !self.round.accept(ballot, &value) {
+        if self.log.check(&value, self.config.terms()).is_err() || !self.round.accept(ballot, &value) {
             self.round.attempt = None;
             self.pace.activity = Some(now);
             return;

@@ -195,7 +195,7 @@ impl Consensus {
             last.accepted <= last.ballot
                 && last.accepted >= self.round.first
                 && value.origin() <= last.accepted.frame
-                && self.log.check(&value, self.config.tau).is_ok()
+                && self.log.check(&value, self.config.terms()).is_ok()
         });
         if !sound {
             self.counters.rule_total += 1;
@@ -240,7 +240,7 @@ impl Consensus {
         // With a version open the first ballot carries SEAL only (R3).
         let is_carried =
             value.origin() <= ballot.frame && (self.log.open.is_none() || ballot > self.round.first);
-        if let Err(rule) = self.log.check(&value, self.config.tau) {
+        if let Err(rule) = self.log.check(&value, self.config.terms()) {
             self.note_other_view(from, &value);
             self.refuse(member, rule.0);
             return;

@@ -70,7 +70,8 @@ impl Checker {
             return;
         }
         assert_eq!(index, self.log.index, "an index was decided before the one below it");
-        self.log.check(value, self.tau).unwrap_or_else(|rule| panic!("{rule:?} broken by {value:?}"));
+        let terms = crate::config::Terms { tau: self.tau, lambda: crate::Lambda::ONE };
+        self.log.check(value, terms).unwrap_or_else(|rule| panic!("{rule:?} broken by {value:?}"));
         self.values.insert(index, *value);
         let old_view = self.log.view;
         if let Value::Manifest(manifest) = value {

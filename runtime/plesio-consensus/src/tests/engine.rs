@@ -321,7 +321,8 @@ impl Engine {
                     }
                 }
             }
-            Event::Release { seq } => {
+            Event::Release { seq, part } => {
+                assert!(part.is_whole(), "nothing is discounted here");
                 let slot = self.slots.remove(&seq).expect("R22: released twice");
                 for unit in slot.units {
                     let place = checker.place(unit);

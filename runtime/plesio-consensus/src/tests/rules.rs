@@ -6,6 +6,7 @@ mod transfers;
 mod views;
 
 use super::cluster::{MS, genesis};
+use crate::config::Terms;
 use crate::log::{LogState, Rule};
 use crate::{Config, Consensus, Event, Start, To};
 use plesio_wire::sideband::{Commit, Have, HaveEntry, Last, Message, Propose, Query, Ready};
@@ -14,6 +15,9 @@ use plesio_wire::{
     Bounded, Digest, Frame, Incarnation, Instant, LogIndex, MemberSet, NodeKey, SlotSeq, Version,
 };
 use solo::{Solo, ballot, entry};
+
+/// What members go by who were told nothing.
+const TERMS: Terms = Terms { tau: 4, lambda: crate::Lambda::ONE };
 
 #[test]
 fn r0_the_owner_proposes_at_the_close_what_all_owners_have() {
@@ -232,7 +236,7 @@ fn r9_manifests_that_break_a_rule_are_refused() {
     let solo = Solo::new(10);
     let log = &solo.machine.log;
     let good = solo.manifest(1, &[entry(0, 3), entry(2, 9)]);
-    let check = |manifest: Manifest| log.check(&Value::Manifest(manifest), 4);
+    let check = |manifest: Manifest| log.check(&Value::Manifest(manifest), TERMS);
     assert_eq!(check(good), Ok(()));
     let broken = |change: &dyn Fn(&mut Manifest)| {
         let mut manifest = good;
@@ -255,10 +259,10 @@ fn r9_manifests_that_break_a_rule_are_refused() {
     assert!(broken(&|m| m.entries[0].staleness = 1), "staler than there are versions");
     let mut log: LogState = log.clone();
     log.learn(&Value::Manifest(good));
-    assert_eq!(log.check(&Value::Manifest(good), 4), Err(Rule(14)), "a version is open");
+    assert_eq!(log.check(&Value::Manifest(good), TERMS), Err(Rule(14)), "a version is open");
     log.learn(&Value::Seal(Frame(1)));
     let again = Manifest { origin: Frame(2), ..good };
-    assert_eq!(log.check(&Value::Manifest(again), 4), Err(Rule(9)), "listed already");
+    assert_eq!(log.check(&Value::Manifest(again), TERMS), Err(Rule(9)), "listed already");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What the agreement decided, carried to the other machines.
 
 use super::{Engine, Out, SlotFate, Work};
-use plesio_consensus::Event;
+use plesio_consensus::{Event, Part};
 use plesio_wire::value::View;
 use plesio_wire::{Incarnation, Instant, NodeKey, SlotSeq};
 
@@ -32,7 +32,7 @@ impl Engine {
                 self.note_fetch(now);
                 self.fetch(now, *from);
             }
-            Event::Release { seq } => self.settle(*seq, SlotFate::Commit),
+            Event::Release { seq, part } => self.settle_part(*seq, SlotFate::Commit, *part),
             Event::Fold { seq, .. } => {
                 self.folds += 1;
                 self.corrector.handle_fold(now);
@@ -126,9 +126,13 @@ impl Engine {
     }
 
     pub(super) fn settle(&mut self, seq: SlotSeq, fate: SlotFate) {
+        self.settle_part(seq, fate, Part::WHOLE);
+    }
+
+    fn settle_part(&mut self, seq: SlotSeq, fate: SlotFate, part: Part) {
         self.exchange.handle_done(seq);
         if let Some(index) = self.transfers.handle_done(seq) {
-            self.work.push_back(Work::Settle { index, seq, fate });
+            self.work.push_back(Work::Settle { index, seq, fate, part });
         }
     }
 }

@@ -79,15 +79,17 @@ impl Common {
     }
 
     /// Name, value and bits of what a refusal can name: 64 bits together at most.
-    fn named(&self) -> [(&'static str, u64, u32); 7] {
+    fn named(&self) -> [(&'static str, u64, u32); 8] {
+        let lambda = self.rules.lambda.q24();
         [
-            ("chunk_bytes", u64::from(self.chunk_bytes), 24),
+            ("chunk_bytes", u64::from(self.chunk_bytes), 17),
             ("ring_depth", u64::from(self.ring_depth), 5),
             ("the scale exponent", u64::from(self.scale_exponent as u8), 8),
             ("tau", self.consensus().tau, 7),
             ("the codec", u64::from(self.codec.id()), 4),
             ("how much a member may own", u64::from(self.share_factor), 4),
             ("how contributions weigh", u64::from(self.rules.weights.id()), 2),
+            ("what staleness leaves of a weight", u64::from(lambda ^ lambda >> 8 ^ lambda >> 16), 8),
         ]
     }
 }

@@ -3,6 +3,7 @@
 use super::near::Note;
 use super::{Common, Rules};
 use plesio_collective::{Alias, ArenaId, Regions, Sum};
+use plesio_consensus::Part;
 use plesio_sideband::To;
 use plesio_wire::data::MessageId;
 use plesio_wire::sideband::{Message, RosterEntry};
@@ -113,6 +114,8 @@ pub enum Work {
         seq: SlotSeq,
         /// How.
         fate: SlotFate,
+        /// Committed, how much of it: the worker gets the rest back.
+        part: Part,
     },
     /// Write a snapshot for others, then [`Engine::handle_captured`](super::Engine::handle_captured).
     Capture {

@@ -15,7 +15,7 @@ use crate::mailbox::Mailbox;
 use crate::sealing::Sealing;
 use crate::store::{Store, StorePlan};
 use plesio_collective::ArenaId;
-use plesio_consensus::{Cause, Event, OwnSlot};
+use plesio_consensus::{Cause, Event, OwnSlot, Part};
 use plesio_cpu::Cpu;
 use plesio_memory::{Consumer, Foreign, RingError};
 use plesio_proto::Train;
@@ -123,7 +123,7 @@ struct Runner {
     events: Sender<NodeEvent>,
     scratch: Vec<f32>,
     /// Own slots that are final but not in the state held here yet.
-    unpublished: Vec<(u8, SlotFate)>,
+    unpublished: Vec<(u8, SlotFate, Part)>,
     commits: u64,
     steps_committed: u64,
     serial: u64,
@@ -430,11 +430,14 @@ impl Runner {
             self.changed = false;
         }
         if current {
-            for (index, fate) in self.unpublished.drain(..) {
+            for (index, fate, part) in self.unpublished.drain(..) {
                 if fate == SlotFate::Commit
                     && let Some((info, _)) = self.consumer.slot(index)
                 {
-                    self.steps_committed += u64::from(info.n_steps);
+                    self.steps_committed += u64::from(info.n_steps - part.steps_back(info.n_steps));
+                    if !part.is_whole() {
+                        self.mailbox.leave_part(info.seq, part);
+                    }
                 }
                 // A lost slot leaves the uncommitted mass too: it may be in the state already.
                 self.consumer.commit(index)?;

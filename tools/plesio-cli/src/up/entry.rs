@@ -38,6 +38,7 @@ fn cause(settings: &Settings, entering: &Entering, within: &str) -> (String, Str
                 "chunk_bytes" => "let all nodes --listen on addresses of the network, or all on 127.0.0.1",
                 "the codec" => "give all nodes the same --codec",
                 "how much a member may own" => "give all nodes the same --shares",
+                "what staleness leaves of a weight" => "give all nodes the same --lambda",
                 "how contributions weigh" => "give all nodes the same --weights",
                 _ => "start all nodes alike: the same version of plesio, model and adapter",
             }

@@ -30,6 +30,7 @@ pub(super) struct Settings {
     pub(super) codec: Option<CodecArg>,
     pub(super) shares: Option<SharesArg>,
     pub(super) weights: Option<WeightsArg>,
+    pub(super) lambda: Option<f64>,
     pub(super) plaintext: bool,
     pub(super) trust: Option<TrustArg>,
     pub(super) data: Option<PathBuf>,
@@ -44,12 +45,12 @@ pub(super) struct Settings {
 impl Settings {
     /// What versions are decided by, as far as the file says.
     pub(super) fn rules(&self) -> RulesArgs {
-        RulesArgs { weights: self.weights }
+        RulesArgs { weights: self.weights, lambda: self.lambda }
     }
 }
 
 /// Every name, in the order of the help.
-const NAMES: [&str; 23] = [
+const NAMES: [&str; 24] = [
     "found",
     "join",
     "key",
@@ -64,6 +65,7 @@ const NAMES: [&str; 23] = [
     "codec",
     "shares",
     "weights",
+    "lambda",
     "plaintext",
     "trust",
     "data",
@@ -161,6 +163,7 @@ mod tests {
         codec = "int8"
         shares = "equal"
         weights = "work"
+        lambda = 0.5
         plaintext = true
         trust = "captive"
         data = "text.txt"
@@ -178,7 +181,7 @@ mod tests {
         assert_eq!((settings.wait, settings.plaintext), (Some(Wait::Adaptive), true));
         assert_eq!((settings.codec, settings.path), (Some(CodecArg::Int8), Some(DataPathArg::Udp)));
         assert_eq!((settings.codec, settings.shares), (Some(CodecArg::Int8), Some(SharesArg::Equal)));
-        assert_eq!(settings.rules().to_string(), " --weights work");
+        assert_eq!(settings.rules().to_string(), " --weights work --lambda 0.5");
         for name in NAMES {
             // Each name is a field: a value of the wrong kind is refused by it, and not passed over.
             let wrong = format!("{name} = {{ a = 1 }}");

@@ -72,6 +72,7 @@ impl Settings {
         let captive = args.trust.or(said.trust) == Some(TrustArg::Captive);
         refuse_wildcards([listen, listen_data])?;
         let rules = args.rules.or(said.rules());
+        rules.check()?;
         let key = args.key.clone().or(said.key);
         let _hold = key.as_deref().map(keyfile::hold).transpose()?.map(Arc::new);
         let pool = args.pool.clone().or(said.pool);

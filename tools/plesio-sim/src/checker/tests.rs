@@ -16,7 +16,7 @@ fn view() -> View {
 }
 
 fn checker() -> Checker {
-    Checker::new(view(), 2, 4)
+    Checker::new(view(), 2, 4, Lambda::ONE)
 }
 
 fn id(member: u64, seq: u32) -> SlotId {

@@ -112,9 +112,11 @@ impl Process {
                 self.hold(scene, version);
                 self.engine.handle_applied(now, version, digest);
             }
-            Work::Settle { index, seq, fate } => {
+            Work::Settle { index, seq, fate, part } => {
                 let life = self.announced.remove(&seq).unwrap_or_default();
                 scene.checker.handle_settled(SlotId { key: self.key, life, seq }, fate);
+                scene.checker.handle_part(SlotId { key: self.key, life, seq }, part);
+                self.worker.books.handle_part(index, part);
                 match fate {
                     SlotFate::Fold => self.consumer.fold(index).map_err(|error| say(&error))?,
                     SlotFate::Commit => self.unpublished.push((index, fate)),

@@ -4,7 +4,7 @@ use super::*;
 use crate::engine::roster::tests::{address, config, engine, entry, ids};
 use crate::engine::{Engine, EngineConfig, Entrance, Out, Rules};
 use crate::store::StorePlan;
-use plesio_consensus::{Event, WeightMode};
+use plesio_consensus::{Event, Lambda, WeightMode};
 use plesio_kernels::Codec;
 use plesio_sideband::To;
 use plesio_wire::Instant;
@@ -54,8 +54,10 @@ fn a_joiner_with_other_parameters_is_refused_and_told_which_once() {
     assert_eq!(refused(EngineConfig { regions, ..same.clone() }), ["the codec"]);
     let regions = StorePlan::new(64, 4, Codec::Full, 1).regions;
     assert_eq!(refused(EngineConfig { regions, ..same.clone() }), ["how much a member may own"]);
-    let rules = Rules { weights: WeightMode::Work };
+    let rules = Rules { weights: WeightMode::Work, ..same.rules };
     assert_eq!(refused(EngineConfig { rules, ..same.clone() }), ["how contributions weigh"]);
+    let rules = Rules { lambda: Lambda::new(15_099_494).unwrap(), ..same.rules };
+    assert_eq!(refused(EngineConfig { rules, ..same.clone() }), ["what staleness leaves of a weight"]);
     for other in [
         EngineConfig { model: Digest([7; 16]), ..same.clone() },
         EngineConfig { regions: StorePlan::new(65, 4, Codec::Full, 4).regions, ..same.clone() },
@@ -90,7 +92,8 @@ fn first_views_of_other_parameters_differ() {
         Common { codec: Codec::Int4By64, ..common },
         Common { share_factor: 1, ..common },
         Common { model: Digest([7; 16]), ..common },
-        Common { rules: Rules { weights: WeightMode::Equal }, ..common },
+        Common { rules: Rules { weights: WeightMode::Equal, ..common.rules }, ..common },
+        Common { rules: Rules { lambda: Lambda::MIN, ..common.rules }, ..common },
     ];
     for other in &others {
         assert_ne!(digest(&common), digest(other), "{other:?}");

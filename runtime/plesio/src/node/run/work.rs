@@ -53,7 +53,7 @@ impl Runner {
                 self.take_version(version, applied)?;
             }
             Work::Settle { index, fate: SlotFate::Fold, .. } => self.consumer.fold(index)?,
-            Work::Settle { index, fate, .. } => self.unpublished.push((index, fate)),
+            Work::Settle { index, fate, part, .. } => self.unpublished.push((index, fate, part)),
             Work::Capture { cut } => {
                 if let Ok(len_bytes) = self.store.capture(&cut) {
                     self.engine.handle_captured(self.clock.now(), len_bytes);
