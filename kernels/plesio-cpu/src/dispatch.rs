@@ -7,9 +7,10 @@ use crate::matmul::matmul;
 use plesio_kernels::lora::{self, Gradients, Lora};
 use plesio_kernels::slot::{self, Merged, Quantised, Scale};
 use plesio_kernels::{
-    AdamW, AdamWState, Arithmetic, Codec, Coding, Device, Encoded, KernelError, Mat, MatMut, Rope, Soft,
+    AdamW, AdamWState, Arithmetic, Codec, Coding, Device, Encoded, KernelError, Mat, MatMut, Nesterov, Rope,
+    Soft,
 };
-use plesio_kernels::{codec, network, optimiser, vector};
+use plesio_kernels::{codec, network, optimiser, outer, vector};
 
 /// The CPU as a device, at one instruction set.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -145,6 +146,7 @@ kernels! {
     fn dequantise(slot: &[i32], scale: Scale, out: &mut [f32]) -> Result<(), KernelError> = slot::dequantise;
     fn slot_sum(weights: &[u32], slots: &[&[i32]], sum: &mut [i64]) -> Result<(), KernelError> = slot::slot_sum;
     fn apply(master: &mut [i64], sum: &[i64]) -> Result<(), KernelError> = slot::apply;
+    fn apply_nesterov(factors: Nesterov, master: &mut [i64], momentum: &mut [i64], sum: &[i64]) -> Result<(), KernelError> = outer::apply_nesterov;
     fn commit(weights: &[u32], slots: &[&[i32]], master: &mut [i64]) -> Result<(), KernelError> = slot::commit;
     fn to_float(master: &[i64], scale: Scale, out: &mut [f32]) -> Result<(), KernelError> = slot::to_float;
     fn merge(into: &mut [i32], from: &[i32], scale: Scale, residue: &mut [f32]) -> Result<Merged, KernelError> = slot::merge;

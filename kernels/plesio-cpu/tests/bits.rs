@@ -5,7 +5,9 @@
 
 use plesio_cpu::{Cpu, Level};
 use plesio_kernels::lora::Gradients;
-use plesio_kernels::{AdamW, AdamWState, Codec, Coding, Device, Lora, Mat, MatMut, Reference, Rope, Scale};
+use plesio_kernels::{
+    AdamW, AdamWState, Codec, Coding, Device, Lora, Mat, MatMut, Nesterov, Reference, Rope, Scale,
+};
 
 /// A call of a norm and its derivative on one device: y, inv_rms, dx, dgain.
 type NormCall<'c> = &'c dyn Fn(&mut [f32], &mut [f32], &mut [f32], &mut [f32]);
@@ -300,6 +302,39 @@ fn slots_and_the_master_have_the_references_bits() {
             );
             assert_eq!(into_found, into_expected);
             same("merge", cpu, &real_found, &real_expected);
+        }
+    });
+}
+
+#[test]
+fn the_outer_step_has_the_references_bits() {
+    // Values of every size, and those that leave 64 bits.
+    let integers = |len: usize, seed: u64| -> Vec<i64> {
+        let mut state = seed | 1;
+        let extremes = [i64::MAX, i64::MIN, 0, -1, 1, i64::MAX - 1, i64::MIN + 1];
+        let next = |element: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            if state.is_multiple_of(13) { extremes[element % 7] } else { (state as i64) >> (state >> 58) }
+        };
+        (0..len).map(next).collect()
+    };
+    each_level(|cpu| {
+        for len in LENGTHS {
+            for (mu16, eta16) in [(58_982, 13_107), (65_535, 65_536), (0, 65_536), (1, 1)] {
+                let factors = Nesterov::new(mu16, eta16).expect("in range");
+                let (mut found, mut found_v) = (integers(len, 3), integers(len, 5));
+                let (mut expected, mut expected_v) = (found.clone(), found_v.clone());
+                for turn in 0..3 {
+                    let sum = integers(len, 7 + turn);
+                    assert_eq!(
+                        cpu.apply_nesterov(factors, &mut found, &mut found_v, &sum),
+                        Reference.apply_nesterov(factors, &mut expected, &mut expected_v, &sum),
+                        "{} at {len}",
+                        cpu.name()
+                    );
+                }
+                assert_eq!((found, found_v), (expected, expected_v), "{} at {len}", cpu.name());
+            }
         }
     });
 }

@@ -9,6 +9,7 @@ use crate::lora::{Gradients, Lora};
 use crate::matrix::{Mat, MatMut};
 use crate::network::Rope;
 use crate::optimiser::{AdamW, AdamWState};
+use crate::outer::Nesterov;
 use crate::slot::{Merged, Quantised, Scale};
 
 /// A machine that runs the kernels: the scalar reference, the CPU's vectors, later an accelerator.
@@ -110,6 +111,14 @@ pub trait Device: Copy + Send + Sync + 'static {
     fn slot_sum(&self, weights: &[u32], slots: &[&[i32]], sum: &mut [i64]) -> Result<(), KernelError>;
     /// See [`crate::slot::apply`].
     fn apply(&self, master: &mut [i64], sum: &[i64]) -> Result<(), KernelError>;
+    /// See [`crate::outer::apply_nesterov`].
+    fn apply_nesterov(
+        &self,
+        factors: Nesterov,
+        master: &mut [i64],
+        momentum: &mut [i64],
+        sum: &[i64],
+    ) -> Result<(), KernelError>;
     /// See [`crate::slot::commit`].
     fn commit(&self, weights: &[u32], slots: &[&[i32]], master: &mut [i64]) -> Result<(), KernelError>;
     /// See [`crate::slot::to_float`].

@@ -39,6 +39,17 @@ pub enum KernelError {
         /// The largest rank that fits.
         rank_max: usize,
     },
+    /// A factor of the outer step outside its range, in units of 2^-16.
+    Factor {
+        /// Which.
+        name: &'static str,
+        /// What it is.
+        value: u32,
+        /// Smallest allowed.
+        min: u32,
+        /// Largest allowed.
+        max: u32,
+    },
     /// A scale exponent outside -64..=64.
     Scale {
         /// The exponent asked for.
@@ -67,6 +78,12 @@ impl fmt::Display for KernelError {
             }
             Self::Rank { rank, rank_max } => {
                 write!(f, "kernel: rank {rank} is not between 1 and {rank_max}; choose one that is")
+            }
+            Self::Factor { name, value, min, max } => {
+                write!(
+                    f,
+                    "kernel: {name} = {value} / 65536 is outside {min} to {max} of these; choose one inside"
+                )
             }
             Self::Scale { exponent } => {
                 write!(f, "kernel: scale exponent {exponent} is not between -64 and 64; the default is 24")

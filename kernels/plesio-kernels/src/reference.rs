@@ -10,8 +10,9 @@ use crate::lora::{Gradients, Lora};
 use crate::matrix::{Mat, MatMut};
 use crate::network::Rope;
 use crate::optimiser::{AdamW, AdamWState};
+use crate::outer::Nesterov;
 use crate::slot::{Merged, Quantised, Scale};
-use crate::{codec, lora, network, optimiser, slot, vector};
+use crate::{codec, lora, network, optimiser, outer, slot, vector};
 
 /// The definition, on any target.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -143,6 +144,15 @@ impl Device for Reference {
     }
     fn apply(&self, master: &mut [i64], sum: &[i64]) -> Result<(), KernelError> {
         slot::apply(master, sum)
+    }
+    fn apply_nesterov(
+        &self,
+        factors: Nesterov,
+        master: &mut [i64],
+        momentum: &mut [i64],
+        sum: &[i64],
+    ) -> Result<(), KernelError> {
+        outer::apply_nesterov(factors, master, momentum, sum)
     }
     fn commit(&self, weights: &[u32], slots: &[&[i32]], master: &mut [i64]) -> Result<(), KernelError> {
         slot::commit(weights, slots, master)
