@@ -27,7 +27,7 @@ pub struct Config {
     pub t_dead_ns: u64,
     /// 99th percentile of the sideband's round trip, nanoseconds; 20 ms.
     pub rtt_p99_ns: u64,
-    /// NORM guard: slots above this times the frame's median norm per step wait; 8, 0 = off.
+    /// NORM guard: slots above this times the frame's median norm per step wait; 8.
     pub kappa: u32,
     /// How long before a close the whole HAVE list is repeated, nanoseconds; 10 ms.
     pub have_lead_ns: u64,
@@ -73,7 +73,8 @@ impl Config {
     }
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        let ranges: [(&'static str, u64, u64, u64); 6] = [
+        let ranges: [(&'static str, u64, u64, u64); 7] = [
+            ("kappa", u64::from(self.kappa), 2, u64::from(u32::MAX)),
             ("tau", self.tau, 2, 64),
             ("ring_depth", u64::from(self.ring_depth), 2, 16),
             ("t_dead_ns", self.t_dead_ns, 10_000_000, 600_000_000_000),

@@ -209,7 +209,7 @@ impl Offers {
 /// NORM guard: drops candidates whose squared norm per squared step is above kappa^2 times the median; returns
 /// how many. With fewer than three there is no crowd to compare with.
 pub(crate) fn guard_norms(candidates: &mut Vec<Candidate>, kappa: u32) -> u64 {
-    if kappa == 0 || candidates.len() < 3 {
+    if candidates.len() < 3 {
         return 0;
     }
     let norm = |candidate: &Candidate| {

@@ -25,7 +25,7 @@ mod words;
 pub use founding::{Common, genesis, node_id};
 pub use join::Namesake;
 pub use near::Note;
-pub use rules::Rules;
+pub use rules::{Rules, Steering};
 pub use words::{EngineConfig, Entrance, Out, SlotFate, Work};
 
 use crate::engine::join::{Gaps, Joining};
@@ -103,14 +103,17 @@ impl Engine {
             Entrance::Genesis(_, view) => (Start::Genesis(**view), None),
             Entrance::Join(seeds) => (Start::Observer, Some(Joining::new(seeds.clone(), now))),
         };
-        let corrector_config = CorrectorConfig {
+        let corrector_config = config.steering.corrector(CorrectorConfig {
             period_ns: config.period_ns,
             ring_depth: config.regions.depth,
+            staleness_max: config.rules.tau,
+            dead_ns: config.rules.t_dead_ns,
             ..CorrectorConfig::default()
-        };
+        });
         let consensus = Consensus::new(consensus_config(&config), start, now)?;
-        let corrector = Corrector::new(now, corrector_config)
-            .expect("period and depth are checked by the configuration of the agreement");
+        let corrector = Corrector::new(now, corrector_config).expect(
+            "the agreement checks its own numbers, and whoever configures a node those of its steering",
+        );
         let mut engine = Self {
             key,
             exchange: Exchange::new(key, config.regions),
@@ -274,6 +277,12 @@ impl Engine {
     /// An element of the state left the range of 64 bits in that version: this node commits nothing any more.
     pub fn handle_overflow(&mut self, now: Instant, version: Version) {
         self.consensus.handle_overflow(now, version);
+        self.turn(now);
+    }
+
+    /// The results of that version, which were to be applied or gathered, are not to be had after all: the state is fetched.
+    pub fn handle_unapplied(&mut self, now: Instant, version: Version) {
+        self.consensus.handle_unapplied(now, version);
         self.turn(now);
     }
 

@@ -14,7 +14,7 @@ mod sealing;
 pub mod store;
 mod worker;
 
-pub use engine::Rules;
+pub use engine::{Rules, Steering};
 pub use event::{Counters, Entering, Final, NodeEvent, Progress, Way, What};
 pub use group::{Excluder, GroupError, Narrowing, NetworkGroup, NetworkPlan, SharedGroup, SharedPlan};
 pub use node::{
@@ -22,5 +22,5 @@ pub use node::{
     Running, Seed, Sharing, Trust,
 };
 pub use plesio_consensus::{Cause, Lambda, WeightMode};
-pub use plesio_kernels::Codec;
+pub use plesio_kernels::{Codec, Nesterov, Outer};
 pub use worker::{StepOutcome, Stopped, Worker};

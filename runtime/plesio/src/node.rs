@@ -5,7 +5,7 @@ mod protection;
 mod run;
 mod sink;
 
-use crate::engine::{Common, Entrance, Rules, genesis};
+use crate::engine::{Common, Entrance, Rules, Steering, genesis};
 use crate::event::NodeEvent;
 use crate::mailbox::Mailbox;
 use crate::store::{Store, StoreError, StorePlan};
@@ -80,6 +80,8 @@ pub struct NodeConfig {
     pub chunk_bytes: u32,
     /// What versions are decided by, the same on all nodes of a mesh.
     pub rules: Rules,
+    /// How this node keeps its contributions in time.
+    pub steering: Steering,
 }
 
 /// Who sums how much of every version.
@@ -152,6 +154,7 @@ impl NodeConfig {
             model: Digest::default(),
             chunk_bytes: plesio_wire::data::CHUNK_BYTES_LOOPBACK,
             rules: Rules::default(),
+            steering: Steering::default(),
         }
     }
 }
@@ -376,7 +379,8 @@ impl Node {
     pub fn bind(config: NodeConfig) -> Result<Self, NodeError> {
         check(&config)?;
         let factor = config.sharing.factor();
-        let plan = StorePlan::new(config.elements as u64, config.ring_depth, config.codec, factor);
+        let (elements, outer) = (config.elements as u64, config.rules.outer);
+        let plan = StorePlan::with(elements, config.ring_depth, config.codec, factor, outer);
         let (arena, report) = Arena::map(&plan.arena)?;
         let (producer, consumer) = ring(&arena, &plan.ring, SlotSeq(1))?;
         let device = Cpu::detect();
@@ -537,6 +541,8 @@ fn check(config: &NodeConfig) -> Result<(), NodeError> {
     if !(PERIOD_NS_MIN..=PERIOD_NS_MAX).contains(&config.period_ns) {
         return refuse(format!("period is {} ns; it must be 50 ms to 60 s", config.period_ns));
     }
+    config.rules.check().map_err(NodeError::Config)?;
+    config.steering.check().map_err(NodeError::Config)?;
     if !matches!(config.ring_depth, 2 | 4 | 8 | 16) {
         return refuse(format!("ring_depth is {}; it must be 2, 4, 8 or 16", config.ring_depth));
     }

@@ -8,8 +8,9 @@ pub mod near;
 
 use plesio_collective::{Regions, Sum};
 use plesio_consensus::{SNAPSHOT_CUT_BYTES_MAX, SnapshotCut};
-use plesio_kernels::{Codec, Coding, Device, KernelError, Scale};
+use plesio_kernels::{Codec, Coding, Device, KernelError, Outer, Scale};
 use plesio_memory::{AccessError, Arena, ArenaPlan, Filling, Lease, RingPlan, Shared};
+use plesio_wire::digest::Hasher;
 use plesio_wire::{Digest, NodeKey, SlotSeq, Span};
 use std::fmt;
 
@@ -23,6 +24,8 @@ pub enum StoreError {
     Kernel(KernelError),
     /// What was read in a peer's memory is not what it told of, or not any more.
     Torn,
+    /// There is no room for the results of one more version after a state that is on its way: fetch a newer one.
+    Full,
     /// The received bytes are no snapshot, or its state has another digest than it says.
     Snapshot,
 }
@@ -33,6 +36,7 @@ impl fmt::Display for StoreError {
             Self::Access(error) => write!(f, "tensor memory: {error}"),
             Self::Kernel(error) => write!(f, "aggregation: {error}"),
             Self::Torn => f.write_str("a peer's memory: written since it was told of; ask for the payload"),
+            Self::Full => f.write_str("gathered results: no room for one more version; fetch a newer state"),
             Self::Snapshot => f.write_str("snapshot: damaged bytes; fetch it from another member"),
         }
     }
@@ -62,7 +66,10 @@ pub struct StorePlan {
     /// For the elastic ring.
     pub ring: RingPlan,
     master: u16,
-    gathered: u16,
+    gathered: Vec<u16>,
+    /// Beside the master state, where the outer step has one.
+    momentum: Option<u16>,
+    outer: Outer,
 }
 
 impl StorePlan {
@@ -70,6 +77,13 @@ impl StorePlan {
     /// may own `factor` equal parts.
     #[must_use]
     pub fn new(elements: u64, depth: u8, codec: Codec, factor: u8) -> Self {
+        Self::with(elements, depth, codec, factor, Outer::Sum)
+    }
+
+    /// The same where versions go through an outer step. A momentum takes 8 bytes an element beside the state and in each
+    /// snapshot region, and results that are gathered are kept one by one: what comes first matters then.
+    #[must_use]
+    pub fn with(elements: u64, depth: u8, codec: Codec, factor: u8, outer: Outer) -> Self {
         let bytes = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
         let mut arena = ArenaPlan::new("plesio", usize::MAX);
         let ring = arena.push_ring(usize::from(depth), bytes(elements));
@@ -93,9 +107,13 @@ impl StorePlan {
         arena.push(bytes(Regions::sum_bytes(elements)));
         let results = arena.push(bytes(Regions::sum_bytes(elements)));
         let master = arena.push(bytes(Regions::sum_bytes(elements)));
-        let snapshot_out = arena.push(bytes(snapshot_bytes(elements)));
-        let snapshot_in = arena.push(bytes(snapshot_bytes(elements)));
-        let gathered = arena.push(bytes(Regions::sum_bytes(elements)));
+        let snapshot_out = arena.push(bytes(snapshot_bytes(elements, outer)));
+        let snapshot_in = arena.push(bytes(snapshot_bytes(elements, outer)));
+        let (gathered, momentum) = match outer {
+            Outer::Sum => (1, None),
+            Outer::Nesterov(_) => (GATHERED_MAX, Some(arena.push(bytes(Regions::sum_bytes(elements))))),
+        };
+        let gathered = (0..gathered).map(|_| arena.push(bytes(Regions::sum_bytes(elements)))).collect();
         let cells = arena.push(bytes(Regions::cells_bytes()));
         arena.push(bytes(Regions::cells_bytes()));
         // Room for the last of its pages, should they be huge.
@@ -114,14 +132,18 @@ impl StorePlan {
             snapshot_in,
             cells,
         };
-        Self { arena, regions, ring, master, gathered }
+        Self { arena, regions, ring, master, gathered, momentum, outer }
     }
 }
 
-/// Bytes of a snapshot: the cut, padded, then the master state.
+/// Versions whose results are kept one by one while a state is on its way, where the outer step has a momentum.
+const GATHERED_MAX: usize = 4;
+
+/// Bytes of a snapshot: the cut, padded, then the master state, and the momentum where there is one.
 #[must_use]
-pub fn snapshot_bytes(elements: u64) -> u64 {
-    SNAPSHOT_HEAD_BYTES as u64 + Regions::sum_bytes(elements)
+pub fn snapshot_bytes(elements: u64, outer: Outer) -> u64 {
+    let words = if outer == Outer::Sum { 1 } else { 2 };
+    SNAPSHOT_HEAD_BYTES as u64 + words * Regions::sum_bytes(elements)
 }
 
 /// A node's tensor memory with the device that computes on it.
@@ -135,8 +157,13 @@ pub struct Store<D: Device> {
     key: NodeKey,
     /// The master state, i64 fixed point; leased for good: nobody else ever touches it.
     master: Lease<Filling>,
-    /// Sum of the results of versions after a state that is on its way; leased for good as well.
-    gathered: Lease<Filling>,
+    /// The outer step's momentum, part of the state where there is one.
+    momentum: Option<Lease<Filling>>,
+    outer: Outer,
+    /// Results of versions after a state that is on its way, leased for good as well: their sum, or with a momentum each of
+    /// them, so many.
+    gathered: Vec<Lease<Filling>>,
+    gathered_versions: usize,
 }
 
 impl<D: Device> Store<D> {
@@ -152,8 +179,20 @@ impl<D: Device> Store<D> {
         key: NodeKey,
     ) -> Result<Self, StoreError> {
         let master = arena.lease(plan.master)?;
-        let gathered = arena.lease(plan.gathered)?;
-        Ok(Self { arena, device, regions: plan.regions, scale, key, master, gathered })
+        let gathered = plan.gathered.iter().map(|region| arena.lease(*region)).collect::<Result<_, _>>()?;
+        let momentum = plan.momentum.map(|region| arena.lease(region)).transpose()?;
+        Ok(Self {
+            arena,
+            device,
+            regions: plan.regions,
+            scale,
+            key,
+            master,
+            momentum,
+            outer: plan.outer,
+            gathered,
+            gathered_versions: 0,
+        })
     }
 
     /// Encodes an announced slot to where it is sent from; the digest of the bytes that travel. What they do not
@@ -176,10 +215,15 @@ impl<D: Device> Store<D> {
         Ok(Digest::of(self.arena.share(self.regions.slot(index))?.as_bytes()))
     }
 
-    /// Digest of the master state.
+    /// Digest of the master state, the momentum included.
     #[must_use]
     pub fn digest(&self) -> Digest {
-        Digest::of(self.master.as_bytes())
+        let mut hasher = Hasher::default();
+        hasher.update(self.master.as_bytes());
+        if let Some(momentum) = &self.momentum {
+            hasher.update(momentum.as_bytes());
+        }
+        hasher.finish()
     }
 
     /// Saturating sum of squares of a contribution of `elements` elements.
@@ -223,59 +267,52 @@ impl<D: Device> Store<D> {
         Ok(())
     }
 
-    /// Adds the summed ranges, in order of their owners, to the master state; its digest afterwards.
+    /// Takes the summed ranges, in order of their owners, through the outer step into the master state; its digest
+    /// afterwards.
     ///
     /// # Errors
     /// [`KernelError::Overflow`]: the state is that version's, with the elements concerned at their limit, as at every
     /// other member; the node must stop.
     pub fn apply(&mut self, results: &[Span]) -> Result<Digest, StoreError> {
-        Self::add(&self.arena, self.device, &mut self.master, results)?;
+        let guards = share(&self.arena, results)?;
+        let parts: Vec<&[i64]> = guards.iter().map(Shared::as_i64).collect();
+        step(self.device, self.outer, &mut self.master, self.momentum.as_mut(), &parts)?;
         Ok(self.digest())
     }
 
-    /// Keeps the sum of summed ranges until the state that they go on top of is here; `first`: of these alone.
+    /// Keeps summed ranges until the state that they go on top of is here; `first`: these alone.
     ///
     /// # Errors
-    /// As for [`Store::apply`].
+    /// As for [`Store::apply`]; [`StoreError::Full`] when so many versions cannot be kept.
     pub fn gather(&mut self, results: &[Span], first: bool) -> Result<(), StoreError> {
         if first {
-            self.gathered.as_i64_mut().fill(0);
+            self.gathered_versions = 0;
         }
-        Self::add(&self.arena, self.device, &mut self.gathered, results)
+        let at = if self.outer == Outer::Sum { 0 } else { self.gathered_versions };
+        let into = self.gathered.get_mut(at).ok_or(StoreError::Full)?;
+        if self.gathered_versions == at {
+            into.as_i64_mut().fill(0);
+        }
+        self.gathered_versions += 1;
+        let guards = share(&self.arena, results)?;
+        let parts: Vec<&[i64]> = guards.iter().map(Shared::as_i64).collect();
+        step(self.device, Outer::Sum, into, None, &parts)
     }
 
-    /// Adds what was gathered to the master state; its digest afterwards.
+    /// Takes what was gathered into the master state; its digest afterwards.
     ///
     /// # Errors
     /// As for [`Store::apply`].
     pub fn merge(&mut self) -> Result<Digest, StoreError> {
-        self.device.apply(self.master.as_i64_mut(), self.gathered.as_i64())?;
-        Ok(self.digest())
-    }
-
-    /// Ranges of members follow one another, so where each belongs follows from how long those before it are.
-    fn add(
-        arena: &Arena,
-        device: D,
-        target: &mut Lease<Filling>,
-        results: &[Span],
-    ) -> Result<(), StoreError> {
-        let guards = results.iter().map(|span| arena.share(*span)).collect::<Result<Vec<Shared>, _>>()?;
-        let mut rest = target.as_i64_mut();
-        if guards.iter().map(|shared| shared.as_i64().len()).sum::<usize>() != rest.len() {
-            return Err(AccessError::Range.into());
+        let kept = if self.outer == Outer::Sum { 1 } else { self.gathered_versions };
+        let mut overflow = Ok(());
+        for gathered in self.gathered.iter().take(kept) {
+            let parts = [gathered.as_i64()];
+            overflow =
+                overflow.and(step(self.device, self.outer, &mut self.master, self.momentum.as_mut(), &parts));
         }
-        let (mut at, mut overflow) = (0, None);
-        for shared in &guards {
-            let (part, behind) = rest.split_at_mut(shared.as_i64().len());
-            match device.apply(part, shared.as_i64()) {
-                // The rest all the same: a version is applied whole, so that all members hold the same.
-                Err(KernelError::Overflow { element }) => overflow = overflow.or(Some(at + element)),
-                applied => applied?,
-            }
-            (at, rest) = (at + shared.as_i64().len(), behind);
-        }
-        overflow.map_or(Ok(()), |element| Err(KernelError::Overflow { element }.into()))
+        self.gathered_versions = 0;
+        overflow.map(|()| self.digest())
     }
 
     /// Writes a snapshot: the cut's bytes and the master state; its length.
@@ -291,8 +328,12 @@ impl<D: Device> Store<D> {
         head.fill(0);
         head[..4].copy_from_slice(&(cut.len() as u32).to_le_bytes());
         head[4..4 + cut.len()].copy_from_slice(cut);
-        state.copy_from_slice(self.master.as_bytes());
-        Ok(snapshot_bytes(self.regions.elements) as u32)
+        let (master, rest) = state.split_at_mut(self.master.as_bytes().len());
+        master.copy_from_slice(self.master.as_bytes());
+        if let Some(momentum) = &self.momentum {
+            rest.copy_from_slice(momentum.as_bytes());
+        }
+        Ok(snapshot_bytes(self.regions.elements, self.outer) as u32)
     }
 
     /// Reads the cut of a received snapshot and checks that its state has the digest it names.
@@ -302,7 +343,7 @@ impl<D: Device> Store<D> {
     pub fn inspect(&self, span: Span) -> Result<SnapshotCut, StoreError> {
         let shared = self.arena.share(span)?;
         let bytes = shared.as_bytes();
-        if bytes.len() as u64 != snapshot_bytes(self.regions.elements) {
+        if bytes.len() as u64 != snapshot_bytes(self.regions.elements, self.outer) {
             return Err(StoreError::Snapshot);
         }
         let (head, state) = bytes.split_at(SNAPSHOT_HEAD_BYTES);
@@ -324,9 +365,14 @@ impl<D: Device> Store<D> {
     /// The staging region is being written.
     pub fn install(&mut self) -> Result<(), StoreError> {
         let region = self.regions.snapshot_in;
-        let len_bytes = snapshot_bytes(self.regions.elements) as u32;
+        let len_bytes = snapshot_bytes(self.regions.elements, self.outer) as u32;
         let shared = self.arena.share(Span { region, offset_bytes: 0, len_bytes })?;
-        self.master.as_bytes_mut().copy_from_slice(&shared.as_bytes()[SNAPSHOT_HEAD_BYTES..]);
+        let state = &shared.as_bytes()[SNAPSHOT_HEAD_BYTES..];
+        let (master, rest) = state.split_at(self.master.as_bytes().len());
+        self.master.as_bytes_mut().copy_from_slice(master);
+        if let Some(momentum) = &mut self.momentum {
+            momentum.as_bytes_mut().copy_from_slice(rest);
+        }
         Ok(())
     }
 
@@ -344,6 +390,12 @@ impl<D: Device> Store<D> {
         self.master.as_i64()
     }
 
+    /// The momentum beside it; empty where there is none.
+    #[must_use]
+    pub fn momentum(&self) -> &[i64] {
+        self.momentum.as_ref().map_or(&[], |momentum| momentum.as_i64())
+    }
+
     /// The arena, for sockets.
     #[must_use]
     pub fn arena(&self) -> &Arena {
@@ -355,6 +407,44 @@ impl<D: Device> Store<D> {
     pub fn device(&self) -> D {
         self.device
     }
+}
+
+fn share(arena: &Arena, results: &[Span]) -> Result<Vec<Shared>, StoreError> {
+    Ok(results.iter().map(|span| arena.share(*span)).collect::<Result<_, _>>()?)
+}
+
+/// Takes parts of one version's sum, which follow one another over all elements, through the outer step.
+fn step<D: Device>(
+    device: D,
+    outer: Outer,
+    master: &mut Lease<Filling>,
+    momentum: Option<&mut Lease<Filling>>,
+    parts: &[&[i64]],
+) -> Result<(), StoreError> {
+    let mut rest = master.as_i64_mut();
+    let mut velocity = momentum.map_or(&mut [][..], |momentum| momentum.as_i64_mut());
+    if parts.iter().map(|part| part.len()).sum::<usize>() != rest.len() {
+        return Err(AccessError::Range.into());
+    }
+    let (mut at, mut overflow) = (0, None);
+    for sum in parts {
+        let (state, behind) = rest.split_at_mut(sum.len());
+        let applied = match outer {
+            Outer::Sum => device.apply(state, sum),
+            Outer::Nesterov(factors) => {
+                let (part, behind) = velocity.split_at_mut(sum.len());
+                velocity = behind;
+                device.apply_nesterov(factors, state, part, sum)
+            }
+        };
+        match applied {
+            // The rest all the same: a version is applied whole, so that all members hold the same.
+            Err(KernelError::Overflow { element }) => overflow = overflow.or(Some(at + element)),
+            applied => applied?,
+        }
+        (at, rest) = (at + sum.len(), behind);
+    }
+    overflow.map_or(Ok(()), |element| Err(KernelError::Overflow { element }.into()))
 }
 
 /// Elements of a contribution that are decoded together; whole blocks of every codec.
@@ -371,3 +461,6 @@ pub(crate) const SNAPSHOT_HEAD_BYTES: usize = (SNAPSHOT_CUT_BYTES_MAX + 4).next_
 
 #[cfg(target_endian = "big")]
 compile_error!("slots and states travel as they lie in memory, little endian");
+
+#[cfg(test)]
+mod tests;

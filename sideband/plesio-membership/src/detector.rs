@@ -70,8 +70,8 @@ impl Member {
         self.heard.after(if self.fresh { START_GRACE_NS } else { SUSPECT_NS })
     }
 
-    fn dead_at(&self) -> Instant {
-        self.suspect_at().after(DEAD_NS - SUSPECT_NS)
+    fn dead_at(&self, dead_ns: u64) -> Instant {
+        self.suspect_at().after(dead_ns.saturating_sub(SUSPECT_NS))
     }
 }
 
@@ -86,6 +86,7 @@ pub struct Membership {
     next_beat: Instant,
     beats: u32,
     excused: Instant,
+    dead_ns: u64,
     events: VecDeque<Event>,
 }
 
@@ -102,8 +103,14 @@ impl Membership {
             next_beat: now,
             beats: 0,
             excused: now,
+            dead_ns: DEAD_NS,
             events: VecDeque::with_capacity(EVENTS_MAX),
         }
+    }
+
+    /// Silence after which a member is dead, if a quorum agrees; a second unless told. Never before it is suspected.
+    pub fn handle_dead_ns(&mut self, dead_ns: u64) {
+        self.dead_ns = dead_ns.max(SUSPECT_NS);
     }
 
     /// View `number` is in force; its members, sorted by key. Who stays keeps its record.
@@ -167,8 +174,8 @@ impl Membership {
                 member.steady_at.unwrap_or(self.excused)
             } else if !member.silent {
                 member.suspect_at()
-            } else if !member.dead && !self.sick && member.dead_at() > self.excused {
-                member.dead_at()
+            } else if !member.dead && !self.sick && member.dead_at(self.dead_ns) > self.excused {
+                member.dead_at(self.dead_ns)
             } else {
                 return next; // only a beat can change it
             };
@@ -255,7 +262,7 @@ impl Membership {
         }
         for at in 0..self.members.len() {
             let member = self.members[at];
-            let due = member.silent && !member.dead && now >= member.dead_at();
+            let due = member.silent && !member.dead && now >= member.dead_at(self.dead_ns);
             if due && self.corroborated(at as MemberIndex, silent) {
                 self.members[at].dead = true;
                 self.event(Event::Dead(member.key));

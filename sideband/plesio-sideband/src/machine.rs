@@ -37,6 +37,16 @@ pub struct MachineConfig {
     pub key: NodeKey,
     /// Jitters the probes.
     pub seed: u64,
+    /// Silence after which a member is dead, if a quorum agrees, nanoseconds; a second unless there is a reason.
+    pub dead_ns: u64,
+}
+
+impl MachineConfig {
+    /// Node `key` of `mesh`, with the defaults.
+    #[must_use]
+    pub const fn new(mesh: u64, key: NodeKey, seed: u64) -> Self {
+        Self { mesh, key, seed, dead_ns: 1_000_000_000 }
+    }
 }
 
 /// A message on its way out; for many receivers, how many have it.
@@ -75,10 +85,12 @@ impl Machine {
     /// A machine that belongs to no view yet.
     #[must_use]
     pub fn new(now: Instant, config: MachineConfig) -> Self {
+        let mut membership = Membership::new(now, config.key);
+        membership.handle_dead_ns(config.dead_ns);
         Self {
             config,
             clock: Clock::new(now, config.key, config.seed),
-            membership: Membership::new(now, config.key),
+            membership,
             directory: Directory::new(config.key),
             status: Status::default(),
             view: 0,

@@ -66,8 +66,7 @@ fn mesh(seams: &[ClockSeam]) -> Vec<Node> {
         let address = port.local_address();
         let notified = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&notified);
-        let config =
-            SidebandConfig { machine: MachineConfig { mesh: 5, key, seed: at as u64 }, clock, sealed: false };
+        let config = SidebandConfig { machine: MachineConfig::new(5, key, at as u64), clock, sealed: false };
         let sideband = port
             .start(config, move || {
                 counter.fetch_add(1, Ordering::Relaxed);

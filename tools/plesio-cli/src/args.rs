@@ -10,7 +10,7 @@ pub(crate) use churn::ChurnArgs;
 pub(crate) use collective::{CollectiveArgs, ElementArg, NarrowArg, OperationArg, PathArg};
 pub(crate) use impair::ImpairArgs;
 pub(crate) use key::{GenArgs, KeyArgs, KeyCommand, KeyKind, PubArgs, TicketArgs};
-pub(crate) use rules::{RulesArgs, WeightsArg};
+pub(crate) use rules::{OuterArg, RulesArgs, WeightsArg, refused};
 pub(crate) use up::{Seed, StatusArgs, TrustArg, UpArgs, data_beside, parse_seed};
 
 use clap::error::ErrorKind;

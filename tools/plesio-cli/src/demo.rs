@@ -62,6 +62,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
         flag.store(true, Ordering::Relaxed);
         let _ended = signal.send(Heard::Signal);
     })?;
+    args.rules.rules()?;
     probe(args)?;
     let mut plan = Plan::draw(args.seed, args.nodes, args.seconds, host::cores());
     let keys = if args.plaintext { None } else { Some(Keys::make(&mut plan)?) };

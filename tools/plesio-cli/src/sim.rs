@@ -133,7 +133,7 @@ fn config(args: &SimArgs) -> Result<SimConfig, Failure> {
         threads: host::cores(),
         codec: args.codec.codec(),
         sharing: args.shares.sharing(),
-        rules: args.rules.rules(),
+        rules: args.rules.rules()?,
         story: args.story,
         ..SimConfig::default()
     };

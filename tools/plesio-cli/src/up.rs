@@ -215,7 +215,9 @@ fn config(settings: &Settings, elements: usize) -> Result<NodeConfig, Failure> {
     config.path = settings.path.path();
     config.codec = settings.codec.codec();
     config.sharing = settings.shares.sharing();
-    config.rules = settings.rules.rules();
+    config.rules = settings.rules;
+    config.ring_depth = settings.ring_depth;
+    config.steering = settings.steering;
     config.period_ns = settings.period_ns;
     config.model = data::base_digest();
     Ok(config)

@@ -25,7 +25,8 @@
 
 use crate::process::Lie;
 use plesio::engine::SlotFate;
-use plesio_consensus::{Event, Lambda, Part};
+use plesio::{Outer, Rules};
+use plesio_consensus::{Event, Part};
 use plesio_wire::value::{Entry, Manifest, Value, View, WEIGHT_ONE};
 use plesio_wire::{Digest, Incarnation, LogIndex, NodeKey, SlotSeq, Version};
 use std::collections::BTreeMap;
@@ -84,6 +85,8 @@ struct Opened {
 struct Final {
     state: Vec<i64>,
     slots: Vec<SlotId>,
+    /// Of the outer step, where it has one.
+    momentum: Vec<i128>,
     at_ns: u64,
 }
 
@@ -91,8 +94,7 @@ struct Final {
 #[derive(Debug)]
 pub(crate) struct Checker {
     elements: usize,
-    tau: u64,
-    lambda: Lambda,
+    rules: Rules,
     now_ns: u64,
     /// Digest of every entry, and the host that learnt it first.
     log: Vec<(Digest, u8)>,
@@ -126,16 +128,20 @@ pub(crate) struct Checker {
 
 impl Checker {
     /// The log begins with the first view, the versions with a state of zeros.
-    pub(crate) fn new(genesis: View, elements: usize, tau: u64, lambda: Lambda) -> Self {
+    pub(crate) fn new(genesis: View, elements: usize, rules: Rules) -> Self {
         Self {
             elements,
-            tau,
-            lambda,
+            rules,
             now_ns: 0,
             log: vec![(Value::View(genesis).digest(), 0)],
             views: vec![genesis],
             open: None,
-            finals: vec![Final { state: vec![0; elements], slots: Vec::new(), at_ns: 0 }],
+            finals: vec![Final {
+                state: vec![0; elements],
+                momentum: vec![0; elements],
+                slots: Vec::new(),
+                at_ns: 0,
+            }],
             slots: BTreeMap::new(),
             units: BTreeMap::new(),
             applied: BTreeMap::new(),
@@ -585,7 +591,7 @@ impl Checker {
             let whole = part(entry) * one / total + u64::from(up);
             let mut power = one;
             for _ in 0..entry.staleness {
-                power = power * u64::from(self.lambda.q24()) / one;
+                power = power * u64::from(self.rules.lambda.q24()) / one;
             }
             let share = whole * power / one;
             let seat = self.newest_view().members.get(usize::from(entry.member)).copied().unwrap_or_default();
@@ -622,7 +628,7 @@ impl Checker {
             self.broken(format!("A2: {name}, which its node has settled: {fate:?}"));
         } else if let Some((unit, before)) = twice {
             self.broken(format!("A2: {name}: its unit {unit} is in version {} too", before.0));
-        } else if staleness > self.tau {
+        } else if staleness > self.rules.tau {
             self.broken(format!("I6: {name}, {staleness} versions stale"));
         } else if told != (staleness as u16, n_steps) {
             self.broken(format!(
@@ -639,20 +645,34 @@ impl Checker {
         if open.version != version {
             self.broken(format!("R14: SEAL of version {}, open is {}", version.0, open.version.0));
         }
-        // What is summed is not what was announced: the first one who applies it says what it is.
-        let known = !self.forged;
-        let last = self.finals.last().expect("version 0 is always there");
-        let mut state = if known { last.state.clone() } else { Vec::new() };
+        let mut sums = vec![0; self.elements];
         for (id, weight) in &open.entries {
             let Some(slot) = self.slots.get_mut(id) else { continue };
             slot.standing = Standing::Final(version);
-            // Of a state that is not known there is nothing to add to.
-            for (sum, q) in state.iter_mut().zip(&slot.content) {
+            for (sum, q) in sums.iter_mut().zip(&slot.content) {
                 *sum += i64::from(*weight) * q;
             }
         }
+        // What is summed is not what was announced: the first one who applies it says what it is, and of a state that is
+        // not known there is nothing to add to.
+        let known = !self.forged;
+        let last = self.finals.last().expect("version 0 is always there");
+        let (mut state, mut momentum) =
+            if known { (last.state.clone(), last.momentum.clone()) } else { (Vec::new(), Vec::new()) };
+        for ((state, momentum), sum) in state.iter_mut().zip(&mut momentum).zip(&sums) {
+            *state += match self.rules.outer {
+                Outer::Sum => *sum,
+                Outer::Nesterov(factors) => {
+                    let (mu, eta) = (i128::from(factors.mu16()), i128::from(factors.eta16()));
+                    let sum = i128::from(*sum);
+                    *momentum = (*momentum * mu).div_euclid(65_536) + sum;
+                    let inner = (sum * 65_536 + *momentum * mu).div_euclid(65_536);
+                    (inner * eta).div_euclid(65_536) as i64
+                }
+            };
+        }
         let slots = open.entries.iter().map(|(id, _)| *id).collect();
-        self.finals.push(Final { state, slots, at_ns: self.now_ns });
+        self.finals.push(Final { state, momentum, slots, at_ns: self.now_ns });
     }
 
     fn enter(&mut self, index: LogIndex, view: View) {

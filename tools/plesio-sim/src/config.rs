@@ -89,6 +89,7 @@ impl SimConfig {
         }
         range("threads", self.threads as u64, 1, 256)?;
         range("number of seeds", self.seeds.end.saturating_sub(self.seeds.start), 1, 1_000_000)?;
+        self.rules.check().map_err(ConfigError::Rules)?;
         self.links.check().map_err(ConfigError::Links)
     }
 }
@@ -108,6 +109,8 @@ pub enum ConfigError {
         /// Largest allowed.
         high: u64,
     },
+    /// A rule of the mesh outside its range; the words say which.
+    Rules(String),
     /// No fault of that name.
     Fault(String),
     /// No link can be like that.
@@ -120,6 +123,7 @@ impl fmt::Display for ConfigError {
             Self::Range { name, value, low, high } => {
                 write!(f, "{name} {value} is out of range; choose {low} to {high}")
             }
+            Self::Rules(error) => f.write_str(error),
             Self::Links(error) => write!(f, "{error}"),
             Self::Fault(name) => {
                 let names: Vec<&str> = Fault::ALL.into_iter().chain(Fault::LIES).map(Fault::name).collect();

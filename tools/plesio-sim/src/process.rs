@@ -125,7 +125,8 @@ impl Process {
         let store = Store::new(arena, plan, Reference, scale, key).map_err(|error| say(&error))?;
         let books =
             Books::new(birth.engine.incarnation.0, regions.elements as usize, usize::from(regions.depth));
-        let config = MachineConfig { mesh: birth.engine.mesh, key, seed };
+        let dead_ns = birth.engine.rules.t_dead_ns;
+        let config = MachineConfig { dead_ns, ..MachineConfig::new(birth.engine.mesh, key, seed) };
         let started = matches!(birth.entrance, Entrance::Genesis(..));
         Ok(Self {
             engine: Engine::new(birth.engine, birth.entrance, now).map_err(|error| say(&error))?,

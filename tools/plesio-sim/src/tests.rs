@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::impair::Impairment;
-use plesio::{Codec, Lambda, Rules, Sharing, WeightMode};
+use plesio::{Codec, Lambda, Nesterov, Outer, Rules, Sharing, WeightMode};
 
 fn config(nodes: u8, faults: &str, simulated_s: u32) -> SimConfig {
     SimConfig { nodes, faults: faults.parse().unwrap(), simulated_s, ..SimConfig::default() }
@@ -280,13 +280,25 @@ fn what_staleness_takes_comes_back_in_every_mode_and_codec() {
     for (weights, codec) in
         [(WeightMode::Mass, Codec::Full), (WeightMode::Work, Codec::Int8), (WeightMode::Equal, Codec::Full)]
     {
-        let rules = Rules { weights, lambda: half };
+        let rules = Rules { weights, lambda: half, ..Rules::default() };
         let config = SimConfig { seeds: 0..4, rules, codec, ..config(5, "all", 12) };
         let report = run(&config).unwrap();
         assert!(report.violations.is_empty(), "{weights:?}: {:?}", report.violations);
         assert!(report.frames > 4 * 8, "{weights:?}: {report:?}");
         let all = run(&SimConfig { rules: Rules { weights, ..Rules::default() }, ..config }).unwrap();
         assert_ne!(report.trace_hash, all.trace_hash, "{weights:?}: nothing was discounted");
+    }
+}
+
+#[test]
+fn the_outer_momentum_is_part_of_the_state() {
+    let rules = Rules { outer: Outer::Nesterov(Nesterov::TUNED), ..Rules::default() };
+    // Joiners and laggards take it over, and results that they gather go through it one by one.
+    for (faults, seeds) in [("all", 0..6), ("join,leave,loss", 6..10)] {
+        let config = SimConfig { seeds, rules, ..config(5, faults, 12) };
+        let report = run(&config).unwrap();
+        assert!(report.violations.is_empty(), "{faults}: {:?}", report.violations);
+        assert!(report.frames > 4 * 8, "{faults}: {report:?}");
     }
 }
 

@@ -97,7 +97,13 @@ impl World {
             rules: config.rules,
         };
         let mesh = Mesh {
-            store: StorePlan::new(elements, ring_depth, common.codec, common.share_factor),
+            store: StorePlan::with(
+                elements,
+                ring_depth,
+                common.codec,
+                common.share_factor,
+                common.rules.outer,
+            ),
             period_ns,
             common,
         };
@@ -112,7 +118,7 @@ impl World {
             now_ns: 0,
             queue: Queue::default(),
             net: Net::new(seed, hosts.len(), path_ns),
-            checker: Checker::new(view, elements as usize, TAU, config.rules.lambda),
+            checker: Checker::new(view, elements as usize, config.rules),
             trace: Trace::new(config.story),
             active: vec![false; plan.faults.len()],
             injected: BTreeMap::new(),
@@ -437,6 +443,7 @@ impl World {
                 regions: self.mesh.store.regions,
                 chunk_bytes: self.mesh.common.chunk_bytes,
                 rules: self.mesh.common.rules,
+                steering: plesio::Steering::default(),
                 sealed: false,
                 // Packets are remembered for a while, and small chunks are many; small states need no such memory.
                 receive_buffer_bytes: (chunks * u64::from(self.mesh.common.chunk_bytes)).min(2 << 20),
@@ -488,8 +495,6 @@ const SPINS_MAX: u32 = 1_000;
 const GENTLE_PPM: u32 = 200_000;
 /// A state of a few datagrams.
 const SMALL_ELEMENTS: u64 = 4_096;
-/// The agreement's default bound of staleness.
-const TAU: u64 = 4;
 /// Ways between hosts and frame periods that suit them: a clock over a long way is too coarse for short frames.
 /// Loopback, a room, a building, two cities.
 const PLACES: [((u64, u64), u64); 6] = [

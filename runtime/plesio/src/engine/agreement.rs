@@ -23,7 +23,9 @@ impl Engine {
             }
             Event::Gather { version, first } => {
                 match self.exchange.results() {
-                    Some(results) => self.work.push_back(Work::Gather { results, first: *first }),
+                    Some(results) => {
+                        self.work.push_back(Work::Gather { version: *version, results, first: *first })
+                    }
                     None => self.consensus.handle_unapplied(now, *version),
                 }
                 self.exchange.handle_sealed();

@@ -79,8 +79,9 @@ impl Common {
     }
 
     /// Name, value and bits of what a refusal can name: 64 bits together at most.
-    fn named(&self) -> [(&'static str, u64, u32); 8] {
+    fn named(&self) -> [(&'static str, u64, u32); 9] {
         let lambda = self.rules.lambda.q24();
+        let outer = self.rules.outer_word();
         [
             ("chunk_bytes", u64::from(self.chunk_bytes), 17),
             ("ring_depth", u64::from(self.ring_depth), 5),
@@ -90,6 +91,7 @@ impl Common {
             ("how much a member may own", u64::from(self.share_factor), 4),
             ("how contributions weigh", u64::from(self.rules.weights.id()), 2),
             ("what staleness leaves of a weight", u64::from(lambda ^ lambda >> 8 ^ lambda >> 16), 8),
+            ("the outer step", outer ^ outer >> 8 ^ outer >> 32 ^ outer >> 40, 8),
         ]
     }
 }

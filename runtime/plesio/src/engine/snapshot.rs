@@ -335,7 +335,8 @@ impl Engine {
 
     /// Where a snapshot is received: its cut, then its state.
     fn snapshot_parts(&self) -> (Span, Span) {
-        let whole = crate::store::snapshot_bytes(self.config.regions.elements) as u32;
+        let whole =
+            crate::store::snapshot_bytes(self.config.regions.elements, self.config.rules.outer) as u32;
         let (region, head) = (self.config.regions.snapshot_in, crate::store::SNAPSHOT_HEAD_BYTES as u32);
         let cut = Span { region, offset_bytes: 0, len_bytes: head };
         (cut, Span { region, offset_bytes: head, len_bytes: whole - head })

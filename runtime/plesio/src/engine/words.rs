@@ -1,7 +1,7 @@
 //! What a shell gives an engine and what it gets: configuration, work on bytes, words for the sideband.
 
 use super::near::Note;
-use super::{Common, Rules};
+use super::{Common, Rules, Steering};
 use plesio_collective::{Alias, ArenaId, Regions, Sum};
 use plesio_consensus::Part;
 use plesio_sideband::To;
@@ -32,6 +32,8 @@ pub struct EngineConfig {
     pub chunk_bytes: u32,
     /// What versions are decided by.
     pub rules: Rules,
+    /// How this node keeps its contributions in time, checked.
+    pub steering: Steering,
     /// Whether the shell seals datagrams: a session of its own then tells whom a datagram is for, and receiver indices
     /// are zero here.
     pub sealed: bool,
@@ -124,6 +126,8 @@ pub enum Work {
     },
     /// Keep the sum of these ranges until the state that they go on top of is here; `first`: of these alone.
     Gather {
+        /// The version that they make; where there is no room, [`Engine::handle_unapplied`](super::Engine::handle_unapplied).
+        version: Version,
         /// i64 elements, in order of the owners.
         results: Vec<Span>,
         /// What was kept before is void.

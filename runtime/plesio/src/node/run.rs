@@ -3,6 +3,7 @@
 //! Decides nothing. What cannot be done at once (a full socket) is dropped; the machines recover it as loss.
 
 mod near;
+mod tell;
 mod transmit;
 mod work;
 
@@ -15,7 +16,7 @@ use crate::mailbox::Mailbox;
 use crate::sealing::Sealing;
 use crate::store::{Store, StorePlan};
 use plesio_collective::ArenaId;
-use plesio_consensus::{Cause, Event, OwnSlot, Part};
+use plesio_consensus::{OwnSlot, Part};
 use plesio_cpu::Cpu;
 use plesio_memory::{Consumer, Foreign, RingError};
 use plesio_proto::Train;
@@ -162,7 +163,10 @@ impl Runner {
         (sideband, data): (SocketAddr, SocketAddr),
     ) -> Result<Self, NodeError> {
         let config = seat.config;
-        let machine = MachineConfig { mesh: config.mesh, key: config.id.key(), seed: config.incarnation.0 };
+        let machine = MachineConfig {
+            dead_ns: config.rules.t_dead_ns,
+            ..MachineConfig::new(config.mesh, config.id.key(), config.incarnation.0)
+        };
         let notify = waker;
         let sealed = matches!(config.protection, Protection::Sealed(_));
         let sideband_config = SidebandConfig { machine, clock: seat.clock, sealed };
@@ -196,6 +200,7 @@ impl Runner {
             regions: seat.plan.regions,
             chunk_bytes: config.chunk_bytes,
             rules: config.rules,
+            steering: config.steering,
             sealed,
             receive_buffer_bytes: io.receive_buffer_bytes() as u64,
             arena: doors.as_ref().map(|doors| doors.arena),
@@ -408,83 +413,6 @@ impl Runner {
         }
         self.publish()?;
         Ok(more)
-    }
-
-    /// Leaves the newest state for the worker, and lets go of the own slots it contains.
-    fn publish(&mut self) -> Result<(), NodeError> {
-        let current = self.engine.consensus().version_final() == self.engine.consensus().version_held();
-        if current {
-            self.commits += self.unpublished.len() as u64;
-        }
-        // What overflowed is served, so that it can be looked at, and trained on by nobody.
-        let is_usable = self.engine.consensus().stopped() != Some(Cause::Overflow);
-        let news = self.changed || (current && !self.unpublished.is_empty());
-        if news && self.started && is_usable {
-            self.store.state(&mut self.scratch)?;
-            self.serial += 1;
-            let mut letter = self.mailbox.lock();
-            std::mem::swap(&mut letter.state, &mut self.scratch);
-            letter.version = self.held;
-            letter.commits = self.commits;
-            letter.serial = self.serial;
-            self.changed = false;
-        }
-        if current {
-            for (index, fate, part) in self.unpublished.drain(..) {
-                if fate == SlotFate::Commit
-                    && let Some((info, _)) = self.consumer.slot(index)
-                {
-                    self.steps_committed += u64::from(info.n_steps - part.steps_back(info.n_steps));
-                    if !part.is_whole() {
-                        self.mailbox.leave_part(info.seq, part);
-                    }
-                }
-                // A lost slot leaves the uncommitted mass too: it may be in the state already.
-                self.consumer.commit(index)?;
-            }
-        }
-        self.mailbox.lock().aim = Some(self.engine.aim());
-        Ok(())
-    }
-
-    fn tell(&mut self, event: Event) -> Result<(), NodeError> {
-        match event {
-            Event::View { index, view, added, removed } => {
-                if let Some(sealing) = &mut self.sealing {
-                    sealing.handle_view(view.number);
-                }
-                self.say_view(&view, index.0, added, removed);
-            }
-            Event::Open { version, manifest, .. } => {
-                let members = self.engine.consensus().view().members;
-                let named = manifest.entries.iter().filter_map(|entry| {
-                    let key = members.get(usize::from(entry.member))?.key;
-                    Some((key, entry.n_steps, entry.staleness, f32::from(entry.margin) / 16_384.0))
-                });
-                self.say(What::Manifest { version, frame: manifest.origin.0, entries: named.collect() });
-            }
-            Event::NoQuorum { live, members } => self.say(What::NoQuorum { live, members }),
-            Event::Quorum => self.say(What::Quorum),
-            Event::Differs { peer, what } => {
-                let who = peer.map_or_else(|| "a member".into(), |key| format!("node {:016x}", key.0));
-                self.say(What::Note(format!(
-                    "{who} was started with other parameters and the two cannot work together: {what}; start all nodes alike"
-                )));
-            }
-            Event::Excluded { .. } => self.say(What::Excluded),
-            Event::Left => self.say(What::Left),
-            Event::Diverged { version, peer, ours, theirs } => {
-                self.say(What::Diverged { version, peer });
-                self.say(What::Note(format!(
-                    "version {} has digest {ours} here and at a quorum, {theirs} at node {:016x}; this mesh goes on",
-                    version.0, peer.0
-                )));
-            }
-            Event::Resync { version } => self.say(What::Resync(version)),
-            Event::Stopped { version, cause } => self.say(What::Stopped { version, cause }),
-            _ => {}
-        }
-        Ok(())
     }
 
     fn report(&mut self, now: Instant) {

@@ -56,7 +56,7 @@ impl Net {
         };
         for key in 0..count {
             let offset = SECOND * (1 + key * 3);
-            let config = MachineConfig { mesh: MESH, key: NodeKey(key), seed: 7 };
+            let config = MachineConfig::new(MESH, NodeKey(key), 7);
             let mut machine = Machine::new(Instant(offset), config);
             if key < count - joiners {
                 machine.handle_view(Instant(offset), &view, &addresses(&view));
@@ -309,7 +309,7 @@ fn id_of(key: u64) -> NodeId {
 fn a_restarted_process_at_the_same_address_starts_a_new_sequence() {
     let mut net = Net::new(3, 0);
     net.run(3 * SECOND);
-    let config = MachineConfig { mesh: MESH, key: NodeKey(2), seed: 7 };
+    let config = MachineConfig::new(MESH, NodeKey(2), 7);
     net.machines[2] = Machine::new(net.at(2), config);
     let join = Join { id: id_of(2), incarnation: Incarnation(999), ..Join::default() };
     net.send(2, To::Address(address(0)), Message::Join(join));

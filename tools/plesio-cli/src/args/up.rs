@@ -83,6 +83,22 @@ pub(crate) struct UpArgs {
     #[command(flatten)]
     pub(crate) rules: RulesArgs,
 
+    /// Slots of the ring between training and mesh: 2, 4, 8 or 16, the same at all nodes [default: 4]
+    #[arg(long, env = "PLESIO_RING_DEPTH", value_name = "SLOTS")]
+    pub(crate) ring_depth: Option<u8>,
+
+    /// Smallest margin before a close that is left alone, in frames, 0 to 0.9 [default: 0.05]
+    #[arg(long, env = "PLESIO_LO", value_name = "FRAMES")]
+    pub(crate) lo: Option<f64>,
+
+    /// Largest such margin, at least 0.1 above the smallest, at most 1 [default: 0.3]
+    #[arg(long, env = "PLESIO_HI", value_name = "FRAMES")]
+    pub(crate) hi: Option<f64>,
+
+    /// Contributions in a row outside them before this node cuts earlier or later, 1 to 64 [default: 2]
+    #[arg(long, env = "PLESIO_DWELL", value_name = "N")]
+    pub(crate) dwell: Option<u32>,
+
     /// Send everything readable, with a checksum only; between machines this needs --trust captive too
     #[arg(long, env = "PLESIO_PLAINTEXT", value_parser = parse_switch)]
     pub(crate) plaintext: bool,

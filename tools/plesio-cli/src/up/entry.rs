@@ -39,6 +39,9 @@ fn cause(settings: &Settings, entering: &Entering, within: &str) -> (String, Str
                 "the codec" => "give all nodes the same --codec",
                 "how much a member may own" => "give all nodes the same --shares",
                 "what staleness leaves of a weight" => "give all nodes the same --lambda",
+                "the outer step" => "give all nodes the same --outer, --outer-mu and --outer-eta",
+                "tau" => "give all nodes the same --tau",
+                "ring_depth" => "give all nodes the same --ring-depth",
                 "how contributions weigh" => "give all nodes the same --weights",
                 _ => "start all nodes alike: the same version of plesio, model and adapter",
             }

@@ -1,7 +1,7 @@
 //! `plesio.toml`: the same names as the flags that say what a node does, with `_` for `-`. A name that is none is an error that says which was
 //! probably meant.
 
-use crate::args::{BackendArg, CodecArg, DataPathArg, RulesArgs, SharesArg, TrustArg, WeightsArg};
+use crate::args::{BackendArg, CodecArg, DataPathArg, OuterArg, RulesArgs, SharesArg, TrustArg, WeightsArg};
 use crate::bench::Wait;
 use serde::Deserialize;
 use std::fmt;
@@ -31,6 +31,16 @@ pub(super) struct Settings {
     pub(super) shares: Option<SharesArg>,
     pub(super) weights: Option<WeightsArg>,
     pub(super) lambda: Option<f64>,
+    pub(super) outer: Option<OuterArg>,
+    pub(super) outer_mu: Option<f64>,
+    pub(super) outer_eta: Option<f64>,
+    pub(super) tau: Option<u64>,
+    pub(super) kappa: Option<u32>,
+    pub(super) t_dead_ms: Option<u64>,
+    pub(super) ring_depth: Option<u8>,
+    pub(super) lo: Option<f64>,
+    pub(super) hi: Option<f64>,
+    pub(super) dwell: Option<u32>,
     pub(super) plaintext: bool,
     pub(super) trust: Option<TrustArg>,
     pub(super) data: Option<PathBuf>,
@@ -45,12 +55,21 @@ pub(super) struct Settings {
 impl Settings {
     /// What versions are decided by, as far as the file says.
     pub(super) fn rules(&self) -> RulesArgs {
-        RulesArgs { weights: self.weights, lambda: self.lambda }
+        RulesArgs {
+            weights: self.weights,
+            lambda: self.lambda,
+            outer: self.outer,
+            outer_mu: self.outer_mu,
+            outer_eta: self.outer_eta,
+            tau: self.tau,
+            kappa: self.kappa,
+            t_dead_ms: self.t_dead_ms,
+        }
     }
 }
 
 /// Every name, in the order of the help.
-const NAMES: [&str; 24] = [
+const NAMES: [&str; 34] = [
     "found",
     "join",
     "key",
@@ -66,6 +85,16 @@ const NAMES: [&str; 24] = [
     "shares",
     "weights",
     "lambda",
+    "outer",
+    "outer_mu",
+    "outer_eta",
+    "tau",
+    "kappa",
+    "t_dead_ms",
+    "ring_depth",
+    "lo",
+    "hi",
+    "dwell",
     "plaintext",
     "trust",
     "data",
@@ -164,6 +193,16 @@ mod tests {
         shares = "equal"
         weights = "work"
         lambda = 0.5
+        outer = "nesterov"
+        outer_mu = 0.8
+        outer_eta = 0.25
+        tau = 8
+        kappa = 16
+        t_dead_ms = 2000
+        ring_depth = 8
+        lo = 0.1
+        hi = 0.5
+        dwell = 4
         plaintext = true
         trust = "captive"
         data = "text.txt"
@@ -181,7 +220,14 @@ mod tests {
         assert_eq!((settings.wait, settings.plaintext), (Some(Wait::Adaptive), true));
         assert_eq!((settings.codec, settings.path), (Some(CodecArg::Int8), Some(DataPathArg::Udp)));
         assert_eq!((settings.codec, settings.shares), (Some(CodecArg::Int8), Some(SharesArg::Equal)));
-        assert_eq!(settings.rules().to_string(), " --weights work --lambda 0.5");
+        assert_eq!(
+            settings.rules().to_string(),
+            " --weights work --outer nesterov --lambda 0.5 --outer-mu 0.8 --outer-eta 0.25 --tau 8 --kappa 16 --t-dead-ms 2000"
+        );
+        assert_eq!(
+            (settings.ring_depth, settings.lo, settings.hi, settings.dwell),
+            (Some(8), Some(0.1), Some(0.5), Some(4))
+        );
         for name in NAMES {
             // Each name is a field: a value of the wrong kind is refused by it, and not passed over.
             let wrong = format!("{name} = {{ a = 1 }}");

@@ -3,14 +3,14 @@
 use super::{file, input};
 use crate::args::{
     BackendArg, CodecArg, DataPathArg, RulesArgs, Seed, SharesArg, TrustArg, UpArgs, data_beside, parse_seed,
-    said,
+    refused, said,
 };
 use crate::bench::Wait;
 use crate::demo::child::requested;
 use crate::failure::Failure;
 use crate::keyfile::{self, Kind};
 use crate::random;
-use plesio::{Identity, Protection, Trust};
+use plesio::{Identity, Protection, Rules, Steering, Trust};
 use plesio_session::{NodePublic, NodeSecret, OPERATORS_MAX, OperatorPublic, PoolKey, Ticket};
 use plesio_udp::{Requested, WaitMode};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -32,7 +32,11 @@ pub(super) struct Settings {
     pub(super) path: DataPathArg,
     pub(super) codec: CodecArg,
     pub(super) shares: SharesArg,
-    pub(super) rules: RulesArgs,
+    pub(super) rules: Rules,
+    /// As a command line says them.
+    said_rules: RulesArgs,
+    pub(super) ring_depth: u8,
+    pub(super) steering: Steering,
     pub(super) data: Option<PathBuf>,
     pub(super) duty: f64,
     pub(super) period_ns: u64,
@@ -71,8 +75,10 @@ impl Settings {
         let listen_data = args.listen_data.or(said.listen_data).unwrap_or_else(|| data_beside(listen));
         let captive = args.trust.or(said.trust) == Some(TrustArg::Captive);
         refuse_wildcards([listen, listen_data])?;
-        let rules = args.rules.or(said.rules());
-        rules.check()?;
+        let said_rules = args.rules.or(said.rules());
+        let rules = said_rules.rules()?;
+        let ring_depth = ring_depth(args.ring_depth.or(said.ring_depth).unwrap_or(RING_DEPTH))?;
+        let steering = steering(args.lo.or(said.lo), args.hi.or(said.hi), args.dwell.or(said.dwell))?;
         let key = args.key.clone().or(said.key);
         let _hold = key.as_deref().map(keyfile::hold).transpose()?.map(Arc::new);
         let pool = args.pool.clone().or(said.pool);
@@ -124,6 +130,9 @@ impl Settings {
             codec: args.codec.or(said.codec).unwrap_or_default(),
             shares: args.shares.or(said.shares).unwrap_or_default(),
             rules,
+            said_rules,
+            ring_depth,
+            steering,
             data: args.data.clone().or(said.data),
             duty: share(args.duty.or(said.duty).unwrap_or(1.0))?,
             period_ns: period_ns(args.period_ms.or(said.period_ms).unwrap_or(PERIOD_MS))?,
@@ -162,7 +171,10 @@ impl Settings {
             Protection::Plaintext => line.push_str(" --plaintext"),
         }
         line.push_str(&(said("codec", self.codec) + &said("shares", self.shares)));
-        line.push_str(&self.rules.to_string());
+        line.push_str(&self.said_rules.to_string());
+        if self.ring_depth != RING_DEPTH {
+            line.push_str(&format!(" --ring-depth {}", self.ring_depth));
+        }
         if self.trust == Trust::Captive {
             line.push_str(" --trust captive");
         }
@@ -177,6 +189,7 @@ impl Settings {
 
 const MESH: u64 = 1;
 const PERIOD_MS: u32 = 250;
+const RING_DEPTH: u8 = 4;
 
 fn read_file(path: &Path) -> Result<file::Settings, Failure> {
     let what = || format!("cannot use --config {}", path.display());
@@ -311,6 +324,31 @@ fn share(share: f64) -> Result<f64, Failure> {
     .fix("take 1 for all of it"))
 }
 
+fn ring_depth(depth: u8) -> Result<u8, Failure> {
+    if matches!(depth, 2 | 4 | 8 | 16) {
+        return Ok(depth);
+    }
+    Err(refused("ring_depth", depth, "it must be 2, 4, 8 or 16"))
+}
+
+fn steering(lo: Option<f64>, hi: Option<f64>, dwell: Option<u32>) -> Result<Steering, Failure> {
+    let usual = Steering::default();
+    let (lo, hi) = (lo.unwrap_or(usual.lo), hi.unwrap_or(usual.hi));
+    let dwell = dwell.unwrap_or(usual.dwell);
+    if !(0.0..=0.9).contains(&lo) {
+        return Err(refused("lo", lo, "it must be 0 to 0.9"));
+    }
+    if !(hi <= 1.0 && hi - lo >= 0.1) {
+        return Err(refused("hi", hi, "it must be at least 0.1 above lo, and at most 1"));
+    }
+    if !(1..=64).contains(&dwell) {
+        return Err(refused("dwell", dwell, "it must be 1 to 64"));
+    }
+    let steering = Steering { lo, hi, dwell };
+    steering.check().map_err(|range| refused("lo, hi, dwell", format!("{lo}, {hi}, {dwell}"), &range))?;
+    Ok(steering)
+}
+
 fn period_ns(period_ms: u32) -> Result<u64, Failure> {
     if (50..=60_000).contains(&period_ms) {
         return Ok(u64::from(period_ms) * 1_000_000);
@@ -352,6 +390,37 @@ mod tests {
         for flag in ["--key", "--ticket", "--pool", "--operator"] {
             assert!(refused.cause.contains(flag), "{}", refused.cause);
         }
+    }
+
+    #[test]
+    fn what_is_out_of_range_is_refused_with_name_value_and_range() {
+        let founder = UpArgs { found: true, ..args() };
+        let whole = Settings::gather(&founder).expect("defaults");
+        assert_eq!(
+            (whole.ring_depth, whole.steering, whole.rules),
+            (4, Steering::default(), Rules::default())
+        );
+        assert!(!whole.invitation("there").contains("tau"), "{}", whole.invitation("there"));
+        for (args, what, range) in [
+            (UpArgs { ring_depth: Some(3), ..founder.clone() }, "ring_depth = 3", "2, 4, 8 or 16"),
+            (UpArgs { lo: Some(-0.1), ..founder.clone() }, "lo = -0.1", "0 to 0.9"),
+            (UpArgs { lo: Some(0.25), ..founder.clone() }, "hi = 0.3", "0.1 above lo"),
+            (UpArgs { hi: Some(f64::NAN), ..founder.clone() }, "hi = NaN", "at most 1"),
+            (UpArgs { dwell: Some(0), ..founder.clone() }, "dwell = 0", "1 to 64"),
+            (UpArgs { period_ms: Some(49), ..founder.clone() }, "period_ms = 49", "50 to 60000"),
+        ] {
+            let refused = Settings::gather(&args).expect_err(what);
+            assert!(
+                refused.what.contains(what) && refused.cause.contains(range),
+                "{} {}",
+                refused.what,
+                refused.cause
+            );
+        }
+        let said = RulesArgs { tau: Some(9), ..RulesArgs::default() };
+        let told = UpArgs { rules: said, ring_depth: Some(8), ..founder };
+        let line = Settings::gather(&told).expect("in range").invitation("there");
+        assert!(line.ends_with(" --tau 9 --ring-depth 8"), "{line}");
     }
 
     #[test]

@@ -16,7 +16,7 @@ fn view() -> View {
 }
 
 fn checker() -> Checker {
-    Checker::new(view(), 2, 4, Lambda::ONE)
+    Checker::new(view(), 2, Rules::default())
 }
 
 fn id(member: u64, seq: u32) -> SlotId {

@@ -3,6 +3,7 @@
 use super::{Process, Scene, host_of};
 use crate::checker::{Announcement, SlotId};
 use plesio::engine::{SlotFate, Work};
+use plesio::store::StoreError;
 use plesio_consensus::OwnSlot;
 use plesio_kernels::{Codec, Device};
 use plesio_memory::RingError;
@@ -131,9 +132,10 @@ impl Process {
                     self.engine.handle_captured(now, len_bytes);
                 }
             }
-            Work::Gather { results, first } => {
-                self.store.gather(&results, first).map_err(|error| say(&error))?;
-            }
+            Work::Gather { version, results, first } => match self.store.gather(&results, first) {
+                Err(StoreError::Full) => self.engine.handle_unapplied(now, version),
+                gathered => gathered.map_err(|error| say(&error))?,
+            },
             Work::Merge { version } => {
                 let digest = self.store.merge().map_err(|error| say(&error))?;
                 self.hold(scene, version);

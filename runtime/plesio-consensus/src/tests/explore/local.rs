@@ -399,7 +399,7 @@ impl Local {
                     }
                 }
             }
-            Event::Release { seq } => {
+            Event::Release { seq, .. } => {
                 let (admission, units) = self.slots.remove(seq).ok_or("R22: an unknown slot is released")?;
                 if !self.books.is_final(admission, *seq) {
                     return Err(format!("R22: {:?} releases slot {} and no SEAL lists it", self.key, seq.0));

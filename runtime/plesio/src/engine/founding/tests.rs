@@ -5,7 +5,7 @@ use crate::engine::roster::tests::{address, config, engine, entry, ids};
 use crate::engine::{Engine, EngineConfig, Entrance, Out, Rules};
 use crate::store::StorePlan;
 use plesio_consensus::{Event, Lambda, WeightMode};
-use plesio_kernels::Codec;
+use plesio_kernels::{Codec, Nesterov, Outer};
 use plesio_sideband::To;
 use plesio_wire::Instant;
 use plesio_wire::sideband::Message;
@@ -58,7 +58,13 @@ fn a_joiner_with_other_parameters_is_refused_and_told_which_once() {
     assert_eq!(refused(EngineConfig { rules, ..same.clone() }), ["how contributions weigh"]);
     let rules = Rules { lambda: Lambda::new(15_099_494).unwrap(), ..same.rules };
     assert_eq!(refused(EngineConfig { rules, ..same.clone() }), ["what staleness leaves of a weight"]);
+    let rules = Rules { outer: Outer::Nesterov(Nesterov::TUNED), ..same.rules };
+    assert_eq!(refused(EngineConfig { rules, ..same.clone() }), ["the outer step"]);
+    let rules = Rules { tau: 8, ..same.rules };
+    assert_eq!(refused(EngineConfig { rules, ..same.clone() }), ["tau"]);
     for other in [
+        EngineConfig { rules: Rules { kappa: 9, ..same.rules }, ..same.clone() },
+        EngineConfig { rules: Rules { t_dead_ns: 2_000_000_000, ..same.rules }, ..same.clone() },
         EngineConfig { model: Digest([7; 16]), ..same.clone() },
         EngineConfig { regions: StorePlan::new(65, 4, Codec::Full, 4).regions, ..same.clone() },
     ] {

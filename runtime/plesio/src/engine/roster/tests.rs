@@ -32,6 +32,7 @@ pub(in crate::engine) fn config(ids: &[NodeId]) -> EngineConfig {
         regions: StorePlan::new(64, 4, plesio_kernels::Codec::Full, 4).regions,
         chunk_bytes: 1_408,
         rules: crate::engine::Rules::default(),
+        steering: crate::engine::Steering::default(),
         sealed: false,
         receive_buffer_bytes: 2 << 20,
         arena: None,

@@ -59,11 +59,11 @@ impl Runner {
                     self.engine.handle_captured(self.clock.now(), len_bytes);
                 }
             }
-            Work::Gather { results, first } => match self.store.gather(&results, first) {
+            Work::Gather { version, results, first } => match self.store.gather(&results, first) {
                 Err(StoreError::Kernel(KernelError::Overflow { .. })) => {
-                    let version = self.engine.consensus().version_final();
                     self.engine.handle_overflow(self.clock.now(), version);
                 }
+                Err(StoreError::Full) => self.engine.handle_unapplied(self.clock.now(), version),
                 gathered => gathered?,
             },
             Work::Merge { version } => {

@@ -25,7 +25,7 @@ pub(super) fn config(setup: &Setup, elements: usize) -> Result<NodeConfig, Failu
     config.path = setup.path.path();
     config.codec = setup.codec.codec();
     config.sharing = setup.shares.sharing();
-    config.rules = setup.rules.rules();
+    config.rules = setup.rules.rules()?;
     config.clock = ClockSeam { offset_ns: setup.clock.offset_ns, rate_ppm: setup.clock.rate_ppm };
     config.period_ns = setup.period_ns;
     config.model = data::base_digest();
