@@ -1,6 +1,6 @@
 //! Whole nodes in one process: one alone, three on each backend, and a mesh in which one dies and one joins.
 
-use plesio::{Codec, Node, NodeConfig, Trust, What};
+use plesio::{Codec, Lambda, Nesterov, Node, NodeConfig, Outer, Rules, Trust, WeightMode, What};
 use plesio_tests::mesh::{
     begin, begin_as, config, join_as, plaintext, settle_and_end, settle_and_end_within, wait,
 };
@@ -84,6 +84,37 @@ fn three_nodes_commit_the_same_bits_by_every_codec() {
         let moved = ends[0].state.iter().fold(0f32, |most, value| most.max(value.abs()));
         assert!(moved > 20.0 * residue, "{codec:?}: {moved}");
     }
+}
+
+fn ruled(index: u64, rules: Rules) -> NodeConfig {
+    NodeConfig { rules, ..config(index, Requested::Auto) }
+}
+
+#[test]
+fn what_staleness_takes_stays_with_its_node() {
+    let lambda = Lambda::new(1 << 23).expect("a half");
+    let rules = Rules { weights: WeightMode::Work, lambda, ..Rules::default() };
+    let members = begin_as(3, |index| ruled(index, rules));
+    wait("versions", || members.iter().all(|member| member.version() >= 12));
+    // What comes back of a slot's last step is not cut again: a step or two of the largest stride.
+    let ends = settle_and_end_within(members, 3e-3);
+    let moved = ends[0].state.iter().fold(0f32, |most, value| most.max(value.abs()));
+    assert!(moved > 0.06, "{moved}");
+}
+
+#[test]
+fn a_joiner_takes_the_momentum_over_with_the_state() {
+    let rules = Rules { outer: Outer::Nesterov(Nesterov::TUNED), ..Rules::default() };
+    let mut members = begin_as(3, |index| ruled(index, rules));
+    wait("versions", || members.iter().all(|member| member.version() >= 4));
+    members.push(join_as(ruled(9, rules), members[1].hello.seed()));
+    let key = members[3].hello.id.key();
+    wait("its contribution", || {
+        members[0].has(|what| {
+            matches!(what, What::Manifest { entries, .. } if entries.iter().any(|entry| entry.0 == key))
+        })
+    });
+    settle_and_end(members);
 }
 
 #[test]
