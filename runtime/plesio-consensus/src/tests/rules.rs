@@ -372,10 +372,35 @@ fn a_member_of_another_first_view_is_named_once() {
 }
 
 #[test]
+fn a8_a_stale_entry_weighs_what_lambda_leaves_and_nothing_else() {
+    let mut log = LogState::genesis(genesis(3));
+    log.version_final = Version(2);
+    let half = Terms { lambda: crate::Lambda::new(1 << 23).unwrap(), ..TERMS };
+    let stale = |weight| Entry { staleness: 2, weight, ..entry(1, 0) };
+    for (terms, weight) in [(TERMS, 5_592_405), (half, 1_398_101)] {
+        for told in [5_592_405, 1_398_101, 1_398_102, 0] {
+            let entries = Bounded::from_slice(&[entry(0, 0), stale(told)]);
+            let manifest = Manifest {
+                origin: Frame(1),
+                period_next_us: 250_000,
+                view: log.view_digest,
+                entries,
+                ..Manifest::default()
+            };
+            let verdict = log.check(&Value::Manifest(manifest), terms);
+            assert_eq!(verdict, if told == weight { Ok(()) } else { Err(Rule(9)) }, "{told}");
+        }
+    }
+}
+
+#[test]
 fn a_wrong_configuration_is_refused_with_name_value_and_range() {
     let config = Config { tau: 1, ..Config::new(NodeKey(1), Incarnation(1)) };
     let error = Consensus::new(config, Start::Observer, Instant(0)).unwrap_err();
     assert!(std::format!("{error}").contains("tau = 1 is outside 2..=64"));
+    let config = Config { kappa: 1, ..Config::new(NodeKey(1), Incarnation(1)) };
+    let error = Consensus::new(config, Start::Observer, Instant(0)).unwrap_err();
+    assert!(std::format!("{error}").contains("kappa = 1 is outside 2..="));
     let config = Config::new(NodeKey(1), Incarnation(1));
     assert!(Consensus::new(config.clone(), Start::Genesis(View::default()), Instant(0)).is_err());
     let mut view = genesis(3);
