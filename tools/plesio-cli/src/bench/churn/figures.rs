@@ -1,6 +1,6 @@
 //! From what was heard to the figures of the document. Pure.
 
-use super::record::{Kill, Life, Record};
+use super::record::{Kill, Life, Pause, Record};
 use crate::bench::figures::Spread;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -37,7 +37,7 @@ pub(super) struct Figures {
     pub(super) pauses: Vec<Pauses>,
 }
 
-/// All pauses of one length.
+/// All pauses of one length, but those in which the sleeper was killed before it was back.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(super) struct Pauses {
     pub(super) pause_s: f64,
@@ -165,7 +165,14 @@ fn digests_equal(record: &Record) -> bool {
 
 fn pauses(record: &Record) -> Vec<Pauses> {
     let mut by_length: BTreeMap<i64, (Pauses, Vec<f64>)> = BTreeMap::new();
-    for pause in record.lives.iter().flat_map(|life| &life.pauses) {
+    let seen_through = |life: &&Life, pause: &&Pause| {
+        pause.to_ns.is_some() && (pause.back_ns.is_some() || life.killed_ns.is_none())
+    };
+    let pauses = record
+        .lives
+        .iter()
+        .flat_map(|life| life.pauses.iter().filter(move |pause| seen_through(&life, pause)));
+    for pause in pauses {
         let (of_length, backs) = by_length.entry(pause.length_ns).or_default();
         of_length.pause_s = seconds(pause.length_ns);
         of_length.count += 1;

@@ -239,8 +239,8 @@ impl Record {
         }
         for key in removed {
             let lives = &self.lives;
-            // Whoever hears late of one removal has not heard of the next.
-            let kill = self.kills.iter_mut().rev().take(RECENT_KILLS).rev().find(|kill| {
+            // The newest: who took a state over whole never hears of removals before it.
+            let kill = self.kills.iter_mut().rev().take(RECENT_KILLS).find(|kill| {
                 kill.member
                     && lives[kill.life].key == *key
                     && kill.ns < raw_ns
@@ -257,7 +257,13 @@ impl Record {
     }
 
     fn handle_suspect(&mut self, life: usize, now_ns: i64, node: u64) {
-        let innocent = self.lives.iter().any(|other| other.key == node && other.is_active());
+        let Some(from_ns) = self.lives[life].pauses.last().map(|pause| pause.from_ns) else { return };
+        // Not one that came while this one slept: what it knows by that name has died.
+        let innocent = self.lives.iter().any(|other| {
+            other.key == node
+                && other.is_active()
+                && other.first_seated_ns.is_some_and(|seated| seated < from_ns)
+        });
         if let Some(pause) = self.lives[life].pauses.last_mut()
             && pause.to_ns.is_some_and(|to| now_ns - to < WAKING_NS)
             && innocent

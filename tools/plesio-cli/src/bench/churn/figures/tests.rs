@@ -107,6 +107,25 @@ fn gaps_are_those_of_nodes_that_nothing_was_done_to() {
 }
 
 #[test]
+fn who_wakes_accuses_those_that_it_knew() {
+    let mut record = mesh(4);
+    record.handle_pause(1, 200 * MS, 3_000 * MS);
+    record.handle_kill(2, 300 * MS);
+    record.begin(Life { node: 2, key: 30, ..Life::default() });
+    view(&mut record, 4, 2_500, 2, &[10, 20, 30, 40], &[]);
+    record.handle_wake(1, 3_200 * MS);
+    // Its former life, which the sleeper knew, is dead indeed; that of key 40 is not.
+    record.handle_said(3_210 * MS, 1, Said::Suspect { node: 30 });
+    assert_eq!(record.lives[1].pauses[0].accused, 0);
+    record.handle_said(3_220 * MS, 1, Said::Suspect { node: 40 });
+    assert_eq!(record.lives[1].pauses[0].accused, 1);
+    record.handle_said(4_000 * MS, 1, Said::Suspect { node: 10 });
+    assert_eq!(record.lives[1].pauses[0].accused, 1, "long awake");
+    record.handle_kill(1, 4_100 * MS);
+    assert_eq!(Figures::of(&record).pauses, [], "killed before it was back");
+}
+
+#[test]
 fn a_new_life_is_first_in_a_version_decided_after_it_was_seated() {
     let mut record = mesh(3);
     record.handle_kill(2, 100 * MS);
