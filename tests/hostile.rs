@@ -14,7 +14,7 @@ use plesio_udp::Requested;
 use plesio_wire::data::{self, Flags, Kind, MessageId};
 use plesio_wire::sideband::{
     self, Accept, Address, Beat, Commit, Epoch, Have, Join, Last, Leave, Message, Nack, Probe, ProbeReply,
-    Propose, Query, Ready, Roster, Shard, ShortBeat, Snapshot,
+    Order, OrderAck, Propose, Query, Ready, Roster, Shard, ShortBeat, Snapshot,
 };
 use plesio_wire::value::{Value, View};
 use plesio_wire::{Incarnation, LogIndex, NodeId};
@@ -141,7 +141,7 @@ impl Forge {
     }
 
     fn any_message(&mut self) -> Message {
-        match self.random.below(20) {
+        match self.random.below(23) {
             0 => Message::Probe(Probe::default()),
             1 => Message::ProbeReply(ProbeReply::default()),
             2 => Message::Beat(Beat { eps_ns: 1, stride: 1, depth: 4, ..Beat::default() }),
@@ -161,6 +161,9 @@ impl Forge {
             16 => Message::Roster(Roster::default()),
             17 => Message::Decided { index: LogIndex(0), value: Value::View(View::default()) },
             18 => Message::Seal(Accept::default()),
+            19 => Message::Halt(Order { sequence: 1, ..Order::default() }),
+            20 => Message::Resume(Order { sequence: 2, ..Order::default() }),
+            21 => Message::OrderAck(OrderAck::default()),
             _ => Message::Snapshot(Snapshot::default()),
         }
     }

@@ -9,8 +9,9 @@ use plesio_wire::handshake::{Cookie, Init, InitPayload, Response, ResponsePayloa
 use plesio_wire::near::{NearSays, NearWord, Notice};
 use plesio_wire::shares::SHARE_ONE;
 use plesio_wire::sideband::{
-    self, Accept, Address, Beat, Commit, Epoch, Have, HaveEntry, Join, Last, Leave, Message, Nack, Probe,
-    ProbeReply, Propose, Query, Ready, Roster, RosterEntry, Shard, ShortBeat, Snapshot,
+    self, Accept, Address, Beat, Commit, Epoch, Have, HaveEntry, Join, Last, Leave, Message, Nack, Order,
+    OrderAck, OrderKind, OrderSignature, Probe, ProbeReply, Propose, Query, Ready, Roster, RosterEntry,
+    SIGNERS_MAX, Shard, ShortBeat, Snapshot,
 };
 use plesio_wire::value::{Entry, Manifest, Seat, Value, View};
 use plesio_wire::{
@@ -341,6 +342,15 @@ fn have(entries: u16) -> Have {
     have
 }
 
+fn order(signers: usize) -> Order {
+    let mut order = Order { sequence: 9, ..Order::default() };
+    for signer in 0..signers as u8 {
+        let signature = OrderSignature { signer, signature: [signer; 64] };
+        order.signatures.push(signature).expect("there is room for 16");
+    }
+    order
+}
+
 /// One of every message, and some that are as full as they get.
 #[must_use]
 pub fn messages() -> Vec<Message> {
@@ -375,6 +385,9 @@ pub fn messages() -> Vec<Message> {
         Message::Decided { index, value: Value::View(view(3)) },
         Message::Seal(Accept::default()),
         Message::Snapshot(Snapshot { op: 1, len_bytes: 5, ..Snapshot::default() }),
+        Message::Halt(order(2)),
+        Message::Resume(order(SIGNERS_MAX)),
+        Message::OrderAck(OrderAck { kind: OrderKind::Resume, sequence: 9, ..OrderAck::default() }),
     ]
 }
 

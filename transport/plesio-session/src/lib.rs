@@ -15,6 +15,7 @@ mod identity;
 mod limit;
 mod mac;
 mod noise;
+mod order;
 mod peer;
 mod refusal;
 mod replay;
@@ -27,6 +28,8 @@ mod ticket;
 
 pub use config::{Config, Limits, OPERATORS_MAX};
 pub use identity::{NodePublic, NodeSecret, OperatorPublic, OperatorSecret, PoolKey};
+pub use limit::{SourceLimit, TotalLimit};
+pub use order::{SignedOrder, verify_signature};
 pub use refusal::{Counters, Refusal};
 pub use replay::{DataWindow, ReplayWindow, SidebandWindow, WINDOW_DATA, WINDOW_SIDEBAND};
 pub use seal::{

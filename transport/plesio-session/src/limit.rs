@@ -1,4 +1,5 @@
-//! How many INITs may cost private-key work: a total, and a share for each source prefix.
+//! How much of what strangers send may cost private-key work or a signature's: a total, and a share for each source
+//! prefix.
 //!
 //! Knows addresses and times, no messages. Memory is fixed at start: prefixes share the buckets of a table by
 //! a keyed hash, so a flood of sources cannot make it grow, and nobody outside can aim at a bucket.
@@ -41,35 +42,41 @@ impl Bucket {
 
 /// A total without a source.
 #[derive(Debug)]
-pub(crate) struct TotalLimit {
+pub struct TotalLimit {
     bucket: Bucket,
     per_second: u32,
 }
 
 impl TotalLimit {
-    pub(crate) const fn new(now: Instant, per_second: u32) -> Self {
+    /// A second's worth is there at once.
+    #[must_use]
+    pub const fn new(now: Instant, per_second: u32) -> Self {
         Self { bucket: Bucket::full(now), per_second }
     }
 
-    pub(crate) fn take(&mut self, now: Instant) -> bool {
+    /// Whether one more may be looked at.
+    pub fn take(&mut self, now: Instant) -> bool {
         self.bucket.take(now, self.per_second)
     }
 }
 
 /// A share for every source prefix: /24 of IPv4, /56 of IPv6.
 #[derive(Debug)]
-pub(crate) struct SourceLimit {
+pub struct SourceLimit {
     buckets: Box<[Bucket]>,
     key: Secret<32>,
     per_second: u32,
 }
 
 impl SourceLimit {
-    pub(crate) fn new(now: Instant, per_second: u32, key: Secret<32>) -> Self {
+    /// A second's worth is there at once, for everybody; `key` keeps others from aiming at a share.
+    #[must_use]
+    pub fn new(now: Instant, per_second: u32, key: Secret<32>) -> Self {
         Self { buckets: vec![Bucket::full(now); BUCKETS].into(), key, per_second }
     }
 
-    pub(crate) fn take(&mut self, now: Instant, source: SocketAddr) -> bool {
+    /// Whether one more of `source` may be looked at.
+    pub fn take(&mut self, now: Instant, source: SocketAddr) -> bool {
         let hash = blake3::keyed_hash(self.key.expose(), &prefix(source));
         let [low, high, ..] = *hash.as_bytes();
         let index = usize::from(u16::from_le_bytes([low, high])) % BUCKETS;

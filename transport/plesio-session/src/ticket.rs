@@ -6,11 +6,11 @@
 use alloc::string::String;
 use core::fmt;
 
-use ed25519_dalek::{Signature, VerifyingKey};
 use plesio_wire::Writer;
 use plesio_wire::handshake::Role;
 
 use crate::identity::{NodePublic, OperatorSecret};
+use crate::order::verify_signature;
 use crate::text::{self, Lines, TextError};
 
 const KIND: &str = "plesio-ticket 1";
@@ -84,12 +84,7 @@ impl Ticket {
     /// Which of the two is not so.
     pub fn verify(&self, operators: &[[u8; 32]], view: u32) -> Result<(), TicketError> {
         let message = self.signed_bytes();
-        let signature = Signature::from_bytes(&self.signature);
-        let signed = operators.iter().any(|operator| {
-            VerifyingKey::from_bytes(operator)
-                .is_ok_and(|key| key.verify_strict(&message, &signature).is_ok())
-        });
-        if !signed {
+        if !operators.iter().any(|operator| verify_signature(operator, &message, &self.signature)) {
             return Err(TicketError::Signature);
         }
         if view > self.not_after_view {

@@ -9,6 +9,7 @@
 
 mod body;
 mod message;
+mod order;
 mod sealed;
 
 pub use body::{
@@ -17,6 +18,7 @@ pub use body::{
 };
 
 pub use message::Message;
+pub use order::{Order, OrderAck, OrderKind, OrderSignature, SIGNED_BYTES, SIGNERS_MAX};
 pub use sealed::{restore_plain, sealed_header, sealed_sequence};
 
 use crate::codec::{DecodeError, Reader, Writer};

@@ -4,6 +4,7 @@ use super::body::{
     Accept, Beat, Commit, Epoch, Have, Join, Last, Leave, Nack, Probe, ProbeReply, Propose, Query, Ready,
     Roster, Shard, ShortBeat, Snapshot,
 };
+use super::order::{Order, OrderAck};
 use crate::LogIndex;
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::value::Value;
@@ -32,6 +33,10 @@ pub enum Message {
     Leave(Leave),
     Nack(Nack),
     ShortBeat(ShortBeat),
+    /// An order of the operators: stop.
+    Halt(Order),
+    /// An order of the operators: go on.
+    Resume(Order),
     Shard(Shard),
     Roster(Roster),
     /// A decided entry, told to one who asked about a lower index.
@@ -42,6 +47,7 @@ pub enum Message {
     /// ACCEPT of SEAL, to all.
     Seal(Accept),
     Snapshot(Snapshot),
+    OrderAck(OrderAck),
 }
 
 impl Message {
@@ -64,11 +70,14 @@ impl Message {
             Self::Leave(_) => 13,
             Self::Nack(_) => 14,
             Self::ShortBeat(_) => 15,
+            Self::Halt(_) => 16,
+            Self::Resume(_) => 17,
             Self::Shard(_) => 18,
             Self::Roster(_) => 19,
             Self::Decided { .. } => 20,
             Self::Seal(_) => 21,
             Self::Snapshot(_) => 22,
+            Self::OrderAck(_) => 23,
         }
     }
 
@@ -89,6 +98,7 @@ impl Message {
             Self::Leave(body) => writer.write(body),
             Self::Nack(body) => writer.write(body),
             Self::ShortBeat(body) => writer.write(body),
+            Self::Halt(body) | Self::Resume(body) => writer.write(body),
             Self::Shard(body) => writer.write(body),
             Self::Roster(body) => writer.write(body),
             Self::Decided { index, value } => {
@@ -96,6 +106,7 @@ impl Message {
                 writer.write(value);
             }
             Self::Snapshot(body) => writer.write(body),
+            Self::OrderAck(body) => writer.write(body),
         }
     }
 
@@ -116,11 +127,14 @@ impl Message {
             13 => Self::Leave(reader.read()?),
             14 => Self::Nack(reader.read()?),
             15 => Self::ShortBeat(reader.read()?),
+            16 => Self::Halt(reader.read()?),
+            17 => Self::Resume(reader.read()?),
             18 => Self::Shard(reader.read()?),
             19 => Self::Roster(reader.read()?),
             20 => Self::Decided { index: reader.read()?, value: reader.read()? },
             21 => Self::Seal(reader.read()?),
             22 => Self::Snapshot(reader.read()?),
+            23 => Self::OrderAck(reader.read()?),
             _ => return Err(DecodeError::Kind(code)),
         })
     }

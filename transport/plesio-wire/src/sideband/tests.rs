@@ -22,6 +22,14 @@ fn manifest() -> Manifest {
     manifest
 }
 
+fn order(signers: usize) -> Order {
+    let mut order = Order { sequence: u64::MAX, scope: 1, action: 2, ..Order::default() };
+    for signer in 0..signers as u8 {
+        order.signatures.push(OrderSignature { signer, signature: [signer; 64] }).unwrap();
+    }
+    order
+}
+
 fn every_message() -> Vec<Message> {
     let ballot = Ballot { frame: Frame(41), term: 2 };
     let mut have = Have { frame: Frame(77), entries: Bounded::default() };
@@ -49,12 +57,16 @@ fn every_message() -> Vec<Message> {
         Message::Leave(Leave { incarnation: Incarnation(3) }),
         Message::Nack(Nack { code: nack::STALE, ..Nack::default() }),
         Message::ShortBeat(ShortBeat { flags: 1, ..ShortBeat::default() }),
+        Message::Halt(Order { sequence: 9, ..Order::default() }),
+        Message::Halt(order(2)),
+        Message::Resume(order(SIGNERS_MAX)),
         Message::Shard(Shard { digest: Digest([1; 16]), ..Shard::default() }),
         Message::Roster(roster),
         Message::Decided { index: LogIndex(6), value: Value::Manifest(manifest()) },
         Message::Decided { index: LogIndex(6), value: Value::View(view(32)) },
         Message::Seal(Accept::default()),
         Message::Snapshot(Snapshot { op: 1, len_bytes: 5, ..Snapshot::default() }),
+        Message::OrderAck(OrderAck { kind: OrderKind::Resume, token: 7, ..OrderAck::default() }),
     ]
 }
 
@@ -106,6 +118,9 @@ fn sizes_are_those_of_the_specification() {
     assert_eq!(size(Message::Query(Query::default())), 24);
     assert_eq!(size(Message::Nack(Nack::default())), 16);
     assert_eq!(size(Message::ShortBeat(ShortBeat::default())), 24);
+    assert_eq!(size(Message::Halt(order(2))), 11 + 2 * 65);
+    // Nobody is answered with more than was asked with.
+    assert!(size(Message::OrderAck(OrderAck::default())) < size(Message::Resume(order(1))));
 }
 
 #[test]
@@ -123,7 +138,7 @@ fn bodies_of_random_bytes_behind_a_good_checksum_never_panic() {
         let mut bytes: Vec<u8> = (0..len_bytes).map(|_| next() as u8).collect();
         bytes[0..2].copy_from_slice(&0x4350u16.to_le_bytes());
         bytes[2] = 1;
-        bytes[3] = (round % 24) as u8;
+        bytes[3] = (round % 26) as u8;
         bytes[4..6].fill(0);
         bytes[6..8].copy_from_slice(&(len_bytes as u16).to_le_bytes());
         bytes[28..32].fill(0);
