@@ -9,6 +9,8 @@
 //! Frames stop waiting for a suspect at once; only a dead one is proposed for removal. A node that was itself
 //! stopped excuses everybody for as long, and one that suspects more than half of its view knows that it is the
 //! sick one and accuses nobody (F3, T14).
+//!
+//! And what the operators ordered: [`Halt`] knows whether the mesh is to stand still, and that nobody undoes it alone.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
@@ -17,7 +19,11 @@ extern crate alloc;
 extern crate std;
 
 mod detector;
+mod halt;
+mod operators;
 mod quorum;
 
 pub use detector::{BeatKind, Event, Membership};
+pub use halt::{Bearer, Given, Halt, OrderCounters, SEQUENCE_MAX, Target, Verify};
+pub use operators::{Operators, OperatorsError};
 pub use quorum::{is_quorum, weight};
