@@ -3,16 +3,19 @@
 //! ```text
 //!   datagram --> gate --> PROBE, REPLY --> Clock  --+
 //!                   +---> beats -------> Membership +--> events to the node
+//!                   +---> orders ------> Halt ------+
 //!                   +---> all the rest -------------+
-//!   replies, beats, probes, messages of the node, in this order --> datagrams
+//!   replies, probes, orders, beats, messages of the node, in this order --> datagrams
 //! ```
 //!
 //! It reads no clock and no socket. After every `handle_*` drain `poll_transmit` and `poll_event`, and call
 //! `handle_timeout` at `poll_timeout`.
 
 mod gate;
+mod orders;
 mod words;
 
+pub use orders::HaltState;
 pub use words::{Event, SendError, Status, To, Transmit};
 
 use crate::Drops;
@@ -68,6 +71,8 @@ pub struct Machine {
     view: u32,
     me: u16,
     sequence: u32,
+    orders: Option<orders::Orders>,
+    order: Option<Outgoing>,
     beat: Option<Outgoing>,
     outbox: VecDeque<Outgoing>,
     events: VecDeque<Event>,
@@ -96,6 +101,8 @@ impl Machine {
             view: 0,
             me: INDEX_NONE,
             sequence: 0,
+            orders: None,
+            order: None,
             beat: None,
             outbox: VecDeque::with_capacity(OUTBOX_MAX),
             events: VecDeque::with_capacity(EVENTS_MAX),
@@ -119,6 +126,9 @@ impl Machine {
         self.me = me.map_or(INDEX_NONE, |me| me as u16);
         // Indices have moved: what was addressed by index is void.
         self.beat = None;
+        if let Some(order) = &mut self.order {
+            order.cursor = 0;
+        }
         self.outbox.retain(|outgoing| !matches!(outgoing.to, To::Member(_)));
         self.membership.handle_view(now, view.number, &seats.seats);
         let period_ns = u64::from(view.period_us) * 1_000;
@@ -191,6 +201,9 @@ impl Machine {
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.membership.handle_timeout(now);
+        if let Some(orders) = &mut self.orders {
+            orders.halt.handle_timeout(now);
+        }
         // What silence means for the clock must reach it first: it may found a new one now.
         self.drain(now);
         self.clock.handle_quorum(now, self.membership.has_quorum());
@@ -208,6 +221,13 @@ impl Machine {
                 let Some((address, dst)) = target else { continue };
                 let id = self.stamps.insert(stamp);
                 return Some(self.write(address, dst, &message, Some(id)));
+            }
+            // Whoever beats before it has told what it knows would be told it again.
+            if let Some(mut order) = self.order.take().or_else(|| self.next_order()) {
+                let Some((address, dst)) = self.next_target(&mut order) else { continue };
+                let message = order.message;
+                self.order = (order.to == To::Everyone).then_some(order);
+                return Some(self.write(address, dst, &message, None));
             }
             if self.beat.is_none()
                 && let Some(kind) = self.membership.poll_transmit(now)
@@ -250,7 +270,9 @@ impl Machine {
     /// When to call back.
     #[must_use]
     pub fn poll_timeout(&self) -> Instant {
-        self.membership.poll_timeout().min(self.clock.poll_timeout())
+        let orders = self.orders.as_ref().and_then(|orders| orders.halt.poll_timeout());
+        let due = self.membership.poll_timeout().min(self.clock.poll_timeout());
+        orders.map_or(due, |orders| orders.min(due))
     }
 
     /// The mesh clock.
@@ -318,7 +340,8 @@ impl Machine {
         let header =
             Header { mesh: self.config.mesh, view: self.view, src: self.me, dst, sequence: self.sequence };
         self.sequence = self.sequence.wrapping_add(1);
-        let transmit = Transmit { to, bytes: encode(&header, message, &mut self.buffer), id };
+        let alone = matches!(message, Message::Halt(_) | Message::Resume(_) | Message::OrderAck(_));
+        let transmit = Transmit { to, bytes: encode(&header, message, &mut self.buffer), id, alone };
         self.bytes_sent += datagram_bytes(&transmit);
         self.datagrams_sent += 1;
         transmit
@@ -332,7 +355,7 @@ impl Machine {
             BeatKind::Short => Message::ShortBeat(ShortBeat {
                 version: status.version,
                 suspect,
-                halt_sequence: status.halt_sequence,
+                halt_sequence: self.halt_sequence(),
                 state: status.state,
                 flags: u8::from(status.leaving) * gate::FLAG_LEAVING,
                 ..ShortBeat::default()
@@ -355,7 +378,7 @@ impl Machine {
                 depth: status.depth,
                 speeds: status.speeds,
                 suspect,
-                halt_sequence: status.halt_sequence,
+                halt_sequence: self.halt_sequence(),
                 index: status.index,
                 ..Beat::default()
             }),

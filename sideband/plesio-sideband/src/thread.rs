@@ -4,15 +4,21 @@
 //! Kernel stamps are on `CLOCK_REALTIME`; they become local time through a bracketed reading of both clocks at
 //! every turn. When that map moves by more than slewing explains, the waiting exchanges are discarded.
 
-use crate::guard::Guard;
+use crate::guard::{Guard, Kept};
 use crate::machine::datagram_bytes;
-use crate::{Drops, Event, KeyChange, LocalClock, Machine, MachineConfig, SidebandCounters, Status, To};
+use crate::keeper::Keeper;
+use crate::{
+    Drops, Event, HaltState, KeyChange, LocalClock, Machine, MachineConfig, Record, SidebandCounters, Status,
+    To,
+};
+use plesio_membership::{Halt, Operators};
 use plesio_phase::ClockCounters;
+use plesio_session::{Secret, verify_signature};
 use plesio_udp::{OpenError, SendError, TimestampedSocket, Waker};
 use plesio_wire::data::TAG_BYTES;
 use plesio_wire::sideband::{DATAGRAM_BYTES_MAX, Message};
 use plesio_wire::value::View;
-use plesio_wire::{Incarnation, Instant, NodeKey};
+use plesio_wire::{Incarnation, Instant, NodeId, NodeKey};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -29,6 +35,19 @@ pub struct SidebandConfig {
     pub clock: LocalClock,
     /// Whether every datagram is sealed, and what is not is dropped.
     pub sealed: bool,
+}
+
+/// Whose orders a node follows.
+#[derive(Debug)]
+pub struct Obedience {
+    /// The node, as its acknowledgements name it.
+    pub id: NodeId,
+    /// Who orders.
+    pub operators: Operators,
+    /// Where the order in force is kept.
+    pub record: Record,
+    /// 32 bytes of the system's randomness.
+    pub seed: Secret<32>,
 }
 
 /// The sideband cannot be had.
@@ -65,6 +84,7 @@ impl std::error::Error for StartError {
 pub struct Bound {
     socket: TimestampedSocket,
     notes: Vec<String>,
+    obedience: Option<Obedience>,
 }
 
 impl Bound {
@@ -74,7 +94,7 @@ impl Bound {
     /// [`StartError::Open`].
     pub fn bind(address: SocketAddr) -> Result<Self, StartError> {
         let (socket, notes) = TimestampedSocket::bind(address).map_err(StartError::Open)?;
-        Ok(Self { socket, notes })
+        Ok(Self { socket, notes, obedience: None })
     }
 
     /// Our address.
@@ -89,6 +109,11 @@ impl Bound {
         &self.notes
     }
 
+    /// There are operators: their orders are followed, and the one in force at the last end is in force again.
+    pub fn obey(&mut self, obedience: Obedience) {
+        self.obedience = Some(obedience);
+    }
+
     /// Starts the thread. `notify` is called from it whenever there are new events.
     ///
     /// # Errors
@@ -100,15 +125,31 @@ impl Bound {
     ) -> Result<Sideband, StartError> {
         let (commands, commands_in) = sync_channel(COMMANDS_MAX);
         let (events_out, events) = sync_channel(EVENTS_MAX);
+        let waker = self.socket.waker();
+        let now = config.clock.now();
+        let mut machine = Machine::new(now, config.machine);
+        let mut keeper = None;
+        if let Some(Obedience { id, operators, record, seed }) = self.obedience {
+            let halt = Halt::new(id, config.machine.mesh, operators, verify_signature, record.stored());
+            machine.handle_operators(now, halt, seed);
+            let (commands, waker) = (commands.clone(), waker.clone());
+            let kept = move |sequence, is_stored| {
+                // A thread that has ended needs to know nothing.
+                let _ended = commands.send(Command::Stored(sequence, is_stored));
+                waker.wake();
+            };
+            keeper = Some(Keeper::start(record, kept).map_err(StartError::Thread)?);
+        }
         let shared = Arc::new(Shared {
             stop: AtomicBool::new(false),
+            halt: Mutex::new(machine.halt_state()),
             commands_lost: AtomicU64::new(0),
             counters: Mutex::new(Published { counters: first_counters(&self.socket), failure: None }),
         });
-        let waker = self.socket.waker();
-        let machine = Machine::new(config.clock.now(), config.machine);
         let mut turn = Turn {
+            halt: machine.halt_state(),
             machine,
+            keeper,
             socket: self.socket,
             clock: config.clock,
             commands: commands_in,
@@ -195,6 +236,12 @@ impl Sideband {
         counters
     }
 
+    /// What the operators ordered, as soon as it is in force.
+    #[must_use]
+    pub fn halt_state(&self) -> HaltState {
+        *self.shared.halt.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Why the thread has ended, if it has.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
@@ -242,6 +289,8 @@ enum Command {
     Address(NodeKey, SocketAddr),
     Keys(NodeKey, KeyChange),
     Reentry,
+    /// The keeper's answer.
+    Stored(u64, bool),
 }
 
 struct Published {
@@ -252,6 +301,7 @@ struct Published {
 struct Shared {
     stop: AtomicBool,
     commands_lost: AtomicU64,
+    halt: Mutex<HaltState>,
     counters: Mutex<Published>,
 }
 
@@ -278,6 +328,8 @@ fn first_counters(socket: &TimestampedSocket) -> SidebandCounters {
 /// The thread's own things.
 struct Turn {
     machine: Machine,
+    /// As last told to the node.
+    halt: HaltState,
     socket: TimestampedSocket,
     clock: LocalClock,
     commands: Receiver<Command>,
@@ -297,6 +349,8 @@ struct Turn {
     tag_bytes: u64,
     unsent_bytes: u64,
     published_at: Instant,
+    /// Writes orders down; none without operators. Goes last: its answer may still wait for room among the commands.
+    keeper: Option<Keeper>,
 }
 
 impl Turn {
@@ -307,6 +361,7 @@ impl Turn {
             if now >= self.machine.poll_timeout() {
                 self.machine.handle_timeout(now);
             }
+            self.keep_orders();
             self.transmit();
             if self.hand_up() {
                 notify();
@@ -355,7 +410,23 @@ impl Turn {
                     }
                 }
                 Command::Reentry => self.machine.handle_reentry(now),
+                Command::Stored(sequence, is_stored) => self.machine.handle_stored(now, sequence, is_stored),
             }
+        }
+    }
+
+    /// Gives orders to the disk, and tells the node what is in force: this is never lost in a queue.
+    fn keep_orders(&mut self) {
+        while let Some(given) = self.machine.poll_store() {
+            if let Some(keeper) = &self.keeper {
+                keeper.store(given);
+            }
+        }
+        let halt = self.machine.halt_state();
+        if self.halt != halt {
+            self.halt = halt;
+            *self.shared.halt.lock().unwrap_or_else(PoisonError::into_inner) = halt;
+            self.handed = true;
         }
     }
 
@@ -384,8 +455,10 @@ impl Turn {
                     let plain = &plain[..opened.len_bytes];
                     self.machine.handle_opened(now, from, opened.by, plain, stamp);
                 }
+                Some(Err(Kept::Plaintext)) => self.machine.handle_unsealed(now, from, datagram),
                 Some(Err(kept)) => self.machine.handle_kept(kept),
             }
+            self.keep_orders();
             self.transmit();
         }
         Ok(())
@@ -402,6 +475,7 @@ impl Turn {
                         self.tag_bytes += TAG_BYTES as u64;
                         &sealed[..len_bytes]
                     }
+                    Err(_) if transmit.alone => transmit.bytes,
                     // As lost on the way: there is a session soon, or nobody is there.
                     Err(_) => {
                         self.sends_unsealed += 1;

@@ -1,5 +1,6 @@
 //! The gate: what comes in, who may say it, and what is counted instead (section 9 of the consensus text).
 
+use super::orders::given;
 use super::{Event, Machine};
 use crate::directory::Role;
 use crate::guard::Kept;
@@ -47,7 +48,7 @@ impl Machine {
         }
     }
 
-    fn take(
+    pub(super) fn take(
         &mut self,
         now: Instant,
         from: SocketAddr,
@@ -68,6 +69,10 @@ impl Machine {
         };
         if header.mesh != self.config.mesh {
             self.drops.mesh += 1;
+            return;
+        }
+        if let Some(given) = given(&message) {
+            self.handle_order(now, from, by.is_some(), &header, (given, bytes.len()));
             return;
         }
         // A process that starts anew may come from the address of its own former life.
@@ -123,6 +128,8 @@ impl Machine {
             Message::Probe(_) | Message::ProbeReply(_) => self.drops.clock_exchange += 1,
             Message::ShortBeat(beat) => self.handle_short_beat(now, at, header.view, &beat),
             Message::Beat(beat) => self.handle_beat(now, at, header.view, &beat),
+            // It is for an operator, and no node is one.
+            Message::OrderAck(_) => self.drops.stranger += 1,
             message => self.event(Event::Message {
                 from: Some(key),
                 from_addr,
@@ -141,6 +148,7 @@ impl Machine {
             self.membership.handle_beat(now, key, view, beat.suspect);
             self.clock.handle_state(now, key, beat.state, None);
         }
+        self.note_sequence(now, key, beat.halt_sequence);
         if beat.flags & FLAG_LEAVING != 0 {
             self.event(Event::Leaving { key });
         }
@@ -155,6 +163,7 @@ impl Machine {
         if is_member {
             self.membership.handle_beat(now, key, view, beat.suspect);
         }
+        self.note_sequence(now, key, beat.halt_sequence);
         if !sound {
             self.drops.beat_fields += 1;
             return;
@@ -208,6 +217,9 @@ impl Machine {
         if !self.strangers.allow(now) {
             self.drops.rate_limited += 1;
             return;
+        }
+        if let Message::Join(join) = &message {
+            self.note_joiner(now, join.id.key(), from_addr);
         }
         let from = self.known_joiner(from_addr, &message);
         let (view, src, sequence) = (header.view, header.src, header.sequence);

@@ -74,8 +74,6 @@ pub struct Status {
     pub depth: u8,
     /// What it can do, as measured.
     pub speeds: Speeds,
-    /// Highest HALT seen.
-    pub halt_sequence: u32,
     /// Whether the node is about to go.
     pub leaving: bool,
 }
@@ -98,7 +96,6 @@ impl Default for Status {
             fill: 0,
             depth: 0,
             speeds: Speeds::default(),
-            halt_sequence: 0,
             leaving: false,
         }
     }
@@ -113,6 +110,8 @@ pub struct Transmit<'a> {
     pub bytes: &'a [u8],
     /// Give this back with the kernel's transmit stamp.
     pub id: Option<u32>,
+    /// Stands for itself: where there are no keys for it, it goes unsealed.
+    pub alone: bool,
 }
 
 /// What happened.
