@@ -92,6 +92,7 @@ pub struct Consensus {
     lag: Lag,
     fetching: Option<Fetching>,
     is_leaving: bool,
+    is_halted: bool,
     departure: Option<Departure>,
     quorum_told: bool,
     differs_told: bool,
@@ -146,6 +147,7 @@ impl Consensus {
             timers: Timers::new(now),
             fetching: None,
             is_leaving: false,
+            is_halted: false,
             departure: None,
             quorum_told: true,
             differs_told: false,
@@ -194,6 +196,7 @@ impl Consensus {
         let stale = self.log.version().0.saturating_sub(slot.base.0) > self.config.tau;
         let announced = !stale
             && self.stopped.is_none()
+            && !self.is_halted
             && admission.is_some_and(|admission| self.own.announce(slot, admission, self.config.ring_depth));
         if announced {
             if let Some(me) = self.my_index() {
@@ -329,6 +332,21 @@ impl Consensus {
             let frame = self.pace.closed.unwrap_or_default();
             self.members.insert_leaver(&self.log.view, self.config.me, self.config.incarnation, frame);
         }
+        self.advance(now);
+    }
+
+    /// From here on this member stands still, or goes on: it says, hears, proposes, accepts and learns nothing, as if it
+    /// were paused. What it promised, announced and holds stays; to go on is no sign of anybody's having been late.
+    pub fn handle_halt(&mut self, now: Instant, is_halted: bool) {
+        if self.is_halted && !is_halted {
+            self.pace.resume(now);
+            self.track.resume(now);
+            if let Some(attempt) = &mut self.round.attempt {
+                (attempt.since, attempt.sent) = (now, now);
+            }
+        }
+        self.is_halted = is_halted;
+        self.wake = None;
         self.advance(now);
     }
 

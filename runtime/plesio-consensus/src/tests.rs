@@ -6,6 +6,7 @@ mod cluster;
 mod engine;
 mod explore;
 mod faults;
+mod halt;
 mod hostile;
 mod rules;
 mod votes;

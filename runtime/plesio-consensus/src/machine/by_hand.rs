@@ -137,6 +137,7 @@ impl Consensus {
             is_leaving,
             departure,
             stopped,
+            is_halted,
             outbox,
             events,
             clock: _,
@@ -157,7 +158,7 @@ impl Consensus {
         let members = members.essence();
         format!(
             "{:?} {is_started} {log:?} {} {members} {offers:?} {own:?} {tail:?} {:?} {held:?} {held_digest:?} \
-             {has_state} {applying:?} {:?} {:?} {:?} {is_leaving} {:?} {stopped:?}",
+             {has_state} {applying:?} {:?} {:?} {:?} {is_leaving} {:?} {stopped:?} {is_halted}",
             config.incarnation,
             round.essence(),
             (cut.index, cut.version_final),

@@ -39,7 +39,7 @@ impl Timers {
 impl Consensus {
     /// Does what is due. Learning an entry may make more due, hence the few rounds.
     pub(super) fn advance(&mut self, now: Instant) {
-        if !self.is_started {
+        if !self.is_started || self.is_halted {
             return;
         }
         for _ in 0..4 {

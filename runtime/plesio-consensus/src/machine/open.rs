@@ -54,6 +54,12 @@ impl OpenTrack {
         }
     }
 
+    /// After a halt: nobody held anything back, everybody stood still.
+    pub(super) fn resume(&mut self, now: Instant) {
+        (self.since, self.newest, self.diagnosed) = (now, now, now);
+        self.shown_since = None;
+    }
+
     pub(super) fn insert(&mut self, now: Instant, owner: MemberIndex) {
         if !self.shards.contains(owner) {
             self.shards.insert(owner);

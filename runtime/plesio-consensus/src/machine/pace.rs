@@ -43,6 +43,11 @@ impl Pace {
         (self.closed, self.close_at, self.close_done) = (Some(frame), at, is_open);
     }
 
+    /// After a halt: nobody was silent, everybody stood still.
+    pub(super) fn resume(&mut self, now: Instant) {
+        (self.index_since, self.activity, self.gone_since) = (now, None, None);
+    }
+
     pub(super) fn enter_index(&mut self, now: Instant) {
         self.index_since = now;
         self.activity = None;

@@ -24,7 +24,7 @@ impl Consensus {
 
     /// False when the sender has no business here.
     pub(super) fn receive(&mut self, now: Instant, from: NodeKey, view: u32, message: &Message) -> bool {
-        if !self.is_started || from == self.config.me {
+        if !self.is_started || self.is_halted || from == self.config.me {
             return false;
         }
         let member = self.log.view.index_of(from);
