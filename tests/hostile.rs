@@ -13,8 +13,8 @@ use plesio_tests::say_skipped;
 use plesio_udp::Requested;
 use plesio_wire::data::{self, Flags, Kind, MessageId};
 use plesio_wire::sideband::{
-    self, Accept, Address, Beat, Commit, Epoch, Have, Join, Last, Leave, Message, Nack, Probe, ProbeReply,
-    Order, OrderAck, Propose, Query, Ready, Roster, Shard, ShortBeat, Snapshot,
+    self, Accept, Address, Beat, Commit, Epoch, Have, Join, Last, Leave, Message, Nack, Order, OrderAck,
+    Probe, ProbeReply, Propose, Query, Ready, Roster, Shard, ShortBeat, Snapshot,
 };
 use plesio_wire::value::{Value, View};
 use plesio_wire::{Incarnation, LogIndex, NodeId};

@@ -12,6 +12,7 @@
 
 mod agreement;
 mod founding;
+mod halting;
 mod join;
 mod links;
 mod meter;
@@ -87,6 +88,7 @@ pub struct Engine {
     folds: u32,
     /// A view excludes this life of the node: the next one begins when this turn is over.
     excluded: bool,
+    is_halted: bool,
     work: VecDeque<Work>,
     out: VecDeque<Out>,
     events: VecDeque<Event>,
@@ -150,6 +152,7 @@ impl Engine {
             slips: 0,
             folds: 0,
             excluded: false,
+            is_halted: false,
             work: VecDeque::new(),
             out: VecDeque::new(),
             events: VecDeque::new(),
@@ -181,6 +184,9 @@ impl Engine {
         view: u32,
         message: &Message,
     ) {
+        if self.is_halted {
+            return;
+        }
         match message {
             Message::Join(join) => self.handle_join(now, address, join),
             Message::Roster(roster) => {
@@ -354,6 +360,9 @@ impl Engine {
 
     /// Moves time: everything that is due.
     pub fn handle_timeout(&mut self, now: Instant) {
+        if self.is_halted {
+            return self.handle_halted_timeout(now);
+        }
         self.consensus.handle_timeout(now);
         self.corrector.handle_timeout(now);
         self.links.handle_timeout(now);
@@ -383,7 +392,7 @@ impl Engine {
 
     /// Next train, in `train`, or control datagram, fairly over the peers.
     pub fn poll_transmit_into(&mut self, now: Instant, train: &mut Train) -> Option<(NodeKey, Next)> {
-        self.links.poll_transmit_into(now, train)
+        if self.is_halted { None } else { self.links.poll_transmit_into(now, train) }
     }
 
     /// What happened, for the trace.
@@ -394,6 +403,9 @@ impl Engine {
     /// When to call [`Self::handle_timeout`] next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.is_halted {
+            return self.halted_timeout();
+        }
         let frame = self.consensus.close_local(self.frame);
         [
             self.consensus.poll_timeout(),

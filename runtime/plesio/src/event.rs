@@ -1,6 +1,7 @@
 //! What a running node tells the program that started it.
 
 use plesio_consensus::Cause;
+use plesio_sideband::HaltState;
 use plesio_wire::{Digest, NodeKey, Version};
 use std::net::SocketAddr;
 
@@ -83,6 +84,18 @@ pub enum What {
     Excluded,
     /// This node left in good order and may go.
     Left,
+    /// HALT is in force: nothing is announced, sent, proposed or committed until the operators say RESUME.
+    Halted {
+        /// Of the order.
+        sequence: u64,
+        /// It outlives this process.
+        stored: bool,
+    },
+    /// RESUME is in force: the node goes on where it stood.
+    Resumed {
+        /// Of the order.
+        sequence: u64,
+    },
     /// Another member says other bits of a version than a quorum, this node among it. The mesh goes on.
     Diverged {
         /// Which version.
@@ -154,6 +167,8 @@ pub struct Progress {
     pub version: u64,
     /// Own local steps in final versions.
     pub steps_committed: u64,
+    /// What the operators ordered.
+    pub halt: HaltState,
     /// Traffic and memory.
     pub counters: Counters,
 }

@@ -18,9 +18,11 @@ pub use engine::{Rules, Steering};
 pub use event::{Counters, Entering, Final, NodeEvent, Progress, Way, What};
 pub use group::{Excluder, GroupError, Narrowing, NetworkGroup, NetworkPlan, SharedGroup, SharedPlan};
 pub use node::{
-    Control, DataPath, Found, Hello, Identity, Listens, Node, NodeConfig, NodeError, NodeThread, Protection,
-    Running, Seed, Sharing, Trust,
+    Control, DataPath, Found, HaltConfig, Hello, Identity, Listens, Node, NodeConfig, NodeError, NodeThread,
+    Protection, Running, Seed, Sharing, Trust,
 };
 pub use plesio_consensus::{Cause, Lambda, WeightMode};
 pub use plesio_kernels::{Codec, Nesterov, Outer};
+
+pub use plesio_sideband::{Given, HaltState, Operators, OperatorsError, OrderCounters, SEQUENCE_MAX};
 pub use worker::{StepOutcome, Stopped, Worker};

@@ -29,13 +29,19 @@ pub(crate) struct Mailbox {
     /// Own slots of which a version took only a part; left here before the slot comes back.
     parts: Mutex<Vec<(SlotSeq, Part)>>,
     stopped: AtomicBool,
+    halted: AtomicBool,
 }
 
 impl Mailbox {
     pub(crate) fn new(elements: usize) -> Self {
         let letter =
             Letter { serial: 0, version: Version(0), state: vec![0.0; elements], commits: 0, aim: None };
-        Self { letter: Mutex::new(letter), parts: Mutex::default(), stopped: AtomicBool::new(false) }
+        Self {
+            letter: Mutex::new(letter),
+            parts: Mutex::default(),
+            stopped: AtomicBool::new(false),
+            halted: AtomicBool::new(false),
+        }
     }
 
     /// For the node thread: the worker holds the lock for a few instructions only.
@@ -73,6 +79,14 @@ impl Mailbox {
 
     pub(crate) fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn halt(&self, is_halted: bool) {
+        self.halted.store(is_halted, Ordering::Release);
+    }
+
+    pub(crate) fn is_halted(&self) -> bool {
+        self.halted.load(Ordering::Acquire)
     }
 
     pub(crate) fn is_stopped(&self) -> bool {

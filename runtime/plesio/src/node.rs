@@ -17,7 +17,8 @@ use plesio_collective::Regions;
 use plesio_cpu::Cpu;
 use plesio_kernels::{Codec, KernelError, Scale};
 use plesio_memory::{Arena, ArenaError, RingError, ring};
-use plesio_sideband::{Bound, ClockSeam, LocalClock, StartError};
+use plesio_session::Secret;
+use plesio_sideband::{Bound, ClockSeam, LocalClock, Obedience, Operators, Record, RecordError, StartError};
 use plesio_udp::{OpenError, Requested, WaitMode, Waker};
 use plesio_wire::sideband::{Address, RosterEntry};
 use plesio_wire::{Digest, Incarnation, NodeId, SlotSeq};
@@ -82,6 +83,17 @@ pub struct NodeConfig {
     pub rules: Rules,
     /// How this node keeps its contributions in time.
     pub steering: Steering,
+    /// Whose HALT and RESUME it follows; `None`: nobody's.
+    pub halt: Option<HaltConfig>,
+}
+
+/// Who may stop a mesh and let it go on.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct HaltConfig {
+    /// The operators, the same on all nodes of a mesh.
+    pub operators: Operators,
+    /// The file in which this node keeps the order in force, its own alone; made if it is not there.
+    pub record: PathBuf,
 }
 
 /// Who sums how much of every version.
@@ -155,6 +167,7 @@ impl NodeConfig {
             chunk_bytes: plesio_wire::data::CHUNK_BYTES_LOOPBACK,
             rules: Rules::default(),
             steering: Steering::default(),
+            halt: None,
         }
     }
 }
@@ -180,6 +193,7 @@ impl NodeConfig {
             ring_depth: self.ring_depth,
             chunk_bytes: self.chunk_bytes,
             rules: self.rules,
+            operators: self.halt.as_ref().map(|halt| halt.operators.digest()).unwrap_or_default(),
         }
     }
 }
@@ -253,6 +267,8 @@ pub enum NodeError {
     Ring(RingError),
     /// Tensor memory refuses an access, or the state overflowed.
     Store(StoreError),
+    /// The order in force cannot be kept.
+    Record(RecordError),
     /// A socket failed while running.
     Io(String),
     /// The node's thread ended before it was asked to.
@@ -268,6 +284,7 @@ impl fmt::Display for NodeError {
             Self::Arena(error) => write!(f, "tensor memory: {error}"),
             Self::Ring(error) => write!(f, "elastic ring: {error}"),
             Self::Store(error) => write!(f, "{error}"),
+            Self::Record(error) => write!(f, "record of halts {error}"),
             Self::Io(error) => write!(f, "data socket: {error}"),
             Self::Gone => f.write_str("the node's thread has ended; its last event says why"),
         }
@@ -285,7 +302,10 @@ macro_rules! from {
         }
     )* };
 }
-from!(OpenError => Open, StartError => Sideband, ArenaError => Arena, RingError => Ring, StoreError => Store);
+from!(
+    OpenError => Open, StartError => Sideband, ArenaError => Arena, RingError => Ring, StoreError => Store,
+    RecordError => Record
+);
 
 impl From<KernelError> for NodeError {
     fn from(error: KernelError) -> Self {
@@ -378,6 +398,8 @@ impl Node {
     /// What cannot be had, where, and what would help.
     pub fn bind(config: NodeConfig) -> Result<Self, NodeError> {
         check(&config)?;
+        // First of all: who cannot keep a halt does not begin.
+        let obedience = config.halt.as_ref().map(|halt| obedience(&config, halt)).transpose()?;
         let factor = config.sharing.factor();
         let (elements, outer) = (config.elements as u64, config.rules.outer);
         let plan = StorePlan::with(elements, config.ring_depth, config.codec, factor, outer);
@@ -386,7 +408,10 @@ impl Node {
         let device = Cpu::detect();
         let seen = Sent::new(&arena, plan.regions);
         let store = Store::new(arena, &plan, device, config.scale, config.id.key())?;
-        let bound = Bound::bind(config.sideband)?;
+        let mut bound = Bound::bind(config.sideband)?;
+        if let Some(obedience) = obedience {
+            bound.obey(obedience);
+        }
         let clock = LocalClock::new(config.clock);
         let mailbox = Arc::new(Mailbox::new(config.elements));
 
@@ -501,6 +526,13 @@ impl Node {
         let thread = NodeThread(self.thread);
         Ok(Running { worker: self.worker, events: self.events, control: self.control, thread })
     }
+}
+
+fn obedience(config: &NodeConfig, halt: &HaltConfig) -> Result<Obedience, RecordError> {
+    let record = Record::open(&halt.record, config.mesh)?;
+    let mut seed = [0; 32];
+    seed.chunks_exact_mut(8).for_each(|part| part.copy_from_slice(&draw().to_le_bytes()));
+    Ok(Obedience { id: config.id, operators: halt.operators.clone(), record, seed: Secret::new(seed) })
 }
 
 fn check(config: &NodeConfig) -> Result<(), NodeError> {

@@ -2,7 +2,8 @@
 //!
 //! Knows the parameters x only while a call lasts. Invariant (I1): x = x(0) + float(G(v)) + u, where u, the
 //! uncommitted mass, is what the announced slots carry plus `x - anchor`. No call waits for the node thread, the
-//! network or another worker (I8); [`Worker::attach`] alone waits, for the first state.
+//! network or another worker (I8); [`Worker::attach`] alone waits, for the first state, and [`Worker::await_resume`] as
+//! long as it is told to.
 
 use crate::mailbox::Mailbox;
 use plesio_collective::Regions;
@@ -40,6 +41,8 @@ pub struct StepOutcome {
     pub version: Option<Version>,
     /// Steps thrown away because they were not finite; the parameters are back at the last good point.
     pub discarded_steps: u32,
+    /// The operators halted the mesh: nothing is cut, and training is to stand still. [`Worker::await_resume`] waits.
+    pub halted: bool,
 }
 
 /// Where own slots lie as they were sent, when that is not as they were cut: what a codec left out is found there.
@@ -197,6 +200,33 @@ impl<D: Device> Worker<D> {
         occupancy.depth.saturating_sub(occupancy.free + 1)
     }
 
+    /// Whether the operators halted the mesh.
+    #[must_use]
+    pub fn is_halted(&self) -> bool {
+        self.mailbox.is_halted()
+    }
+
+    /// Waits until a halt is over, but not for longer than `limit`; whether it is over.
+    ///
+    /// # Errors
+    /// [`Stopped`] when the node ends before.
+    pub fn await_resume(&mut self, limit: Duration) -> Result<bool, Stopped> {
+        let began = std::time::Instant::now();
+        while self.mailbox.is_halted() {
+            if self.mailbox.is_stopped() {
+                return Err(Stopped);
+            }
+            let left = limit.saturating_sub(began.elapsed());
+            if left.is_zero() {
+                return Ok(false);
+            }
+            std::thread::sleep(left.min(RESUME_POLL));
+        }
+        // The halt is no part of a step.
+        self.step_began = self.clock.now();
+        Ok(true)
+    }
+
     /// Version that the parameters stand on.
     #[must_use]
     pub fn version(&self) -> Version {
@@ -217,6 +247,10 @@ impl<D: Device> Worker<D> {
         self.take_returned();
         if self.take_state(params) {
             outcome.version = Some(self.version);
+        }
+        outcome.halted = self.mailbox.is_halted();
+        if outcome.halted {
+            return Ok(outcome);
         }
         let Some(aim) = self.mailbox.try_lock().and_then(|letter| letter.aim) else { return Ok(outcome) };
         if !aim.clock.usable {
@@ -345,3 +379,6 @@ impl<D: Device> Worker<D> {
         true
     }
 }
+
+/// How soon a halt that is over is noticed.
+const RESUME_POLL: Duration = Duration::from_millis(5);

@@ -41,7 +41,8 @@ impl Given {
 
     /// The same order, whoever of its operators signed it.
     fn is_same(&self, other: &Self) -> bool {
-        let content = |given: &Self| (given.kind, given.order.sequence, given.order.scope, given.order.action);
+        let content =
+            |given: &Self| (given.kind, given.order.sequence, given.order.scope, given.order.action);
         content(self) == content(other)
     }
 

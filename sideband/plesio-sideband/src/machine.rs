@@ -224,7 +224,7 @@ impl Machine {
             }
             // Whoever beats before it has told what it knows would be told it again.
             if let Some(mut order) = self.order.take().or_else(|| self.next_order()) {
-                let Some((address, dst)) = self.next_target(&mut order) else { continue };
+                let Some((address, dst)) = next_target(&self.directory, &mut order) else { continue };
                 let message = order.message;
                 self.order = (order.to == To::Everyone).then_some(order);
                 return Some(self.write(address, dst, &message, None));

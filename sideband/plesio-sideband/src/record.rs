@@ -54,11 +54,9 @@ impl fmt::Display for RecordError {
                 "{}: no whole record is in it; if the mesh is not halted (ask another node), move it away",
                 path.display()
             ),
-            Self::Mesh { path, found } => write!(
-                f,
-                "{}: it is of the mesh {found:016x}; give this mesh another file",
-                path.display()
-            ),
+            Self::Mesh { path, found } => {
+                write!(f, "{}: it is of the mesh {found:016x}; give this mesh another file", path.display())
+            }
         }
     }
 }

@@ -5,8 +5,8 @@
 //! every turn. When that map moves by more than slewing explains, the waiting exchanges are discarded.
 
 use crate::guard::{Guard, Kept};
-use crate::machine::datagram_bytes;
 use crate::keeper::Keeper;
+use crate::machine::datagram_bytes;
 use crate::{
     Drops, Event, HaltState, KeyChange, LocalClock, Machine, MachineConfig, Record, SidebandCounters, Status,
     To,

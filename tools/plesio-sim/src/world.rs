@@ -95,6 +95,7 @@ impl World {
                 0
             }),
             rules: config.rules,
+            operators: Digest::default(),
         };
         let mesh = Mesh {
             store: StorePlan::with(
@@ -444,6 +445,7 @@ impl World {
                 chunk_bytes: self.mesh.common.chunk_bytes,
                 rules: self.mesh.common.rules,
                 steering: plesio::Steering::default(),
+                operators: self.mesh.common.operators,
                 sealed: false,
                 // Packets are remembered for a while, and small chunks are many; small states need no such memory.
                 receive_buffer_bytes: (chunks * u64::from(self.mesh.common.chunk_bytes)).min(2 << 20),

@@ -29,6 +29,8 @@ pub struct Common {
     pub chunk_bytes: u32,
     /// What versions are decided by.
     pub rules: Rules,
+    /// Digest of the operators and of how many of them it takes; zero without.
+    pub operators: Digest,
 }
 
 impl Common {
@@ -47,6 +49,7 @@ impl Common {
         hasher.update(&self.scale_exponent.to_le_bytes());
         hasher.update(&[self.codec.id(), self.share_factor]);
         hasher.update(&u64::from(self.chunk_bytes).to_le_bytes());
+        hasher.update(&self.operators.0);
         for value in self.consensus().common() {
             hasher.update(&value.to_le_bytes());
         }
@@ -75,7 +78,7 @@ impl Common {
             }
             at += bits;
         }
-        "the model, its number of elements, or another default of the agreement"
+        "the model, its number of elements, the operators and their threshold, or another default of the agreement"
     }
 
     /// Name, value and bits of what a refusal can name: 64 bits together at most.

@@ -23,7 +23,7 @@ use std::net::SocketAddr;
 #[derive(Debug)]
 pub(super) struct Joining {
     pub(super) seeds: Vec<SocketAddr>,
-    next: Instant,
+    pub(super) next: Instant,
     sponsor: Option<View>,
     attempt: usize,
     /// There is a state, but so old that nobody it names can help: the lives of today are asked for, as a stranger does.

@@ -18,7 +18,7 @@ struct Transfer {
     cut: Instant,
     index: u8,
     undelivered: u32,
-    /// Its owners changed while it was on its way.
+    /// Its owners changed while it was on its way, or it stood still.
     straddles: bool,
 }
 
@@ -40,8 +40,13 @@ impl Transfers {
         }
     }
 
-    /// Whether a slot was on its way when a view came into force: its margin is that of the change, and says nothing
-    /// of how early this node cuts.
+    /// What was under way stood still.
+    pub(super) fn handle_halt(&mut self) {
+        self.slots.values_mut().for_each(|transfer| transfer.straddles = true);
+    }
+
+    /// Whether a slot was on its way when a view came into force, or through a halt: its margin is that of the change,
+    /// and says nothing of how early this node cuts.
     pub(super) fn straddles(&self, seq: SlotSeq) -> bool {
         self.slots.get(&seq).is_some_and(|transfer| transfer.straddles)
     }

@@ -34,6 +34,8 @@ pub struct EngineConfig {
     pub rules: Rules,
     /// How this node keeps its contributions in time, checked.
     pub steering: Steering,
+    /// Digest of the operators and of how many of them it takes; zero without.
+    pub operators: Digest,
     /// Whether the shell seals datagrams: a session of its own then tells whom a datagram is for, and receiver indices
     /// are zero here.
     pub sealed: bool,
@@ -59,6 +61,7 @@ impl EngineConfig {
             ring_depth: self.regions.depth,
             chunk_bytes: self.chunk_bytes,
             rules: self.rules,
+            operators: self.operators,
         }
     }
 }

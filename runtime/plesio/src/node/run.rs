@@ -22,7 +22,7 @@ use plesio_memory::{Consumer, Foreign, RingError};
 use plesio_proto::Train;
 use plesio_session::Suites;
 use plesio_sideband::{
-    Bound, Event as SidebandEvent, LocalClock, MachineConfig, Sideband, SidebandConfig, Status,
+    Bound, Event as SidebandEvent, HaltState, LocalClock, MachineConfig, Sideband, SidebandConfig, Status,
 };
 use plesio_udp::{DatagramIo, Placement, SocketConfig, Waiter, Waker, clock::monotonic_raw_ns};
 use plesio_wire::value::View;
@@ -137,6 +137,8 @@ struct Runner {
     status_due: Instant,
     report_due: Instant,
     status: Status,
+    /// As last told to engine and worker.
+    halt: HaltState,
     finishing: bool,
     unreachable: u8,
     /// None where peers on this host are reached like any other.
@@ -201,6 +203,7 @@ impl Runner {
             chunk_bytes: config.chunk_bytes,
             rules: config.rules,
             steering: config.steering,
+            operators: config.common().operators,
             sealed,
             receive_buffer_bytes: io.receive_buffer_bytes() as u64,
             arena: doors.as_ref().map(|doors| doors.arena),
@@ -234,6 +237,7 @@ impl Runner {
             status_due: now,
             report_due: now,
             status: Status::default(),
+            halt: HaltState::default(),
             finishing: false,
             unreachable: 0,
             doors,
@@ -253,6 +257,7 @@ impl Runner {
 
     fn run(mut self) -> Result<(), NodeError> {
         loop {
+            self.take_halt();
             if self.take_orders() {
                 return Ok(());
             }
@@ -302,6 +307,24 @@ impl Runner {
         }
     }
 
+    /// What the operators ordered goes before everything else.
+    fn take_halt(&mut self) {
+        let halt = self.sideband.halt_state();
+        let before = std::mem::replace(&mut self.halt, halt);
+        let told = |state: &HaltState| (state.halted, state.sequence, state.stored);
+        if told(&before) == told(&halt) {
+            return;
+        }
+        self.mailbox.halt(halt.halted);
+        self.engine.handle_halt(self.clock.now(), halt.halted);
+        let HaltState { halted, sequence, stored, .. } = halt;
+        if halted {
+            self.say(What::Halted { sequence, stored });
+        } else if before.halted {
+            self.say(What::Resumed { sequence });
+        }
+    }
+
     fn take_sideband(&mut self) {
         while let Some(event) = self.sideband.poll_event() {
             let now = self.clock.now();
@@ -333,6 +356,9 @@ impl Runner {
 
     /// Announces what the worker has cut.
     fn take_cuts(&mut self) -> Result<(), NodeError> {
+        if self.halt.halted {
+            return Ok(());
+        }
         while let Some(info) = self.consumer.poll_cut() {
             let announced = match self.consumer.announce(info.index) {
                 Ok(announced) => announced,
@@ -471,6 +497,7 @@ impl Runner {
             period_ns: aim.period_ns,
             version: self.held.0,
             steps_committed: self.steps_committed,
+            halt: self.halt,
             counters: Counters {
                 data_sent_bytes: data.payload_bytes_sent,
                 data_received_bytes: data.payload_bytes_received,

@@ -121,7 +121,11 @@ fn what_the_operators_did_not_order_is_counted_and_changes_nothing() {
         machine.handle_order(Instant(0), Bearer::Node, given, || true);
         assert!(counter(&machine.counters()) >= 1, "{what}: {:?}", machine.counters());
         assert_eq!(machine.counters().refused(), 2, "{what}: {:?}", machine.counters());
-        assert_eq!((machine.poll_store(), machine.is_halted(), machine.sequence()), (None, false, 5), "{what}");
+        assert_eq!(
+            (machine.poll_store(), machine.is_halted(), machine.sequence()),
+            (None, false, 5),
+            "{what}"
+        );
         let answers: Vec<_> = core::iter::from_fn(|| machine.poll_transmit()).collect();
         // The operators' own old order is answered with the newer one, everything else with silence.
         let expected = if what == "a sequence that is over" {

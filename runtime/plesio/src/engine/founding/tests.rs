@@ -66,6 +66,7 @@ fn a_joiner_with_other_parameters_is_refused_and_told_which_once() {
         EngineConfig { rules: Rules { kappa: 9, ..same.rules }, ..same.clone() },
         EngineConfig { rules: Rules { t_dead_ns: 2_000_000_000, ..same.rules }, ..same.clone() },
         EngineConfig { model: Digest([7; 16]), ..same.clone() },
+        EngineConfig { operators: Digest([7; 16]), ..same.clone() },
         EngineConfig { regions: StorePlan::new(65, 4, Codec::Full, 4).regions, ..same.clone() },
     ] {
         assert!(
@@ -100,6 +101,7 @@ fn first_views_of_other_parameters_differ() {
         Common { model: Digest([7; 16]), ..common },
         Common { rules: Rules { weights: WeightMode::Equal, ..common.rules }, ..common },
         Common { rules: Rules { lambda: Lambda::MIN, ..common.rules }, ..common },
+        Common { operators: Digest([7; 16]), ..common },
     ];
     for other in &others {
         assert_ne!(digest(&common), digest(other), "{other:?}");

@@ -33,6 +33,7 @@ pub(in crate::engine) fn config(ids: &[NodeId]) -> EngineConfig {
         chunk_bytes: 1_408,
         rules: crate::engine::Rules::default(),
         steering: crate::engine::Steering::default(),
+        operators: Digest::default(),
         sealed: false,
         receive_buffer_bytes: 2 << 20,
         arena: None,
