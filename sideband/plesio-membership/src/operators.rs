@@ -82,6 +82,13 @@ impl Operators {
         self.keys.binary_search(key).ok().map(|at| at as u8)
     }
 
+    /// How many there are; never none.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "they are never none")]
+    pub const fn len(&self) -> usize {
+        self.keys.len()
+    }
+
     /// How many have to sign.
     #[must_use]
     pub const fn threshold(&self) -> usize {

@@ -79,6 +79,57 @@ pub(crate) struct Status {
     pub(crate) notices_refused: u64,
     pub(crate) data_dropped: u64,
     pub(crate) sideband_dropped: u64,
+    /// HALT of the operators is in force.
+    #[serde(default)]
+    pub(crate) halted: bool,
+    /// Of the order in force; 0 before the first.
+    #[serde(default)]
+    pub(crate) halt_sequence: u64,
+    /// It is on this node's disk.
+    #[serde(default)]
+    pub(crate) halt_stored: bool,
+    #[serde(default)]
+    pub(crate) orders: Orders,
+}
+
+/// What came of orders of the operators.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+pub(crate) struct Orders {
+    /// Came into force.
+    pub(crate) taken: u64,
+    /// The one in force, once more.
+    pub(crate) repeated: u64,
+    /// Of a sequence that is over.
+    pub(crate) replayed: u64,
+    /// Too few signers, one twice, or one that is not listed.
+    pub(crate) signers: u64,
+    /// A signature does not fit.
+    pub(crate) forged: u64,
+    /// A scope, an action or a sequence that is not known.
+    pub(crate) unsupported: u64,
+    /// More than are looked at.
+    pub(crate) unverified: u64,
+    /// The disk did not take them.
+    pub(crate) unstored: u64,
+    /// All that were not followed.
+    pub(crate) refused: u64,
+}
+
+impl Orders {
+    pub(crate) fn of(counters: &plesio::OrderCounters) -> Self {
+        Self {
+            taken: counters.taken,
+            repeated: counters.repeated,
+            replayed: counters.replayed,
+            signers: counters.signers,
+            forged: counters.forged,
+            unsupported: counters.unsupported,
+            unverified: counters.unverified,
+            unstored: counters.unstored,
+            refused: counters.refused(),
+        }
+    }
 }
 
 /// How datagrams go to one peer.
@@ -235,6 +286,12 @@ fn table(status: &Status) -> String {
         let Way { node, chunk_bytes, congestion, path } = way;
         let how = format!("to {}: {}, chunks of {chunk_bytes} bytes, ", shown(node), shown(path));
         line("way", how + &shown(congestion));
+    }
+    let Status { halted, halt_sequence, halt_stored, orders, .. } = status;
+    if *halt_sequence > 0 || orders.refused > 0 {
+        let state = if *halted { "halted by order" } else { "not halted; order in force" };
+        let kept = if *halt_stored || *halt_sequence == 0 { "" } else { ", not on disk" };
+        line("halt", format!("{state} {halt_sequence}{kept}; {} orders refused", orders.refused));
     }
     line("version", format!("{}, {}", status.version, or_dash(status.digest.as_deref().map(shown))));
     let error = or_dash(status.clock_error_ns.map(|error| format!("{:.1} us", error as f64 / 1e3)));

@@ -8,11 +8,11 @@
 
 mod ender;
 mod entry;
-mod file;
-mod input;
+pub(crate) mod file;
+pub(crate) mod input;
 pub(crate) mod place;
 mod seen;
-mod settings;
+pub(crate) mod settings;
 mod socket;
 
 use crate::args::{Seed, UpArgs};
@@ -25,7 +25,7 @@ use crate::status::{SCHEMA as STATUS_SCHEMA, Status};
 use crate::{random, signals, stdout, work};
 use ender::{Ender, Heard, Why};
 use place::Place;
-use plesio::{Final, Identity, Node, NodeConfig, NodeEvent, Protection, Running, What};
+use plesio::{Final, HaltConfig, Identity, Node, NodeConfig, NodeEvent, Protection, Running, What};
 use plesio_wire::data::{CHUNK_BYTES_JUMBO, CHUNK_BYTES_LOOPBACK};
 use plesio_wire::{Incarnation, NodeId};
 use seen::{Seen, Voice};
@@ -99,6 +99,11 @@ pub(crate) fn run(args: &UpArgs) -> Result<Exit, Failure> {
         "arena_bytes": found.arena_bytes,
         "locked_bytes": found.locked_bytes,
         "notes": found.notes,
+        "halt": settings.halt.as_ref().map(|halt| json!({
+            "operators": halt.operators.len(),
+            "threshold": halt.operators.threshold(),
+            "record": halt.record.display().to_string(),
+        })),
         "socket": socket,
     });
     voice.emit("start", &start);
@@ -115,6 +120,10 @@ pub(crate) fn run(args: &UpArgs) -> Result<Exit, Failure> {
             (false, false) => "none: plaintext, on a captive network",
         },
     );
+    if let Some(HaltConfig { operators, record }) = &settings.halt {
+        let (threshold, all) = (operators.threshold(), operators.len());
+        line("halt", &format!("by {threshold} of {all} operators; kept in {}", record.display()));
+    }
     line("memory", &format!("{} bytes of tensors, {} locked", found.arena_bytes, found.locked_bytes));
     line("training", &format!("{elements} elements, on {}", text.name));
     line(
@@ -193,6 +202,10 @@ pub(crate) fn run(args: &UpArgs) -> Result<Exit, Failure> {
 }
 
 fn cannot_open(cause: plesio::NodeError) -> Failure {
+    if let plesio::NodeError::Record(cause) = cause {
+        return Failure::usage("halt-record", "cannot keep a HALT of the operators through a restart", cause)
+            .fix("give --halt-record a file in a folder that this user may write in");
+    }
     Failure::run("node", "cannot open the node", cause)
         .fix("see whether the address is one of this machine's and its port is free (ss -lun)")
 }
@@ -220,6 +233,7 @@ fn config(settings: &Settings, elements: usize) -> Result<NodeConfig, Failure> {
     config.steering = settings.steering;
     config.period_ns = settings.period_ns;
     config.model = data::base_digest();
+    config.halt.clone_from(&settings.halt);
     Ok(config)
 }
 

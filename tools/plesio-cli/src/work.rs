@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 const TRAINING_NICE: i32 = 10;
 /// How long the last contributions may take to be committed.
 const SETTLE_LIMIT: Duration = Duration::from_secs(6);
+/// A halted node that is told to end does so as soon.
+const HALT_POLL: Duration = Duration::from_millis(100);
 const SETTLE_POLL: Duration = Duration::from_millis(5);
 /// A node that has fallen this far behind its pace starts anew instead of hurrying.
 const PACE_LAG_MAX: Duration = Duration::from_secs(1);
@@ -48,6 +50,11 @@ pub(crate) fn work(
     let mut pace = Pace::new(duty);
     let (mut steps, mut discarded) = (0, 0);
     while !settle.load(Ordering::Relaxed) {
+        match worker.await_resume(HALT_POLL) {
+            Ok(true) => {}
+            Ok(false) => continue,
+            Err(plesio::Stopped) => return Ok(()),
+        }
         let loss = student.step().map_err(|error| Failure::run("node", "a training step failed", error))?;
         steps += 1;
         let Ok(outcome) = worker.handle_step(student.params_mut()) else { return Ok(()) };
@@ -58,7 +65,7 @@ pub(crate) fn work(
     }
     let deadline = Instant::now() + SETTLE_LIMIT;
     let mut whole = false;
-    while !whole && Instant::now() < deadline {
+    while !whole && !worker.is_halted() && Instant::now() < deadline {
         std::thread::sleep(SETTLE_POLL);
         match worker.handle_idle(student.params_mut()) {
             Ok(done) => whole = done,

@@ -44,9 +44,19 @@ pub(crate) struct UpArgs {
     #[arg(long, env = "PLESIO_POOL", value_name = "FILE")]
     pub(crate) pool: Option<PathBuf>,
 
-    /// Public key file of an operator whose tickets admit others; may be given again
+    /// Public key file of an operator, whose tickets admit others and whose signature counts under HALT and RESUME;
+    /// may be given again, and the same at all nodes
     #[arg(long, env = "PLESIO_OPERATOR", value_name = "FILE", value_delimiter = ',')]
     pub(crate) operator: Vec<PathBuf>,
+
+    /// How many operators have to sign HALT or RESUME, the same at all nodes [default: more than half of them]
+    #[arg(long, env = "PLESIO_THRESHOLD", value_name = "M", value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub(crate) threshold: Option<u8>,
+
+    /// File of this node's own that keeps the order in force through a restart; made if it is not there
+    /// [default: the name of --key and .halt]
+    #[arg(long, env = "PLESIO_HALT_RECORD", value_name = "FILE")]
+    pub(crate) halt_record: Option<PathBuf>,
 
     /// Address that others reach: of the sideband, which others join by. Port 0 takes a free one.
     /// [default: 127.0.0.1:0]

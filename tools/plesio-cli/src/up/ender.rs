@@ -58,7 +58,9 @@ impl Ender {
             self.control.stop();
             return why;
         }
-        if self.seen.is_member() {
+        if self.seen.is_halted() {
+            self.voice.say("the mesh is halted: nothing is brought in, and nobody can agree to a leave");
+        } else if self.seen.is_member() {
             self.leave();
         } else {
             self.voice.say(
@@ -95,7 +97,8 @@ impl Ender {
             }
             match self.wait_until(Some(until), |heard| matches!(heard, Heard::Signal | Heard::Refused)) {
                 Some(heard) => return why(&heard),
-                None if !is_enough(&self.seen) => return Why::Outside,
+                // A halted mesh lets nobody in: whoever waits for RESUME waits.
+                None if !is_enough(&self.seen) && !self.seen.is_halted() => return Why::Outside,
                 None => {}
             }
         }

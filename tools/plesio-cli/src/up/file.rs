@@ -22,6 +22,8 @@ pub(super) struct Settings {
     pub(super) ticket: Option<PathBuf>,
     pub(super) pool: Option<PathBuf>,
     pub(super) operator: Vec<PathBuf>,
+    pub(super) threshold: Option<u8>,
+    pub(super) halt_record: Option<PathBuf>,
     pub(super) listen: Option<SocketAddr>,
     pub(super) listen_data: Option<SocketAddr>,
     pub(super) backend: Option<BackendArg>,
@@ -69,13 +71,15 @@ impl Settings {
 }
 
 /// Every name, in the order of the help.
-const NAMES: [&str; 34] = [
+const NAMES: [&str; 36] = [
     "found",
     "join",
     "key",
     "ticket",
     "pool",
     "operator",
+    "threshold",
+    "halt_record",
     "listen",
     "listen_data",
     "backend",
@@ -184,6 +188,8 @@ mod tests {
         key = "a.key"
         ticket = "a.ticket"
         operator = ["operator.pub"]
+        threshold = 1
+        halt_record = "a.halt"
         listen = "[::1]:7000"
         listen_data = "127.0.0.1:0"
         backend = "mio"

@@ -2,7 +2,7 @@
 
 use crate::args::OutputArgs;
 use crate::hex::hex;
-use crate::status::{Status, Way};
+use crate::status::{Orders, Status, Way};
 use crate::stdout;
 use plesio::{Cause, Entering, NodeEvent, Progress, What};
 use plesio_wire::NodeKey;
@@ -75,6 +75,11 @@ impl Seen {
         state.was_member || state.entering.view.is_some() || state.status.view.is_some()
     }
 
+    /// Whether the operators halted the mesh.
+    pub(super) fn is_halted(&self) -> bool {
+        self.lock().status.halted
+    }
+
     /// How far it came on its way in.
     pub(super) fn entering(&self) -> Entering {
         self.lock().entering
@@ -117,6 +122,10 @@ impl Seen {
                 status.suspects.clear();
             }
             What::Left => (status.member, *left) = (false, true),
+            What::Halted { sequence, stored } => {
+                (status.halted, status.halt_sequence, status.halt_stored) = (true, *sequence, *stored);
+            }
+            What::Resumed { sequence } => (status.halted, status.halt_sequence) = (false, *sequence),
             What::Version { version, digest } => {
                 status.version = version.0;
                 status.digest = Some(digest.to_string());
@@ -239,6 +248,17 @@ impl Voice {
                 self.emit("version", &data);
             }
             What::Progress(_) => self.handle_progress(seen),
+            What::Halted { sequence, stored } => {
+                self.emit("halt", &json!({ "t_s": t_s, "sequence": sequence, "stored": stored }));
+                let kept = if *stored { "" } else { "; the disk did not take it yet" };
+                self.say(&format!(
+                    "HALT {sequence} of the operators is in force{kept}: nothing is sent or committed until RESUME"
+                ));
+            }
+            What::Resumed { sequence } => {
+                self.emit("resume", &json!({ "t_s": t_s, "sequence": sequence }));
+                self.say(&format!("RESUME {sequence} of the operators is in force: the work goes on"));
+            }
             what => {
                 if let Some(text) = sentence(what) {
                     self.emit("note", &json!({ "t_s": t_s, "text": text }));
@@ -350,6 +370,9 @@ fn take(status: &mut Status, progress: &Progress) {
     status.notices_refused = counters.notices_refused;
     status.data_dropped = counters.data_dropped;
     status.sideband_dropped = counters.sideband_dropped;
+    let halt = &progress.halt;
+    (status.halted, status.halt_sequence, status.halt_stored) = (halt.halted, halt.sequence, halt.stored);
+    status.orders = Orders::of(&halt.counters);
 }
 
 #[cfg(test)]
@@ -400,5 +423,10 @@ mod tests {
         seen.handle_event(&view(5, &[1, 2]));
         seen.handle_event(&What::Left);
         assert!(!seen.is_lost() && !seen.is_member());
+        seen.handle_event(&What::Halted { sequence: 7, stored: true });
+        let status = seen.status();
+        assert!(seen.is_halted() && status.halt_stored && status.halt_sequence == 7, "{status:?}");
+        seen.handle_event(&What::Resumed { sequence: 8 });
+        assert!(!seen.is_halted() && seen.status().halt_sequence == 8);
     }
 }

@@ -10,7 +10,7 @@ use crate::demo::child::requested;
 use crate::failure::Failure;
 use crate::keyfile::{self, Kind};
 use crate::random;
-use plesio::{Identity, Protection, Rules, Steering, Trust};
+use plesio::{HaltConfig, Identity, Operators, Protection, Rules, Steering, Trust};
 use plesio_session::{NodePublic, NodeSecret, OPERATORS_MAX, OperatorPublic, PoolKey, Ticket};
 use plesio_udp::{Requested, WaitMode};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -45,6 +45,10 @@ pub(super) struct Settings {
     pub(super) seed: u64,
     pub(super) out: PathBuf,
     pub(super) socket: Option<PathBuf>,
+    /// Whose HALT and RESUME count; none in plaintext without operators.
+    pub(super) halt: Option<HaltConfig>,
+    /// As it was said; others need the same.
+    threshold: Option<u8>,
     /// As files; others need the same.
     pool: Option<PathBuf>,
     operator: Vec<PathBuf>,
@@ -83,8 +87,13 @@ impl Settings {
         let _hold = key.as_deref().map(keyfile::hold).transpose()?.map(Arc::new);
         let pool = args.pool.clone().or(said.pool);
         let operator = if args.operator.is_empty() { said.operator } else { args.operator.clone() };
+        let mut operators = Vec::new();
+        let (threshold, record) =
+            (args.threshold.or(said.threshold), args.halt_record.clone().or(said.halt_record));
+        let record = record.or_else(|| key.as_ref().map(|key| beside(key)));
         let (public, protection) = if plaintext {
             check_plaintext(captive, [listen, listen_data], &join)?;
+            operators = read_operators(&operator)?;
             let secret = match key {
                 Some(path) => keyfile::read(&path, Kind::Secret, NodeSecret::from_text)?,
                 None => NodeSecret::generate(&mut random::entropy()?),
@@ -98,6 +107,7 @@ impl Settings {
                 operator: operator.clone(),
             };
             let identity = files.read()?;
+            operators.clone_from(&identity.operators);
             if let Some(seed) = join.iter().find(|seed| seed.key.is_none()) {
                 return Err(Failure::usage(
                     "usage",
@@ -117,6 +127,7 @@ impl Settings {
             .fix("make this node a key and a ticket of its own (plesio key gen), or name another member"));
         }
         let [low, ..] = public.x25519;
+        let halt = halt(&operators, threshold, record)?;
         Ok(Self {
             join,
             public,
@@ -140,6 +151,8 @@ impl Settings {
             seed: args.seed.or(said.seed).unwrap_or(u64::from(low)),
             out: args.out.clone().or(said.out).unwrap_or_else(|| "plesio-up".into()),
             socket: args.socket.clone().or(said.socket),
+            halt,
+            threshold,
             pool,
             operator,
             _hold,
@@ -169,6 +182,9 @@ impl Settings {
                 }
             }
             Protection::Plaintext => line.push_str(" --plaintext"),
+        }
+        if let Some(threshold) = self.threshold {
+            line.push_str(&format!(" --threshold {threshold}"));
         }
         line.push_str(&(said("codec", self.codec) + &said("shares", self.shares)));
         line.push_str(&self.said_rules.to_string());
@@ -254,19 +270,64 @@ impl Files {
             return Err(Failure::usage("keys", what, format!("at most {OPERATORS_MAX} are looked at"))
                 .fix("leave out those who sign no tickets any more"));
         }
-        let operators = self.operator.iter().map(|path| {
-            keyfile::read(path, Kind::Public, OperatorPublic::from_text).map(|operator| operator.0)
-        });
+        let operators = read_operators(&self.operator)?;
         let identity = Identity {
             node: keyfile::read(key, Kind::Secret, NodeSecret::from_text)?,
             ticket: keyfile::read(ticket_path, Kind::Public, Ticket::from_text)?,
             pool: keyfile::read(pool, Kind::Secret, PoolKey::from_text)?,
-            operators: operators.collect::<Result<_, _>>()?,
+            operators,
             seed: random::seed()?,
         };
         check_ticket(&identity, ticket_path)?;
         Ok(identity)
     }
+}
+
+/// The public keys in some files.
+pub(crate) fn read_operators(paths: &[PathBuf]) -> Result<Vec<[u8; 32]>, Failure> {
+    let read = |path: &PathBuf| keyfile::read(path, Kind::Public, OperatorPublic::from_text);
+    paths.iter().map(|path| read(path).map(|operator| operator.0)).collect()
+}
+
+/// The operators of a mesh, any `threshold` of whom stop it.
+pub(crate) fn operators(keys: &[[u8; 32]], threshold: Option<u8>) -> Result<Operators, Failure> {
+    let threshold = threshold.unwrap_or_else(|| Operators::majority(keys.len()));
+    Operators::new(keys, threshold).map_err(|cause| {
+        Failure::usage("operators", "cannot take these operators", cause)
+            .fix("give every operator once, and a threshold that they can reach, the same at all nodes")
+    })
+}
+
+/// Whose HALT counts, and where it is kept.
+fn halt(
+    keys: &[[u8; 32]],
+    threshold: Option<u8>,
+    record: Option<PathBuf>,
+) -> Result<Option<HaltConfig>, Failure> {
+    if keys.is_empty() {
+        return match threshold {
+            None => Ok(None),
+            Some(_) => Err(Failure::usage("operators", "cannot use --threshold", "no --operator was given")
+                .fix("name the operators, or leave --threshold out")),
+        };
+    }
+    let operators = operators(keys, threshold)?;
+    let Some(record) = record else {
+        return Err(Failure::usage(
+            "halt-record",
+            "cannot keep a HALT of the operators through a restart",
+            "this node has no --key, beside which it would be kept",
+        )
+        .fix("give --halt-record FILE"));
+    };
+    Ok(Some(HaltConfig { operators, record }))
+}
+
+/// The record that belongs to a key file.
+fn beside(key: &Path) -> PathBuf {
+    let mut name = key.as_os_str().to_owned();
+    name.push(".halt");
+    name.into()
 }
 
 /// A ticket that no member would take is told from here, with its file.
