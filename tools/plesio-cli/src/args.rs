@@ -8,6 +8,7 @@ pub(crate) use bench::{
 };
 pub(crate) use churn::ChurnArgs;
 pub(crate) use collective::{CollectiveArgs, ElementArg, NarrowArg, OperationArg, PathArg};
+pub(crate) use halt::HaltArgs;
 pub(crate) use impair::ImpairArgs;
 pub(crate) use key::{GenArgs, KeyArgs, KeyCommand, KeyKind, PubArgs, TicketArgs};
 pub(crate) use rules::{OuterArg, RulesArgs, WeightsArg, refused};
@@ -25,6 +26,7 @@ use std::path::PathBuf;
 mod bench;
 mod churn;
 mod collective;
+mod halt;
 mod impair;
 mod key;
 mod rules;
@@ -63,6 +65,10 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Keys of nodes, pools and operators, and tickets that admit nodes
     Key(KeyArgs),
+    /// Stop a whole mesh, signed by its operators
+    Halt(Box<HaltArgs>),
+    /// Let a halted mesh go on, signed by its operators
+    Resume(Box<HaltArgs>),
     /// One node of a demo; started by the demo itself
     #[command(hide = true)]
     DemoNode,
@@ -134,6 +140,8 @@ impl Cli {
             | Command::BenchEnd { .. }
             | Command::BenchRank { .. }
             | Command::Key(_)
+            | Command::Halt(_)
+            | Command::Resume(_)
             | Command::Status(_) => {
                 return Ok(cli);
             }

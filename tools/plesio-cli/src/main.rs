@@ -6,6 +6,7 @@ mod bench;
 mod demo;
 mod doctor;
 mod failure;
+mod halt;
 mod hex;
 mod host;
 mod key;
@@ -22,6 +23,7 @@ mod work;
 
 use args::{Cli, Command};
 use failure::{Exit, Failure};
+use plesio_wire::sideband::OrderKind;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -38,6 +40,8 @@ fn main() -> ExitCode {
         Command::Key(args) => key::run(&args),
         Command::Up(args) => up::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Halt(args) => halt::run(OrderKind::Halt, &args),
+        Command::Resume(args) => halt::run(OrderKind::Resume, &args),
         Command::DemoNode => demo::run_node(),
     };
     let outcome = match (outcome, stdout::lost()) {

@@ -9,7 +9,7 @@
 mod ender;
 mod entry;
 pub(crate) mod file;
-pub(crate) mod input;
+mod input;
 pub(crate) mod place;
 mod seen;
 pub(crate) mod settings;

@@ -14,17 +14,17 @@ pub(super) const BYTES_MAX: usize = 64 << 10;
 /// What the file may say; what it does not say is absent.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default)]
-pub(super) struct Settings {
+pub(crate) struct Settings {
     pub(super) found: bool,
     /// As [`crate::args::parse_seed`] reads them.
     pub(super) join: Vec<String>,
     pub(super) key: Option<PathBuf>,
     pub(super) ticket: Option<PathBuf>,
-    pub(super) pool: Option<PathBuf>,
-    pub(super) operator: Vec<PathBuf>,
-    pub(super) threshold: Option<u8>,
+    pub(crate) pool: Option<PathBuf>,
+    pub(crate) operator: Vec<PathBuf>,
+    pub(crate) threshold: Option<u8>,
     pub(super) halt_record: Option<PathBuf>,
-    pub(super) listen: Option<SocketAddr>,
+    pub(crate) listen: Option<SocketAddr>,
     pub(super) listen_data: Option<SocketAddr>,
     pub(super) backend: Option<BackendArg>,
     pub(super) wait: Option<Wait>,
@@ -43,7 +43,7 @@ pub(super) struct Settings {
     pub(super) lo: Option<f64>,
     pub(super) hi: Option<f64>,
     pub(super) dwell: Option<u32>,
-    pub(super) plaintext: bool,
+    pub(crate) plaintext: bool,
     pub(super) trust: Option<TrustArg>,
     pub(super) data: Option<PathBuf>,
     pub(super) duty: Option<f64>,

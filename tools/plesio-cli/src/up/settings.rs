@@ -203,11 +203,11 @@ impl Settings {
     }
 }
 
-const MESH: u64 = 1;
+pub(crate) const MESH: u64 = 1;
 const PERIOD_MS: u32 = 250;
 const RING_DEPTH: u8 = 4;
 
-fn read_file(path: &Path) -> Result<file::Settings, Failure> {
+pub(crate) fn read_file(path: &Path) -> Result<file::Settings, Failure> {
     let what = || format!("cannot use --config {}", path.display());
     let bytes = input::read(path, file::BYTES_MAX).map_err(|cause| {
         Failure::usage("config", what(), cause).fix("give the path of a plesio.toml that you may read")
@@ -226,6 +226,11 @@ fn joined(args: &UpArgs, said: &file::Settings) -> Result<Vec<Seed>, Failure> {
         return Err(Failure::usage("config", "cannot both join a mesh and begin one", "the file says both")
             .fix("take out found or join"));
     }
+    joined_by_file(said)
+}
+
+/// The members that a file names.
+pub(crate) fn joined_by_file(said: &file::Settings) -> Result<Vec<Seed>, Failure> {
     let read = |text: &String| {
         parse_seed(text).map_err(|cause| {
             Failure::usage("config", format!("cannot use join = {text:?}"), cause)
