@@ -2,6 +2,7 @@
 //!
 //! Decides nothing. What cannot be done at once (a full socket) is dropped; the machines recover it as loss.
 
+mod halt;
 mod near;
 mod tell;
 mod transmit;
@@ -307,24 +308,6 @@ impl Runner {
         }
     }
 
-    /// What the operators ordered goes before everything else.
-    fn take_halt(&mut self) {
-        let halt = self.sideband.halt_state();
-        let before = std::mem::replace(&mut self.halt, halt);
-        let told = |state: &HaltState| (state.halted, state.sequence, state.stored);
-        if told(&before) == told(&halt) {
-            return;
-        }
-        self.mailbox.halt(halt.halted);
-        self.engine.handle_halt(self.clock.now(), halt.halted);
-        let HaltState { halted, sequence, stored, .. } = halt;
-        if halted {
-            self.say(What::Halted { sequence, stored });
-        } else if before.halted {
-            self.say(What::Resumed { sequence });
-        }
-    }
-
     fn take_sideband(&mut self) {
         while let Some(event) = self.sideband.poll_event() {
             let now = self.clock.now();
@@ -524,14 +507,6 @@ impl Runner {
         Ok(())
     }
 
-    /// Said a few times and no more: whoever may ask to join may name addresses without end.
-    fn note_unreachable(&mut self, peer: NodeKey, cause: &str) {
-        if self.unreachable < UNREACHABLE_NOTES_MAX {
-            self.unreachable += 1;
-            self.say(What::Note(format!("no data link to node {:016x}: {cause}", peer.0)));
-        }
-    }
-
     fn say_view(&self, view: &View, index: u64, added: Vec<NodeKey>, removed: Vec<NodeKey>) {
         let members = view.members.iter().map(|seat| seat.key).collect();
         let seated = self.engine.is_seated(view);
@@ -553,4 +528,3 @@ impl Runner {
 const WAIT_NS_MAX: u64 = 100_000_000;
 const STATUS_NS: u64 = 50_000_000;
 const REPORT_NS: u64 = 250_000_000;
-const UNREACHABLE_NOTES_MAX: u8 = 8;

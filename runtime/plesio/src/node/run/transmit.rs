@@ -4,6 +4,7 @@ use super::Runner;
 use crate::event::{Way, What};
 use plesio_proto::{Congestion, Next};
 use plesio_udp::SendError;
+use plesio_wire::NodeKey;
 
 impl Runner {
     /// Sends what is due; whether there was more than one turn takes.
@@ -53,6 +54,15 @@ impl Runner {
             self.say(What::Ways(ways));
         }
     }
+
+    /// Said a few times and no more: whoever may ask to join may name addresses without end.
+    pub(super) fn note_unreachable(&mut self, peer: NodeKey, cause: &str) {
+        if self.unreachable < UNREACHABLE_NOTES_MAX {
+            self.unreachable += 1;
+            self.say(What::Note(format!("no data link to node {:016x}: {cause}", peer.0)));
+        }
+    }
 }
 
 pub(super) const TRAINS_PER_TURN: usize = 64;
+const UNREACHABLE_NOTES_MAX: u8 = 8;
