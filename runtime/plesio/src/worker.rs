@@ -211,6 +211,9 @@ impl<D: Device> Worker<D> {
     /// # Errors
     /// [`Stopped`] when the node ends before.
     pub fn await_resume(&mut self, limit: Duration) -> Result<bool, Stopped> {
+        if !self.mailbox.is_halted() {
+            return Ok(true);
+        }
         let began = std::time::Instant::now();
         while self.mailbox.is_halted() {
             if self.mailbox.is_stopped() {

@@ -1,13 +1,14 @@
-//! Key files and tickets: what is read is written back as the same text, and a ticket is believed only as it was
-//! signed.
+//! Key files, tickets and signed orders: what is read is written back as the same text, and what is signed is believed
+//! only as it was signed.
 
 use super::Target;
 use plesio_session::{
-    Entropy, NodePublic, NodeSecret, OperatorPublic, OperatorSecret, PoolKey, Secret, Ticket,
+    Entropy, NodePublic, NodeSecret, OperatorPublic, OperatorSecret, PoolKey, Secret, SignedOrder, Ticket,
 };
 use plesio_wire::handshake::Role;
+use plesio_wire::sideband::OrderKind;
 
-/// Key files and tickets.
+/// Key files, tickets and signed orders.
 pub const TARGET: Target = Target {
     name: "texts",
     begin: || Box::new(take),
@@ -38,6 +39,7 @@ pub fn read(text: &str) -> bool {
         OperatorSecret::from_text(text).is_ok(),
         OperatorPublic::from_text(text).is_ok(),
         Ticket::from_text(text).is_ok(),
+        SignedOrder::from_text(text).is_ok(),
     ];
     read.contains(&true)
 }
@@ -54,6 +56,7 @@ fn take(bytes: &[u8]) {
         NodePublic::from_text(text).map(|key| key.to_text()),
         OperatorPublic::from_text(text).map(|key| key.to_text()),
         Ticket::from_text(text).map(|ticket| ticket.to_text()),
+        SignedOrder::from_text(text).map(|order| order.to_text()),
     ];
     let mut kinds = 0;
     for again in written.into_iter().flatten() {
@@ -67,6 +70,14 @@ fn take(bytes: &[u8]) {
         let (operator, ..) = keys();
         assert_eq!(ticket.verify(&[operator.public()], 0).is_ok(), signed, "{text:?}");
     }
+    if let Ok(order) = SignedOrder::from_text(text) {
+        assert_eq!(order.verify(), order == own_order(), "{text:?}");
+    }
+}
+
+fn own_order() -> SignedOrder {
+    let (operator, _, pool) = keys();
+    SignedOrder::sign(&operator, pool.mesh, OrderKind::Resume, 9)
 }
 
 fn own_ticket() -> Ticket {
@@ -77,8 +88,12 @@ fn own_ticket() -> Ticket {
 fn seeds() -> Vec<Vec<u8>> {
     let (operator, node, pool) = keys();
     let secrets = [node.to_text(), pool.to_text(), operator.to_text()];
-    let public =
-        [node.public().to_text(), OperatorPublic(operator.public()).to_text(), own_ticket().to_text()];
+    let public = [
+        node.public().to_text(),
+        OperatorPublic(operator.public()).to_text(),
+        own_ticket().to_text(),
+        own_order().to_text(),
+    ];
     let secret = secrets.iter().map(|text| text.expose().as_bytes().to_vec());
     secret.chain(public.into_iter().map(String::into_bytes)).collect()
 }
