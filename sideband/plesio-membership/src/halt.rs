@@ -10,15 +10,12 @@
 //! never falls; an order is acknowledged only when it is stored; RESUME is in force only when it is stored. What costs
 //! a signature's check is asked for first, so a flood of forgeries costs counters.
 
-use crate::Operators;
+use crate::operators::{Operators, Verify};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 use plesio_wire::sideband::{HEADER_BYTES, Message, Order, OrderAck, OrderKind};
 use plesio_wire::{Bounded, Instant, NodeId, NodeKey};
-
-/// Whether a signature is the one of a key under a message.
-pub type Verify = fn(key: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> bool;
 
 /// An order and which way it goes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -94,7 +91,7 @@ pub struct OrderCounters {
     pub forged: u64,
     /// A scope, an action or a sequence that is not known here.
     pub unsupported: u64,
-    /// More than may be looked at.
+    /// More than may be looked at or answered.
     pub unverified: u64,
     /// The disk did not take it.
     pub unstored: u64,
@@ -157,7 +154,8 @@ impl Halt {
         }
     }
 
-    /// An order that somebody brought. `may_look` is asked before signatures are checked, and only then.
+    /// An order that somebody brought. `may_look` is asked before signatures are checked or a stranger is answered, and
+    /// only then.
     pub fn handle_order(
         &mut self,
         now: Instant,
@@ -173,8 +171,13 @@ impl Halt {
             return;
         }
         if self.present == Some(given) {
-            self.counters.repeated += 1;
-            self.answer(now, bearer, &given);
+            // Anybody may have recorded it: what it takes to answer is as scarce as what it takes to look.
+            if bearer == Bearer::Node || may_look() {
+                self.counters.repeated += 1;
+                self.answer(now, bearer, &given);
+            } else {
+                self.counters.unverified += 1;
+            }
             return;
         }
         let is_news = given.order.sequence > self.highest();
@@ -298,25 +301,15 @@ impl Halt {
             self.counters.unsupported += 1;
             return None;
         }
-        let signers = &order.signatures;
-        let rises = signers.windows(2).all(|pair| pair[0].signer < pair[1].signer);
-        let listed = signers.last().is_none_or(|last| self.operators.key(last.signer).is_some());
-        if !rises || !listed || signers.len() < self.operators.threshold() {
+        let Some(enough) = self.operators.enough(&order) else {
             self.counters.signers += 1;
             return None;
-        }
+        };
         if !may_look() {
             self.counters.unverified += 1;
             return None;
         }
-        let message = order.signed_bytes(self.mesh, kind);
-        let enough = &signers[..self.operators.threshold()];
-        // The first that does not fit is the last that is looked at.
-        let genuine = enough.iter().all(|one| {
-            let key = self.operators.key(one.signer);
-            key.is_some_and(|key| (self.verify)(key, &message, &one.signature))
-        });
-        if !genuine {
+        if !self.operators.have_signed(self.verify, self.mesh, kind, &order) {
             self.counters.forged += 1;
             return None;
         }

@@ -24,6 +24,6 @@ mod operators;
 mod quorum;
 
 pub use detector::{BeatKind, Event, Membership};
-pub use halt::{Bearer, Given, Halt, OrderCounters, SEQUENCE_MAX, Target, Verify};
-pub use operators::{Operators, OperatorsError};
+pub use halt::{Bearer, Given, Halt, OrderCounters, SEQUENCE_MAX, Target};
+pub use operators::{Operators, OperatorsError, Verify};
 pub use quorum::{is_quorum, weight};

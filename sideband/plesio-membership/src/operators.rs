@@ -4,7 +4,10 @@ use alloc::vec::Vec;
 use core::fmt;
 use plesio_wire::Digest;
 use plesio_wire::digest::Hasher;
-use plesio_wire::sideband::SIGNERS_MAX;
+use plesio_wire::sideband::{Order, OrderKind, OrderSignature, SIGNERS_MAX};
+
+/// Whether a signature is the one of a key under a message.
+pub type Verify = fn(key: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> bool;
 
 /// Ed25519 public keys in ascending order, so that every node numbers them alike, and the threshold.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -93,6 +96,27 @@ impl Operators {
     #[must_use]
     pub const fn threshold(&self) -> usize {
         self.threshold as usize
+    }
+
+    /// The first of an order's signatures that are enough, if their signers are listed and none stands there twice;
+    /// whether they are genuine says [`have_signed`](Self::have_signed).
+    #[must_use]
+    pub fn enough<'a>(&self, order: &'a Order) -> Option<&'a [OrderSignature]> {
+        let signers = &order.signatures;
+        let rises = signers.windows(2).all(|pair| pair[0].signer < pair[1].signer);
+        let listed = signers.last().is_none_or(|last| self.key(last.signer).is_some());
+        signers.get(..self.threshold()).filter(|_| rises && listed)
+    }
+
+    /// Whether enough of them signed an order of `mesh`. The first signature that does not fit is the last that is
+    /// looked at.
+    #[must_use]
+    pub fn have_signed(&self, verify: Verify, mesh: u64, kind: OrderKind, order: &Order) -> bool {
+        let message = order.signed_bytes(mesh, kind);
+        let fits = |one: &OrderSignature| {
+            self.key(one.signer).is_some_and(|key| verify(key, &message, &one.signature))
+        };
+        self.enough(order).is_some_and(|enough| enough.iter().all(fits))
     }
 
     /// What nodes compare.

@@ -22,7 +22,7 @@ pub use clock::{ClockSeam, LocalClock};
 pub use counters::{Drops, SidebandCounters};
 pub use guard::KeyChange;
 pub use machine::{Event, HaltState, Machine, MachineConfig, SendError, Status, To, Transmit};
-pub use plesio_membership::{Bearer, Given, Halt, Operators, OperatorsError, OrderCounters, SEQUENCE_MAX};
+pub use plesio_membership::{Given, Halt, Operators, OperatorsError, OrderCounters, SEQUENCE_MAX};
 pub use plesio_phase::{ClockCounters, MeshClock};
 pub use record::{Record, RecordError};
 pub use thread::{Bound, Obedience, Sideband, SidebandConfig, StartError};

@@ -424,9 +424,11 @@ impl Turn {
         }
         let halt = self.machine.halt_state();
         if self.halt != halt {
+            // A flood that only counts wakes nobody.
+            let news = |state: &HaltState| (state.halted, state.sequence, state.stored);
+            self.handed |= news(&self.halt) != news(&halt);
             self.halt = halt;
             *self.shared.halt.lock().unwrap_or_else(PoisonError::into_inner) = halt;
-            self.handed = true;
         }
     }
 

@@ -133,14 +133,7 @@ impl Desk {
 
     /// Whether the operators signed it.
     pub(crate) fn is_genuine(&self, kind: OrderKind, order: &Order) -> bool {
-        let signers = &order.signatures;
-        let message = order.signed_bytes(self.mesh, kind);
-        let rises = signers.windows(2).all(|pair| pair[0].signer < pair[1].signer);
-        let fits = |one: &OrderSignature| {
-            let key = self.operators.key(one.signer);
-            key.is_some_and(|key| plesio_session::verify_signature(key, &message, &one.signature))
-        };
-        rises && signers.len() >= self.operators.threshold() && signers.iter().all(fits)
+        self.operators.have_signed(plesio_session::verify_signature, self.mesh, kind, order)
     }
 }
 
