@@ -23,7 +23,9 @@
 //! members must hold the same (T11). After two proposals in one ballot, or two sums of one shard, honest members may
 //! differ, and must notice.
 
-use crate::process::Lie;
+mod lies;
+mod questions;
+
 use plesio::engine::SlotFate;
 use plesio::{Outer, Rules};
 use plesio_consensus::{Event, Part};
@@ -178,100 +180,9 @@ impl Checker {
         }
     }
 
-    /// A member sends another contribution than it announced: what the sum is from here on nobody can say, and all
-    /// honest members must hold the same.
-    pub(crate) fn handle_lied(&mut self, host: u8, lie: Lie) {
-        match lie {
-            Lie::Contribution => self.forged = true,
-            Lie::Sum => self.equivocated = true,
-        }
-        self.lie(host);
-    }
-
-    /// A member tells some another proposal than the rest: the agreement does not survive that, but it must be noticed.
-    pub(crate) fn handle_equivocated(&mut self, host: u8, index: u64) {
-        if index >= self.log.len() as u64 {
-            self.equivocated = true;
-            self.lie(host);
-        }
-    }
-
-    fn lie(&mut self, host: u8) {
-        self.lies += 1;
-        self.liars |= 1 << host;
-    }
-
-    /// Lies so far.
-    pub(crate) fn lies(&self) -> u64 {
-        self.lies
-    }
-
-    /// Whether honest members differ, as a liar can make them.
-    pub(crate) fn has_diverged(&self) -> bool {
-        self.diverged_ns.is_some()
-    }
-
-    /// T11: whoever differs hears of it, from a digest of the state or of the view.
-    pub(crate) fn check_noticed(&mut self) {
-        let since_ns =
-            self.diverged_ns.filter(|since_ns| !self.noticed && self.now_ns - since_ns > NOTICE_NS);
-        if let Some(since_ns) = since_ns {
-            let at = since_ns as f64 / 1e9;
-            self.fail(format!("T11: honest members differ since {at:.3} s, and nobody has noticed"));
-        }
-    }
-
     /// Whether a version is decided that nobody has learnt to be final.
     pub(crate) fn is_open(&self) -> bool {
         self.open.is_some()
-    }
-
-    /// The longest time between two final versions, and from the last one until now.
-    pub(crate) fn gap_ns(&self) -> u64 {
-        let ends = self.finals.iter().skip(1).map(|version| version.at_ns).chain([self.now_ns]);
-        let ends: Vec<u64> = ends.collect();
-        ends.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).max().unwrap_or(0)
-    }
-
-    /// The version that let others wait longest after that moment, and for how long since then or the one before; one
-    /// that has not come yet counts.
-    pub(crate) fn slowest_since(&self, since_ns: u64) -> Option<(Version, u64)> {
-        let first = self.finals.partition_point(|version| version.at_ns <= since_ns);
-        let ends = self.finals[first..].iter().map(|version| version.at_ns).chain([self.now_ns]);
-        let begins = [since_ns].into_iter().chain(self.finals[first..].iter().map(|version| version.at_ns));
-        let gaps = begins.zip(ends).map(|(begin_ns, end_ns)| end_ns.saturating_sub(begin_ns));
-        gaps.enumerate()
-            .map(|(at, gap_ns)| (Version((first + at) as u64), gap_ns))
-            .max_by_key(|(_, gap_ns)| *gap_ns)
-    }
-
-    /// Since when that life has its seat without a break, as far as it has one.
-    pub(crate) fn seated_since(&self, key: NodeKey, life: Incarnation) -> Option<u64> {
-        let seated = |view: &&View| {
-            view.index_of(key).is_some_and(|at| view.members[usize::from(at)].incarnation == life)
-        };
-        let views = self.views.iter().rev().take_while(seated).count();
-        let first = self.views.len().checked_sub(views).filter(|_| views > 0)?;
-        Some(first.checked_sub(1).and_then(|at| self.views_ns.get(at)).copied().unwrap_or(0))
-    }
-
-    /// Whether that process announced a slot before that moment.
-    pub(crate) fn offers_before(&self, process: u32, at_ns: u64) -> bool {
-        self.slots.values().any(|slot| slot.process == process && slot.announced_ns < at_ns)
-    }
-
-    /// When a slot of that process became final last.
-    pub(crate) fn counted_at(&self, process: u32) -> u64 {
-        let counts = |slot: &SlotId| self.slots.get(slot).is_some_and(|slot| slot.process == process);
-        self.finals
-            .iter()
-            .rfind(|version| version.slots.iter().any(counts))
-            .map_or(0, |version| version.at_ns)
-    }
-
-    /// How many views came into force after that moment.
-    pub(crate) fn views_since(&self, since_ns: u64) -> u64 {
-        self.views_ns.iter().filter(|view_ns| **view_ns > since_ns).count() as u64
     }
 
     pub(crate) fn violation(&self) -> Option<&(u64, String)> {
@@ -299,48 +210,9 @@ impl Checker {
         self.log.len() as u64
     }
 
-    /// When `version` became final, as far as it is.
-    pub(crate) fn final_at(&self, version: Version) -> Option<u64> {
-        self.finals.get(version.0 as usize).map(|version| version.at_ns)
-    }
-
-    /// Newest version that was final at `at_ns`.
-    pub(crate) fn final_before(&self, at_ns: u64) -> Version {
-        Version(self.finals.partition_point(|version| version.at_ns <= at_ns) as u64 - 1)
-    }
-
-    /// Views whose members own unlike parts.
-    pub(crate) fn unlike_views(&self) -> u64 {
-        self.views.iter().filter(|view| !view.shares.is_empty()).count() as u64
-    }
-
-    /// Mean time from announcement to finality; 0 when nothing is final.
-    pub(crate) fn commit_ns(&self) -> u64 {
-        let took = self.slots.values().filter_map(|slot| match slot.standing {
-            Standing::Final(version) => Some(self.final_at(version)?.saturating_sub(slot.announced_ns)),
-            _ => None,
-        });
-        let (sum, count) = took.fold((0u128, 0u128), |(sum, count), ns| (sum + u128::from(ns), count + 1));
-        sum.checked_div(count).unwrap_or_default() as u64
-    }
-
-    /// How long the newest view has been known.
-    pub(crate) fn view_age_ns(&self) -> u64 {
-        self.now_ns - self.view_ns
-    }
-
     /// Lives that views have left out since the last call.
     pub(crate) fn take_removed(&mut self) -> Vec<(NodeKey, Incarnation)> {
         std::mem::take(&mut self.removed)
-    }
-
-    /// The oldest slot of a process that was announced before `at_ns` and still is in nobody's past.
-    pub(crate) fn stuck(&self, process: u32, at_ns: u64) -> Option<(SlotSeq, u64)> {
-        self.slots
-            .iter()
-            .filter(|(_, slot)| slot.process == process && slot.fate.is_none() && slot.announced_ns < at_ns)
-            .map(|(id, slot)| (id.seq, slot.announced_ns))
-            .min_by_key(|(_, announced_ns)| *announced_ns)
     }
 
     /// A process froze a slot.
@@ -745,9 +617,6 @@ impl Checker {
         }
     }
 }
-
-/// How long until somebody who applies what others do not has heard of it.
-const NOTICE_NS: u64 = 2_000_000_000;
 
 #[cfg(test)]
 mod tests;
