@@ -5,7 +5,7 @@
 
 use super::keys::Keys;
 use super::protocol::{Clock, Setup, Work};
-use crate::args::{BackendArg, CodecArg, DataPathArg, SharesArg};
+use crate::args::{BackendArg, CodecArg, DataPathArg, RulesArgs, SharesArg};
 use crate::hex::hex;
 use plesio_wire::{NodeId, NodeKey};
 
@@ -118,6 +118,7 @@ impl Plan {
             path: DataPathArg::default(),
             codec: CodecArg::default(),
             shares: SharesArg::default(),
+            rules: RulesArgs::default(),
             advertise: None,
             clock: member.clock,
             period_ns: PERIOD_NS,

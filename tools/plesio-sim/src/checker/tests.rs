@@ -2,6 +2,7 @@
 
 use super::*;
 use plesio_wire::Frame;
+use plesio_wire::value::WEIGHT_ONE;
 use plesio_wire::value::{Entry, Seat};
 
 const HALF: u32 = WEIGHT_ONE / 2;

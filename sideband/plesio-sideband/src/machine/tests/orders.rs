@@ -117,7 +117,7 @@ fn who_was_away_hears_of_it_with_the_first_beats_and_who_asks_to_join_with_the_a
     net.run(3_500 * MS);
     assert!(net.machines[3].halt_state().halted);
     // A member that starts anew with what its disk holds.
-    let config = MachineConfig { mesh: MESH, key: NodeKey(1), seed: 7 };
+    let config = MachineConfig::new(MESH, NodeKey(1), 7);
     net.machines[1] = Machine::new(net.at(1), config);
     let Message::Halt(order) = desk.order(OrderKind::Halt, 1) else { unreachable!("it is one") };
     desk.man(&mut net, 1, Some(Given { kind: OrderKind::Halt, order }));
