@@ -423,6 +423,8 @@ impl Clock {
         self.residual_ppb = (fused.residual * 1e9) as i64;
         let pending = target.saturating_sub(self.line.at(now).0);
         let near_enough = pending.saturating_abs() < (self.period_ns / 100) as i64;
+        // Slewing would take hours to make up for a sleep in which our clock stood still: waking is an entry.
+        self.entry |= pending >= STILL_NS && self.good_in_row >= GOOD_BINS;
         if !self.has_line || (self.entry && !near_enough) {
             self.line = MeshClock { base_local: now, base_mesh: MeshTime(target), ..self.line };
             self.has_line = true;
@@ -571,3 +573,5 @@ const SILENCE_NS_MAX: i64 = 16_000_000_000;
 const REFERENCE_EPS_NS: u32 = 1_000;
 /// Good bins in a row before the clock counts as locked.
 const GOOD_BINS: u8 = 3;
+/// Whoever lags so far behind what its sources say was asleep: nobody's rate is that far off.
+const STILL_NS: i64 = 1_000_000_000;

@@ -76,6 +76,8 @@ struct World {
     period_ns: u64,
     worst_over_eps: f64,
     locked_at: Vec<Option<u64>>,
+    /// Who was asleep and does not know yet: nothing it says of its clock holds.
+    blind: Option<usize>,
 }
 
 impl World {
@@ -109,6 +111,7 @@ impl World {
             dice: seed * 2 + 1,
             period_ns,
             worst_over_eps: 0.0,
+            blind: None,
         }
     }
 
@@ -224,7 +227,8 @@ impl World {
             let local = self.hosts[at].local(self.now);
             let host = &mut self.hosts[at];
             let line = host.clock.estimate();
-            if host.stopped || !host.clock.has_line {
+            if host.stopped || !host.clock.has_line || self.blind == Some(at) {
+                host.seen = None;
                 continue;
             }
             let slew_ppb = i64::from(line.rate_ppb) - host.clock.rate_ppb();
@@ -458,6 +462,25 @@ fn a_clock_that_jumps_by_an_hour_is_noticed_within_three_exchanges() {
     assert_eq!(jumps, 3);
     assert_eq!(world.hosts[1].clock.counters().exchanges, exchanges);
     assert_eq!(world.hosts[1].clock.estimate().base_mesh, before.base_mesh, "no step");
+}
+
+#[test]
+fn f11_a_clock_that_stood_still_while_its_host_slept_steps_forward_once() {
+    let mut world = World::new(&[(0, 0), (3_000_000, 40), (9_000_000, -40)], |_, _| QUIET, 12);
+    world.run(20 * SECOND);
+    let steps = world.hosts[2].clock.counters().steps;
+    world.hosts[2].stopped = true;
+    world.run(23 * SECOND);
+    world.hosts[2].offset_ns -= 3 * SECOND as i64;
+    world.hosts[2].stopped = false;
+    // Until it has heard enough it cannot know; what it says of its own error meanwhile is wrong.
+    world.blind = Some(2);
+    world.run(29 * SECOND);
+    world.blind = None;
+    world.run(40 * SECOND);
+    let behind_ns = world.mesh(0) - world.mesh(2);
+    assert!(behind_ns.abs() < MS as i64, "{behind_ns} ns behind 17 s after it woke");
+    assert_eq!(world.hosts[2].clock.counters().steps, steps + 1);
 }
 
 #[test]
