@@ -111,6 +111,13 @@ impl Consensus {
         self.pace.closed.map_or(self.log.frame_first(), Frame::next)
     }
 
+    /// Whether what is held has waited for two frames and nobody listed anything: the frames may be others' by now.
+    fn is_passed_over(&self, now: Instant) -> bool {
+        self.log.open.is_none()
+            && now.since(self.pace.index_since) >= 2 * self.period_ns()
+            && self.offers.held().next().is_some()
+    }
+
     /// Whether the own clock says whose close is next. One that is frames away from the log does not: a machine that
     /// slept comes back with a clock that is behind, others may follow it, and what a member has would never reach those
     /// who propose by another clock.
@@ -136,7 +143,7 @@ impl Consensus {
             }
         }
         match self.timers.have_due {
-            Some(due) if now >= due && !self.knows_frame() => {
+            Some(due) if now >= due && (!self.knows_frame() || self.is_passed_over(now)) => {
                 // Without a clock this owner cannot tell whose close is next, and no close makes it repeat itself:
                 // everybody hears, once a frame.
                 self.timers.have_due = Some(now.after(self.period_ns()));

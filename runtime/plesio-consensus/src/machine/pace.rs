@@ -17,7 +17,7 @@ pub(super) struct Pace {
     /// Nothing more is to be proposed for that close.
     pub(super) close_done: bool,
     /// When this index became ours.
-    index_since: Instant,
+    pub(super) index_since: Instant,
     /// When a ballot of this index was last at work.
     pub(super) activity: Option<Instant>,
     gone_since: Option<Instant>,
