@@ -9,6 +9,9 @@ use plesio_wire::value::{Entry, Manifest, WEIGHT_ONE};
 impl Checker {
     /// What a process was told that a version took of an own slot.
     pub(crate) fn handle_part(&mut self, id: SlotId, part: Part) {
+        if self.has_diverged() {
+            return;
+        }
         let Some(slot) = self.slots.get(&id) else { return };
         let (weight, whole) = slot.weights;
         // Whoever learnt that it is final from a cut alone cannot tell, and takes it for whole.
@@ -17,7 +20,7 @@ impl Checker {
                 "I2: n{} gets {part:?} of slot {}, which weighs {weight} of {whole}",
                 slot.host, id.seq.0
             );
-            self.fail(what);
+            self.broken(what);
         }
     }
 
