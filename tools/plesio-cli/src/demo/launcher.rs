@@ -13,7 +13,7 @@ use super::record::{Fate, Kind, Record};
 use super::screen::Screen;
 use crate::args::{BackendArg, CodecArg, DataPathArg, RulesArgs, SharesArg};
 use crate::failure::Failure;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 /// From the start of a process to its hello: it loads the model and maps its memory.
@@ -351,15 +351,7 @@ impl<'a> Launcher<'a> {
 
     /// Takes in all that has arrived, waiting at most `limit` for the first; then draws.
     fn hear(&mut self, limit: Duration) {
-        let mut next = match self.heard.recv_timeout(limit) {
-            Ok(heard) => Some(heard),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => {
-                // The launcher's own fleet holds a sender: this cannot be, and must not spin.
-                std::thread::sleep(limit);
-                None
-            }
-        };
+        let mut next = process::next_heard(self.heard, limit);
         while let Some(heard) = next {
             self.handle_heard(heard);
             next = self.heard.try_recv().ok();

@@ -15,7 +15,7 @@ use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 /// How much of a log is quoted in an error.
@@ -181,6 +181,19 @@ pub(crate) fn ending(status: Option<ExitStatus>) -> String {
         Some((Some(code), _)) => format!("exit status {code}"),
         Some((None, Some(signal))) => format!("ended by signal {signal}"),
         _ => "ended".into(),
+    }
+}
+
+/// The next thing that a node says or does, waiting `limit` at most.
+pub(crate) fn next_heard(heard: &Receiver<Heard>, limit: Duration) -> Option<Heard> {
+    match heard.recv_timeout(limit) {
+        Ok(heard) => Some(heard),
+        Err(RecvTimeoutError::Timeout) => None,
+        Err(RecvTimeoutError::Disconnected) => {
+            // The caller's own fleet holds a sender: this cannot be, and must not spin.
+            std::thread::sleep(limit);
+            None
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use plesio_udp::clock::monotonic_raw_ns;
 use serde_json::json;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 /// How often the schedule is looked at.
@@ -451,15 +451,7 @@ impl<'a> Driver<'a> {
 
     /// Takes in all that has arrived, waiting at most `limit` for the first.
     fn hear(&mut self, limit: Duration) {
-        let mut next = match self.heard.recv_timeout(limit) {
-            Ok(heard) => Some(heard),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => {
-                // Our own fleet holds a sender: this cannot be, and must not spin.
-                std::thread::sleep(limit);
-                None
-            }
-        };
+        let mut next = process::next_heard(self.heard, limit);
         while let Some(heard) = next {
             self.handle_heard(heard);
             next = self.heard.try_recv().ok();
