@@ -37,12 +37,12 @@ fn search(rows: &[Row], limit: Duration) {
                 found.recoveries,
                 begin.elapsed().as_secs_f64()
             );
+            is_broken.fetch_or(found.violation.is_some(), Ordering::Relaxed);
             let what = match found.violation {
                 Some(violation) => violation,
                 None if found.is_whole || is_broken.load(Ordering::Relaxed) => continue,
                 None => format!("row {:?} was cut short after {} states", row.name, found.states),
             };
-            is_broken.fetch_or(!what.contains("cut short"), Ordering::Relaxed);
             wrong.lock().expect("nobody panics with it").push(what);
         }
     };

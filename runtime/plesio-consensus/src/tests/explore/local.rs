@@ -75,7 +75,7 @@ fn chain(before: Digest, content: Digest) -> Digest {
 }
 
 impl Local {
-    /// A founder, with a slot of these `units` already announced; `known` says whose first slots it holds.
+    /// A member of the first view, with nothing to contribute yet.
     pub(super) fn founder(view: &View, seat: &Seat) -> Self {
         Self::new(seat.key, seat.incarnation, Start::Genesis(*view))
     }
