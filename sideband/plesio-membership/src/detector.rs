@@ -18,11 +18,11 @@ pub enum BeatKind {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
-    /// Silent for 500 ms: do not wait for it.
+    /// Silent for 500 ms, or for 400 where its host refuses what is sent there: do not wait for it.
     Suspect(NodeKey),
     /// It is heard again.
     Recover(NodeKey),
-    /// Silent for 1,000 ms, and a quorum suspects it: propose a view without it.
+    /// Silent for 1,000 ms, or for 400 where its host refuses what is sent there, and a quorum suspects it: propose a view without it.
     Dead(NodeKey),
     /// I suspect more than half of the view, so I am the sick one; or no longer.
     Sick(bool),
@@ -40,6 +40,8 @@ struct Member {
     heard: Instant,
     /// Nothing heard yet: it may still be starting.
     fresh: bool,
+    /// How often its host said, since it was last heard, that nobody listens there.
+    refusals: u8,
     silent: bool,
     /// As told by events; lags `silent` while a flapping member is damped.
     suspect: bool,
@@ -57,6 +59,7 @@ impl Member {
             incarnation,
             heard: now,
             fresh: true,
+            refusals: 0,
             silent: false,
             suspect: false,
             dead: false,
@@ -66,12 +69,22 @@ impl Member {
         }
     }
 
+    /// Its process is gone, not slow: what holds the port would take what is sent there, stopped or not.
+    fn is_gone(&self) -> bool {
+        !self.fresh && self.refusals >= REFUSALS_MIN
+    }
+
     fn suspect_at(&self) -> Instant {
-        self.heard.after(if self.fresh { START_GRACE_NS } else { SUSPECT_NS })
+        self.heard.after(match self {
+            Self { fresh: true, .. } => START_GRACE_NS,
+            _ if self.is_gone() => GONE_NS,
+            _ => SUSPECT_NS,
+        })
     }
 
     fn dead_at(&self, dead_ns: u64) -> Instant {
-        self.suspect_at().after(dead_ns.saturating_sub(SUSPECT_NS))
+        let more_ns = if self.is_gone() { 0 } else { dead_ns.saturating_sub(SUSPECT_NS) };
+        self.suspect_at().after(more_ns)
     }
 }
 
@@ -138,7 +151,20 @@ impl Membership {
         if let Some(member) = self.members.iter_mut().find(|member| member.key == from) {
             member.heard = now;
             member.fresh = false;
+            member.refusals = 0;
             member.accuses = if same_view { accuses } else { MemberSet::EMPTY };
+        }
+        self.judge(now);
+    }
+
+    /// The host of member `of` says that nobody listens at its port (port unreachable, RFC 792, RFC 4443).
+    ///
+    /// Whoever may put datagrams on the way can forge that, so it counts only beside a silence of four beats and, as
+    /// every accusation, when a quorum makes it.
+    pub fn handle_refusal(&mut self, now: Instant, of: NodeKey) {
+        self.excuse(now);
+        if let Some(member) = self.members.iter_mut().find(|member| member.key == of) {
+            member.refusals = member.refusals.saturating_add(1);
         }
         self.judge(now);
     }
@@ -323,6 +349,10 @@ const BEAT_NS: u64 = 100_000_000;
 const BEATS_PER_FULL: u32 = 5;
 const SUSPECT_NS: u64 = 500_000_000;
 const DEAD_NS: u64 = 1_000_000_000;
+/// Silence after which a member is dead whose host says that nobody listens there: four beats.
+const GONE_NS: u64 = 400_000_000;
+/// One such word may have been under way when the member came back.
+const REFUSALS_MIN: u8 = 2;
 /// A member that was never heard may still be starting.
 const START_GRACE_NS: u64 = 2_000_000_000;
 /// Being called later than this is our fault, not the network's.

@@ -6,6 +6,8 @@
 //!     +-------- a beat ---------+---------------------- a beat ---------------------+
 //! ```
 //!
+//! Where a process ended and its host says so (port unreachable), four silent beats are enough for both.
+//!
 //! Frames stop waiting for a suspect at once; only a dead one is proposed for removal. A node that was itself
 //! stopped excuses everybody for as long, and one that suspects more than half of its view knows that it is the
 //! sick one and accuses nobody (F3, T14).

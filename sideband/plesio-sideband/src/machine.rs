@@ -19,7 +19,7 @@ pub use orders::HaltState;
 pub use words::{Event, SendError, Status, To, Transmit};
 
 use crate::Drops;
-use crate::directory::{Directory, Role};
+use crate::directory::{Directory, Node, Role};
 use crate::stamps::Stamps;
 use plesio_membership::{BeatKind, Membership};
 use plesio_phase::{Clock, ClockCounters, ClockEvent, ClockTransmit, MeshClock};
@@ -185,6 +185,15 @@ impl Machine {
     pub fn handle_tx_stamp(&mut self, _now: Instant, id: u32, stamp: Instant) {
         if let Some(key) = self.stamps.take(id) {
             self.clock.handle_tx_stamp(key, stamp);
+        }
+    }
+
+    /// The host at `address` says that nobody listens there; only what members send each other is asked about.
+    pub fn handle_refusal(&mut self, now: Instant, address: SocketAddr) {
+        let at = self.directory.position_of(address);
+        if let Some(node) = at.map(|at| &self.directory.nodes[at]).filter(|node| is_member(node)) {
+            self.membership.handle_refusal(now, node.key);
+            self.drain(now);
         }
     }
 
@@ -455,7 +464,7 @@ pub(crate) const fn datagram_bytes(transmit: &Transmit<'_>) -> u64 {
 /// The next receiver, and its index; `None` when all have it.
 fn next_target(directory: &Directory, outgoing: &mut Outgoing) -> Option<(SocketAddr, u16)> {
     let nodes = &directory.nodes;
-    let one = |node: &crate::directory::Node| Some((node.address?, index_of(node.role)));
+    let one = |node: &Node| Some((node.address?, index_of(node.role)));
     match outgoing.to {
         To::Address(address) => {
             let known = directory.position_of(address);
@@ -476,6 +485,10 @@ fn next_target(directory: &Directory, outgoing: &mut Outgoing) -> Option<(Socket
             }
         },
     }
+}
+
+const fn is_member(node: &Node) -> bool {
+    matches!(node.role, Role::Member(_))
 }
 
 /// How a datagram to a node of this role names its receiver.

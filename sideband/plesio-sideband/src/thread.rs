@@ -14,7 +14,7 @@ use crate::{
 use plesio_membership::{Halt, Operators};
 use plesio_phase::ClockCounters;
 use plesio_session::{Secret, verify_signature};
-use plesio_udp::{OpenError, SendError, TimestampedSocket, Waker};
+use plesio_udp::{OpenError, Report, SendError, TimestampedSocket, Waker};
 use plesio_wire::data::TAG_BYTES;
 use plesio_wire::sideband::{DATAGRAM_BYTES_MAX, Message};
 use plesio_wire::value::View;
@@ -366,7 +366,7 @@ impl Turn {
             if self.hand_up() {
                 notify();
             }
-            self.take_tx_stamps();
+            self.take_reports();
             let now = self.clock.now();
             if now.since(self.published_at) >= PUBLISH_NS {
                 self.published_at = now;
@@ -499,14 +499,20 @@ impl Turn {
         }
     }
 
-    fn take_tx_stamps(&mut self) {
-        while let Some((number, stamp_ns)) = self.socket.poll_tx_stamp() {
-            let slot = &mut self.sent[number as usize % SENT_MAX];
-            if slot.is_some_and(|(sent, _)| sent == number)
-                && let Some((_, id)) = slot.take()
-                && let Some((earliest, _)) = self.local_stamp(stamp_ns)
-            {
-                self.machine.handle_tx_stamp(self.clock.now(), id, earliest);
+    fn take_reports(&mut self) {
+        while let Some(report) = self.socket.poll_report() {
+            match report {
+                Report::Left { id: number, stamp_realtime_ns } => {
+                    let slot = &mut self.sent[number as usize % SENT_MAX];
+                    let sent = slot.take_if(|(sent, _)| *sent == number);
+                    if let Some((_, id)) = sent
+                        && let Some((earliest, _)) = self.local_stamp(stamp_realtime_ns)
+                    {
+                        self.machine.handle_tx_stamp(self.clock.now(), id, earliest);
+                    }
+                }
+                Report::Refused { to } => self.machine.handle_refusal(self.clock.now(), to),
+                _ => {}
             }
         }
     }

@@ -4,7 +4,7 @@ use crate::config::ConfigError;
 use std::fmt;
 use std::str::FromStr;
 
-/// What goes wrong. The first nine concern links, the next fifteen hosts; the last two are lies that the agreement does
+/// What goes wrong. The first nine concern links, the next sixteen hosts; the last two are lies that the agreement does
 /// not promise to survive, so they are drawn only where they are named.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 #[repr(u8)]
@@ -57,6 +57,8 @@ pub enum Fault {
     Accuse,
     /// A member beats and answers, and sends no data (T15).
     Stall,
+    /// A process dies as in a crash, and its host says so to whoever sends there (F1).
+    Exit,
     /// A member sends owners another contribution than it announced, each its own (T11).
     Forge,
     /// A member tells some of the others another proposal, and other sums, than the rest (T11).
@@ -65,7 +67,7 @@ pub enum Fault {
 
 impl Fault {
     /// What `all` means: whatever the promises hold under.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Loss,
         Self::Burst,
         Self::Delay,
@@ -90,6 +92,7 @@ impl Fault {
         Self::Proposer,
         Self::Accuse,
         Self::Stall,
+        Self::Exit,
     ];
 
     /// Lies after which some promises end: honest members stay together after the first, and notice the second.
@@ -123,13 +126,15 @@ impl Fault {
             Self::Proposer => "proposer",
             Self::Accuse => "accuse",
             Self::Stall => "stall",
+            Self::Exit => "exit",
             Self::Forge => "forge",
             Self::Equivocate => "equivocate",
         }
     }
 }
 
-/// Kinds of faults that a run may draw from: `all`, `none`, or names with commas between them; `all` may be one of them.
+/// Kinds of faults that a run may draw from: `all`, `none`, or names with commas between them; `all` may be one of them,
+/// and what has a `-` before its name is taken out again.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct FaultSet(u32);
 
@@ -167,6 +172,11 @@ impl FaultSet {
     /// Adds a kind.
     pub const fn insert(&mut self, fault: Fault) {
         self.0 |= 1 << fault as u8;
+    }
+
+    /// Takes a kind out.
+    pub const fn remove(&mut self, fault: Fault) {
+        self.0 &= !(1 << fault as u8);
     }
 
     /// Whether a kind is in it.
@@ -212,9 +222,15 @@ impl FromStr for FaultSet {
                 set.0 |= Self::ALL.0;
                 continue;
             }
+            let (name, out) = name.strip_prefix('-').map_or((name, false), |name| (name, true));
             let mut kinds = Fault::ALL.into_iter().chain(Fault::LIES);
             let fault = kinds.find(|fault| fault.name() == name);
-            set.insert(fault.ok_or_else(|| ConfigError::Fault(name.to_string()))?);
+            let fault = fault.ok_or_else(|| ConfigError::Fault(name.to_string()))?;
+            if out {
+                set.remove(fault);
+            } else {
+                set.insert(fault);
+            }
         }
         Ok(set)
     }
@@ -251,6 +267,8 @@ mod tests {
         assert!(set.is_within(FaultSet::ALL) && !lying.is_within(FaultSet::ALL));
         let error = "loss,fire".parse::<FaultSet>().unwrap_err();
         assert!(error.to_string().contains("\"fire\"") && error.to_string().contains("one-way"));
+        let most: FaultSet = "all,-exit".parse().unwrap();
+        assert_eq!((most.len(), most.contains(Fault::Exit)), (FaultSet::ALL.len() - 1, false));
         assert!("".parse::<FaultSet>().is_err());
     }
 }

@@ -40,6 +40,8 @@ pub(crate) struct Host {
     pub(crate) asleep: u32,
     /// Datagrams that its sockets keep, if they are short of buffers.
     pub(crate) buffers: Option<u32>,
+    /// While no process runs, whoever sends to its port is told so.
+    pub(crate) refuses: bool,
     /// What its process says that is not so.
     pub(crate) lies: Lies,
 }
@@ -76,6 +78,7 @@ impl Host {
             spins: 0,
             asleep: 0,
             buffers: None,
+            refuses: false,
             lies: Lies::default(),
         }
     }
@@ -101,7 +104,7 @@ impl Host {
 
     /// The process is gone, and all it knew.
     pub(crate) fn end_process(&mut self) {
-        (self.process, self.born) = (None, None);
+        (self.process, self.born, self.refuses) = (None, None, false);
         self.life += 1;
         self.pauses.clear();
         self.inbox.clear();

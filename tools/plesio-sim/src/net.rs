@@ -15,6 +15,8 @@ use crate::random::Random;
 pub(crate) enum Plane {
     Data,
     Sideband,
+    /// Not a socket: the sender's host says that nobody listens at the sideband's port.
+    Refusal,
 }
 
 /// A datagram on its way.

@@ -67,7 +67,7 @@ impl Plan {
     pub(crate) fn draw(seed: u64, nodes: u8, allowed: FaultSet, simulated_ns: u64) -> Self {
         let mut random = Random::new(seed, "plan");
         let quiet_ns = simulated_ns - QUIET_NS;
-        let kinds = draw_kinds(&mut random, allowed);
+        let kinds = draw_kinds(seed, &mut random, allowed);
         let mut plan = Self {
             faults: Vec::new(),
             quiet_ns,
@@ -79,12 +79,14 @@ impl Plan {
         if kinds.is_empty() {
             return plan;
         }
-        let list: Vec<Fault> = kinds.iter().collect();
+        let mut others = kinds;
+        others.remove(Fault::Exit);
+        let list: Vec<Fault> = others.iter().collect();
         // Longer runs get more of everything.
         let wanted = random.between(20, 32) * quiet_ns.max(FULL_NS) / FULL_NS;
         let joins_max = JOINS_MAX.min(MEMBERS_MAX as u32 - u32::from(nodes));
         let mut joins = 0;
-        for _ in 0..wanted {
+        for _ in 0..if list.is_empty() { 0 } else { wanted } {
             let kind = random.pick(&list);
             if kind == Fault::Join {
                 if joins == joins_max {
@@ -93,6 +95,11 @@ impl Plan {
                 joins += 1;
             }
             plan.add(&mut random, nodes, kind);
+        }
+        if kinds.contains(Fault::Exit) {
+            let mut random = Random::new(seed, "exits");
+            let wanted = random.between(1, 4) * quiet_ns.max(FULL_NS) / FULL_NS;
+            (0..wanted).for_each(|_| plan.add(&mut random, nodes, Fault::Exit));
         }
         plan.aim(seed);
         plan.faults.sort_by_key(|fault| fault.begin_ns);
@@ -104,7 +111,7 @@ impl Plan {
         let short = [200_000_000, 700_000_000, 3_000_000_000];
         let lasts_ns = match kind {
             Fault::Pause | Fault::Suspend => random.pick(&short),
-            Fault::Crash | Fault::Proposer => random.between(50_000_000, 3_000_000_000),
+            Fault::Crash | Fault::Proposer | Fault::Exit => random.between(50_000_000, 3_000_000_000),
             Fault::Restart => random.between(1_000_000, 40_000_000),
             Fault::Partition | Fault::Split | Fault::OneWay => random.between(100_000_000, 4_000_000_000),
             Fault::Join | Fault::Leave => 0,
@@ -190,6 +197,7 @@ impl Planned {
             | Fault::Proposer
             | Fault::Accuse
             | Fault::Stall
+            | Fault::Exit
             | Fault::Forge
             | Fault::Equivocate => {}
         }
@@ -203,17 +211,23 @@ impl Planned {
     }
 }
 
-/// About six in ten of the allowed kinds, never none of them.
-fn draw_kinds(random: &mut Random, allowed: FaultSet) -> FaultSet {
+/// About six in ten of the allowed kinds, never none of them. Whether hosts refuse is drawn apart: with it or without, the
+/// rest of a seed's plan is the same.
+fn draw_kinds(seed: u64, random: &mut Random, allowed: FaultSet) -> FaultSet {
+    let (mut others, exits) = (allowed, Random::new(seed, "exit").chance(DRAWN_PPM));
+    others.remove(Fault::Exit);
     if allowed.len() <= 1 {
         return allowed;
     }
     loop {
         let mut kinds = FaultSet::NONE;
-        for fault in allowed.iter() {
-            if random.chance(600_000) {
+        for fault in others.iter() {
+            if random.chance(DRAWN_PPM) {
                 kinds.insert(fault);
             }
+        }
+        if exits && allowed.contains(Fault::Exit) {
+            kinds.insert(Fault::Exit);
         }
         if !kinds.is_empty() {
             return kinds;
@@ -223,6 +237,8 @@ fn draw_kinds(random: &mut Random, allowed: FaultSet) -> FaultSet {
 
 /// How long before the end of a run the last fault is over.
 pub(crate) const QUIET_NS: u64 = 6_000_000_000;
+/// How often a kind is in a seed's plan, millionths.
+const DRAWN_PPM: u32 = 600_000;
 /// Joiners of one run.
 const JOINS_MAX: u32 = 3;
 /// In a run of so much time for faults there are as many as are wanted, in a longer one more.

@@ -229,6 +229,14 @@ impl Process {
                 scene.net.reuse(packet.bytes);
                 self.transmit_sideband(scene);
             }
+            Plane::Refusal => {
+                // A damaged one fails its checksum.
+                if !packet.damaged {
+                    self.machine.handle_refusal(scene.local, sideband_address(packet.from));
+                    self.transmit_sideband(scene);
+                }
+                scene.net.reuse(packet.bytes);
+            }
             Plane::Data if scene.buffers.is_some_and(|most| self.data.len() >= most as usize) => {
                 scene.net.reuse(packet.bytes);
             }

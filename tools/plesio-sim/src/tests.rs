@@ -381,6 +381,24 @@ fn the_largest_owner_dies_and_comes_back() {
 }
 
 #[test]
+fn f1_a_host_that_says_that_a_process_ended_shortens_the_gap() {
+    let gap_ms = |kind, seed| {
+        let config = config(5, "none", 15);
+        let mut world = World::new(&config, seed);
+        world.strike_at(kind, 2, (8_000_000_000, 15_000_000_000));
+        let report = world.run(&config, &AtomicU64::new(0));
+        assert!(report.violation.is_none() && report.views >= 1, "seed {seed}: {:?}", report.violation);
+        report.gap_ns / 1_000_000
+    };
+    let gaps = (0..6).map(|seed| (gap_ms(Fault::Crash, seed), gap_ms(Fault::Exit, seed)));
+    let gaps: Vec<(u64, u64)> = gaps.inspect(|gaps| println!("{gaps:?} ms")).collect();
+    // Most of it is the silence that has to be waited for; frames of up to a second are the rest.
+    assert!(gaps.iter().all(|(crash, exit)| exit < crash), "{gaps:?}");
+    let sum = |of: fn(&(u64, u64)) -> u64| gaps.iter().map(of).sum::<u64>();
+    assert!(sum(|gaps| gaps.0) >= sum(|gaps| gaps.1) + 6 * 400, "{gaps:?}");
+}
+
+#[test]
 fn a_panic_is_a_violation_with_its_seed() {
     let report = run_caught(&config(4, "none", 10), 9, |_, _| panic!("planted"));
     let violation = report.violation.unwrap();

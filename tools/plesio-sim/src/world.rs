@@ -8,7 +8,7 @@ use crate::config::SimConfig;
 use crate::fault::{Fault, FaultSet};
 use crate::host::{Host, INBOX_MAX};
 use crate::impair::Impairment;
-use crate::net::Net;
+use crate::net::{Net, Plane};
 use crate::phase::{Coverage, PhaseSet, Phases};
 use crate::plan::Plan;
 use crate::process::{Birth, Process, Scene};
@@ -384,6 +384,9 @@ impl World {
         let stamp = host.clock.at(self.now_ns);
         if host.asleep > 0 {
             self.net.reuse(packet.bytes); // the network's card sleeps as well
+        } else if host.process.is_none() && host.refuses && packet.plane == Plane::Sideband {
+            self.net.send(&mut self.queue, self.now_ns, (to, packet.from, Plane::Refusal), [&REFUSAL, &[]]);
+            self.net.reuse(packet.bytes);
         } else if !host.is_stopped() {
             self.with(to, |process, scene| process.handle_packet(scene, packet, stamp));
         } else if host.inbox.len() < INBOX_MAX {
@@ -493,6 +496,8 @@ const IDLE_NS: u64 = 20_000_000;
 /// How long a leaving node waits for its last contributions.
 const LEAVE_NS: u64 = 2 * SECOND_NS;
 const SPINS_MAX: u32 = 1_000;
+/// What a host's refusal is as long as: the headers of what it refuses.
+const REFUSAL: [u8; 36] = [0; 36];
 /// F7: so much loss keeps nobody from being heard.
 const GENTLE_PPM: u32 = 200_000;
 /// A state of a few datagrams.

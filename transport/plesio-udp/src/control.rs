@@ -60,12 +60,24 @@ pub(crate) fn stamp_ns(bytes: &[u8]) -> Option<i64> {
 
 /// The number of the datagram a transmit stamp belongs to.
 pub(crate) fn stamp_id(bytes: &[u8]) -> Option<u32> {
-    const ORIGIN_TIMESTAMPING: u8 = 4;
+    let data = extended_error(bytes)?;
+    let id = u32::from_ne_bytes(data[12..16].try_into().ok()?);
+    (data[4] == libc::SO_EE_ORIGIN_TIMESTAMPING).then_some(id)
+}
+
+/// Whether a host on the way back says that nobody listens at the port (port unreachable).
+pub(crate) fn is_refusal(bytes: &[u8]) -> bool {
+    let by = [libc::SO_EE_ORIGIN_ICMP, libc::SO_EE_ORIGIN_ICMP6];
+    extended_error(bytes).is_some_and(|data| {
+        by.contains(&data[4]) && data[..4] == libc::ECONNREFUSED.unsigned_abs().to_ne_bytes()
+    })
+}
+
+/// `struct sock_extended_err`: errno u32, origin u8, type u8, code u8, pad u8, info u32, data u32.
+fn extended_error(bytes: &[u8]) -> Option<&[u8; 16]> {
     let data = find(bytes, libc::SOL_IP, libc::IP_RECVERR)
         .or_else(|| find(bytes, libc::SOL_IPV6, libc::IPV6_RECVERR))?;
-    // struct sock_extended_err: errno u32, origin u8, type u8, code u8, pad u8, info u32, data u32.
-    let id = u32::from_ne_bytes(data.get(12..16)?.try_into().ok()?);
-    (data[4] == ORIGIN_TIMESTAMPING).then_some(id)
+    data.first_chunk()
 }
 
 /// Asks the kernel to cut what is sent into segments; says the length of the control data.
@@ -109,6 +121,7 @@ mod tests {
             }
             assert!(parse(&bytes).count() <= 3);
             let _ = (segment_bytes(&bytes), overflow_count(&bytes), stamp_ns(&bytes), stamp_id(&bytes));
+            let _ = is_refusal(&bytes);
         }
     }
 }

@@ -115,8 +115,8 @@ pub struct Ready {
     pub writable: bool,
     /// Somebody called [`Waker::wake`].
     pub woken: bool,
-    /// Transmit stamps wait (the time-stamped socket only).
-    pub stamps: bool,
+    /// The kernel reports what became of datagrams (the time-stamped socket only).
+    pub reports: bool,
     /// Nothing of the above within the time.
     pub timed_out: bool,
 }

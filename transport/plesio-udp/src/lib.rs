@@ -44,7 +44,7 @@ pub use io::{
     Sent, SocketConfig,
 };
 pub use socket::refuse_off_host;
-pub use timestamped::{Received, StampKind, TimestampedSocket};
+pub use timestamped::{Received, Report, StampKind, TimestampedSocket};
 pub use train::SEGMENTS_MAX;
 pub use wait::{Gaps, WaitMode, Waiter};
 pub use waker::Waker;

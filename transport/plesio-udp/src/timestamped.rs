@@ -3,6 +3,7 @@
 //! Stamps are software stamps on CLOCK_REALTIME. A card's own stamps are on the card's clock, which nothing here relates
 //! to ours, so they are not asked for.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
@@ -22,6 +23,9 @@ const DATAGRAM_BYTES_MAX: usize = 2048;
 const TOS_EXPEDITED: i32 = 0xb8;
 /// Ahead of bulk in the queues of this host.
 const PRIORITY: i32 = 6;
+
+/// Reports that are kept until they are asked for; what comes more waits in the kernel.
+const REPORTS_MAX: usize = 64;
 
 /// Whose clock reading a stamp is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -44,6 +48,24 @@ pub struct Received {
     pub stamp_realtime_ns: Option<i64>,
 }
 
+/// What the kernel says of datagrams after it took them.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Report {
+    /// One left.
+    Left {
+        /// Its number, as [`TimestampedSocket::send_to`] gave it.
+        id: u32,
+        /// When, CLOCK_REALTIME nanoseconds.
+        stamp_realtime_ns: i64,
+    },
+    /// The host there says that nobody listens at that port (port unreachable). Nothing shows that it is true.
+    Refused {
+        /// Where it was sent.
+        to: SocketAddr,
+    },
+}
+
 /// A non-blocking socket with stamps.
 pub struct TimestampedSocket {
     socket: OwnedFd,
@@ -53,6 +75,8 @@ pub struct TimestampedSocket {
     incoming: Message,
     outgoing: Message,
     error: Message,
+    /// Taken from the kernel, and not yet asked for.
+    reports: VecDeque<Report>,
     /// Number of the next datagram that is sent.
     id_next: u32,
     /// Number of the datagram that the kernel counts as its first.
@@ -92,6 +116,17 @@ impl TimestampedSocket {
                 StampKind::User
             }
         };
+        let told = if address.is_ipv4() {
+            setsockopt(&socket, sockopt::Ipv4RecvErr, &true)
+        } else {
+            setsockopt(&socket, sockopt::Ipv6RecvErr, &true)
+        };
+        if let Err(cause) = told {
+            notes.push(format!(
+                "sideband: refusals are not told ({}); a process that ends is missed by its silence alone",
+                cause.desc()
+            ));
+        }
         socket::bind_to(&socket, address)?;
         let bound = socket::local_address(&socket, address)?;
         let waker = Waker::new().map_err(socket::system("eventfd", address))?;
@@ -105,6 +140,7 @@ impl TimestampedSocket {
             incoming,
             outgoing: Message::new(None, 0, DATAGRAM_BYTES_MAX),
             error: Message::new(None, 0, 0),
+            reports: VecDeque::with_capacity(REPORTS_MAX),
             id_next: 0,
             id_base: 0,
             write_wanted: false,
@@ -143,7 +179,13 @@ impl TimestampedSocket {
         self.outgoing.aside_mut()[..len_bytes].copy_from_slice(bytes);
         self.outgoing.push_aside(0..len_bytes);
         self.outgoing.set_to(to);
-        match self.outgoing.send(self.socket.as_raw_fd()) {
+        let mut sent = self.outgoing.send(self.socket.as_raw_fd());
+        if let Err(Errno::ECONNREFUSED | Errno::EHOSTUNREACH | Errno::ENETUNREACH) = sent {
+            // That may be told of an earlier datagram, to somebody else, and this one was not even tried.
+            self.renumber();
+            sent = self.outgoing.send(self.socket.as_raw_fd());
+        }
+        match sent {
             Ok(_) => {
                 let id = self.id_next;
                 self.id_next = self.id_next.wrapping_add(1);
@@ -191,21 +233,16 @@ impl TimestampedSocket {
         Ok(None)
     }
 
-    /// Takes one transmit stamp: the datagram's number and CLOCK_REALTIME nanoseconds. `None`: none waits.
-    pub fn poll_tx_stamp(&mut self) -> Option<(u32, i64)> {
-        for _ in 0..64 {
-            self.error.clear();
-            self.error.receive(self.socket.as_raw_fd(), libc::MSG_ERRQUEUE).ok()?;
-            let control = self.error.control();
-            if let (Some(id), Some(stamp_ns)) = (control::stamp_id(control), control::stamp_ns(control)) {
-                return Some((self.id_base.wrapping_add(id), stamp_ns));
-            }
+    /// What became of datagrams that were sent, oldest first. `None`: nothing more is known.
+    pub fn poll_report(&mut self) -> Option<Report> {
+        if self.reports.is_empty() {
+            self.gather();
         }
-        None
+        self.reports.pop_front()
     }
 
-    /// Waits for a datagram, a transmit stamp, room after a full buffer, or the waker. `None` waits for ever. Stamps end
-    /// the wait until [`Self::poll_tx_stamp`] has taken all.
+    /// Waits for a datagram, a report, room after a full buffer, or the waker. `None` waits for ever. Reports
+    /// end the wait until [`Self::poll_report`] has taken all.
     ///
     /// # Errors
     /// The system refuses to wait.
@@ -214,6 +251,7 @@ impl TimestampedSocket {
         interest.set(PollFlags::POLLOUT, self.write_wanted);
         let mut polled =
             [PollFd::new(self.socket.as_fd(), interest), PollFd::new(self.waker.as_fd(), PollFlags::POLLIN)];
+        let timeout = if self.reports.is_empty() { timeout } else { Some(Duration::ZERO) };
         match ppoll(&mut polled, timeout.map(TimeSpec::from_duration), None) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(cause) => return Err(IoError { step: "ppoll", cause }),
@@ -229,20 +267,39 @@ impl TimestampedSocket {
             readable: found.contains(PollFlags::POLLIN),
             writable,
             woken,
-            stamps: found.contains(PollFlags::POLLERR),
+            reports: found.contains(PollFlags::POLLERR) || !self.reports.is_empty(),
             timed_out: false,
         };
         ready.timed_out = ready == Ready::default();
         Ok(ready)
     }
 
+    /// Takes the kernel's reports, as many as are kept.
+    fn gather(&mut self) {
+        while self.reports.len() < REPORTS_MAX {
+            self.error.clear();
+            if self.error.receive(self.socket.as_raw_fd(), libc::MSG_ERRQUEUE).is_err() {
+                return;
+            }
+            let control = self.error.control();
+            if let (Some(id), Some(stamp_realtime_ns)) =
+                (control::stamp_id(control), control::stamp_ns(control))
+            {
+                let id = self.id_base.wrapping_add(id);
+                self.reports.push_back(Report::Left { id, stamp_realtime_ns });
+            } else if let Some(to) = self.error.from().filter(|_| control::is_refusal(control)) {
+                self.reports.push_back(Report::Refused { to });
+            }
+        }
+    }
+
     /// A send that failed may or may not have used a number: numbering starts again, and stamps of datagrams before this
     /// one are given up.
     fn renumber(&mut self) {
+        self.gather();
         if self.stamps == StampKind::User {
             return;
         }
-        while self.poll_tx_stamp().is_some() {}
         let reset = setsockopt(&self.socket, sockopt::Timestamping, &TimestampingFlag::empty())
             .and_then(|()| setsockopt(&self.socket, sockopt::Timestamping, &stamp_flags()));
         self.id_base = self.id_next;

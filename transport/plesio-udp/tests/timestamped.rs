@@ -3,12 +3,20 @@
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
-use plesio_udp::{OpenError, SendError, StampKind, TimestampedSocket, clock};
+use plesio_udp::{OpenError, Report, SendError, StampKind, TimestampedSocket, clock};
 
 fn open() -> TimestampedSocket {
     let (socket, notes) = TimestampedSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     notes.iter().for_each(|note| println!("{note}"));
     socket
+}
+
+/// The number and the stamp of the next datagram that left.
+fn stamp(socket: &mut TimestampedSocket) -> Option<(u32, i64)> {
+    match socket.poll_report()? {
+        Report::Left { id, stamp_realtime_ns } => Some((id, stamp_realtime_ns)),
+        report => panic!("{report:?}"),
+    }
 }
 
 fn receive(socket: &mut TimestampedSocket, into: &mut [u8]) -> plesio_udp::Received {
@@ -40,7 +48,7 @@ fn stamps_lie_between_the_calls_around_them() {
         }
         assert!(Instant::now() < deadline, "no receive stamp");
     }
-    while near.poll_tx_stamp().is_some() {}
+    while stamp(&mut near).is_some() {}
     let mut stamped = 0;
     for round in 0..50_u32 {
         let text = format!("probe {round}");
@@ -53,8 +61,8 @@ fn stamps_lie_between_the_calls_around_them() {
         assert_eq!(received.from, near.local_address());
         let deadline = Instant::now() + Duration::from_secs(5);
         let (stamped_id, sent_ns) = loop {
-            if let Some(stamp) = near.poll_tx_stamp() {
-                break stamp;
+            if let Some(found) = stamp(&mut near) {
+                break found;
             }
             assert!(Instant::now() < deadline, "no transmit stamp");
             near.wait(Some(Duration::from_millis(10))).unwrap();
@@ -84,9 +92,9 @@ fn transmit_stamps_end_a_wait_until_they_are_taken() {
     }
     near.send_to(b"x", far.local_address()).unwrap();
     let ready = near.wait(Some(Duration::from_secs(5))).unwrap();
-    assert!(ready.stamps && !ready.readable, "{ready:?}");
-    assert_eq!(near.poll_tx_stamp().map(|stamp| stamp.0), Some(0));
-    assert_eq!(near.poll_tx_stamp(), None);
+    assert!(ready.reports && !ready.readable, "{ready:?}");
+    assert_eq!(stamp(&mut near).map(|stamp| stamp.0), Some(0));
+    assert_eq!(stamp(&mut near), None);
     assert!(near.wait(Some(Duration::from_millis(5))).unwrap().timed_out);
 }
 
@@ -103,8 +111,34 @@ fn numbers_and_stamps_agree_after_a_refused_send() {
     assert!(matches!(refused, Err(SendError::System { .. })), "{refused:?}");
     let id = near.send_to(b"y", far.local_address()).unwrap();
     assert_eq!(id, 1);
+    assert_eq!(stamp(&mut near).map(|stamp| stamp.0), Some(0));
     near.wait(Some(Duration::from_secs(5))).unwrap();
-    assert_eq!(near.poll_tx_stamp().map(|stamp| stamp.0), Some(1));
+    assert_eq!(stamp(&mut near).map(|stamp| stamp.0), Some(1));
+}
+
+#[test]
+fn a_host_that_refuses_is_told_and_costs_others_no_datagram() {
+    for host in ["127.0.0.1:0", "[::1]:0"] {
+        let (mut near, _notes) = TimestampedSocket::bind(host.parse().unwrap()).unwrap();
+        let (mut far, _notes) = TimestampedSocket::bind(host.parse().unwrap()).unwrap();
+        let gone = TimestampedSocket::bind(host.parse().unwrap()).unwrap().0.local_address();
+        let mut into = [0; 64];
+        for round in 0..20_u32 {
+            near.send_to(b"anybody?", gone).unwrap();
+            assert_eq!(near.send_to(b"you", far.local_address()), Ok(2 * round + 1));
+            assert_eq!(receive(&mut far, &mut into).len, 3, "what was sent right behind has come");
+            let deadline = Instant::now() + Duration::from_secs(5);
+            let (mut refused, mut left) = (false, near.stamps() == StampKind::User);
+            while !(refused && left) {
+                match near.poll_report() {
+                    Some(Report::Refused { to }) => refused |= to == gone,
+                    Some(Report::Left { id, .. }) => left |= id == 2 * round + 1,
+                    _ => drop(near.wait(Some(Duration::from_millis(10)))),
+                }
+                assert!(Instant::now() < deadline, "refused {refused}, left {left}");
+            }
+        }
+    }
 }
 
 #[test]

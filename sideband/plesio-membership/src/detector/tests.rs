@@ -17,6 +17,9 @@ struct Mesh {
     liars: Vec<MemberSet>,
     now_ms: u64,
     events: Vec<(u64, usize, Event)>,
+    /// Whose hosts say that nobody listens there, once nobody does; or forge it.
+    refusing: MemberSet,
+    forged: bool,
 }
 
 impl Mesh {
@@ -29,7 +32,9 @@ impl Mesh {
         });
         let nodes: Vec<Membership> = nodes.collect();
         let none = vec![MemberSet::EMPTY; nodes.len()];
-        Self { stopped: vec![false; nodes.len()], liars: none, nodes, now_ms: 0, events: Vec::new() }
+        let stopped = vec![false; nodes.len()];
+        let (events, refusing) = (Vec::new(), MemberSet::EMPTY);
+        Self { stopped, liars: none, nodes, now_ms: 0, events, refusing, forged: false }
     }
 
     fn run(&mut self, until_ms: u64, mut heard: impl FnMut(u64, usize, usize) -> bool) {
@@ -48,6 +53,9 @@ impl Mesh {
                     for to in (0..self.nodes.len()).filter(|to| *to != from) {
                         if !self.stopped[to] && heard(self.now_ms, from, to) {
                             self.nodes[to].handle_beat(now, NodeKey(from as u64), 0, accuses);
+                        }
+                        if self.refusing.contains(to as MemberIndex) && (self.stopped[to] || self.forged) {
+                            self.nodes[from].handle_refusal(now, NodeKey(to as u64));
                         }
                     }
                 }
@@ -97,6 +105,41 @@ fn a_crash_is_suspected_in_600_ms_and_excluded_in_1200_by_everybody() {
             assert!((3_900..=4_200).contains(&when(Event::Dead(gone))));
         }
     }
+}
+
+#[test]
+fn f1_a_process_whose_host_says_that_it_ended_is_excluded_in_half_a_second() {
+    for count in [2, 3, 4, 8, 32] {
+        let mut mesh = Mesh::new(count);
+        mesh.refusing = MemberSet::first(count as usize);
+        mesh.run(3_000, |_, _, _| true);
+        mesh.stopped[count as usize - 1] = true;
+        mesh.run(6_000, |_, _, _| true);
+        let dead = mesh.dead();
+        assert_eq!(dead.len(), count as usize - 1);
+        assert!(dead.iter().all(|(ms, _, key)| *ms <= 3_600 && *key == NodeKey(count - 1)), "{dead:?}");
+    }
+}
+
+#[test]
+fn refusals_are_nothing_against_who_is_heard_and_start_grace_stays() {
+    let mut mesh = Mesh::new(4);
+    (mesh.refusing, mesh.forged) = (MemberSet::first(4), true);
+    mesh.run(60_000, |_, _, _| true);
+    assert_eq!(mesh.events, []);
+    let mut starting = Mesh::new(3);
+    (starting.refusing, starting.stopped[2]) = (MemberSet::first(3), true);
+    starting.run(1_900, |_, _, _| true);
+    assert_eq!(starting.events, [], "it may still be opening its port");
+}
+
+#[test]
+fn forged_refusals_and_heavy_loss_together_exclude_nobody() {
+    let mut mesh = Mesh::new(5);
+    (mesh.refusing, mesh.forged) = (MemberSet::first(5), true);
+    let mut dice = dice(7);
+    mesh.run(600_000, |_, _, _| dice() % 10 >= 2);
+    assert_eq!(mesh.dead(), [], "of loss of one in five, three would have to miss the same four beats");
 }
 
 #[test]

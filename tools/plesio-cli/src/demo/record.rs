@@ -151,7 +151,7 @@ impl Record {
                 self.handle_view(t_s, number, members, &added, &removed);
             }
             Said::Dead { node } => {
-                self.farewells.insert(node, "silent for 1 s, and a quorum agrees");
+                self.farewells.insert(node, "silent, and a quorum agrees");
             }
             Said::Leaving { node } => {
                 self.farewells.insert(node, LEAVING);

@@ -97,6 +97,11 @@ impl World {
         let runs = self.hosts[usize::from(number)].process.is_some();
         match fault.kind {
             Fault::Crash | Fault::Restart => self.kill(number),
+            Fault::Exit => {
+                let done = self.kill(number);
+                self.hosts[usize::from(number)].refuses |= done;
+                done
+            }
             Fault::Proposer => {
                 let victim = self.proposer();
                 let done = victim.is_some_and(|victim| self.kill(victim));
@@ -245,7 +250,7 @@ impl World {
         self.trace.tell(self.now_ns, number, || format!("end of {}", fault.kind.name()));
         match fault.kind {
             // Some machines stay down.
-            Fault::Crash | Fault::Proposer if fault.level > 15 => self.enter_anew(number),
+            Fault::Crash | Fault::Proposer | Fault::Exit if fault.level > 15 => self.enter_anew(number),
             Fault::Restart => self.enter_anew(number),
             Fault::Pause | Fault::Starve => self.wake(number, at),
             Fault::Suspend => {
