@@ -232,9 +232,10 @@ impl Round {
         let attempt = attempt.as_ref().map(|attempt| {
             let mut lasts = attempt.lasts.clone();
             lasts.accepted.sort_by_key(|(member, ..)| *member);
-            // After the proposal nobody asks what was answered before.
+            // After the proposal nobody asks what was answered before, but for the shards that were shown.
+            let shown = lasts.shown;
             let lasts = attempt.proposal.is_none().then_some(lasts);
-            (attempt.ballot, attempt.is_ready, lasts, attempt.proposal.clone())
+            (attempt.ballot, attempt.is_ready, lasts, shown, attempt.proposal.clone())
         });
         let (seen, accepted) =
             (seen.as_ref().map(|seen| seen.0), accepted.map(|(at, value)| (at, value.digest())));

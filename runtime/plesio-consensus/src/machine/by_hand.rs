@@ -143,6 +143,7 @@ impl Consensus {
             clock: _,
             seal_index: _,
             votes: _,
+            conduct: _,
             pace: _,
             timers: _,
             lag: _,
@@ -155,17 +156,18 @@ impl Consensus {
         } = self;
         assert!(outbox.is_empty() && events.is_empty() && basis.is_none(), "it is settled");
         let tail: Vec<_> = tail.iter().map(|(index, value)| (index, value.digest())).collect();
-        let members = members.essence();
+        let members = members.essence(log.version_final);
         format!(
             "{:?} {is_started} {log:?} {} {members} {offers:?} {own:?} {tail:?} {:?} {held:?} {held_digest:?} \
              {has_state} {applying:?} {:?} {:?} {:?} {is_leaving} {:?} {stopped:?} {is_halted}",
             config.incarnation,
             round.essence(),
             (cut.index, cut.version_final),
+            // Whom to serve by what others told follows from time; a shard that was sent stays a fact.
             track.shards,
-            track.told,
+            track.shown_since.is_some(),
             late.as_ref().map(|late| (late.context, late.index, late.version, late.shards)),
-            departure.is_some(),
+            departure.as_ref().map(|departure| (departure.index, departure.shown)),
         )
     }
 }

@@ -75,9 +75,9 @@ pub(super) struct Basis {
 #[cfg_attr(test, derive(Clone))]
 #[derive(Debug)]
 pub(super) struct Departure {
-    index: LogIndex,
+    pub(super) index: LogIndex,
     view: View,
-    shown: MemberSet,
+    pub(super) shown: MemberSet,
     due: Instant,
 }
 
@@ -267,7 +267,7 @@ impl Consensus {
         let mut holders = MemberSet::EMPTY;
         for member in heard.iter() {
             let sealed = self.lag.sources.0 == version && self.lag.sources.1.contains(member);
-            let holds = self.key_of(member).is_some_and(|key| self.members.hold(key).version >= version);
+            let holds = self.key_of(member).is_some_and(|key| self.members.hold(key) >= version);
             if sealed || holds {
                 holders.insert(member);
             }

@@ -6,6 +6,7 @@
 
 mod fact;
 mod local;
+mod past;
 mod recovery;
 mod rows;
 mod store;
@@ -66,4 +67,21 @@ fn every_order_of_events_keeps_the_promises() {
     assert!(!rows.is_empty(), "no row is called {wanted:?}");
     let seconds = std::env::var("PLESIO_EXPLORE_SECONDS").ok().and_then(|text| text.parse().ok());
     search(&rows, Duration::from_secs(seconds.unwrap_or(900)));
+}
+
+/// What is past is left out of states; this finds out, where searching everything is still cheap, that nothing is lost.
+#[test]
+fn forgetting_what_is_past_loses_no_local_state_and_no_recovery() {
+    let names =
+        ["one index, the lowest restarts", "a version, then a view", "join, 2 to 3", "two indices, b2 of"];
+    for name in names {
+        let row = ROWS.iter().find(|row| row.name.starts_with(name)).expect("a row of that name");
+        let (short, long) = (World::new(row).run(|| false), World::with_past(row).run(|| false));
+        assert_eq!((short.violation, long.violation), (None, None));
+        assert!(short.states < long.states, "{name}: {} of {} states", short.states, long.states);
+        let left = |found: usize, of: usize, what: &str| assert_eq!(found, of, "{name}: {what}");
+        left(short.locals, long.locals, "local states");
+        left(short.facts, long.facts, "facts");
+        left(short.recoveries, long.recoveries, "recoveries");
+    }
 }

@@ -133,6 +133,16 @@ impl Local {
         self.machine.index()
     }
 
+    /// Whether it has learnt the entry at that index.
+    pub(super) fn knows(&self, index: LogIndex) -> bool {
+        self.books.entries.contains_key(&index)
+    }
+
+    /// Digests of the entries that it has learnt.
+    pub(super) const fn entries(&self) -> &BTreeMap<LogIndex, Digest> {
+        &self.books.entries
+    }
+
     pub(super) fn applied(&self) -> &BTreeMap<Version, Digest> {
         &self.applied
     }
@@ -414,6 +424,9 @@ impl Local {
                 return Err(format!("A4: {:?} loses slot {} and kept its memory", self.key, seq.0));
             }
             Event::Left => self.has_left = true,
+            Event::Conflict { peer, .. } => {
+                return Err(format!("R2: {peer:?} seems to have proposed two values in one ballot"));
+            }
             Event::Diverged { version, .. } => {
                 return Err(format!("A3: two digests of version {}", version.0));
             }

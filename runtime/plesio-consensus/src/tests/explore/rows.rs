@@ -54,6 +54,7 @@ type Ballots = &'static [(u64, u32)];
 const FIRST: Ballots = &[(0, 0)];
 const TWO: Ballots = &[(0, 0), (1, 0)];
 const THREE: Ballots = &[(0, 0), (0, 1), (0, 2)];
+const FOUR: Ballots = &[(0, 0), (0, 1), (0, 2), (1, 0)];
 const LATER: Ballots = &[(1, 0)];
 
 /// Three members who list what they know, each something else.
@@ -182,6 +183,55 @@ pub(super) const ROWS: &[Row] = &[
         restarts: Some(C),
         snapshots: true,
         ..ONE
+    },
+    Row { name: "4 to 3, L2 b1", ids: 4, founders: 4, crashes: 1, ..OPEN },
+    Row {
+        name: "4 to 3, one slot, L3 b1",
+        ids: 4,
+        founders: 4,
+        log_max: 3,
+        crashes: 1,
+        contributors: &[0],
+        known: &[&[], &[0], &[0], &[0]],
+        ..OPEN
+    },
+    Row {
+        name: "one slot, shard by shard, L2 b1",
+        gathers: false,
+        contributors: &[0],
+        known: &[&[], &[0], &[0]],
+        ..OPEN
+    },
+    Row { name: "one index, manifests, 4 members b3", ballots: THREE, ids: 4, founders: 4, ..PLAIN },
+    Row {
+        name: "one index, manifest or view, 4 members b3",
+        ballots: THREE,
+        ids: 4,
+        founders: 4,
+        beliefs: &[NOBODY, C_GONE],
+        ..ONE
+    },
+    Row {
+        name: "one index, manifest or view, 3 members b4",
+        ballots: FOUR,
+        beliefs: &[NOBODY, C_GONE],
+        ..ONE
+    },
+    Row {
+        name: "one index, a restart, b3",
+        ballots: THREE,
+        crashes: 1,
+        restarts: Some(C),
+        snapshots: true,
+        ..PLAIN
+    },
+    Row {
+        name: "two versions and a view, L5 b1",
+        log_max: 5,
+        ballots_open: &[],
+        cuts: true,
+        travels: true,
+        ..OPEN
     },
     Row { name: "4 to 3, L3 b1", ids: 4, founders: 4, log_max: 3, crashes: 1, ..OPEN },
 ];

@@ -4,6 +4,7 @@
 
 use super::fact::Fact;
 use super::local::Local;
+use super::past::Past;
 use super::recovery::Recovery;
 use super::rows::Row;
 use super::store::{FactId, LocalId, Mind, Mixed, Move, NO_FACT, Store, key_of};
@@ -17,12 +18,12 @@ use std::vec::Vec;
 /// Members of a row at most.
 pub(super) const IDS_MAX: usize = 4;
 /// Incarnations from here on are second lives.
-const LIFE_NEW: u64 = 200;
+pub(super) const LIFE_NEW: u64 = 200;
 /// Facts of a row at most.
 const FACTS_MAX: usize = 64 * FACT_WORDS;
-const FACT_WORDS: usize = 24;
+pub(super) const FACT_WORDS: usize = 6;
 
-type FactSet = [u64; FACT_WORDS];
+pub(super) type FactSet = [u64; FACT_WORDS];
 
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 struct State {
@@ -47,6 +48,7 @@ pub(super) struct World<'a> {
     store: Store,
     /// Facts of which nothing comes, by local state.
     idle: Vec<FactSet>,
+    past: Option<Past>,
     agreed: HashSet<(LocalId, LocalId), Mixed>,
     recovery: Recovery,
 }
@@ -60,9 +62,15 @@ impl<'a> World<'a> {
             row,
             store: Store::default(),
             idle: Vec::new(),
+            past: Some(Past::new(row)),
             agreed: HashSet::default(),
             recovery: Recovery::new(row.crashes),
         }
+    }
+
+    /// The same, without forgetting anything.
+    pub(super) fn with_past(row: &'a Row) -> Self {
+        Self { past: None, ..Self::new(row) }
     }
 
     /// Searches until every state was reached, a promise is broken or it is over.
@@ -226,6 +234,9 @@ impl<'a> World<'a> {
                 check_decided(&self.store, state, fact)?;
             }
         }
+        if let Some(past) = &mut self.past {
+            past.clear(&mut self.store, &after.locals[..self.row.ids], &mut after.facts)?;
+        }
         Ok((after != *state).then_some(after))
     }
 
@@ -255,6 +266,11 @@ impl<'a> World<'a> {
 
     fn compare(&self, (a, b): (LocalId, LocalId)) -> Result<(), String> {
         let (a, b) = (self.store.local(a), self.store.local(b));
+        for (index, entry) in a.entries() {
+            if b.entries().get(index).is_some_and(|other| other != entry) {
+                return Err(format!("A1: {:?} and {:?} differ at index {}", a.key, b.key, index.0));
+            }
+        }
         for (version, state) in a.applied() {
             if b.applied().get(version).is_some_and(|other| other != state) {
                 return Err(format!("A3: {:?} and {:?} differ in version {}", a.key, b.key, version.0));
@@ -318,14 +334,14 @@ fn check_decided(store: &Store, state: &State, news: FactId) -> Result<(), Strin
     Ok(())
 }
 
-fn insert(set: &mut FactSet, fact: FactId) -> bool {
+pub(super) fn insert(set: &mut FactSet, fact: FactId) -> bool {
     let (word, bit) = (usize::from(fact) / 64, 1 << (fact % 64));
     let is_news = set[word] & bit == 0;
     set[word] |= bit;
     is_news
 }
 
-fn members_of(set: &FactSet) -> impl Iterator<Item = FactId> + '_ {
+pub(super) fn members_of(set: &FactSet) -> impl Iterator<Item = FactId> + '_ {
     set.iter().enumerate().flat_map(|(word, bits)| {
         let mut bits = *bits;
         core::iter::from_fn(move || {
