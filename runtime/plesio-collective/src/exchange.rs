@@ -88,6 +88,13 @@ pub enum Action {
         /// Elements of the range.
         elements: u32,
     },
+    /// What came for that slot has another length than this node's range: it is not held.
+    Unfit {
+        /// Contributor.
+        contributor: NodeKey,
+        /// Slot.
+        seq: SlotSeq,
+    },
     /// Compute, then call [`Exchange::handle_summed`].
     Sum(Sum),
     /// A summed range of the open context is here.
@@ -434,6 +441,8 @@ impl Exchange {
         self.sides.insert((from, slot), !side);
         self.post_window(from, slot, me, contributor);
         if len_bytes != span.len_bytes {
+            let newest = self.newest.get(&from).copied().unwrap_or_default();
+            self.actions.push_back(Action::Unfit { contributor: from, seq: extend(newest, sequence) });
             return;
         }
         if self.newest.contains_key(&from) {

@@ -205,6 +205,13 @@ pub enum Event {
         /// Digest there.
         theirs: Digest,
     },
+    /// A member proposed two values in one ballot. Said once for each such pair; a view without it is proposed.
+    Conflict {
+        /// Who.
+        peer: NodeKey,
+        /// What it said.
+        evidence: crate::Evidence,
+    },
     /// A quorum says other bits of a version than this node, which gives its state up and fetches theirs.
     Resync {
         /// Which version.
@@ -281,6 +288,14 @@ pub struct Counters {
     pub resync_total: u64,
     /// Slots held back by the NORM guard.
     pub norm_total: u64,
+    /// Contributions whose data had a shape that the view does not have.
+    pub unfit_total: u64,
+    /// Second values in a ballot that had one.
+    pub conflict_total: u64,
+    /// HAVEs of slots that nobody announced within two frames.
+    pub unknown_total: u64,
+    /// Refusals of others that reached this node.
+    pub nacked_total: u64,
     /// Messages dropped because the outbox was full.
     pub outbox_full_total: u64,
 }

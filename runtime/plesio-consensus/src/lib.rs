@@ -49,6 +49,7 @@ mod tests;
 
 pub use config::{Config, ConfigError, Start};
 pub use event::{Cause, Counters, Event, FoldReason, Kind, OwnSlot, To};
+pub use machine::conduct::Evidence;
 pub use machine::{Consensus, Open};
 pub use members::roster_digest;
 pub use quorum::is_quorum;

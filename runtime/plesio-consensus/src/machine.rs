@@ -7,6 +7,7 @@
 #[cfg(test)]
 pub(crate) mod by_hand;
 mod catchup;
+pub(crate) mod conduct;
 mod drive;
 mod learn;
 mod open;
@@ -28,6 +29,7 @@ use crate::snapshot::SnapshotCut;
 use crate::timing::MeshClock;
 use alloc::collections::VecDeque;
 use catchup::{Basis, Departure, Fetching, Lag};
+use conduct::Conduct;
 use drive::Timers;
 use open::{Late, OpenTrack};
 use pace::Pace;
@@ -83,6 +85,7 @@ pub struct Consensus {
     applying: Option<Version>,
     seal_index: LogIndex,
     votes: Votes,
+    conduct: Conduct,
     /// It commits nothing any more, and only answers.
     stopped: Option<Cause>,
     track: OpenTrack,
@@ -140,6 +143,7 @@ impl Consensus {
             applying: None,
             seal_index: LogIndex(0),
             votes: Votes::default(),
+            conduct: Conduct::default(),
             stopped: None,
             track: OpenTrack::new(now),
             late: None,
@@ -214,6 +218,9 @@ impl Consensus {
     /// This node, an owner in the view in force, has its shard of that slot complete.
     pub fn handle_held(&mut self, now: Instant, contributor: NodeKey, seq: SlotSeq, sumsq: u64) {
         if let (Some(me), Some(member)) = (self.my_index(), self.log.view.index_of(contributor)) {
+            if self.is_barred(now, member) {
+                return;
+            }
             if self.offers.hold(now, me, member, seq, sumsq) {
                 self.timers.have_changed(now);
             }
@@ -306,7 +313,7 @@ impl Consensus {
 
     fn note_hold(&mut self, now: Instant, from: NodeKey, version: Version, index: Option<LogIndex>) {
         let index = index.unwrap_or_default();
-        self.members.insert_hold(&self.log.view, from, version, index);
+        self.members.insert_hold(&self.log.view, from, version);
         self.count_departure(from, index);
         if version > self.log.version_final {
             self.note_ahead(now, from, LogIndex(self.log.index.0 + 1));

@@ -1,13 +1,13 @@
 //! Who is suspected, gone, leaving or asking to come, how far each has caught up, and the view that follows.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use plesio_collective::Work;
 use plesio_wire::codec::{Wire, Writer};
 use plesio_wire::digest::Hasher;
 use plesio_wire::sideband::{Join, RosterEntry};
 use plesio_wire::value::{Seat, View};
-use plesio_wire::{Digest, Frame, Incarnation, Instant, LogIndex, MEMBERS_MAX, MemberSet, NodeKey, Version};
+use plesio_wire::{Digest, Frame, Incarnation, Instant, MEMBERS_MAX, MemberSet, NodeKey, Version};
 
 use crate::log::LogState;
 use crate::quorum::is_quorum;
@@ -63,12 +63,6 @@ struct Leaver {
     frame: Frame,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Hold {
-    pub(crate) version: Version,
-    pub(crate) index: LogIndex,
-}
-
 #[derive(Clone, Copy, Debug)]
 struct Bar {
     until: Instant,
@@ -82,11 +76,13 @@ pub(crate) struct Members {
     dead: Vec<NodeKey>,
     /// Members whose data kept a version open too long (R14).
     stalled: Vec<NodeKey>,
+    /// Members that told two stories in one ballot.
+    condemned: BTreeSet<NodeKey>,
     /// Seats whose process was replaced by a new one that asks to join (R19).
     replaced: BTreeMap<NodeKey, Incarnation>,
     /// Members just admitted: until then, silence proves nothing against them.
     graced: BTreeMap<NodeKey, Instant>,
-    holds: BTreeMap<NodeKey, Hold>,
+    holds: BTreeMap<NodeKey, Version>,
     joiners: BTreeMap<NodeKey, Joiner>,
     barred: BTreeMap<NodeKey, Bar>,
     leavers: BTreeMap<NodeKey, Leaver>,
@@ -128,6 +124,20 @@ impl Members {
         }
     }
 
+    /// `key` told two stories in one ballot: the next view is without it.
+    pub(crate) fn condemn(&mut self, key: NodeKey) {
+        self.condemned.insert(key);
+    }
+
+    /// `view` comes: whoever is put out for its stories stays out for a while.
+    pub(crate) fn bar_condemned(&mut self, now: Instant, view: &View) {
+        let out: Vec<NodeKey> =
+            self.condemned.iter().copied().filter(|key| view.index_of(*key).is_none()).collect();
+        for key in out {
+            self.bar(now, key);
+        }
+    }
+
     pub(crate) fn set_stalled(&mut self, view: &View, stalled: MemberSet) {
         self.stalled =
             stalled.iter().filter_map(|at| view.members.get(usize::from(at))).map(|seat| seat.key).collect();
@@ -142,7 +152,7 @@ impl Members {
     /// Members that are to be excluded at once.
     pub(crate) fn gone(&self, now: Instant, view: &View, me: NodeKey) -> MemberSet {
         let dead = self.dead.iter().filter(|key| self.graced.get(key).is_none_or(|until| now >= *until));
-        let keys = dead.chain(&self.stalled).chain(self.replaced.keys()).copied();
+        let keys = dead.chain(&self.stalled).chain(&self.condemned).chain(self.replaced.keys()).copied();
         set_of(view, keys.filter(|key| *key != me))
     }
 
@@ -248,15 +258,15 @@ impl Members {
     }
 
     /// HOLD of a member: both fields only rise.
-    pub(crate) fn insert_hold(&mut self, view: &View, key: NodeKey, version: Version, index: LogIndex) {
+    pub(crate) fn insert_hold(&mut self, view: &View, key: NodeKey, version: Version) {
         if view.index_of(key).is_some() {
             let hold = self.holds.entry(key).or_default();
-            hold.version = hold.version.max(version);
-            hold.index = hold.index.max(index);
+            *hold = version.max(*hold);
         }
     }
 
-    pub(crate) fn hold(&self, key: NodeKey) -> Hold {
+    /// Newest version that a member says it holds.
+    pub(crate) fn hold(&self, key: NodeKey) -> Version {
         self.holds.get(&key).copied().unwrap_or_default()
     }
 
@@ -292,6 +302,7 @@ impl Members {
         self.stalled.clear();
         self.suspects.retain(|key| view.index_of(*key).is_some());
         self.dead.retain(|key| view.index_of(*key).is_some());
+        self.condemned.retain(|key| view.index_of(*key).is_some());
         self.holds.retain(|key, _| view.index_of(*key).is_some());
         self.sharing.retain(|key| view.index_of(key).is_some());
         self.replaced.retain(|key, incarnation| seated(key, *incarnation));
@@ -299,7 +310,7 @@ impl Members {
         for (key, joiner) in &self.joiners {
             if seated(key, joiner.join.incarnation) {
                 let hold = self.holds.entry(*key).or_default();
-                hold.version = hold.version.max(Version(joiner.join.hold.saturating_sub(1)));
+                *hold = Version(joiner.join.hold.saturating_sub(1)).max(*hold);
                 self.roster.insert(*key, joiner.entry());
             }
         }
@@ -365,12 +376,14 @@ impl Members {
         self.graced.clear();
     }
 
-    /// All that the rules ask about, for the explorer: neither times nor what the failure detector says.
+    /// All that the rules ask about, for the explorer: neither times nor what the failure detector says. R15 asks who
+    /// holds the last final version, or will hold a later one; what is older than that is nothing.
     #[cfg(test)]
-    pub(crate) fn essence(&self) -> std::string::String {
-        let Self { stalled, replaced, holds, joiners, leavers, .. } = self;
+    pub(crate) fn essence(&self, last_final: Version) -> std::string::String {
+        let Self { stalled, condemned, replaced, holds, joiners, leavers, .. } = self;
+        let holds: Vec<_> = holds.iter().filter(|(_, version)| **version >= last_final).collect();
         let joiners: Vec<_> = joiners.values().map(|joiner| joiner.join).collect();
-        std::format!("{stalled:?} {replaced:?} {holds:?} {joiners:?} {leavers:?}")
+        std::format!("{stalled:?} {condemned:?} {replaced:?} {holds:?} {joiners:?} {leavers:?}")
     }
 
     fn roster_of(&self, seats: &[Seat]) -> Digest {
@@ -391,7 +404,7 @@ impl Members {
             let version = if seat.key == me {
                 held
             } else if log.view.index_of(seat.key).is_some() {
-                self.hold(seat.key).version
+                self.hold(seat.key)
             } else {
                 let joiner = self.joiners.get(&seat.key);
                 match joiner.and_then(|joiner| joiner.join.hold.checked_sub(1)) {

@@ -88,6 +88,15 @@ impl Offers {
         sumsq: u64,
     ) {
         let Some(from) = self.contributors.get_mut(usize::from(member)) else { return };
+        if from.have.len() == SLOTS_MAX && from.have.iter().all(|have| have.seq != seq) {
+            // What nobody announced makes room, and never takes it from what somebody did.
+            let known = |seq: SlotSeq| from.ready.iter().any(|ready| ready.seq == seq);
+            match from.have.iter().position(|have| !known(have.seq)) {
+                Some(at) => drop(from.have.remove(at)),
+                None if !known(seq) => return,
+                None => {}
+            }
+        }
         insert(&mut from.have, Have { seq, owners: MemberSet::EMPTY, last: now, sumsq: 0 }, |have| have.seq);
         if let Ok(at) = from.have.binary_search_by_key(&seq, |have| have.seq)
             && !from.have[at].owners.contains(owner)
@@ -155,6 +164,39 @@ impl Offers {
         }
     }
 
+    /// Slots that others have and nobody announced are forgotten when that has lasted since `before`; how many there
+    /// were.
+    pub(crate) fn forget_unknown(&mut self, before: Instant) -> u64 {
+        let mut count = 0;
+        for from in &mut self.contributors {
+            let all = from.have.len();
+            let Contributor { ready, have, held } = from;
+            have.retain(|have| {
+                have.last >= before
+                    || ready.iter().any(|ready| ready.seq == have.seq)
+                    || held.iter().any(|(seq, _)| *seq == have.seq)
+            });
+            count += (all - have.len()) as u64;
+        }
+        count
+    }
+
+    /// What was announced of `member` and what is held of it counts for nothing any more.
+    pub(crate) fn forget(&mut self, member: MemberIndex) {
+        if let Some(from) = self.contributors.get_mut(usize::from(member)) {
+            *from = Contributor::default();
+        }
+    }
+
+    /// Slots that were begun on a later version than `last_final`.
+    pub(crate) fn ahead(&self, last_final: Version) -> Vec<(MemberIndex, SlotSeq)> {
+        let of = |(member, from): (usize, &Contributor)| {
+            let ahead: Vec<_> = from.ready.iter().filter(|ready| ready.base > last_final).collect();
+            ahead.into_iter().map(move |ready| (member as MemberIndex, ready.seq)).collect::<Vec<_>>()
+        };
+        self.contributors.iter().enumerate().flat_map(of).collect()
+    }
+
     /// Whether a slot of `member` waits to be listed.
     pub(crate) fn has_pending(&self, log: &LogState, member: MemberIndex, tau: u64) -> bool {
         let Some(seat) = log.view.members.get(usize::from(member)) else { return false };
@@ -206,11 +248,11 @@ impl Offers {
     }
 }
 
-/// NORM guard: drops candidates whose squared norm per squared step is above kappa^2 times the median; returns
-/// how many. With fewer than three there is no crowd to compare with.
-pub(crate) fn guard_norms(candidates: &mut Vec<Candidate>, kappa: u32) -> u64 {
+/// NORM guard: takes out candidates whose squared norm per squared step is above kappa^2 times the median, and returns
+/// them. With fewer than three there is no crowd to compare with.
+pub(crate) fn guard_norms(candidates: &mut Vec<Candidate>, kappa: u32) -> Vec<Candidate> {
     if candidates.len() < 3 {
-        return 0;
+        return Vec::new();
     }
     let norm = |candidate: &Candidate| {
         let steps = u128::from(candidate.n_steps);
@@ -220,9 +262,9 @@ pub(crate) fn guard_norms(candidates: &mut Vec<Candidate>, kappa: u32) -> u64 {
     norms.sort_unstable();
     let median = norms[(norms.len() - 1) / 2];
     let limit = median.saturating_mul(u128::from(kappa) * u128::from(kappa));
-    let before = candidates.len();
-    candidates.retain(|candidate| median == 0 || norm(candidate) <= limit);
-    (before - candidates.len()) as u64
+    let (quiet, loud) = candidates.iter().partition(|candidate| median == 0 || norm(candidate) <= limit);
+    *candidates = quiet;
+    loud
 }
 
 #[cfg(test)]
@@ -239,12 +281,12 @@ mod tests {
         let mut crowd =
             [candidate(0, 1, 100), candidate(1, 10, 11_000), candidate(2, 2, 390), candidate(3, 1, u64::MAX)]
                 .to_vec();
-        assert_eq!(guard_norms(&mut crowd, 8), 1);
+        assert_eq!(guard_norms(&mut crowd, 8).iter().map(|one| one.member).collect::<Vec<_>>(), [3]);
         assert_eq!(crowd.iter().map(|one| one.member).collect::<Vec<_>>(), [0, 1, 2]);
         let mut pair = [candidate(0, 1, 1), candidate(1, 1, u64::MAX)].to_vec();
-        assert_eq!(guard_norms(&mut pair, 8), 0);
+        assert!(guard_norms(&mut pair, 8).is_empty());
         let mut silent = [candidate(0, 1, 0), candidate(1, 1, 0), candidate(2, 1, 9)].to_vec();
-        assert_eq!(guard_norms(&mut silent, 8), 0, "a silent crowd accuses nobody");
+        assert!(guard_norms(&mut silent, 8).is_empty(), "a silent crowd accuses nobody");
     }
 
     #[test]

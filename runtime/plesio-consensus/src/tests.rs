@@ -3,6 +3,7 @@
 
 mod checker;
 mod cluster;
+mod conduct;
 mod engine;
 mod explore;
 mod faults;

@@ -196,7 +196,12 @@ impl Engine {
                     self.fill_gaps(now);
                 }
             }
-            Message::Nack(nack) => self.handle_nack(from, address, nack),
+            Message::Nack(nack) => {
+                self.handle_nack(from, address, nack);
+                if let Some(from) = from {
+                    self.consensus.handle_message(now, from, view, message);
+                }
+            }
             Message::Decided { index, value } if self.asks_for_view() => {
                 if self.is_asked(from, address) {
                     self.handle_sponsor(now, *index, value);

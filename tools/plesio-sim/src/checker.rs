@@ -240,7 +240,9 @@ impl Checker {
 
     /// A machine of `host` says something.
     pub(crate) fn handle_event(&mut self, host: u8, process: u32, event: &Event) {
-        if self.equivocated && matches!(event, Event::Diverged { .. } | Event::Differs { .. }) {
+        if self.equivocated
+            && matches!(event, Event::Diverged { .. } | Event::Differs { .. } | Event::Conflict { .. })
+        {
             self.noticed |= self.liars >> host & 1 == 0;
             self.diverged_ns.get_or_insert(self.now_ns);
         }
@@ -272,6 +274,10 @@ impl Checker {
             Event::Diverged { version, peer, ours, theirs } if self.bent.is_empty() => self.broken(format!(
                 "I4: n{host} holds {ours} for version {}, {:016x} says {theirs}",
                 version.0, peer.0
+            )),
+            Event::Conflict { peer, evidence } if !self.equivocated => self.broken(format!(
+                "R2: n{host} finds two proposals of {:016x} in one ballot of index {}",
+                peer.0, evidence.index.0
             )),
             Event::Resync { version } if !self.bent.contains_key(&process) => {
                 self.broken(format!("I4: n{host} gives the right state of version {} up", version.0));

@@ -13,6 +13,7 @@ fn regions() -> Regions {
 
 #[derive(Default)]
 struct Seen {
+    unfit: Vec<NodeKey>,
     held: Vec<(NodeKey, SlotSeq)>,
     spans: Vec<Span>,
     sums: Vec<Sum>,
@@ -81,6 +82,7 @@ impl Mesh {
                             self.seen[at].held.push((contributor, seq));
                             self.seen[at].spans.push(span);
                         }
+                        Action::Unfit { contributor, .. } => self.seen[at].unfit.push(contributor),
                         Action::Sum(sum) => {
                             let context = sum.context;
                             self.seen[at].sums.push(sum);
@@ -415,7 +417,7 @@ fn what_is_torn_is_held_again_before_it_is_summed() {
 }
 
 #[test]
-fn wrong_lengths_and_unknown_handles_change_nothing() {
+fn c9_13_wrong_lengths_and_unknown_handles_change_nothing() {
     let mut mesh = Mesh::new(2);
     mesh.view(&[0, 1]);
     mesh.run();
@@ -432,6 +434,9 @@ fn wrong_lengths_and_unknown_handles_change_nothing() {
     }
     mesh.run();
     assert!(mesh.seen[1].held.is_empty() && mesh.seen[1].shards.is_empty());
+    // What came for a window of this view is told, of strangers and other handles nothing.
+    let unfit = &mesh.seen[1].unfit;
+    assert!(unfit.len() >= 5 && unfit.iter().all(|from| *from == zero), "{unfit:?}");
 }
 
 #[test]

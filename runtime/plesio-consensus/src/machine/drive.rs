@@ -88,6 +88,8 @@ impl Consensus {
             let at = self.close_local(closed).unwrap_or(now);
             self.pace.close(closed, at, self.log.open.is_some());
             self.timers.have_changed(now);
+            let before = Instant(now.0.saturating_sub(2 * self.period_ns()));
+            self.counters.unknown_total += self.offers.forget_unknown(before);
         }
         if let Some(at) = self.close_local(closed.next()) {
             self.alarm(now, at);

@@ -66,6 +66,9 @@ impl Consensus {
             }
         }
         self.members.clear_stalled();
+        if let Value::View(view) = value {
+            self.members.bar_condemned(now, view);
+        }
     }
 
     fn learn_manifest(&mut self, me: Option<MemberIndex>) {
@@ -148,6 +151,7 @@ impl Consensus {
     /// What was said under the view before is void.
     fn enter_view(&mut self, now: Instant, added: &[NodeKey]) {
         self.members.enter(&self.log.view, added, now.after(self.config.t_dead_ns));
+        self.conduct.enter(now, &self.log.view);
         self.offers.reset(self.log.members());
         let view = &self.log.view;
         self.votes.enter(|key| view.index_of(key).is_some());

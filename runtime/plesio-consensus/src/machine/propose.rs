@@ -2,12 +2,12 @@
 
 use super::Consensus;
 use crate::event::{Event, Kind, To};
-use crate::offers::guard_norms;
+use crate::offers::{Candidate, guard_norms};
 use crate::quorum::is_quorum;
 use crate::timing::MeshClock;
 use crate::weights::weights;
 use alloc::vec::Vec;
-use plesio_wire::sideband::{Accept, Commit, Epoch, Message, Nack, Propose, Query, nack};
+use plesio_wire::sideband::{Accept, Commit, Epoch, Message, Propose, Query, nack};
 use plesio_wire::value::{Entry, Manifest, Value, View};
 use plesio_wire::{Ballot, Bounded, Frame, Instant, MemberIndex, MemberSet};
 
@@ -170,7 +170,7 @@ impl Consensus {
         let origin = self.log.frame_first();
         !self.removable(now).is_empty()
             || self.orderly_change(now, origin).is_some()
-            || !self.candidates().is_empty()
+            || !self.candidates().0.is_empty()
     }
 
     fn removal(&self, now: Instant, origin: Frame) -> Option<View> {
@@ -213,19 +213,26 @@ impl Consensus {
             && self.members.sharing.is_worth(&self.log.view, &view.shares)
     }
 
-    /// Every valid slot that all owners this node does not suspect HAVE.
-    fn candidates(&mut self) -> Vec<crate::offers::Candidate> {
+    /// Every valid slot that all owners this node does not suspect HAVE, but those that the NORM guard holds back.
+    fn candidates(&mut self) -> (Vec<Candidate>, Vec<Candidate>) {
         let (mut candidates, _) = self.offers.candidates(&self.log, self.heard(), self.config.tau);
-        self.counters.norm_total += guard_norms(&mut candidates, self.config.kappa);
-        candidates
+        let loud = guard_norms(&mut candidates, self.config.kappa);
+        self.counters.norm_total += loud.len() as u64;
+        (candidates, loud)
     }
 
     fn build_manifest(&mut self, origin: Frame) -> Option<Manifest> {
-        let candidates = self.candidates();
+        let (candidates, loud) = self.candidates();
+        for slot in loud {
+            self.refuse_slot(slot.member, nack::NORM, slot.seq);
+        }
         let (_, stale) = self.offers.candidates(&self.log, self.heard(), self.config.tau);
         for (member, seq) in stale {
-            let refusal = Nack { code: nack::STALE, ref_type: 4, arg: u64::from(seq.0), ..Nack::default() };
-            self.send_member(member, Message::Nack(refusal));
+            self.refuse_slot(member, nack::STALE, seq);
+        }
+        // Begun on a version that this proposer does not know of: whoever of the two is behind, it cannot be listed.
+        for (member, seq) in self.offers.ahead(self.log.version_final) {
+            self.refuse_slot(member, nack::FIELD, seq);
         }
         if candidates.is_empty() {
             return None;

@@ -66,7 +66,7 @@ impl Consensus {
     ) {
         match message {
             Message::Ready(ready) => self.on_ready(now, from, member, view, ready),
-            Message::Have(have) => self.on_have(now, member, view, have),
+            Message::Have(have) => self.on_have(now, from, member, view, have),
             Message::Propose(propose) => {
                 let value = Value::Manifest(propose.manifest);
                 self.on_proposal(now, from, member, propose.index, propose.ballot, value);
@@ -83,6 +83,7 @@ impl Consensus {
                 let frame = self.pace.closed.unwrap_or_default();
                 self.members.insert_leaver(&self.log.view, from, leave.incarnation, frame);
             }
+            Message::Nack(refusal) => self.on_nack(now, from, refusal),
             _ => {}
         }
     }
@@ -91,10 +92,6 @@ impl Consensus {
     fn is_current(&mut self, now: Instant, from: NodeKey, index: LogIndex) -> bool {
         if index > self.log.index {
             self.note_ahead(now, from, index);
-        }
-        if index >= self.log.index && index.0 < FRAME_MAX {
-            // It takes part in that index, so it has learnt all before.
-            self.members.insert_hold(&self.log.view, from, plesio_wire::Version(0), index);
         }
         index == self.log.index
     }
@@ -111,11 +108,7 @@ impl Consensus {
     }
 
     fn on_ready(&mut self, now: Instant, from: NodeKey, member: MemberIndex, view: u32, ready: &Ready) {
-        if view != self.log.view.number {
-            self.counters.other_view_total += 1;
-            if view > self.log.view.number {
-                self.note_ahead(now, from, LogIndex(self.log.index.0 + 1));
-            }
+        if !self.is_of_this_view(now, from, 4, view) || self.is_barred(now, member) {
             return;
         }
         match ready.seq() {
@@ -131,9 +124,8 @@ impl Consensus {
         }
     }
 
-    fn on_have(&mut self, now: Instant, owner: MemberIndex, view: u32, have: &Have) {
-        if view != self.log.view.number {
-            self.counters.other_view_total += 1;
+    fn on_have(&mut self, now: Instant, from: NodeKey, owner: MemberIndex, view: u32, have: &Have) {
+        if !self.is_of_this_view(now, from, 5, view) {
             return;
         }
         for entry in have.entries.iter() {
@@ -190,7 +182,7 @@ impl Consensus {
         if !self.is_current(now, from, last.index) || !self.is_member() {
             return;
         }
-        self.members.insert_hold(&self.log.view, from, last.version, last.index);
+        self.members.insert_hold(&self.log.view, from, last.version);
         let sound = last.value.is_none_or(|value| {
             last.accepted <= last.ballot
                 && last.accepted >= self.round.first
@@ -229,6 +221,9 @@ impl Consensus {
         }
         let is_owner = ballot.owner(self.log.members()) == member;
         if !is_owner || ballot < self.round.first || !self.is_plausible(ballot) {
+            return;
+        }
+        if self.is_second_story(from, ballot, &value) {
             return;
         }
         let matches_ready = match &value {

@@ -24,7 +24,7 @@ fn a_calm_mesh_seals_almost_every_frame() {
 }
 
 #[test]
-fn a_crash_costs_two_seconds_at_most() {
+fn f1_a_crash_costs_two_seconds_at_most() {
     let mut recoveries_ms = Vec::new();
     for seed in 0..20 {
         let members = 3 + seed % 4;
@@ -76,7 +76,7 @@ fn a_joiner_contributes_and_a_leaver_leaves_no_mass_behind() {
 }
 
 #[test]
-fn two_of_four_with_the_lowest_go_on_and_two_without_it_wait() {
+fn f5_two_of_four_with_the_lowest_go_on_and_two_without_it_wait() {
     for (seed, gone) in [(1, [12, 13]), (2, [10, 11])] {
         let mut cluster = Cluster::new(4, seed, CALM);
         cluster.run_until(3_000 * MS);
@@ -197,7 +197,7 @@ fn torment(seed: u64, seconds: u64) -> u64 {
 }
 
 #[test]
-fn a_member_that_sends_no_data_is_put_out() {
+fn t15_a_member_that_sends_no_data_is_put_out() {
     for seed in 0..5 {
         let mut cluster = Cluster::new(4, seed, CALM);
         cluster.run_until(3_100 * MS);
@@ -252,7 +252,7 @@ fn quarrel(seed: u64) -> (u64, u64) {
 }
 
 #[test]
-fn members_that_quarrel_still_agree() {
+fn f26_members_that_quarrel_still_agree() {
     let seeds: u64 = std::env::var("PLESIO_CONSENSUS_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(60);
     let first: u64 = std::env::var("PLESIO_CONSENSUS_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
     let (mut views, mut dropped) = (0, 0);

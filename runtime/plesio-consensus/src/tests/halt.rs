@@ -17,7 +17,7 @@ fn tell_all(cluster: &mut Cluster, is_halted: bool) {
 }
 
 #[test]
-fn nothing_is_decided_while_all_stand_still_and_nobody_is_put_out_afterwards() {
+fn c9_16_nothing_is_decided_while_all_stand_still_and_nobody_is_put_out_afterwards() {
     let mut recoveries_ms = Vec::new();
     for seed in 0..30 {
         let members = 2 + seed % 6;

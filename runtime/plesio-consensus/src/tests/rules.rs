@@ -232,7 +232,7 @@ fn r7_commit_needs_the_value_of_its_digest() {
 }
 
 #[test]
-fn r9_manifests_that_break_a_rule_are_refused() {
+fn r9_c9_12_manifests_that_break_a_rule_are_refused() {
     let solo = Solo::new(10);
     let log = &solo.machine.log;
     let good = solo.manifest(1, &[entry(0, 3), entry(2, 9)]);

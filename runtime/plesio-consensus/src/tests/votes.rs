@@ -69,7 +69,7 @@ fn one_liar_is_reported_once_and_stops_nobody() {
 }
 
 #[test]
-fn a_member_that_a_quorum_contradicts_gives_its_state_up_and_fetches_theirs() {
+fn c9_15_a_member_that_a_quorum_contradicts_gives_its_state_up_and_fetches_theirs() {
     let mut solo = with_one_version(11);
     let right = Digest::of(b"right");
     solo.hear(12, shard(1, right));
@@ -110,7 +110,7 @@ fn of_two_the_lower_one_is_right() {
 }
 
 #[test]
-fn without_a_quorum_for_any_digest_it_stops_and_goes_on_answering() {
+fn c9_15_without_a_quorum_for_any_digest_it_stops_and_goes_on_answering() {
     let mut solo = with_one_version(11);
     solo.hear(12, shard(1, Digest::of(b"one")));
     solo.until(2_000);
@@ -135,7 +135,7 @@ fn without_a_quorum_for_any_digest_it_stops_and_goes_on_answering() {
 }
 
 #[test]
-fn an_overflow_stops_it() {
+fn c9_16_an_overflow_stops_it() {
     let mut solo = with_one_version(10);
     solo.machine.handle_overflow(solo.now, Version(1));
     solo.machine.handle_overflow(solo.now, Version(1));

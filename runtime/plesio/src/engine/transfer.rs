@@ -105,6 +105,7 @@ impl Engine {
                     Some(alias) => Work::SquareNear { contributor, seq, alias, elements },
                 })
             }
+            Action::Unfit { contributor, seq } => self.consensus.handle_unfit(now, contributor, seq),
             Action::Sum(sum) => {
                 self.meter.handle_sum(u64::from(sum.out.len_bytes / 8) * sum.inputs.len() as u64);
                 let aliases = self.aliases(&sum.inputs);

@@ -44,6 +44,8 @@ pub mod nack {
     pub const VERSION: u16 = 7;
     /// The joiner was started with other parameters than the mesh; `arg` holds those of the mesh.
     pub const MODEL: u16 = 8;
+    /// The slot is far louder than the others of its frame; `arg` is its sequence.
+    pub const NORM: u16 = 9;
 }
 
 /// An IP address and port in 18 bytes: IPv6, or IPv4 mapped into it.

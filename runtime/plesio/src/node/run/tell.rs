@@ -76,6 +76,11 @@ impl Runner {
                     version.0, peer.0
                 )));
             }
+            Event::Conflict { peer, evidence } => self.say(What::Note(format!(
+                "node {:016x} proposed two values in one ballot, {} and {} at index {}: it is put out, and barred for a \
+                 while; look at its machine and at its build",
+                peer.0, evidence.digests[0], evidence.digests[1], evidence.index.0
+            ))),
             Event::Resync { version } => self.say(What::Resync(version)),
             Event::Stopped { version, cause } => self.say(What::Stopped { version, cause }),
             _ => {}
