@@ -94,7 +94,7 @@ fn stands_still(members: &[Member], while_s: u64) {
 /// F4: the larger side goes on, the smaller one says why it does not and trains on; together again within seconds, with the
 /// same bits for every version.
 #[test]
-fn of_a_mesh_cut_in_two_the_larger_side_goes_on_and_both_meet_again() {
+fn f4_of_a_mesh_cut_in_two_the_larger_side_goes_on_and_both_meet_again() {
     let _alone = alone();
     let hosts = or_skip!(Hosts::open(5));
     let members = or_skip!(mesh(&hosts, 5));
@@ -162,7 +162,7 @@ fn who_hears_nobody_accuses_nobody_and_is_left_out() {
 /// F6: one dead direction between two is no majority: nobody is put out for it as long as the data finds its way, and what
 /// is committed is the same everywhere once it is whole.
 #[test]
-fn one_dead_direction_breaks_no_promise() {
+fn f6_one_dead_direction_breaks_no_promise() {
     let _alone = alone();
     let hosts = or_skip!(Hosts::open(4));
     let members = or_skip!(mesh(&hosts, 4));

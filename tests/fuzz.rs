@@ -38,7 +38,7 @@ fn the_corpus_holds_every_real_input() {
 }
 
 #[test]
-fn damaged_inputs_show_no_fault() {
+fn t1_damaged_inputs_show_no_fault() {
     for target in TARGETS {
         let plan = Plan { runs: 3_000, seed: 1, first: 0, threads: 1 };
         if let Err(finding) = run(target, &(target.seeds)(), plan) {
@@ -48,7 +48,7 @@ fn damaged_inputs_show_no_fault() {
 }
 
 #[test]
-fn no_parser_allocates() {
+fn t1_c9_18_no_parser_allocates() {
     assert!(allocations(|| drop(vec![0_u8; 8])) > 0, "the counter counts");
     let mut counted = 0;
     for target in TARGETS {

@@ -359,7 +359,7 @@ fn socket_raw() -> nix::Result<OwnedFd> {
 
 /// One after the other: they are told apart by the process's memory and threads.
 #[test]
-fn a_flood_of_malformed_datagrams_is_counted_and_nothing_else() {
+fn t1_c9_18_a_flood_of_malformed_datagrams_is_counted_and_nothing_else() {
     under_fire(Requested::Auto, config);
     under_fire(Requested::Mio, config);
     under_fire(Requested::Auto, plaintext);

@@ -43,7 +43,7 @@ fn other_pool(index: u64) -> Identity {
 }
 
 #[test]
-fn who_is_not_admitted_is_refused_by_name_and_the_mesh_goes_on() {
+fn t6_who_is_not_admitted_is_refused_by_name_and_the_mesh_goes_on() {
     let _alone = alone();
     let members = begin(3, Requested::Auto);
     wait("versions", || members.iter().all(|member| member.version() >= 4));
@@ -83,7 +83,7 @@ fn who_is_not_admitted_is_refused_by_name_and_the_mesh_goes_on() {
 }
 
 #[test]
-fn a_ticket_ends_with_its_last_view() {
+fn t9_a_ticket_ends_with_its_last_view() {
     let _alone = alone();
     let mut members = begin(3, Requested::Auto);
     wait("versions", || members.iter().all(|member| member.version() >= 4));
@@ -103,7 +103,7 @@ fn a_ticket_ends_with_its_last_view() {
 
 /// A view comes into force for which a member's ticket is not good: whoever was shown it hears that member no more.
 #[test]
-fn a_member_whose_ticket_ends_is_shut_out_and_the_others_go_on() {
+fn t10_a_member_whose_ticket_ends_is_shut_out_and_the_others_go_on() {
     let _alone = alone();
     // The lowest key asks all others for their sessions, so all of them have seen its ticket.
     let lowest = (0..4).min_by_key(|index| identity(*index).node.public().x25519).expect("four of them");
@@ -237,7 +237,7 @@ const FLOOD_BURST: u64 = 500;
 /// 50,000 bad INITs a second, as far as this machine gets them out, for ten seconds of twenty, while the mesh works. Who
 /// floods has the same cores as who is flooded, so what the traffic lost is said and not judged.
 #[test]
-fn a_flood_of_handshakes_stops_nothing_and_gets_nothing() {
+fn t2_a_flood_of_handshakes_stops_nothing_and_gets_nothing() {
     const SLICES: usize = 10;
     const GROWTH_KIB_MAX: u64 = 2 << 10;
     let _alone = alone();

@@ -87,7 +87,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_equals_a_set_of_the_newest_numbers(
+        fn t4_c9_07_it_equals_a_set_of_the_newest_numbers(
             start: u32, moves in prop::collection::vec(prop_oneof![-40i64..60, -1_500i64..1_600], 1..600),
         ) {
             let mut window = ReplayWindow::new();

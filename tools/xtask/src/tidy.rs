@@ -8,6 +8,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+mod rows;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -71,14 +72,20 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), String> {
     if let Some(argument) = arguments.first() {
         return Err(format!("unknown argument {argument:?}; it takes none"));
     }
-    let (mut findings, mut count) = (Vec::new(), 0);
+    let (mut findings, mut count, mut tests, mut table) =
+        (Vec::new(), 0, rows::Tests::default(), String::new());
     for path in files(root)? {
         let name = path.to_string_lossy().replace('\\', "/");
         // A file that git still lists and that is gone, or that is not text, has no lines to judge.
         let Ok(text) = std::fs::read_to_string(root.join(&path)) else { continue };
         count += 1;
         findings.extend(judge(&name, &text));
+        tests.read(&name, &text);
+        if name == rows::TABLE {
+            table = text;
+        }
     }
+    findings.extend(tests.judge(&table));
     for (path, what) in crate::mutations::stale(root) {
         findings.push(Finding { path, line: 1, what });
     }

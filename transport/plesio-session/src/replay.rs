@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_million_numbers_agree_with_a_set() {
+    fn t4_a_million_numbers_agree_with_a_set() {
         compare::<{ WINDOW_DATA / 64 }>(10_000, 1);
         compare::<{ WINDOW_SIDEBAND / 64 }>(1_300, 2);
         compare::<1>(80, 3);

@@ -145,7 +145,7 @@ mod tests {
     use crate::{Entropy, NodeSecret, Secret};
 
     #[test]
-    fn a_ticket_counts_for_what_it_says_and_nothing_else() {
+    fn t9_a_ticket_counts_for_what_it_says_and_nothing_else() {
         let mut entropy = Entropy::new(&Secret::new([1; 32]));
         let (operator, other) =
             (OperatorSecret::generate(&mut entropy), OperatorSecret::generate(&mut entropy));

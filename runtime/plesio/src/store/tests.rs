@@ -38,7 +38,7 @@ fn a_version_that_overflows_is_applied_whole() {
 }
 
 #[test]
-fn the_momentum_is_digested_and_handed_on_with_the_state() {
+fn t18_a_state_is_handed_on_with_its_momentum_and_refused_where_a_bit_differs() {
     let outer = Outer::Nesterov(Nesterov::TUNED);
     let mut first = store(outer);
     assert_eq!(first.momentum(), [0; ELEMENTS as usize]);

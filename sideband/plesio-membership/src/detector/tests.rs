@@ -88,7 +88,7 @@ fn dice(seed: u64) -> impl FnMut() -> u64 {
 }
 
 #[test]
-fn a_crash_is_suspected_in_600_ms_and_excluded_in_1200_by_everybody() {
+fn f1_a_crash_is_suspected_in_600_ms_and_excluded_in_1200_by_everybody() {
     for count in [2, 3, 4, 8, 32] {
         let mut mesh = Mesh::new(count);
         mesh.run(3_000, |_, _, _| true);
@@ -165,7 +165,7 @@ fn in_an_even_split_only_the_side_of_the_lowest_excludes() {
 }
 
 #[test]
-fn a_minority_knows_that_it_is_the_sick_one() {
+fn t14_a_minority_knows_that_it_is_the_sick_one() {
     let mut mesh = Mesh::new(5);
     mesh.run(1_000, |_, _, _| true);
     mesh.run(6_000, |_, from, to| (from < 2) == (to < 2));
@@ -175,7 +175,7 @@ fn a_minority_knows_that_it_is_the_sick_one() {
 }
 
 #[test]
-fn a_paused_node_wakes_accuses_nobody_and_says_how_late_it_was() {
+fn f3_a_paused_node_wakes_accuses_nobody_and_says_how_late_it_was() {
     for pause_ms in [200, 700, 3_000, 60_000] {
         let mut mesh = Mesh::new(4);
         mesh.run(1_000, |_, _, _| true);
@@ -196,7 +196,7 @@ fn a_paused_node_wakes_accuses_nobody_and_says_how_late_it_was() {
 }
 
 #[test]
-fn one_dead_direction_is_no_majority() {
+fn f6_one_dead_direction_is_no_majority() {
     let mut mesh = Mesh::new(4);
     mesh.run(1_000, |_, _, _| true);
     mesh.run(10_000, |_, from, to| (from, to) != (3, 0));
@@ -205,7 +205,7 @@ fn one_dead_direction_is_no_majority() {
 }
 
 #[test]
-fn liars_exclude_nobody_who_is_heard() {
+fn t14_liars_exclude_nobody_who_is_heard() {
     let mut mesh = Mesh::new(7);
     for liar in [4, 5, 6] {
         mesh.liars[liar] = MemberSet(0b0000_1111);
@@ -215,7 +215,7 @@ fn liars_exclude_nobody_who_is_heard() {
 }
 
 #[test]
-fn heavy_loss_excludes_nobody() {
+fn f7_heavy_loss_excludes_nobody() {
     // 20 % loss, 8 nodes, ten minutes in steps of a millisecond.
     let mut roll = dice(7);
     let mut mesh = Mesh::new(8);

@@ -94,7 +94,7 @@ fn an_order_is_stored_then_in_force_forwarded_and_acknowledged() {
 }
 
 #[test]
-fn what_the_operators_did_not_order_is_counted_and_changes_nothing() {
+fn t16_what_the_operators_did_not_order_is_counted_and_changes_nothing() {
     let wrong_kind = Given { kind: OrderKind::Halt, ..resume(9) };
     let scope = Given { order: Order { scope: 1, ..halt(9).order }, ..halt(9) };
     let action = Given { order: Order { action: 1, ..halt(9).order }, ..halt(9) };
@@ -156,7 +156,7 @@ fn every_altered_byte_is_refused() {
 }
 
 #[test]
-fn a_replay_is_ignored_and_the_order_in_force_is_acknowledged_again() {
+fn t16_a_replay_is_ignored_and_the_order_in_force_is_acknowledged_again() {
     let mut machine = machine(None);
     give(&mut machine, halt(1));
     let again = Bearer::Address { from: address(), token: 78, len_bytes: 500 };

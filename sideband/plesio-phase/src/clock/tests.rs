@@ -1,6 +1,7 @@
 //! Seeded simulations: clocks with skew and offset, joined by links with jitter, asymmetry and loss.
 
 mod founding;
+mod replies;
 
 use super::*;
 use std::collections::BinaryHeap;
@@ -484,7 +485,7 @@ fn f11_a_clock_that_stood_still_while_its_host_slept_steps_forward_once() {
 }
 
 #[test]
-fn impossible_replies_exclude_their_sender_for_a_minute() {
+fn c9_08_impossible_replies_exclude_their_sender_for_a_minute() {
     let mut world = World::new(&[(0, 0), (0, 10)], |_, _| QUIET, 8);
     world.run(2 * SECOND);
     let now = world.hosts[1].local(world.now);

@@ -105,7 +105,7 @@ fn what_is_sealed_comes_in_once_and_under_its_own_name() {
 }
 
 #[test]
-fn no_flipped_bit_no_plaintext_and_nobody_elses_datagram_comes_in() {
+fn c9_01_no_flipped_bit_no_plaintext_and_nobody_elses_datagram_comes_in() {
     let ((mut a, mut b), (mut other, _)) = (guards(1), guards(5));
     let (mut buffer, mut opened) = ([0; DATAGRAM_BYTES_MAX], [0; DATAGRAM_BYTES_MAX]);
     let datagram = sealed(&mut a, at(2));

@@ -58,7 +58,7 @@ fn answer(config: &Config, asked: &[u8], capabilities: u64, suite: Suite) -> all
 }
 
 #[test]
-fn a_suite_that_was_not_agreed_to_is_refused_by_name() {
+fn t8_a_suite_that_was_not_agreed_to_is_refused_by_name() {
     let from = "10.0.0.2:1".parse().unwrap();
     let responder = config(2);
     let every = [Suite::Aegis128L, Suite::Aes128Gcm, Suite::ChaCha20Poly1305];

@@ -42,7 +42,7 @@ fn two_nodes_agree_on_a_session_both_ways() {
 }
 
 #[test]
-fn the_messages_have_their_sizes_and_no_reply_is_larger_than_its_request() {
+fn t3_the_messages_have_their_sizes_and_no_reply_is_larger_than_its_request() {
     let (mut a, mut b) = (node(1), node(2));
     let asked = init(&mut a, &b);
     b.handle_datagram(NOW, address(A), &asked).unwrap();
@@ -52,7 +52,7 @@ fn the_messages_have_their_sizes_and_no_reply_is_larger_than_its_request() {
 }
 
 #[test]
-fn every_altered_byte_of_an_init_is_refused_and_leaves_nothing() {
+fn t6_every_altered_byte_of_an_init_is_refused_and_leaves_nothing() {
     let (mut a, mut b) = (node(1), node(2));
     let good = init(&mut a, &b);
     for at in 0..good.len() {
@@ -191,7 +191,7 @@ fn every_altered_byte_of_a_cookie_is_refused() {
 }
 
 #[test]
-fn a_wrong_key_pool_or_ticket_is_refused_by_name() {
+fn t6_a_wrong_key_pool_or_ticket_is_refused_by_name() {
     let mut entropy = Entropy::new(&Secret::new([77; 32]));
     let stranger = NodeSecret::generate(&mut entropy);
     let stranger_operator = OperatorSecret::generate(&mut entropy);
@@ -233,7 +233,7 @@ fn a_wrong_psk_with_a_forged_tag_establishes_nothing() {
 }
 
 #[test]
-fn a_replayed_init_is_refused_and_never_moves_a_living_session() {
+fn t5_a_replayed_init_is_refused_and_never_moves_a_living_session() {
     let (mut a, mut b) = (node(1), node(2));
     let asked = init(&mut a, &b);
     b.handle_datagram(NOW, address(A), &asked).unwrap();
@@ -359,7 +359,7 @@ fn a_lost_response_or_confirmation_is_made_good() {
 
 /// Half a million INITs that are wrong in every way leave nothing but counters.
 #[test]
-fn memory_is_flat_under_half_a_million_bad_inits() {
+fn t2_memory_is_flat_under_half_a_million_bad_inits() {
     let (mut a, mut b) = (node(1), node(2));
     let good = init(&mut a, &b);
     let mut forged = good.clone();
@@ -391,7 +391,7 @@ fn memory_is_flat_under_half_a_million_bad_inits() {
 
 /// What strangers spend is theirs: who shows a cookie gets in during the flood, from the prefix of the flood.
 #[test]
-fn an_honest_node_gets_in_while_a_flood_from_its_own_prefix_goes_on() {
+fn t2_an_honest_node_gets_in_while_a_flood_from_its_own_prefix_goes_on() {
     let (mut a, mut b, mut outsider) = (node(1), node(2), node(3));
     let mut forged = init(&mut outsider, &b);
     forged[40] ^= 1;
@@ -464,7 +464,7 @@ fn a_full_table_takes_no_more_peers_and_forgets_who_never_came_back() {
 
 proptest! {
     #[test]
-    fn no_bytes_make_the_machine_panic_or_answer_more_than_it_got(
+    fn t3_no_bytes_make_the_machine_panic_or_answer_more_than_it_got(
         mut bytes in proptest::collection::vec(any::<u8>(), 0..300), kind in 0u8..12, exact in 0usize..4,
     ) {
         if exact < 3 {

@@ -92,7 +92,7 @@ fn ends_with_different_suites_come_to_one_that_both_have() {
 }
 
 #[test]
-fn a_number_is_sealed_once_and_a_key_carries_no_more_than_its_limit() {
+fn t7_f28_a_number_is_sealed_once_and_a_key_carries_no_more_than_its_limit() {
     let limits = Limits { packets_max: 3, ..Limits::default() };
     let (mut a, _, b_of_a, _) = pair(limited(1, limits), config(2));
     let mut datagram = [0; 64];

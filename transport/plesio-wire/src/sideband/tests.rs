@@ -88,7 +88,7 @@ fn every_message_survives_the_wire() {
 }
 
 #[test]
-fn every_flipped_bit_and_every_cut_is_refused() {
+fn c9_01_f9_every_flipped_bit_and_every_cut_is_refused() {
     for message in every_message() {
         let mut buffer = [0; DATAGRAM_BYTES_MAX];
         let datagram = encode(&header(), &message, &mut buffer).to_vec();
@@ -124,7 +124,7 @@ fn sizes_are_those_of_the_specification() {
 }
 
 #[test]
-fn bodies_of_random_bytes_behind_a_good_checksum_never_panic() {
+fn c9_17_bodies_of_random_bytes_behind_a_good_checksum_never_panic() {
     // A liar can compute a CRC; only the body decoders stand between it and the machines.
     let mut state = 0x9E37_79B9_7F4A_7C15u64;
     let mut next = move || {

@@ -75,7 +75,7 @@ fn halted(net: &Net) -> usize {
 }
 
 #[test]
-fn one_honest_node_is_enough_for_all_to_stand_still_within_a_second() {
+fn t17_one_honest_node_is_enough_for_all_to_stand_still_within_a_second() {
     let desk = Desk::new();
     let mut slowest = 0;
     for (trial, loss_percent) in (0..20).map(|trial| (trial, 10)).chain((20..40).map(|trial| (trial, 20))) {
