@@ -126,7 +126,7 @@ impl fmt::Display for ConfigError {
             Self::Rules(error) => f.write_str(error),
             Self::Links(error) => write!(f, "{error}"),
             Self::Fault(name) => {
-                let names: Vec<&str> = Fault::ALL.into_iter().chain(Fault::LIES).map(Fault::name).collect();
+                let names: Vec<&str> = Fault::every().map(Fault::name).collect();
                 write!(f, "no fault is called {name:?}; the names are all, none, {}", names.join(", "))
             }
         }

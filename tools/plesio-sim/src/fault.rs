@@ -4,8 +4,9 @@ use crate::config::ConfigError;
 use std::fmt;
 use std::str::FromStr;
 
-/// What goes wrong. The first nine concern links, the next sixteen hosts; the last two are lies that the agreement does
-/// not promise to survive, so they are drawn only where they are named.
+/// What goes wrong. The first nine concern links, the next sixteen hosts; the two after them are lies that the agreement
+/// does not promise to survive, and the last two are about orders of the operators: these four are drawn only where they are
+/// named.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 #[repr(u8)]
 pub enum Fault {
@@ -63,6 +64,10 @@ pub enum Fault {
     Forge,
     /// A member tells some of the others another proposal, and other sums, than the rest (T11).
     Equivocate,
+    /// The operators order HALT, and RESUME at its end; strangers forge and replay both meanwhile (T16).
+    Halt,
+    /// A member keeps the operators' orders to itself, and does not follow them (T17).
+    Suppress,
 }
 
 impl Fault {
@@ -98,6 +103,14 @@ impl Fault {
     /// Lies after which some promises end: honest members stay together after the first, and notice the second.
     pub const LIES: [Self; 2] = [Self::Forge, Self::Equivocate];
 
+    /// What the operators do, and who is against it: a mesh that is ordered to stand still makes no version.
+    pub const ORDERS: [Self; 2] = [Self::Halt, Self::Suppress];
+
+    /// All of them.
+    pub(crate) fn every() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().chain(Self::LIES).chain(Self::ORDERS)
+    }
+
     /// As on the command line.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -129,6 +142,8 @@ impl Fault {
             Self::Exit => "exit",
             Self::Forge => "forge",
             Self::Equivocate => "equivocate",
+            Self::Halt => "halt",
+            Self::Suppress => "suppress",
         }
     }
 }
@@ -160,6 +175,8 @@ impl FaultSet {
             Fault::Mtu,
             Fault::Accuse,
             Fault::Forge,
+            Fault::Halt,
+            Fault::Suppress,
         ];
         let mut at = 0;
         while at < kinds.len() {
@@ -203,9 +220,9 @@ impl FaultSet {
         self.0 == 0
     }
 
-    /// The kinds, in the order of [`Fault::ALL`], then [`Fault::LIES`].
+    /// The kinds, in the order of [`Fault::ALL`], then [`Fault::LIES`], then [`Fault::ORDERS`].
     pub fn iter(self) -> impl Iterator<Item = Fault> {
-        Fault::ALL.into_iter().chain(Fault::LIES).filter(move |fault| self.contains(*fault))
+        Fault::every().filter(move |fault| self.contains(*fault))
     }
 }
 
@@ -223,8 +240,7 @@ impl FromStr for FaultSet {
                 continue;
             }
             let (name, out) = name.strip_prefix('-').map_or((name, false), |name| (name, true));
-            let mut kinds = Fault::ALL.into_iter().chain(Fault::LIES);
-            let fault = kinds.find(|fault| fault.name() == name);
+            let fault = Fault::every().find(|fault| fault.name() == name);
             let fault = fault.ok_or_else(|| ConfigError::Fault(name.to_string()))?;
             if out {
                 set.remove(fault);

@@ -4,6 +4,7 @@ use crate::clock::LocalClock;
 use crate::net::Packet;
 use crate::process::{Lies, Process, data_address, sideband_address};
 use crate::random::Random;
+use plesio_membership::Given;
 use plesio_wire::sideband::{Address, RosterEntry};
 use plesio_wire::value::View;
 use plesio_wire::{Incarnation, Instant, NodeKey};
@@ -44,6 +45,10 @@ pub(crate) struct Host {
     pub(crate) refuses: bool,
     /// What its process says that is not so.
     pub(crate) lies: Lies,
+    /// The order of the operators that its disk holds.
+    pub(crate) disk: Option<Given>,
+    /// HALT reached it so long ago that it must send no data.
+    pub(crate) hushed: bool,
 }
 
 impl Host {
@@ -80,6 +85,8 @@ impl Host {
             buffers: None,
             refuses: false,
             lies: Lies::default(),
+            disk: None,
+            hushed: false,
         }
     }
 

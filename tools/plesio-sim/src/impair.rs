@@ -257,6 +257,14 @@ impl Path {
         self.now.mtu_bytes
     }
 
+    /// Whether it loses a fifth at most, is never silent, and delays nothing by more than a tenth of a second.
+    pub(crate) fn carries(&self) -> bool {
+        let now = &self.now;
+        let held_ns = now.delay_ns + now.jitter_ns + if now.reorder_ppm > 0 { now.reorder_ns } else { 0 };
+        let is_steady = !now.cut && now.burst.is_none() && now.silence_ppm == 0 && now.rate.is_none();
+        is_steady && now.loss_ppm + now.corrupt_ppm <= 200_000 && held_ns <= 100_000_000
+    }
+
     /// Draws what becomes of `datagram`, and damages it where it is damaged. `copy` holds it as it was when it goes
     /// twice, and is left alone when not.
     pub(crate) fn pass(

@@ -106,6 +106,7 @@ fn run_caught(
         faults: BTreeMap::new(),
         coverage: Coverage::default(),
         gap_ns: 0,
+        halt_ns: 0,
         lies: 0,
         shares: Vec::new(),
         unlike_views: 0,

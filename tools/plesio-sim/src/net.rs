@@ -139,6 +139,11 @@ impl Net {
         (from + to).is_multiple_of(2) && link.mtu_bytes().is_some_and(|most| len_bytes > most as usize)
     }
 
+    /// Whether a link loses a fifth at most of what is sent over it, and is never silent.
+    pub(crate) fn carries(&self, from: u8, to: u8) -> bool {
+        self.links[usize::from(from) * self.hosts + usize::from(to)].carries()
+    }
+
     /// Puts a datagram made of `parts` on its way.
     pub(crate) fn send(&mut self, queue: &mut Queue, now_ns: u64, way: (u8, u8, Plane), parts: [&[u8]; 2]) {
         let (from, to, plane) = way;

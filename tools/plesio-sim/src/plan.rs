@@ -199,7 +199,9 @@ impl Planned {
             | Fault::Stall
             | Fault::Exit
             | Fault::Forge
-            | Fault::Equivocate => {}
+            | Fault::Equivocate
+            | Fault::Halt
+            | Fault::Suppress => {}
         }
     }
 

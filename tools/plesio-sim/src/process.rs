@@ -2,6 +2,7 @@
 //! the node's threads drive them, on a clock that it is told.
 
 mod liar;
+mod orders;
 mod sockets;
 mod work;
 
@@ -20,6 +21,7 @@ use plesio::store::{Store, StorePlan};
 use plesio_collective::Regions;
 use plesio_consensus::Event;
 use plesio_kernels::{Reference, Scale};
+use plesio_membership::{Given, Operators};
 use plesio_memory::{Arena, Consumer, ring};
 use plesio_phase::{CorrectorConfig, MeshClock};
 use plesio_proto::Train;
@@ -42,6 +44,10 @@ pub(crate) struct Scene<'a> {
     /// Datagrams that the data socket keeps, and sends at once, when the host is short of buffers.
     pub(crate) buffers: Option<u32>,
     pub(crate) lies: Lies,
+    /// The order of the operators that the host's disk holds.
+    pub(crate) disk: &'a mut Option<Given>,
+    /// It must send no data.
+    pub(crate) hushed: bool,
 }
 
 /// How a process is made.
@@ -58,6 +64,8 @@ pub(crate) struct Birth {
     pub(crate) nap_ns: u64,
     /// It says of its speeds whatever comes to its mind.
     pub(crate) claims: bool,
+    /// Whose orders it follows, and what its disk holds of them.
+    pub(crate) operators: (Operators, Option<Given>),
 }
 
 /// See the module.
@@ -102,6 +110,10 @@ pub(crate) struct Process {
     /// The newest line of the mesh clock; its steps so far, and how many of them have not been seen in a line.
     clock: MeshClock,
     steps: (u64, u64),
+    /// An order on its way to the disk.
+    storing: Option<Given>,
+    /// When HALT came into force last.
+    pub(crate) halted_ns: Option<u64>,
     /// Planted bugs: a bent sum, a slot listed twice, datagrams received while work waits.
     #[cfg(test)]
     pub(crate) bends: bool,
@@ -112,6 +124,9 @@ pub(crate) struct Process {
     pub(crate) repeats: bool,
     #[cfg(test)]
     pub(crate) hurries: bool,
+    /// It works on after HALT.
+    #[cfg(test)]
+    pub(crate) ignores: bool,
 }
 
 impl Process {
@@ -128,9 +143,13 @@ impl Process {
         let dead_ns = birth.engine.rules.t_dead_ns;
         let config = MachineConfig { dead_ns, ..MachineConfig::new(birth.engine.mesh, key, seed) };
         let started = matches!(birth.entrance, Entrance::Genesis(..));
+        let (mesh, id) = (birth.engine.mesh, birth.engine.entry.id);
+        let mut engine = Engine::new(birth.engine, birth.entrance, now).map_err(|error| say(&error))?;
+        let mut machine = Machine::new(now, config);
+        orders::follow(now, (&mut machine, &mut engine), (mesh, id), birth.operators);
         Ok(Self {
-            engine: Engine::new(birth.engine, birth.entrance, now).map_err(|error| say(&error))?,
-            machine: Machine::new(now, config),
+            engine,
+            machine,
             store,
             consumer,
             worker: Worker::new(producer, books),
@@ -157,6 +176,8 @@ impl Process {
             listed: 0,
             clock: MeshClock::default(),
             steps: (0, 0),
+            storing: None,
+            halted_ns: None,
             #[cfg(test)]
             bends: false,
             #[cfg(test)]
@@ -165,6 +186,8 @@ impl Process {
             repeats: false,
             #[cfg(test)]
             hurries: false,
+            #[cfg(test)]
+            ignores: false,
         })
     }
 
@@ -225,7 +248,9 @@ impl Process {
                 }
                 let from = sideband_address(packet.from);
                 let stamp = self.stamps.then_some(stamp);
-                self.machine.handle_datagram(scene.local, from, &packet.bytes, stamp);
+                if !scene.lies.keeps(&packet.bytes) {
+                    self.machine.handle_datagram(scene.local, from, &packet.bytes, stamp);
+                }
                 scene.net.reuse(packet.bytes);
                 self.transmit_sideband(scene);
             }
@@ -247,6 +272,9 @@ impl Process {
 
     /// The worker's step is over; true when the node should look at the ring.
     pub(crate) fn handle_step(&mut self, scene: &mut Scene<'_>, took_ns: u64) -> bool {
+        if self.engine.is_halted() {
+            return false; // the worker waits for RESUME
+        }
         let aim = self.engine.aim();
         self.worker.handle_step(scene.local, took_ns, &aim, self.applied).unwrap_or_else(|what| {
             scene.checker.fail(format!("n{}: {what}", scene.host));
@@ -291,6 +319,7 @@ impl Process {
     pub(crate) fn handle_turn(&mut self, scene: &mut Scene<'_>) {
         self.turns = false;
         for round in 0.. {
+            self.take_halt(scene);
             let mut heard = round == 0;
             while let Some(event) = self.machine.poll_event() {
                 heard = true;

@@ -25,6 +25,14 @@ pub(crate) enum Due {
     Slice { fault: u16, runs: bool },
     /// A fault ends.
     End { fault: u16 },
+    /// A disk has an order of the operators.
+    Stored { host: u8, process: u32 },
+    /// Whoever an order could reach must follow it by now.
+    Obeyed { sequence: u64 },
+    /// What was decided before an order was followed is learnt by now.
+    Settled { sequence: u64 },
+    /// The operators say again what they ordered.
+    Remind,
     /// Nothing is broken from here on.
     Quiet,
     /// The mesh has had its time to make a version.

@@ -60,6 +60,8 @@ pub struct SeedReport {
     pub coverage: Coverage,
     /// The longest time without a new final version.
     pub gap_ns: u64,
+    /// The longest time from an order to HALT to the moment at which the last node that it could reach followed it; 0 without.
+    pub halt_ns: u64,
     /// Lies told that some promise does not survive.
     pub lies: u64,
     /// Hash over all that happened.

@@ -139,6 +139,72 @@ fn t11_whoever_tells_this_one_that_and_that_one_this_is_noticed() {
 }
 
 #[test]
+fn who_works_on_after_halt_is_found() {
+    let config = config(4, "none", 12);
+    let mut world = World::new(&config, 1);
+    world.strike_at(Fault::Halt, 0, (3_000_000_000, 5_000_000_000));
+    world.hosts[2].process.as_mut().unwrap().ignores = true;
+    let what = world.run(&config, &AtomicU64::new(0)).violation.unwrap().what;
+    assert!(what.starts_with("P8, T17: n2 works on"), "{what}");
+}
+
+/// A mesh of eight of which two keep orders to themselves, a tenth of all datagrams lost: HALT from 5 to 9 s.
+fn halted(seed: u64) -> SeedReport {
+    let links = Impairment { loss_ppm: 100_000, ..Impairment::default() };
+    let config = SimConfig { links, sharing: Sharing::Equal, story: true, ..config(8, "none", 18) };
+    let mut world = World::new(&config, seed);
+    let liars = [seed % 8, (seed + 3) % 8].map(|host| host as u8);
+    for liar in liars {
+        world.strike_at(Fault::Suppress, liar, (4_000_000_000, 10_000_000_000));
+    }
+    let origin = (0..8).find(|host| !liars.contains(host)).unwrap();
+    world.strike_at(Fault::Halt, origin, (5_000_000_000, 9_000_000_000));
+    // One of those that stand still dies, and begins anew with nothing but its disk.
+    world.strike_at(
+        Fault::Crash,
+        (0..8).rfind(|host| !liars.contains(host)).unwrap(),
+        (6_600_000_000, 7_000_000_000),
+    );
+    world.run(&config, &AtomicU64::new(0))
+}
+
+#[test]
+fn t17_p8_eight_nodes_stand_still_within_a_second_though_two_keep_halt_to_themselves() {
+    let mut took_ms: Vec<u64> = Vec::new();
+    for seed in 0..20 {
+        let report = halted(seed);
+        assert_eq!(report.violation, None, "seed {seed}");
+        assert_eq!((report.faults[&Fault::Halt], report.faults[&Fault::Suppress]), (1, 2), "seed {seed}");
+        // Nobody decides anything while it lasts, and after it the mesh goes on.
+        assert!(report.gap_ns > 3_000_000_000 && report.frames > 20, "seed {seed}: {report:?}");
+        took_ms.push(report.halt_ns / 1_000_000);
+    }
+    took_ms.sort_unstable();
+    println!("halted after {took_ms:?} ms");
+    assert!(took_ms.iter().all(|ms| (1..=1_000).contains(ms)), "{took_ms:?}");
+}
+
+#[test]
+fn p8_orders_come_through_whatever_else_goes_wrong() {
+    for (faults, seeds) in [
+        ("halt,suppress", 0..8),
+        ("halt,suppress,partition,crash,restart,loss", 0..8),
+        ("all,halt,suppress", 0..12),
+    ] {
+        let config = SimConfig { seeds, ..config(6, faults, 20) };
+        let reports = reports(&config);
+        let broken: Vec<_> = reports.iter().filter_map(|report| report.violation.as_ref()).collect();
+        assert!(broken.is_empty(), "{faults}: {broken:?}");
+        let halts: u64 = reports.iter().filter_map(|report| report.faults.get(&Fault::Halt)).sum();
+        assert!(halts > 2, "{faults}: {halts} halts");
+        println!(
+            "{faults}: {halts} halts, {:?} ms",
+            reports.iter().map(|report| report.halt_ns / 1_000_000).max()
+        );
+    }
+}
+
+#[test]
 fn thirty_two_nodes_and_five_minutes() {
     // Seed 0 is open: ARCHITECTURE.md, section 12.
     let found = violations(&config(32, "all", 12), 1..2);

@@ -2,6 +2,7 @@
 
 mod faults;
 mod judge;
+mod orders;
 
 use crate::checker::Checker;
 use crate::config::SimConfig;
@@ -55,6 +56,7 @@ pub(crate) struct World {
     /// What is wrong with every link until the faults are over.
     links: Impairment,
     claims: bool,
+    desk: orders::Desk,
 }
 
 /// What all nodes of a mesh have in common.
@@ -137,6 +139,7 @@ impl World {
             patience_ns: if config.lines.is_empty() { SECOND_NS } else { FETCH_NS },
             links: config.links,
             claims: config.claims,
+            desk: orders::Desk::new(seed),
         };
         world.net.limit(&config.lines);
         world.impair();
@@ -215,6 +218,7 @@ impl World {
             faults: self.injected,
             coverage: self.coverage,
             gap_ns,
+            halt_ns: self.desk.slowest_ns(),
             lies,
             trace_hash,
             violation,
@@ -307,6 +311,10 @@ impl World {
                     self.with(host, Process::handle_turn);
                 }
             }
+            Due::Stored { host, process } => self.handle_stored(host, process),
+            Due::Obeyed { sequence } => self.check_obeyed(sequence),
+            Due::Settled { sequence } => self.check_settled(sequence),
+            Due::Remind => self.remind(),
             Due::Begin { fault } => self.begin(fault),
             Due::Strike { fault } => self.strike_late(fault),
             Due::Slice { fault, runs } => self.slice(fault, runs),
@@ -339,6 +347,8 @@ impl World {
             phases: &mut self.phases,
             buffers: host.buffers,
             lies: host.lies,
+            disk: &mut host.disk,
+            hushed: host.hushed,
         };
         let result = act(process, &mut scene);
         if process.left {
@@ -461,6 +471,7 @@ impl World {
             stamps: host.stamps,
             nap_ns: host.nap_ns,
             claims: self.claims,
+            operators: (self.desk.operators(), host.disk),
         };
         self.processes += 1;
         match Process::new(birth, &self.mesh.store, host.clock.at(self.now_ns)) {

@@ -2,7 +2,7 @@
 //! thing and passes every check of form.
 //!
 //! Links are plain here: sessions, and the replay of their first messages (T5), are not simulated; `plesio-session` has
-//! tests of its own for that. Whoever simulates HALT adds its suppression (T17) beside these.
+//! tests of its own for that.
 
 use plesio_wire::MemberSet;
 use plesio_wire::data::Header;
@@ -19,6 +19,8 @@ pub(crate) struct Lies {
     pub(crate) forge: bool,
     /// Hosts with odd numbers get other proposals and other sums.
     pub(crate) equivocate: bool,
+    /// It forwards no order of the operators, follows none, and its beats know of none.
+    pub(crate) suppress: bool,
 }
 
 /// A lie about payload, as far as somebody has to know.
@@ -33,14 +35,18 @@ pub(crate) enum Lie {
 impl Lies {
     /// What goes to host `to` in place of `bytes`, and the index at which another proposal than the real one is told.
     pub(super) fn sideband(self, to: u8, members: usize, bytes: &[u8]) -> Option<(Vec<u8>, Option<u64>)> {
-        if !self.accuse && !self.equivocate {
+        if !self.accuse && !self.equivocate && !self.suppress {
             return None;
         }
         let (header, mut message) = decode(bytes).ok()?;
         let mut index = None;
         match &mut message {
-            Message::ShortBeat(beat) if self.accuse => beat.suspect = MemberSet::first(members),
-            Message::Beat(beat) if self.accuse => beat.suspect = MemberSet::first(members),
+            Message::ShortBeat(beat) if self.accuse || self.suppress => {
+                bend(self, members, &mut beat.suspect, &mut beat.halt_sequence);
+            }
+            Message::Beat(beat) if self.accuse || self.suppress => {
+                bend(self, members, &mut beat.suspect, &mut beat.halt_sequence);
+            }
             Message::Propose(body) if self.equivocate && is_odd(to) => {
                 // One entry less is a manifest as good as the other.
                 let entries = &mut body.manifest.entries;
@@ -54,6 +60,12 @@ impl Lies {
         Some((encode(&header, &message, &mut buffer).to_vec(), index))
     }
 
+    /// Whether it keeps this to itself, on its way out as on its way in.
+    pub(super) fn keeps(self, bytes: &[u8]) -> bool {
+        self.suppress
+            && matches!(decode(bytes), Ok((_, Message::Halt(_) | Message::Resume(_) | Message::OrderAck(_))))
+    }
+
     /// Bends a chunk for host `to`.
     pub(super) fn payload(self, to: u8, header: &Header, payload: &mut [u8]) -> Option<Lie> {
         let lie = match header.message.handle {
@@ -64,6 +76,16 @@ impl Lies {
         let first = payload.first_mut().filter(|_| is_odd(to))?;
         *first ^= 1;
         Some(lie)
+    }
+}
+
+/// What a beat says of the others, and of orders.
+fn bend(lies: Lies, members: usize, suspect: &mut MemberSet, halt_sequence: &mut u32) {
+    if lies.accuse {
+        *suspect = MemberSet::first(members);
+    }
+    if lies.suppress {
+        *halt_sequence = 0;
     }
 }
 
@@ -93,6 +115,12 @@ mod tests {
         let beat = Message::ShortBeat(ShortBeat::default());
         let bent = Message::ShortBeat(ShortBeat { suspect: MemberSet::first(4), ..ShortBeat::default() });
         assert_eq!(told(accuses, 1, &beat), Some((bent, None)));
+        let suppresses = Lies { suppress: true, ..Lies::default() };
+        let knows = Message::ShortBeat(ShortBeat { halt_sequence: 3, ..ShortBeat::default() });
+        assert_eq!(told(suppresses, 1, &knows), Some((beat, None)));
+        let mut buffer = [0; DATAGRAM_BYTES_MAX];
+        let order = encode(&Default::default(), &Message::Halt(Default::default()), &mut buffer);
+        assert!(suppresses.keeps(order) && !accuses.keeps(order));
         let equivocates = Lies { equivocate: true, ..Lies::default() };
         assert_eq!(told(equivocates, 1, &beat), None);
         let mut body = Propose { index: plesio_wire::LogIndex(9), ..Propose::default() };

@@ -39,8 +39,9 @@ impl Process {
     }
 
     pub(super) fn transmit_sideband(&mut self, scene: &mut Scene<'_>) {
+        self.keep_orders(scene);
         while let Some(transmit) = self.machine.poll_transmit(scene.local) {
-            if let Some(to) = host_of(transmit.to) {
+            if let Some(to) = host_of(transmit.to).filter(|_| !scene.lies.keeps(transmit.bytes)) {
                 let way = (scene.host, to, Plane::Sideband);
                 let members = self.engine.consensus().view().members.len();
                 let lie = scene.lies.sideband(to, members, transmit.bytes);
@@ -65,6 +66,10 @@ impl Process {
                 continue;
             };
             let way = (scene.host, to, Plane::Data);
+            if scene.hushed {
+                let what = "P8: HALT must have reached it, and it sends data";
+                scene.checker.fail(format!("n{}: {what}", scene.host));
+            }
             match next {
                 Next::Train => self.transmit_train(scene, (peer, to), &train),
                 Next::Control(control) => {

@@ -163,7 +163,10 @@ impl World {
                 self.plan.faults[usize::from(at)].scope = Scope::Between(side);
                 true
             }
-            Fault::Accuse | Fault::Stall | Fault::Forge | Fault::Equivocate => self.lie(number, fault.kind),
+            Fault::Accuse | Fault::Stall | Fault::Forge | Fault::Equivocate | Fault::Suppress => {
+                self.lie(number, fault.kind)
+            }
+            Fault::Halt => self.order_halt(number),
             _ => true,
         }
     }
@@ -267,7 +270,8 @@ impl World {
                 self.rearm(number);
             }
             Fault::Buffers => self.hosts[usize::from(number)].buffers = None,
-            Fault::Accuse | Fault::Stall | Fault::Forge | Fault::Equivocate => {
+            Fault::Halt => self.order_resume(),
+            Fault::Accuse | Fault::Stall | Fault::Forge | Fault::Equivocate | Fault::Suppress => {
                 *telling(&mut self.hosts[usize::from(number)].lies, fault.kind) = false;
             }
             _ => {}
@@ -340,6 +344,7 @@ impl World {
             waiting.iter().for_each(|fault| fault.hold_back(from, &mut link));
             link
         });
+        self.note_disturbed();
     }
 }
 
@@ -349,6 +354,7 @@ fn telling(lies: &mut Lies, kind: Fault) -> &mut bool {
         Fault::Accuse => &mut lies.accuse,
         Fault::Stall => &mut lies.stall,
         Fault::Forge => &mut lies.forge,
+        Fault::Suppress => &mut lies.suppress,
         _ => &mut lies.equivocate,
     }
 }
