@@ -141,7 +141,7 @@ impl Forge {
     }
 
     fn any_message(&mut self) -> Message {
-        match self.random.below(23) {
+        match self.random.below(24) {
             0 => Message::Probe(Probe::default()),
             1 => Message::ProbeReply(ProbeReply::default()),
             2 => Message::Beat(Beat { eps_ns: 1, stride: 1, depth: 4, ..Beat::default() }),
@@ -164,6 +164,7 @@ impl Forge {
             19 => Message::Halt(Order { sequence: 1, ..Order::default() }),
             20 => Message::Resume(Order { sequence: 2, ..Order::default() }),
             21 => Message::OrderAck(OrderAck::default()),
+            22 => Message::Relay(Relay { datagram: Bounded::from_slice(&[0; 40]), ..Relay::default() }),
             _ => Message::Snapshot(Snapshot::default()),
         }
     }

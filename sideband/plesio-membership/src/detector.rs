@@ -1,5 +1,7 @@
 //! The failure detector of one node: it knows when it heard whom, and whom the others do not hear.
 
+mod carriers;
+
 use crate::is_quorum;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -38,12 +40,17 @@ struct Member {
     key: NodeKey,
     incarnation: Incarnation,
     heard: Instant,
+    /// When a third member brought a beat of it last.
+    relayed: Option<Instant>,
     /// Nothing heard yet: it may still be starting.
     fresh: bool,
     /// How often its host said, since it was last heard, that nobody listens there.
     refusals: u8,
+    /// Not heard from itself.
     silent: bool,
-    /// As told by events; lags `silent` while a flapping member is damped.
+    /// Nor through anybody else.
+    mute: bool,
+    /// As told by events; lags `mute` while a flapping member is damped.
     suspect: bool,
     dead: bool,
     accuses: MemberSet,
@@ -58,9 +65,11 @@ impl Member {
             key,
             incarnation,
             heard: now,
+            relayed: None,
             fresh: true,
             refusals: 0,
             silent: false,
+            mute: false,
             suspect: false,
             dead: false,
             accuses: MemberSet::EMPTY,
@@ -80,6 +89,12 @@ impl Member {
             _ if self.is_gone() => GONE_NS,
             _ => SUSPECT_NS,
         })
+    }
+
+    /// When it is mute if nobody brings a beat of it until then.
+    fn mute_at(&self) -> Instant {
+        let relayed = self.relayed.map(|relayed| relayed.after(SUSPECT_NS));
+        relayed.map_or(self.suspect_at(), |relayed| relayed.max(self.suspect_at()))
     }
 
     fn dead_at(&self, dead_ns: u64) -> Instant {
@@ -169,6 +184,18 @@ impl Membership {
         self.judge(now);
     }
 
+    /// The same, brought by a third member: it lives, and still is not heard from itself.
+    pub fn handle_relayed_beat(&mut self, now: Instant, from: NodeKey, view: u32, accuses: MemberSet) {
+        self.excuse(now);
+        let same_view = view == self.view;
+        if let Some(member) = self.members.iter_mut().find(|member| member.key == from) {
+            member.relayed = Some(now);
+            member.refusals = 0;
+            member.accuses = if same_view { accuses } else { MemberSet::EMPTY };
+        }
+        self.judge(now);
+    }
+
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.excuse(now);
@@ -196,16 +223,16 @@ impl Membership {
     pub fn poll_timeout(&self) -> Instant {
         let beat = if self.me.is_some() { self.next_beat } else { Instant(u64::MAX) };
         self.others().fold(beat, |next, (_, member)| {
-            let verdict = if !member.silent && member.suspect {
-                member.steady_at.unwrap_or(self.excused)
-            } else if !member.silent {
-                member.suspect_at()
-            } else if !member.dead && !self.sick && member.dead_at(self.dead_ns) > self.excused {
-                member.dead_at(self.dead_ns)
-            } else {
-                return next; // only a beat can change it
-            };
-            next.min(verdict)
+            let dead_at = member.dead_at(self.dead_ns);
+            let may_die = member.silent && !member.dead && !self.sick && dead_at > self.excused;
+            let verdicts = [
+                (!member.mute && member.suspect).then(|| member.steady_at.unwrap_or(self.excused)),
+                (!member.silent && !member.suspect).then(|| member.suspect_at()),
+                (member.silent && !member.mute).then(|| member.mute_at()),
+                may_die.then_some(dead_at),
+            ];
+            // None of them: only a beat can change it.
+            verdicts.into_iter().flatten().fold(next, Instant::min)
         })
     }
 
@@ -236,9 +263,8 @@ impl Membership {
     /// Whether we and those we hear weigh a quorum of the view.
     #[must_use]
     pub fn has_quorum(&self) -> bool {
-        let silent = self.set(|member| member.silent);
-        self.me.is_some()
-            && is_quorum(self.members.len(), MemberSet::first(self.members.len()).without(silent))
+        let mute = self.set(|member| member.mute);
+        self.me.is_some() && is_quorum(self.members.len(), MemberSet::first(self.members.len()).without(mute))
     }
 
     fn others(&self) -> impl Iterator<Item = (MemberIndex, &Member)> {
@@ -263,6 +289,7 @@ impl Membership {
         }
         for member in &mut self.members {
             member.heard = member.heard.after(late_ns).min(now);
+            member.relayed = member.relayed.map(|relayed| relayed.after(late_ns).min(now));
         }
         if late_ns >= SUSPECT_NS {
             self.event(Event::Late { late_ns });
@@ -273,11 +300,11 @@ impl Membership {
         for at in 0..self.members.len() {
             let member = self.members[at];
             if member.key != self.key {
-                let silent = now >= member.suspect_at();
-                self.judge_silence(now, at, silent);
+                self.members[at].silent = now >= member.suspect_at();
+                self.judge_silence(now, at, now >= member.mute_at());
             }
         }
-        let silent = self.set(|member| member.silent);
+        let (silent, mute) = (self.set(|member| member.silent), self.set(|member| member.mute));
         let sick = 2 * silent.len() > self.members.len();
         if sick != self.sick {
             self.sick = sick;
@@ -289,18 +316,18 @@ impl Membership {
         for at in 0..self.members.len() {
             let member = self.members[at];
             let due = member.silent && !member.dead && now >= member.dead_at(self.dead_ns);
-            if due && self.corroborated(at as MemberIndex, silent) {
+            if due && self.corroborated(at as MemberIndex, mute) {
                 self.members[at].dead = true;
                 self.event(Event::Dead(member.key));
             }
         }
     }
 
-    fn judge_silence(&mut self, now: Instant, at: usize, silent: bool) {
+    fn judge_silence(&mut self, now: Instant, at: usize, mute: bool) {
         let member = &mut self.members[at];
         let key = member.key;
-        if silent && !member.silent {
-            member.silent = true;
+        if mute && !member.mute {
+            member.mute = true;
             // The first silence is forgiven at once; each further one within a minute doubles the wait.
             let calm = member.steady_at.is_none_or(|steady_at| now.since(steady_at) > CALM_NS);
             member.damping_ns = match member.damping_ns {
@@ -312,25 +339,29 @@ impl Membership {
                 member.suspect = true;
                 self.event(Event::Suspect(key));
             }
-        } else if !silent && member.silent {
-            member.silent = false;
+        } else if !mute && member.mute {
+            member.mute = false;
             member.steady_at = Some(now.after(member.damping_ns));
         }
         let member = &mut self.members[at];
-        if !member.silent && member.suspect && member.steady_at.is_none_or(|steady_at| now >= steady_at) {
-            member.suspect = false;
-            member.dead = false;
+        let steady = member.steady_at.is_none_or(|steady_at| now >= steady_at);
+        let recovers = !member.mute && member.suspect && steady;
+        member.suspect &= !recovers;
+        // Who is only heard through others is not heard by whom a quorum accuses it.
+        let revives = member.dead && !member.silent && !member.suspect;
+        member.dead &= !revives;
+        if recovers || revives {
             self.event(Event::Recover(key));
         }
     }
 
     /// Whether a quorum of the view suspects member `at`: me, and those I hear whose newest beat says so.
-    fn corroborated(&self, at: MemberIndex, silent: MemberSet) -> bool {
+    fn corroborated(&self, at: MemberIndex, mute: MemberSet) -> bool {
         let Some(me) = self.me else { return false };
         let mut carriers = MemberSet::EMPTY;
         carriers.insert(me);
         for (index, member) in self.others() {
-            if member.accuses.contains(at) && !silent.contains(index) && index != at {
+            if member.accuses.contains(at) && !mute.contains(index) && index != at {
                 carriers.insert(index);
             }
         }

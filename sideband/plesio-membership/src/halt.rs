@@ -43,7 +43,9 @@ impl Given {
         content(self) == content(other)
     }
 
-    fn len_bytes(&self) -> usize {
+    /// Length of its datagram, plaintext.
+    #[must_use]
+    pub fn len_bytes(&self) -> usize {
         HEADER_BYTES + 11 + 65 * self.order.signatures.len()
     }
 }

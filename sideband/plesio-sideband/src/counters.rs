@@ -37,6 +37,8 @@ pub struct Drops {
     pub beat_fields: u64,
     /// A probe reply that taught nothing.
     pub clock_exchange: u64,
+    /// To be brought to somebody who does not say that it lacks it, or more than is carried; or brought without need.
+    pub relay: u64,
     /// Events nobody fetched, and messages handed in faster than they leave.
     pub queue_full: u64,
 }
@@ -60,8 +62,20 @@ impl Drops {
             + self.rate_limited
             + self.beat_fields
             + self.clock_exchange
+            + self.relay
             + self.queue_full
     }
+}
+
+/// Datagrams that went through a third member.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct RelayCounters {
+    /// Ours, handed to somebody who hears whom they are for.
+    pub handed: u64,
+    /// Others', passed on.
+    pub carried: u64,
+    /// Others' for us.
+    pub received: u64,
 }
 
 /// What the thread publishes every 100 ms.
@@ -77,6 +91,8 @@ pub struct SidebandCounters {
     pub datagrams_sent: u64,
     /// Datagrams received, good or bad.
     pub datagrams_received: u64,
+    /// Datagrams that went through a third member.
+    pub relays: RelayCounters,
     /// Datagrams the socket did not take.
     pub sends_refused: u64,
     /// Datagrams not sent because there was no session with who is there.

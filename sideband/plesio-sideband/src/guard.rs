@@ -126,6 +126,17 @@ impl Guard {
         Err(Kept::Refused(refusal))
     }
 
+    /// Opens a datagram that a third node brought, with the keys of `by` alone; says nothing of where that is.
+    pub(crate) fn open_of(&mut self, by: NodeKey, datagram: &[u8], plain: &mut [u8]) -> Result<Opened, Kept> {
+        sealed_sequence(datagram).map_err(|error| match error {
+            DecodeError::Field("flags") => Kept::Plaintext,
+            error => Kept::Decode(error),
+        })?;
+        let at = self.known.iter().position(|known| known.key == by);
+        let at = at.ok_or(Kept::Refused(Refusal::Authentication))?;
+        self.try_open(at, datagram, plain).map_err(Kept::Refused)
+    }
+
     fn try_open(&mut self, at: usize, datagram: &[u8], plain: &mut [u8]) -> Result<Opened, Refusal> {
         let known = &mut self.known[at];
         let opened = known.keys.open(datagram, plain)?;

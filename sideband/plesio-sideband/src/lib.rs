@@ -19,9 +19,11 @@ mod stamps;
 mod thread;
 
 pub use clock::{ClockSeam, LocalClock};
-pub use counters::{Drops, SidebandCounters};
+pub use counters::{Drops, RelayCounters, SidebandCounters};
 pub use guard::KeyChange;
-pub use machine::{Event, HaltState, Machine, MachineConfig, SendError, Status, To, Transmit};
+pub use machine::{
+    Carried, Event, HaltState, Machine, MachineConfig, SendError, Status, Through, To, Transmit,
+};
 pub use plesio_membership::{Given, Halt, Operators, OperatorsError, OrderCounters, SEQUENCE_MAX};
 pub use plesio_phase::{ClockCounters, MeshClock};
 pub use record::{Record, RecordError};

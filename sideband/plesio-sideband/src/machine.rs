@@ -5,7 +5,8 @@
 //!                   +---> beats -------> Membership +--> events to the node
 //!                   +---> orders ------> Halt ------+
 //!                   +---> all the rest -------------+
-//!   replies, probes, orders, beats, messages of the node, in this order --> datagrams
+//!                   +---> RELAY -------> what is carried for others, and brought to us
+//!   replies, probes, orders, beats, what is carried, messages of the node, in this order --> datagrams
 //! ```
 //!
 //! It reads no clock and no socket. After every `handle_*` drain `poll_transmit` and `poll_event`, and call
@@ -13,9 +14,11 @@
 
 mod gate;
 mod orders;
+mod relay;
 mod words;
 
 pub use orders::HaltState;
+pub use relay::{Carried, Through};
 pub use words::{Event, SendError, Status, To, Transmit};
 
 use crate::Drops;
@@ -74,6 +77,7 @@ pub struct Machine {
     orders: Option<orders::Orders>,
     order: Option<Outgoing>,
     beat: Option<Outgoing>,
+    relays: relay::Relays,
     outbox: VecDeque<Outgoing>,
     events: VecDeque<Event>,
     stamps: Stamps,
@@ -104,6 +108,7 @@ impl Machine {
             orders: None,
             order: None,
             beat: None,
+            relays: relay::Relays::new(now),
             outbox: VecDeque::with_capacity(OUTBOX_MAX),
             events: VecDeque::with_capacity(EVENTS_MAX),
             stamps: Stamps::new(),
@@ -126,6 +131,7 @@ impl Machine {
         self.me = me.map_or(INDEX_NONE, |me| me as u16);
         // Indices have moved: what was addressed by index is void.
         self.beat = None;
+        self.relays.clear();
         if let Some(order) = &mut self.order {
             order.cursor = 0;
         }
@@ -222,6 +228,11 @@ impl Machine {
 
     /// The next datagram; its stamps are `now`, so send it at once.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit<'_>> {
+        // Of what was sent a moment ago.
+        if let Some((to, through, len_bytes)) = self.next_detour() {
+            let (bytes, through) = (&self.buffer[..len_bytes], Some(through));
+            return Some(Transmit { to, bytes, id: None, alone: false, through });
+        }
         loop {
             // Replies and probes first: their delay is what is being measured.
             if let Some(ClockTransmit { to, message, stamp }) = self.clock.poll_transmit(now) {
@@ -251,6 +262,10 @@ impl Machine {
                 };
                 let message = beat.message;
                 return Some(self.write(address, dst, &message, None));
+            }
+            if let Some(mut carried) = self.relays.next() {
+                let Some((address, dst)) = next_target(&self.directory, &mut carried) else { continue };
+                return Some(self.write(address, dst, &carried.message, None));
             }
             let outgoing = self.outbox.front_mut()?;
             let target = next_target(&self.directory, outgoing);
@@ -350,7 +365,9 @@ impl Machine {
             Header { mesh: self.config.mesh, view: self.view, src: self.me, dst, sequence: self.sequence };
         self.sequence = self.sequence.wrapping_add(1);
         let alone = matches!(message, Message::Halt(_) | Message::Resume(_) | Message::OrderAck(_));
-        let transmit = Transmit { to, bytes: encode(&header, message, &mut self.buffer), id, alone };
+        self.note_sent(to, header, message);
+        let bytes = encode(&header, message, &mut self.buffer);
+        let transmit = Transmit { to, bytes, id, alone, through: None };
         self.bytes_sent += datagram_bytes(&transmit);
         self.datagrams_sent += 1;
         transmit

@@ -8,8 +8,8 @@ use crate::guard::{Guard, Kept};
 use crate::keeper::Keeper;
 use crate::machine::datagram_bytes;
 use crate::{
-    Drops, Event, HaltState, KeyChange, LocalClock, Machine, MachineConfig, Record, SidebandCounters, Status,
-    To,
+    Carried, Drops, Event, HaltState, KeyChange, LocalClock, Machine, MachineConfig, Record,
+    SidebandCounters, Status, To,
 };
 use plesio_membership::{Halt, Operators};
 use plesio_phase::ClockCounters;
@@ -318,6 +318,7 @@ fn first_counters(socket: &TimestampedSocket) -> SidebandCounters {
         bytes_sent: 0,
         datagrams_sent: 0,
         datagrams_received: 0,
+        relays: crate::RelayCounters::default(),
         sends_refused: 0,
         sends_unsealed: 0,
         clock_steps: 0,
@@ -460,15 +461,47 @@ impl Turn {
                 Some(Err(Kept::Plaintext)) => self.machine.handle_unsealed(now, from, datagram),
                 Some(Err(kept)) => self.machine.handle_kept(kept),
             }
+            self.open_carried(&mut plain);
             self.keep_orders();
             self.transmit();
         }
         Ok(())
     }
 
+    /// What others brought: their bytes stand for whoever sealed them, wherever they came from.
+    fn open_carried(&mut self, plain: &mut [u8; DATAGRAM_BYTES_MAX]) {
+        while let Some(Carried { by, datagram }) = self.machine.poll_carried() {
+            let now = self.clock.now();
+            match self.guard.as_mut().map(|guard| guard.open_of(by, &datagram, plain)) {
+                None => self.machine.handle_carried(now, by, &datagram, false),
+                Some(Ok(opened)) => {
+                    if let Some(local) = opened.confirms {
+                        self.hand(Event::Confirm { local });
+                    }
+                    self.machine.handle_carried(now, by, &plain[..opened.len_bytes], true);
+                }
+                Some(Err(kept)) => self.machine.handle_kept(kept),
+            }
+        }
+    }
+
     fn transmit(&mut self) {
-        let mut sealed = [0; DATAGRAM_BYTES_MAX];
-        while let Some(transmit) = self.machine.poll_transmit(self.clock.now()) {
+        let (mut sealed, mut carried) = ([0; DATAGRAM_BYTES_MAX], [0; DATAGRAM_BYTES_MAX]);
+        while let Some(mut transmit) = self.machine.poll_transmit(self.clock.now()) {
+            if let Some(through) = transmit.through {
+                let (to, plain) = (transmit.to, transmit.bytes);
+                let len_bytes = match &mut self.guard {
+                    None => {
+                        carried[..plain.len()].copy_from_slice(plain);
+                        plain.len()
+                    }
+                    Some(guard) => match guard.seal(through.receiver, plain, &mut carried) {
+                        Ok(len_bytes) => len_bytes,
+                        Err(_) => continue, // as lost on the way
+                    },
+                };
+                transmit = self.machine.enclose(to, through, &carried[..len_bytes]);
+            }
             let id = transmit.id;
             let bytes = match &mut self.guard {
                 None => transmit.bytes,
@@ -551,6 +584,7 @@ impl Turn {
             bytes_sent: self.machine.bytes_sent() + self.tag_bytes - self.unsent_bytes,
             datagrams_sent: self.machine.datagrams_sent(),
             datagrams_received: self.machine.datagrams_received(),
+            relays: self.machine.relay_counters(),
             sends_refused: self.sends_refused,
             sends_unsealed: self.sends_unsealed,
             clock_steps: self.map.steps,

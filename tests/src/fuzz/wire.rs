@@ -388,6 +388,7 @@ pub fn messages() -> Vec<Message> {
         Message::Halt(order(2)),
         Message::Resume(order(SIGNERS_MAX)),
         Message::OrderAck(OrderAck { kind: OrderKind::Resume, sequence: 9, ..OrderAck::default() }),
+        Message::Relay(Relay { datagram: Bounded::from_slice(&[5; 64]), ..Relay::default() }),
     ]
 }
 

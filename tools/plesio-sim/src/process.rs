@@ -25,7 +25,7 @@ use plesio_membership::{Given, Operators};
 use plesio_memory::{Arena, Consumer, ring};
 use plesio_phase::{CorrectorConfig, MeshClock};
 use plesio_proto::Train;
-use plesio_sideband::{Drops, Event as SidebandEvent, Machine, MachineConfig};
+use plesio_sideband::{Carried, Drops, Event as SidebandEvent, Machine, MachineConfig, RelayCounters};
 use plesio_wire::sideband::{Beat, Message, Speeds};
 use plesio_wire::{Incarnation, Instant, NodeKey, SlotSeq, Speed, Version};
 use std::collections::BTreeMap;
@@ -200,6 +200,11 @@ impl Process {
         *self.machine.drops()
     }
 
+    /// What went through third members.
+    pub(crate) fn relays(&self) -> RelayCounters {
+        self.machine.relay_counters()
+    }
+
     /// When this process wants to be called, on its own clock.
     pub(crate) fn poll_timeout(&self) -> Instant {
         let machine = self.machine.poll_timeout();
@@ -250,6 +255,9 @@ impl Process {
                 let stamp = self.stamps.then_some(stamp);
                 if !scene.lies.keeps(&packet.bytes) {
                     self.machine.handle_datagram(scene.local, from, &packet.bytes, stamp);
+                }
+                while let Some(Carried { by, datagram }) = self.machine.poll_carried() {
+                    self.machine.handle_carried(scene.local, by, &datagram, false);
                 }
                 scene.net.reuse(packet.bytes);
                 self.transmit_sideband(scene);

@@ -287,7 +287,7 @@ impl World {
         }
         for (number, host) in self.hosts.iter().enumerate() {
             if let Some(process) = &host.process {
-                let told = || format!("{:?}, {:?}", process.drops(), process.engine);
+                let told = || format!("{:?}, {:?}, {:?}", process.drops(), process.relays(), process.engine);
                 self.trace.tell(self.now_ns, number as u8, told);
             }
         }

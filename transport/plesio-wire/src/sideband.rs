@@ -10,6 +10,7 @@
 mod body;
 mod message;
 mod order;
+mod relay;
 mod sealed;
 
 pub use body::{
@@ -19,6 +20,7 @@ pub use body::{
 
 pub use message::Message;
 pub use order::{Order, OrderAck, OrderKind, OrderSignature, SIGNED_BYTES, SIGNERS_MAX};
+pub use relay::{CARRIED_BYTES_MAX, Leg, Relay};
 pub use sealed::{restore_plain, sealed_header, sealed_sequence};
 
 use crate::codec::{DecodeError, Reader, Writer};

@@ -6,7 +6,7 @@ use crate::directory::Role;
 use crate::guard::Kept;
 use plesio_session::Refusal;
 use plesio_wire::sideband::{Beat, Header, Message, ShortBeat, decode};
-use plesio_wire::{DecodeError, Instant, LogIndex, MeshTime, NodeKey, Version};
+use plesio_wire::{DecodeError, Instant, LogIndex, MemberSet, MeshTime, NodeKey, Version};
 use std::net::SocketAddr;
 
 /// Bit of SHORT_BEAT's flags.
@@ -71,9 +71,8 @@ impl Machine {
             self.drops.mesh += 1;
             return;
         }
-        if let Some(given) = given(&message) {
-            self.handle_order(now, from, by.is_some(), &header, (given, bytes.len()));
-            return;
+        if given(&message).is_some() {
+            return self.take_order(now, from, by.is_some(), &header, &message);
         }
         // A process that starts anew may come from the address of its own former life.
         let known = self.directory.position_of(from).filter(|_| !matches!(message, Message::Join(_)));
@@ -105,7 +104,6 @@ impl Machine {
         rx_stamp: Option<Instant>,
     ) {
         let node = &self.directory.nodes[at];
-        let key = node.key;
         if self.directory.index_in(header.view, node).is_some_and(|index| index != header.src) {
             self.drops.spoof += 1;
             return;
@@ -116,9 +114,31 @@ impl Machine {
             self.drops.replay += 1;
             return;
         }
+        self.take_from(now, at, from_addr, (opened, false), header, message, rx_stamp);
+    }
+
+    /// A message of a node that is known; `carried`: a third one brought it.
+    #[expect(clippy::too_many_arguments, reason = "what came with one datagram")]
+    pub(super) fn take_from(
+        &mut self,
+        now: Instant,
+        at: usize,
+        from_addr: SocketAddr,
+        (opened, carried): (bool, bool),
+        header: &Header,
+        message: Message,
+        rx_stamp: Option<Instant>,
+    ) {
+        let node = &self.directory.nodes[at];
+        let key = node.key;
         let is_member = matches!(node.role, Role::Member(_));
         let is_former = matches!(node.role, Role::Former { .. });
         match message {
+            // Nothing is carried twice, and no clock is read through others.
+            Message::Relay(_) | Message::Probe(_) | Message::ProbeReply(_) if carried => {
+                self.drops.relay += 1;
+            }
+            Message::Relay(relay) => self.handle_relay(now, at, header.view, &relay),
             Message::Probe(probe) if !is_former => self.clock.handle_probe(now, key, &probe, rx_stamp),
             Message::ProbeReply(reply) if is_member => {
                 if self.clock.handle_reply(now, key, &reply, rx_stamp).is_err() {
@@ -126,8 +146,11 @@ impl Machine {
                 }
             }
             Message::Probe(_) | Message::ProbeReply(_) => self.drops.clock_exchange += 1,
-            Message::ShortBeat(beat) => self.handle_short_beat(now, at, header.view, &beat),
-            Message::Beat(beat) => self.handle_beat(now, at, header.view, &beat),
+            Message::ShortBeat(beat) => self.handle_short_beat(now, (at, carried), header.view, &beat),
+            Message::Beat(beat) => self.handle_beat(now, (at, carried), header.view, &beat),
+            Message::Halt(_) | Message::Resume(_) => {
+                self.take_order(now, from_addr, opened, header, &message)
+            }
             // It is for an operator, and no node is one.
             Message::OrderAck(_) => self.drops.stranger += 1,
             message => self.event(Event::Message {
@@ -141,11 +164,19 @@ impl Machine {
         }
     }
 
-    fn handle_short_beat(&mut self, now: Instant, at: usize, view: u32, beat: &ShortBeat) {
+    /// Whoever brings a beat shows that its sender lives, not that it is heard.
+    fn hear(&mut self, now: Instant, (key, carried): (NodeKey, bool), view: u32, accuses: MemberSet) {
+        match carried {
+            false => self.membership.handle_beat(now, key, view, accuses),
+            true => self.membership.handle_relayed_beat(now, key, view, accuses),
+        }
+    }
+
+    fn handle_short_beat(&mut self, now: Instant, (at, carried): (usize, bool), view: u32, beat: &ShortBeat) {
         let node = &self.directory.nodes[at];
         let (key, is_member) = (node.key, matches!(node.role, Role::Member(_)));
         if is_member {
-            self.membership.handle_beat(now, key, view, beat.suspect);
+            self.hear(now, (key, carried), view, beat.suspect);
             self.clock.handle_state(now, key, beat.state, None);
         }
         self.note_sequence(now, key, beat.halt_sequence);
@@ -155,13 +186,13 @@ impl Machine {
         self.event(Event::Hold { from: key, view, version: Version(beat.version), index: None });
     }
 
-    fn handle_beat(&mut self, now: Instant, at: usize, view: u32, beat: &Beat) {
+    fn handle_beat(&mut self, now: Instant, (at, carried): (usize, bool), view: u32, beat: &Beat) {
         let sound = self.beat_is_sound(now, at, beat);
         let node = &self.directory.nodes[at];
         let (key, is_member) = (node.key, matches!(node.role, Role::Member(_)));
         let is_observer = matches!(node.role, Role::Observer);
         if is_member {
-            self.membership.handle_beat(now, key, view, beat.suspect);
+            self.hear(now, (key, carried), view, beat.suspect);
         }
         self.note_sequence(now, key, beat.halt_sequence);
         if !sound {
@@ -171,7 +202,7 @@ impl Machine {
         if is_member {
             self.clock.handle_state(now, key, beat.state, Some(beat.eps_ns));
         }
-        if !is_observer {
+        if !is_observer && !carried {
             // One who was removed lately still knows what time it is.
             self.clock.handle_mesh_time(now, MeshTime(beat.mesh_time), beat.eps_ns);
         }
@@ -233,7 +264,7 @@ impl Machine {
         ((node.key, node.incarnation) == (join.id.key(), join.incarnation)).then_some(node.key)
     }
 
-    fn count(&mut self, error: DecodeError) {
+    pub(super) fn count(&mut self, error: DecodeError) {
         let counter = match error {
             DecodeError::Magic => &mut self.drops.magic,
             DecodeError::Version(_) => &mut self.drops.version,

@@ -81,14 +81,16 @@ impl Machine {
     }
 
     /// An order; `sealed`: by whose address or keys it is a node's.
-    pub(super) fn handle_order(
+    pub(super) fn take_order(
         &mut self,
         now: Instant,
         from: SocketAddr,
         sealed: bool,
         header: &Header,
-        (given, len_bytes): (Given, usize),
+        message: &Message,
     ) {
+        let Some(given) = given(message) else { return };
+        let len_bytes = given.len_bytes();
         let is_node = sealed || self.directory.position_of(from).is_some();
         let Some(Orders { halt, members, strangers, sources }) = &mut self.orders else {
             self.drops.stranger += 1;

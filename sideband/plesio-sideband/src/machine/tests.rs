@@ -1,6 +1,7 @@
 //! Meshes of machines on virtual time, and what the gate does with everything that should not come in.
 
 mod orders;
+mod relay;
 
 use super::*;
 use plesio_phase::ClockState;
@@ -41,6 +42,8 @@ struct Net {
     duplicate: bool,
     /// They tell nobody of orders.
     liars: Vec<usize>,
+    /// Nothing gets from the first to the second.
+    cut: Vec<(usize, usize)>,
 }
 
 impl Net {
@@ -58,6 +61,7 @@ impl Net {
             loss_percent: 0,
             duplicate: false,
             liars: Vec::new(),
+            cut: Vec::new(),
         };
         for key in 0..count {
             let offset = SECOND * (1 + key * 3);
@@ -95,6 +99,9 @@ impl Net {
                     if self.duplicate {
                         self.machines[node].handle_datagram(now, from, &bytes, None);
                     }
+                    while let Some(Carried { by, datagram }) = self.machines[node].poll_carried() {
+                        self.machines[node].handle_carried(now, by, &datagram, false);
+                    }
                     self.pump(node);
                 }
             }
@@ -124,12 +131,20 @@ impl Net {
         while let Some(given) = self.machines[node].poll_store() {
             self.machines[node].handle_stored(now, given.order.sequence, true);
         }
-        while let Some(transmit) = self.machines[node].poll_transmit(now) {
+        while let Some(mut transmit) = self.machines[node].poll_transmit(now) {
+            if let Some(through) = transmit.through {
+                let (to, inner) = (transmit.to, transmit.bytes.to_vec());
+                transmit = self.machines[node].enclose(to, through, &inner);
+            }
             let (to, bytes) = (transmit.to, transmit.bytes.to_vec());
             if self.liars.contains(&node) && matches!(bytes[3], 16 | 17) {
                 continue;
             }
             let due = self.now + MS / 2;
+            let receiver = usize::from(to.port().saturating_sub(40_000));
+            if self.cut.contains(&(node, receiver)) {
+                continue;
+            }
             if self.roll() % 100 >= self.loss_percent {
                 self.wire.push_back((due, address(node as u64), to, bytes));
             }

@@ -1,5 +1,6 @@
 //! What the machine is told and what it tells.
 
+use super::relay::Through;
 use plesio_phase::MeshClock;
 use plesio_wire::sideband::{Beat, Message, Speeds};
 use plesio_wire::{LogIndex, MemberIndex, MemberSet, NodeKey, Version};
@@ -112,6 +113,9 @@ pub struct Transmit<'a> {
     pub id: Option<u32>,
     /// Stands for itself: where there are no keys for it, it goes unsealed.
     pub alone: bool,
+    /// It does not go as it is: seal it for whom it is for, then send what [`Machine::enclose`](crate::Machine::enclose)
+    /// makes of it.
+    pub through: Option<Through>,
 }
 
 /// What happened.

@@ -63,7 +63,10 @@ impl Lies {
     /// Whether it keeps this to itself, on its way out as on its way in.
     pub(super) fn keeps(self, bytes: &[u8]) -> bool {
         self.suppress
-            && matches!(decode(bytes), Ok((_, Message::Halt(_) | Message::Resume(_) | Message::OrderAck(_))))
+            && matches!(
+                decode(bytes),
+                Ok((_, Message::Halt(_) | Message::Resume(_) | Message::OrderAck(_) | Message::Relay(_)))
+            )
     }
 
     /// Bends a chunk for host `to`.

@@ -40,7 +40,11 @@ impl Process {
 
     pub(super) fn transmit_sideband(&mut self, scene: &mut Scene<'_>) {
         self.keep_orders(scene);
-        while let Some(transmit) = self.machine.poll_transmit(scene.local) {
+        while let Some(mut transmit) = self.machine.poll_transmit(scene.local) {
+            if let Some(through) = transmit.through {
+                let (to, datagram) = (transmit.to, transmit.bytes.to_vec());
+                transmit = self.machine.enclose(to, through, &datagram);
+            }
             if let Some(to) = host_of(transmit.to).filter(|_| !scene.lies.keeps(transmit.bytes)) {
                 let way = (scene.host, to, Plane::Sideband);
                 let members = self.engine.consensus().view().members.len();

@@ -5,6 +5,7 @@ use super::body::{
     Roster, Shard, ShortBeat, Snapshot,
 };
 use super::order::{Order, OrderAck};
+use super::relay::Relay;
 use crate::LogIndex;
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::value::Value;
@@ -48,6 +49,8 @@ pub enum Message {
     Seal(Accept),
     Snapshot(Snapshot),
     OrderAck(OrderAck),
+    /// A datagram of one member for another, carried by a third.
+    Relay(Relay),
 }
 
 impl Message {
@@ -78,6 +81,7 @@ impl Message {
             Self::Seal(_) => 21,
             Self::Snapshot(_) => 22,
             Self::OrderAck(_) => 23,
+            Self::Relay(_) => 24,
         }
     }
 
@@ -107,6 +111,7 @@ impl Message {
             }
             Self::Snapshot(body) => writer.write(body),
             Self::OrderAck(body) => writer.write(body),
+            Self::Relay(body) => writer.write(body),
         }
     }
 
@@ -135,6 +140,7 @@ impl Message {
             21 => Self::Seal(reader.read()?),
             22 => Self::Snapshot(reader.read()?),
             23 => Self::OrderAck(reader.read()?),
+            24 => Self::Relay(reader.read()?),
             _ => return Err(DecodeError::Kind(code)),
         })
     }

@@ -67,6 +67,12 @@ fn every_message() -> Vec<Message> {
         Message::Seal(Accept::default()),
         Message::Snapshot(Snapshot { op: 1, len_bytes: 5, ..Snapshot::default() }),
         Message::OrderAck(OrderAck { kind: OrderKind::Resume, token: 7, ..OrderAck::default() }),
+        Message::Relay(Relay { datagram: Bounded::from_slice(&[9; HEADER_BYTES]), ..Relay::default() }),
+        Message::Relay(Relay {
+            leg: Leg::Second,
+            whose: 31,
+            datagram: Bounded::from_slice(&[7; CARRIED_BYTES_MAX]),
+        }),
     ]
 }
 

@@ -172,11 +172,9 @@ fn a_flood_of_forgeries_costs_fifty_looks_a_second_for_each_source() {
     assert_eq!(counters(&net).forged, 200, "all of them together");
     // Members are heard all the same: the flood comes to one, the order to the other.
     say(&mut net, 1, operator(), &desk.order(OrderKind::Halt, 1));
-    let Message::Halt(order) = desk.order(OrderKind::Halt, 1) else { unreachable!("it is one") };
     let header = Header { mesh: MESH, ..Header::default() };
     let now = net.at(0);
-    let given = Given { kind: OrderKind::Halt, order };
-    net.machines[0].handle_order(now, address(1), true, &header, (given, 200));
+    net.machines[0].take_order(now, address(1), true, &header, &desk.order(OrderKind::Halt, 1));
     net.pump(0);
     assert_eq!(halted(&net), 2);
 }
