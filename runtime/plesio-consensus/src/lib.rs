@@ -20,6 +20,7 @@
 //! | `own` | this node's announced slots until release or fold (R21 to R24) |
 //! | `members` | verdicts, joiners, leavers, HOLD (R15, R18, R19) |
 //! | `sharing` | what members say they can do, and the shares that a view states for it (R25) |
+//! | `restart` | who begins a mesh again whose log has ended, and from what (section 7) |
 //! | `timing` | mesh time, frames and their closes |
 //! | `machine` | the whole: inputs, pacing of proposals, the open version, catching up |
 #![cfg_attr(not(test), no_std)]
@@ -38,6 +39,7 @@ mod members;
 mod offers;
 mod own;
 mod quorum;
+mod restart;
 mod round;
 mod sharing;
 mod snapshot;
@@ -53,5 +55,6 @@ pub use machine::conduct::Evidence;
 pub use machine::{Consensus, Open};
 pub use members::roster_digest;
 pub use quorum::is_quorum;
+pub use restart::{Founding, RECORD_BYTES_MAX, Record, Restart, Restarted, Returner, generation};
 pub use snapshot::{Installed, SNAPSHOT_CUT_BYTES_MAX, SnapshotCut, SnapshotError};
 pub use weights::{Lambda, Part, WeightMode, weights};

@@ -14,6 +14,7 @@ mod agreement;
 mod founding;
 mod halting;
 mod join;
+mod keeping;
 mod links;
 mod meter;
 mod near;
@@ -21,10 +22,12 @@ mod roster;
 mod rules;
 mod snapshot;
 mod transfer;
+mod witness;
 mod words;
 
 pub use founding::{Common, genesis, node_id};
 pub use join::Namesake;
+pub use keeping::{Disk, Revival};
 pub use near::Note;
 pub use rules::{Rules, Steering};
 pub use words::{EngineConfig, Entrance, Out, SlotFate, Work};
@@ -89,6 +92,11 @@ pub struct Engine {
     /// A view excludes this life of the node: the next one begins when this turn is over.
     excluded: bool,
     is_halted: bool,
+    /// None where there is no disk.
+    keeping: Option<keeping::Keeping>,
+    /// Who sent a state that others said to be another, and until when it is asked for none.
+    banned: BTreeMap<NodeKey, Instant>,
+    fakes: u64,
     work: VecDeque<Work>,
     out: VecDeque<Out>,
     events: VecDeque<Event>,
@@ -153,6 +161,9 @@ impl Engine {
             folds: 0,
             excluded: false,
             is_halted: false,
+            keeping: None,
+            banned: BTreeMap::new(),
+            fakes: 0,
             work: VecDeque::new(),
             out: VecDeque::new(),
             events: VecDeque::new(),
@@ -211,6 +222,7 @@ impl Engine {
                 }
             }
             Message::Snapshot(snapshot) => self.handle_snapshot_message(now, from, view, snapshot),
+            Message::Revive(body) => self.handle_revive(now, address, body),
             Message::Ready(ready) => {
                 if let (Some(from), Some(seq)) = (from, ready.seq()) {
                     self.exchange.handle_ready(from, seq);
@@ -218,6 +230,9 @@ impl Engine {
                 }
             }
             _ => {
+                if let Message::Epoch(epoch) = message {
+                    self.keep_proposed(epoch.index, &epoch.view);
+                }
                 if let Some(from) = from {
                     self.consensus.handle_message(now, from, view, message);
                 }
@@ -373,6 +388,7 @@ impl Engine {
         self.links.handle_timeout(now);
         self.handle_join_timeout(now);
         self.handle_snapshot_timeout(now);
+        self.handle_keeping_timeout(now);
         if let Some(frame) = self.consensus.frame_at(now)
             && frame != self.frame
         {
@@ -418,6 +434,7 @@ impl Engine {
             self.links.poll_timeout(),
             self.join_timeout(),
             self.snapshot_timeout(),
+            self.keeping_timeout(),
             frame,
         ]
         .into_iter()
@@ -505,7 +522,7 @@ impl Engine {
                     plesio_consensus::To::AllAndObservers => To::Everyone,
                     plesio_consensus::To::One(key) => To::Node(key),
                 };
-                self.out.push_back(Out::Send(to, message));
+                self.say(now, to, message);
             }
             if self.consensus.open().is_none() {
                 self.exchange.handle_expect(self.consensus.index());

@@ -1,5 +1,7 @@
 //! What a running node tells the program that started it.
 
+use crate::engine::Revival;
+use crate::node::DiskState;
 use plesio_consensus::Cause;
 use plesio_sideband::HaltState;
 use plesio_wire::{Digest, NodeKey, Version};
@@ -17,6 +19,7 @@ pub struct NodeEvent {
 /// What happened.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
+#[expect(clippy::large_enum_variant, reason = "a few a second, and moved once or twice")]
 pub enum What {
     /// A view is in force.
     View {
@@ -121,6 +124,16 @@ pub enum What {
     },
     /// The state of a member was taken over: the node is up to date.
     Installed(Version),
+    /// The mesh's log had ended, and this node began it again from its disk, with others that came back.
+    Revived(Revival),
+    /// What is to outlive this node cannot be written, and why; training goes on.
+    Degraded(String),
+    /// It can be written again.
+    Mended,
+    /// This node was itself not running for so long, nanoseconds: it accuses nobody, and what it missed it is told.
+    Late(u64),
+    /// This node hears less than half of its view and takes itself for the sick one; or not any more.
+    Sick(bool),
     /// How datagrams go to the peers, when that has changed.
     Ways(Vec<Way>),
     /// Said once each: what the node found and fell back to.
@@ -169,8 +182,38 @@ pub struct Progress {
     pub steps_committed: u64,
     /// What the operators ordered.
     pub halt: HaltState,
+    /// What is on its disk; none: it has none.
+    pub disk: Option<DiskState>,
+    /// How often this node was itself not running, and for how long in all.
+    pub lateness: Lateness,
+    /// Local steps by what became of them.
+    pub steps: StepCounters,
     /// Traffic and memory.
     pub counters: Counters,
+}
+
+/// How often a node was itself not running, as its own clock says.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Lateness {
+    /// How often.
+    pub wakes: u64,
+    /// For how long in all, nanoseconds.
+    pub total_ns: u64,
+}
+
+/// What became of local steps that are in no version (I2). Steps stand for the mass of the updates that they are.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct StepCounters {
+    /// Steps of announced contributions that nobody can tell any more whether they were counted (`mass_lost`).
+    pub lost: u64,
+    /// Steps of listed contributions that a view dropped; they came back and go with a later one (`mass_dropped`).
+    pub dropped: u64,
+    /// Steps thrown away because they were not finite (`bad_local_total`).
+    pub bad_local: u64,
+    /// Steps thrown away when this node came back after too long (the trim of section 8).
+    pub trimmed: u64,
+    /// Contributions that came back and were folded into later ones (`fold_total`).
+    pub folds: u64,
 }
 
 /// How datagrams go to one peer.

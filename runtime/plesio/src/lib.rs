@@ -14,12 +14,12 @@ mod sealing;
 pub mod store;
 mod worker;
 
-pub use engine::{Rules, Steering};
-pub use event::{Counters, Entering, Final, NodeEvent, Progress, Way, What};
+pub use engine::{Revival, Rules, Steering};
+pub use event::{Counters, Entering, Final, Lateness, NodeEvent, Progress, StepCounters, Way, What};
 pub use group::{Excluder, GroupError, Narrowing, NetworkGroup, NetworkPlan, SharedGroup, SharedPlan};
 pub use node::{
-    Control, DataPath, Found, HaltConfig, Hello, Identity, Listens, Node, NodeConfig, NodeError, NodeThread,
-    Protection, Running, Seed, Sharing, Trust,
+    Control, DataPath, DiskState, Found, HaltConfig, Hello, Identity, Listens, Node, NodeConfig, NodeError,
+    NodeThread, Protection, Running, Seed, Sharing, StateConfig, StateError, Trust,
 };
 pub use plesio_consensus::{Cause, Lambda, WeightMode};
 pub use plesio_kernels::{Codec, Nesterov, Outer};

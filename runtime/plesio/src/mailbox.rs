@@ -4,7 +4,7 @@
 use plesio_consensus::Part;
 use plesio_phase::Aim;
 use plesio_wire::{SlotSeq, Version};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The committed state in floats, with what the worker needs to know to take it.
@@ -30,6 +30,10 @@ pub(crate) struct Mailbox {
     parts: Mutex<Vec<(SlotSeq, Part)>>,
     stopped: AtomicBool,
     halted: AtomicBool,
+    /// How often the node came back from where the mesh went on without it.
+    returns: AtomicU32,
+    bad_local: AtomicU64,
+    trimmed: AtomicU64,
 }
 
 impl Mailbox {
@@ -41,6 +45,9 @@ impl Mailbox {
             parts: Mutex::default(),
             stopped: AtomicBool::new(false),
             halted: AtomicBool::new(false),
+            returns: AtomicU32::new(0),
+            bad_local: AtomicU64::new(0),
+            trimmed: AtomicU64::new(0),
         }
     }
 
@@ -87,6 +94,26 @@ impl Mailbox {
 
     pub(crate) fn is_halted(&self) -> bool {
         self.halted.load(Ordering::Acquire)
+    }
+
+    /// For the node thread: it was away, and is back.
+    pub(crate) fn come_back(&self) {
+        self.returns.fetch_add(1, Ordering::Release);
+    }
+
+    pub(crate) fn returns(&self) -> u32 {
+        self.returns.load(Ordering::Acquire)
+    }
+
+    /// For the worker: steps that it threw away, for not being finite and for being too many after a return.
+    pub(crate) fn throw_away(&self, bad_local: u32, trimmed: u32) {
+        self.bad_local.fetch_add(bad_local.into(), Ordering::Relaxed);
+        self.trimmed.fetch_add(trimmed.into(), Ordering::Relaxed);
+    }
+
+    /// What the worker threw away so far, in the same order.
+    pub(crate) fn thrown_away(&self) -> (u64, u64) {
+        (self.bad_local.load(Ordering::Relaxed), self.trimmed.load(Ordering::Relaxed))
     }
 
     pub(crate) fn is_stopped(&self) -> bool {

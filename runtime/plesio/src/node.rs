@@ -1,19 +1,23 @@
 //! Binding and starting a node: sockets, arena, threads.
 
+mod check;
 mod doors;
 mod protection;
 mod run;
 mod sink;
+mod state;
 
 use crate::engine::{Common, Entrance, Rules, Steering, genesis};
 use crate::event::NodeEvent;
 use crate::mailbox::Mailbox;
 use crate::store::{Store, StoreError, StorePlan};
 use crate::worker::{Sent, Worker};
+use check::check;
 pub(crate) use doors::draw;
 pub use protection::{Identity, Protection, Seed, Trust};
+use state::Folder;
+pub use state::{DiskState, StateConfig, StateError};
 
-use plesio_collective::Regions;
 use plesio_cpu::Cpu;
 use plesio_kernels::{Codec, KernelError, Scale};
 use plesio_memory::{Arena, ArenaError, RingError, ring};
@@ -85,6 +89,8 @@ pub struct NodeConfig {
     pub steering: Steering,
     /// Whose HALT and RESUME it follows; `None`: nobody's.
     pub halt: Option<HaltConfig>,
+    /// Where it keeps what outlives it; `None`: nothing does.
+    pub state: Option<StateConfig>,
 }
 
 /// Who may stop a mesh and let it go on.
@@ -168,6 +174,7 @@ impl NodeConfig {
             rules: Rules::default(),
             steering: Steering::default(),
             halt: None,
+            state: None,
         }
     }
 }
@@ -269,6 +276,8 @@ pub enum NodeError {
     Store(StoreError),
     /// The order in force cannot be kept.
     Record(RecordError),
+    /// The folder for what outlives the node cannot be used.
+    State(StateError),
     /// A socket failed while running.
     Io(String),
     /// The node's thread ended before it was asked to.
@@ -285,6 +294,7 @@ impl fmt::Display for NodeError {
             Self::Ring(error) => write!(f, "elastic ring: {error}"),
             Self::Store(error) => write!(f, "{error}"),
             Self::Record(error) => write!(f, "record of halts {error}"),
+            Self::State(error) => write!(f, "state folder {error}"),
             Self::Io(error) => write!(f, "data socket: {error}"),
             Self::Gone => f.write_str("the node's thread has ended; its last event says why"),
         }
@@ -304,7 +314,7 @@ macro_rules! from {
 }
 from!(
     OpenError => Open, StartError => Sideband, ArenaError => Arena, RingError => Ring, StoreError => Store,
-    RecordError => Record
+    RecordError => Record, StateError => State
 );
 
 impl From<KernelError> for NodeError {
@@ -319,6 +329,8 @@ pub struct Node {
     found: Found,
     hello: Hello,
     listens: Listens,
+    /// What the folder for its state knows of others, if a mesh was in it.
+    known: Option<Vec<Seed>>,
     worker: Worker<Cpu>,
     control: Control,
     orders: Sender<Order>,
@@ -400,6 +412,8 @@ impl Node {
         check(&config)?;
         // First of all: who cannot keep a halt does not begin.
         let obedience = config.halt.as_ref().map(|halt| obedience(&config, halt)).transpose()?;
+        let state = config.state.as_ref().map(|state| Folder::open(state, &config)).transpose()?;
+        let known = state.as_ref().and_then(|folder| folder.known(config.id));
         let factor = config.sharing.factor();
         let (elements, outer) = (config.elements as u64, config.rules.outer);
         let plan = StorePlan::with(elements, config.ring_depth, config.codec, factor, outer);
@@ -423,6 +437,7 @@ impl Node {
         };
         found.notes.extend(report.lines);
         found.notes.extend(bound.notes().iter().cloned());
+        found.notes.extend(state.iter().flat_map(|folder| folder.notes().iter().cloned()));
 
         let (orders, inbox) = channel();
         let (event_sender, events) = channel();
@@ -434,6 +449,7 @@ impl Node {
             consumer,
             clock,
             bound,
+            state,
             mailbox: Arc::clone(&mailbox),
             inbox,
             events: event_sender,
@@ -463,9 +479,10 @@ impl Node {
             clock,
             opened.waker.clone(),
             config.elements,
+            config.rules.tau,
         );
         let control = Control { orders: orders.clone(), waker: opened.waker, mailbox };
-        Ok(Self { config, found, hello, listens, worker, control, orders, events, thread })
+        Ok(Self { config, found, hello, listens, known, worker, control, orders, events, thread })
     }
 
     /// How others reach it.
@@ -486,6 +503,12 @@ impl Node {
         &self.found
     }
 
+    /// Whether its folder holds what is left of a mesh: then it comes back to that by [`Self::join`], and begins no other.
+    #[must_use]
+    pub fn returns(&self) -> bool {
+        self.known.is_some()
+    }
+
     /// Begins a mesh: every node of `roster`, this one included, was given the same.
     ///
     /// # Errors
@@ -493,6 +516,11 @@ impl Node {
     pub fn start(self, roster: &[Hello]) -> Result<Running, NodeError> {
         if !roster.contains(&self.hello) {
             return Err(NodeError::Config("the roster does not name this node as it said hello".into()));
+        }
+        if self.returns() {
+            return Err(NodeError::Config(
+                "its state folder holds what is left of a mesh; join, or give it an empty folder".into(),
+            ));
         }
         for hello in roster {
             self.config.admit(hello.data)?;
@@ -504,20 +532,27 @@ impl Node {
         self.enter(Entrance::Genesis(entries, Box::new(view)), Vec::new())
     }
 
-    /// Joins a running mesh through some of its members.
+    /// Joins a running mesh through some of its members. A node whose folder holds what is left of a mesh asks the members
+    /// that it knew as well, and begins again with those who came back as it did when nobody else can go on.
     ///
     /// # Errors
     /// No member, or in plaintext one that is not on this host.
     pub fn join(self, seeds: &[Seed]) -> Result<Running, NodeError> {
-        if seeds.is_empty() {
+        if seeds.is_empty() && !self.returns() {
             return Err(NodeError::Config("no member's address is known; give at least one".into()));
         }
         for seed in seeds {
             self.config.admit(seed.data)?;
             self.config.admit(seed.sideband)?;
         }
+        let named = |known: &&Seed| !seeds.iter().any(|seed| seed.sideband == known.sideband);
+        let known = self.known.iter().flatten().filter(named).filter(|seed| {
+            // What is on the disk is kept to the same rule, without a word.
+            self.config.admit(seed.data).is_ok() && self.config.admit(seed.sideband).is_ok()
+        });
+        let all: Vec<Seed> = seeds.iter().chain(known).copied().collect();
         let sidebands = seeds.iter().map(|seed| seed.sideband).collect();
-        self.enter(Entrance::Join(sidebands), seeds.to_vec())
+        self.enter(Entrance::Join(sidebands), all)
     }
 
     fn enter(self, entrance: Entrance, seeds: Vec<Seed>) -> Result<Running, NodeError> {
@@ -534,61 +569,6 @@ fn obedience(config: &NodeConfig, halt: &HaltConfig) -> Result<Obedience, Record
     seed.chunks_exact_mut(8).for_each(|part| part.copy_from_slice(&draw().to_le_bytes()));
     Ok(Obedience { id: config.id, operators: halt.operators.clone(), record, seed: Secret::new(seed) })
 }
-
-fn check(config: &NodeConfig) -> Result<(), NodeError> {
-    let refuse = |text: String| Err(NodeError::Config(text));
-    config.admit(config.data)?;
-    config.admit(config.sideband)?;
-    for advertised in [config.advertise_data, config.advertise_sideband].into_iter().flatten() {
-        config.admit(advertised)?;
-        if advertised.port() == 0 {
-            return refuse(format!(
-                "advertised address {advertised} has no port; name the one that others send to"
-            ));
-        }
-    }
-    if let Protection::Sealed(identity) = &config.protection {
-        let public = identity.node.public();
-        if (config.id, config.mesh) != (public.id(), identity.pool.mesh) {
-            return refuse(
-                "a sealed node's id and mesh are those of its keys; leave them as they are".into(),
-            );
-        }
-        if (identity.ticket.mesh, identity.ticket.node) != (identity.pool.mesh, public) {
-            return refuse("the ticket is of another node or mesh; ask the operator for this node's".into());
-        }
-        identity.check().map_err(|error| NodeError::Config(error.to_string()))?;
-    }
-    if config.elements == 0 || config.elements > ELEMENTS_MAX {
-        return refuse(format!("elements is {}; it must be 1 to {ELEMENTS_MAX}", config.elements));
-    }
-    let window_bytes = Regions::window_bytes(config.elements as u64, config.codec, config.sharing.factor());
-    if window_bytes > u64::from(u32::MAX) {
-        return refuse(format!(
-            "{} elements need windows of {window_bytes} bytes where members own what suits their rates, and 4 GiB is \
-             the most; share equally",
-            config.elements
-        ));
-    }
-    if !(PERIOD_NS_MIN..=PERIOD_NS_MAX).contains(&config.period_ns) {
-        return refuse(format!("period is {} ns; it must be 50 ms to 60 s", config.period_ns));
-    }
-    config.rules.check().map_err(NodeError::Config)?;
-    config.steering.check().map_err(NodeError::Config)?;
-    if !matches!(config.ring_depth, 2 | 4 | 8 | 16) {
-        return refuse(format!("ring_depth is {}; it must be 2, 4, 8 or 16", config.ring_depth));
-    }
-    let chunk = config.chunk_bytes;
-    if !chunk.is_multiple_of(64) || !(plesio_wire::data::CHUNK_BYTES_MIN..=65_408).contains(&chunk) {
-        return refuse(format!("chunk_bytes is {chunk}; it must be a multiple of 64, 64 to 65408"));
-    }
-    Ok(())
-}
-
-/// Spans address 4 GiB, and an element of the state takes 8 bytes.
-const ELEMENTS_MAX: usize = (u32::MAX / 8 - (1 << 20)) as usize;
-const PERIOD_NS_MIN: u64 = 50_000_000;
-const PERIOD_NS_MAX: u64 = 60_000_000_000;
 
 /// What the node's threads need of the configuration to make the engine.
 fn engine_entry(config: &NodeConfig, sideband: SocketAddr, data: SocketAddr) -> RosterEntry {

@@ -384,6 +384,33 @@ impl<D: Device> Store<D> {
         Ok(self.device.to_float(self.master.as_i64(), self.scale, out)?)
     }
 
+    /// Writes the state as it lies in memory, the momentum behind it.
+    pub fn copy_state(&self, into: &mut Vec<u8>) {
+        into.clear();
+        into.extend_from_slice(self.master.as_bytes());
+        if let Some(momentum) = &self.momentum {
+            into.extend_from_slice(momentum.as_bytes());
+        }
+    }
+
+    /// Bytes of the state, the momentum included.
+    #[must_use]
+    pub fn state_bytes(&self) -> u64 {
+        snapshot_bytes(self.regions.elements, self.outer) - SNAPSHOT_HEAD_BYTES as u64
+    }
+
+    /// Fills the state, and the momentum behind it, by `read`; its digest afterwards.
+    ///
+    /// # Errors
+    /// What `read` says; the state is of no use then.
+    pub fn restore<E>(&mut self, mut read: impl FnMut(&mut [u8]) -> Result<(), E>) -> Result<Digest, E> {
+        read(self.master.as_bytes_mut())?;
+        if let Some(momentum) = &mut self.momentum {
+            read(momentum.as_bytes_mut())?;
+        }
+        Ok(self.digest())
+    }
+
     /// The master state itself.
     #[must_use]
     pub fn master(&self) -> &[i64] {

@@ -41,6 +41,8 @@ pub struct StepOutcome {
     pub version: Option<Version>,
     /// Steps thrown away because they were not finite; the parameters are back at the last good point.
     pub discarded_steps: u32,
+    /// How often in a row that happened, without a contribution in between.
+    pub discards_in_row: u32,
     /// The operators halted the mesh: nothing is cut, and training is to stand still. [`Worker::await_resume`] waits.
     pub halted: bool,
 }
@@ -103,6 +105,11 @@ pub struct Worker<D: Device> {
     serial: u64,
     step_began: Instant,
     discarded_steps: u32,
+    discards_in_row: u32,
+    /// Returns of the node that were acted on; while there are newer ones, cuts are trimmed.
+    returns: u32,
+    /// Most versions that a contribution may lie behind.
+    tau: u64,
 }
 
 impl<D: Device> Worker<D> {
@@ -116,6 +123,7 @@ impl<D: Device> Worker<D> {
         clock: LocalClock,
         waker: Waker,
         elements: usize,
+        tau: u64,
     ) -> Self {
         let zeros = || vec![0.0; elements];
         Self {
@@ -142,6 +150,9 @@ impl<D: Device> Worker<D> {
             serial: 0,
             step_began: Instant(0),
             discarded_steps: 0,
+            discards_in_row: 0,
+            returns: 0,
+            tau,
         }
     }
 
@@ -268,22 +279,69 @@ impl<D: Device> Worker<D> {
             self.target = Some(aim.next_target(now, passed));
         }
         outcome.discarded_steps = std::mem::take(&mut self.discarded_steps);
+        outcome.discards_in_row = self.discards_in_row;
         Ok(outcome)
     }
 
+    /// The caller's step came to nothing that is finite: the parameters are back at the last good point, and the steps since
+    /// are thrown away and counted (section 2 of the consensus text). The outcome says how often in a row.
+    ///
+    /// # Errors
+    /// [`Stopped`] when the node has ended.
+    pub fn discard(&mut self, params: &mut [f32]) -> Result<StepOutcome, Stopped> {
+        if self.mailbox.is_stopped() {
+            return Err(Stopped);
+        }
+        self.n_steps += 1;
+        self.throw_away(params);
+        self.step_began = self.clock.now();
+        let discarded_steps = std::mem::take(&mut self.discarded_steps);
+        Ok(StepOutcome { discarded_steps, discards_in_row: self.discards_in_row, ..StepOutcome::default() })
+    }
+
+    fn throw_away(&mut self, params: &mut [f32]) {
+        self.discarded_steps += self.n_steps;
+        self.discards_in_row += 1;
+        self.mailbox.throw_away(self.n_steps, 0);
+        params.copy_from_slice(&self.anchor);
+        self.n_steps = 0;
+    }
+
+    /// Steps that the next contribution may stand for: any number that others take, and after a return so many only as a
+    /// contribution could have gathered in the time that one may be late (section 8).
+    fn steps_max(&mut self) -> u32 {
+        let returns = self.mailbox.returns();
+        if returns == self.returns {
+            return STEPS_MAX;
+        }
+        // As long as slots of before are out, what they bring back counts as gathered then.
+        if self.slots_out() == 0 {
+            self.returns = returns;
+        }
+        let steps = (self.tau + 1).saturating_mul(self.cutter.steps_per_slot().into());
+        u32::try_from(steps).unwrap_or(STEPS_MAX).min(STEPS_MAX)
+    }
+
     fn cut(&mut self, params: &mut [f32], target: Frame) -> bool {
+        let (steps_max, usual) = (self.steps_max(), self.n_steps);
         for ((residue, x), anchor) in self.residue.iter_mut().zip(params.iter()).zip(&self.anchor) {
             *residue = x - anchor;
+        }
+        if self.n_steps > steps_max {
+            let share = steps_max as f32 / self.n_steps as f32;
+            for ((residue, x), anchor) in self.residue.iter_mut().zip(params.iter_mut()).zip(&self.anchor) {
+                *residue *= share;
+                *x = anchor + *residue;
+            }
+            self.mailbox.throw_away(0, self.n_steps - steps_max);
+            self.n_steps = steps_max;
         }
         let meta = CutMeta { base_version: self.base, target_frame: target, n_steps: self.n_steps };
         let (device, scale, residue) = (self.device, self.scale, &mut self.residue);
         match self.producer.cut(meta, |slot| device.quantise_residue(residue, scale, slot).is_ok()) {
             CutOutcome::Open => return false,
             CutOutcome::Discarded => {
-                // Not finite: back to the last point that was (section 2 of the consensus text).
-                self.discarded_steps += self.n_steps;
-                params.copy_from_slice(&self.anchor);
-                self.n_steps = 0;
+                self.throw_away(params);
                 return false;
             }
             CutOutcome::Cut(_) => {}
@@ -299,6 +357,10 @@ impl<D: Device> Worker<D> {
         for ((anchor, x), residue) in self.anchor.iter_mut().zip(params.iter()).zip(&self.residue) {
             *anchor = x - residue;
         }
+        if self.n_steps == usual {
+            self.cutter.handle_cut(usual);
+        }
+        self.discards_in_row = 0;
         self.n_steps = 0;
         self.base = self.version;
         self.waker.wake();
@@ -383,5 +445,7 @@ impl<D: Device> Worker<D> {
     }
 }
 
+/// Most steps of one contribution; members refuse more.
+const STEPS_MAX: u32 = 1 << 20;
 /// How soon a halt that is over is noticed.
 const RESUME_POLL: Duration = Duration::from_millis(5);

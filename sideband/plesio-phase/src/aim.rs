@@ -57,13 +57,15 @@ impl Aim {
 pub struct Cutter {
     step_ns: u64,
     passes: u32,
+    /// Steps per slot in 1/256, 0: no slot yet.
+    slot_steps: u64,
 }
 
 impl Cutter {
     /// Knows nothing yet: the first step sets the estimate.
     #[must_use]
     pub const fn new() -> Self {
-        Self { step_ns: 0, passes: 0 }
+        Self { step_ns: 0, passes: 0, slot_steps: 0 }
     }
 
     /// A step took `duration_ns`: smoothed with a gain of 0.2.
@@ -76,6 +78,18 @@ impl Cutter {
     #[must_use]
     pub const fn step_ns(&self) -> u64 {
         self.step_ns
+    }
+
+    /// A slot of so many steps was cut: smoothed with a gain of 1/4 (H_i of the consensus text).
+    pub fn handle_cut(&mut self, n_steps: u32) {
+        let steps = u64::from(n_steps) << 8;
+        self.slot_steps = if self.slot_steps == 0 { steps } else { (self.slot_steps * 3 + steps) / 4 };
+    }
+
+    /// H_i: smoothed steps per slot, 1 at least.
+    #[must_use]
+    pub fn steps_per_slot(&self) -> u32 {
+        u32::try_from((self.slot_steps + 128) >> 8).unwrap_or(u32::MAX).max(1)
     }
 
     /// Frames to let pass before the next target: one when `passes`, of the aim, has risen.
@@ -129,6 +143,21 @@ mod tests {
         assert_eq!(Aim { stride: 3, ..aim }.next_target(Instant(10_970 * MS), Frame(4)), Frame(7));
         assert_eq!(aim.frame_at(Instant(0)), Frame(1), "before mesh time 0 the first frame is open");
         assert_eq!(aim.next_target(Instant(0), Frame(u64::MAX)), Frame(u64::MAX));
+    }
+
+    #[test]
+    fn steps_per_slot_follow_with_a_gain_of_a_quarter_and_are_one_at_least() {
+        let mut cutter = Cutter::new();
+        assert_eq!(cutter.steps_per_slot(), 1);
+        let seen = [8, 16, 16, 0, 0].map(|n_steps| {
+            cutter.handle_cut(n_steps);
+            cutter.steps_per_slot()
+        });
+        assert_eq!(seen, [8, 10, 12, 9, 6]);
+        (0..40).for_each(|_| cutter.handle_cut(0));
+        assert_eq!(cutter.steps_per_slot(), 1);
+        (0..99).for_each(|_| cutter.handle_cut(u32::MAX));
+        assert!(cutter.steps_per_slot() > u32::MAX / 2);
     }
 
     #[test]

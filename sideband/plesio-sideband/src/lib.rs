@@ -15,6 +15,7 @@ mod keeper;
 mod machine;
 mod record;
 mod replay;
+mod slots;
 mod stamps;
 mod thread;
 
@@ -27,4 +28,5 @@ pub use machine::{
 pub use plesio_membership::{Given, Halt, Operators, OperatorsError, OrderCounters, SEQUENCE_MAX};
 pub use plesio_phase::{ClockCounters, MeshClock};
 pub use record::{Record, RecordError};
+pub use slots::{Contents, SlotFile, SlotsError, publish};
 pub use thread::{Bound, Obedience, Sideband, SidebandConfig, StartError};

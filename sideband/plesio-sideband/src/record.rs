@@ -1,19 +1,16 @@
-//! The order in force, on disk: two slots of a block each, written in turn, so that at any instant one of them is whole.
+//! The order in force, on disk: a file of two slots of a block each.
 //!
 //! ```text
 //!  0 "plesio halt v1  " | 16 mesh u64 | 24 type (0: none yet) | 25 order | 4,080 digest of all before
 //! ```
 //!
-//! The file is laid out whole before it gets its name, so a full disk refuses a node at its start and no order later. A
-//! file that is there and has no whole slot is no fresh start: who halted is not to be asked again by a damaged disk.
+//! A file that is there and has no whole slot is no fresh start: who halted is not to be asked again by a damaged disk.
 
+use crate::slots::{SlotFile, SlotsError};
 use plesio_membership::Given;
-use plesio_wire::digest::Hasher;
 use plesio_wire::{Reader, Wire, Writer};
 use std::fmt;
-use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Why a record cannot be used.
@@ -70,14 +67,21 @@ impl std::error::Error for RecordError {
     }
 }
 
+impl From<SlotsError> for RecordError {
+    fn from(error: SlotsError) -> Self {
+        match error {
+            SlotsError::Io { path, cause } => Self::Io { path, cause },
+            SlotsError::Busy(path) => Self::Busy(path),
+        }
+    }
+}
+
 /// The order in force, on disk.
 #[derive(Debug)]
 pub struct Record {
-    file: File,
+    file: SlotFile,
     mesh: u64,
     stored: Option<Given>,
-    /// The slot that the next order goes to.
-    next: u64,
 }
 
 impl Record {
@@ -86,24 +90,8 @@ impl Record {
     /// # Errors
     /// What keeps an order from outliving this process.
     pub fn open(path: &Path, mesh: u64) -> Result<Self, RecordError> {
-        let failed = |cause| RecordError::Io { path: path.to_owned(), cause };
-        if !path.try_exists().map_err(failed)? {
-            create(path, mesh).map_err(failed)?;
-        }
-        let file = OpenOptions::new().read(true).write(true).open(path).map_err(failed)?;
-        match file.try_lock() {
-            Err(TryLockError::WouldBlock) => return Err(RecordError::Busy(path.to_owned())),
-            // A file system without locks keeps nobody.
-            Err(TryLockError::Error(_)) | Ok(()) => {}
-        }
-        let mut slots = [None; 2];
-        for (slot, at) in slots.iter_mut().zip([0, SLOT_BYTES as u64]) {
-            let mut bytes = [0; SLOT_BYTES];
-            // Shorter than a slot is a slot that is not whole.
-            if file.read_exact_at(&mut bytes, at).is_ok() {
-                *slot = read(&bytes);
-            }
-        }
+        let (mut file, contents) = SlotFile::open(path, SLOT_BYTES, &content(mesh, None))?;
+        let slots = contents.map(|content| content.as_deref().and_then(read));
         let sequence = |slot: &Option<(u64, Option<Given>)>| {
             slot.map(|(_, given)| given.map_or(0, |given| given.order.sequence))
         };
@@ -112,7 +100,8 @@ impl Record {
         if found != mesh {
             return Err(RecordError::Mesh { path: path.to_owned(), found });
         }
-        Ok(Self { file, mesh, stored, next: 1 - newest as u64 })
+        file.keep(newest);
+        Ok(Self { file, mesh, stored })
     }
 
     /// What it held when it was opened.
@@ -126,29 +115,12 @@ impl Record {
     /// # Errors
     /// What the disk says; the newer of the two is still there.
     pub fn store(&mut self, given: &Given) -> io::Result<()> {
-        self.file.write_all_at(&slot(self.mesh, Some(given)), self.next * SLOT_BYTES as u64)?;
-        self.file.sync_data()?;
-        self.next = 1 - self.next;
-        Ok(())
+        self.file.store(&content(self.mesh, Some(given)))
     }
 }
 
-/// A whole file, before its name is there.
-fn create(path: &Path, mesh: u64) -> io::Result<()> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    let fresh = Path::new(&name);
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(fresh)?;
-    let empty = slot(mesh, None);
-    file.write_all_at(&[empty, empty].concat(), 0)?;
-    file.sync_all()?;
-    fs::rename(fresh, path)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
-}
-
-fn slot(mesh: u64, given: Option<&Given>) -> [u8; SLOT_BYTES] {
-    let mut bytes = [0; SLOT_BYTES];
+fn content(mesh: u64, given: Option<&Given>) -> Vec<u8> {
+    let mut bytes = vec![0; SLOT_BYTES - 16];
     let mut writer = Writer::new(&mut bytes);
     writer.put(MAGIC);
     writer.write(&mesh);
@@ -159,44 +131,33 @@ fn slot(mesh: u64, given: Option<&Given>) -> [u8; SLOT_BYTES] {
         }
         None => writer.write(&0_u8),
     }
-    let digest = digest(&bytes);
-    bytes[DIGEST_AT..].copy_from_slice(&digest);
     bytes
 }
 
 /// Mesh and order of a whole slot.
-fn read(bytes: &[u8; SLOT_BYTES]) -> Option<(u64, Option<Given>)> {
-    if bytes[DIGEST_AT..] != digest(bytes) {
-        return None;
-    }
+fn read(bytes: &[u8]) -> Option<(u64, Option<Given>)> {
     let mut reader = Reader::new(bytes);
     if reader.take(MAGIC.len()).ok()? != MAGIC {
         return None;
     }
     let mesh = reader.read().ok()?;
-    if bytes[KIND_AT] == 0 {
+    if *bytes.get(KIND_AT)? == 0 {
         return Some((mesh, None));
     }
     let (kind, order) = (Wire::decode(&mut reader).ok()?, reader.read().ok()?);
     Some((mesh, Some(Given { kind, order })))
 }
 
-fn digest(bytes: &[u8; SLOT_BYTES]) -> [u8; 16] {
-    let mut hasher = Hasher::default();
-    hasher.update(&bytes[..DIGEST_AT]);
-    hasher.finish().0
-}
-
 const MAGIC: &[u8; 16] = b"plesio halt v1  ";
 const KIND_AT: usize = 24;
 /// What a disk writes at once; and longer than any order.
 const SLOT_BYTES: usize = 4_096;
-const DIGEST_AT: usize = SLOT_BYTES - 16;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use plesio_wire::sideband::{Order, OrderKind, OrderSignature, SIGNERS_MAX};
+    use std::fs;
 
     fn given(kind: OrderKind, sequence: u64) -> Given {
         let mut order = Order { sequence, ..Order::default() };

@@ -90,6 +90,65 @@ pub(crate) struct Status {
     pub(crate) halt_stored: bool,
     #[serde(default)]
     pub(crate) orders: Orders,
+    /// What is on this node's disk; none: nothing outlives it.
+    #[serde(default)]
+    pub(crate) disk: Option<Disk>,
+    /// Versions that were lost when this node began the mesh again; none: it did not.
+    #[serde(default)]
+    pub(crate) state_lost_versions: Option<u64>,
+    /// How often this node was itself not running, and for how long in all.
+    #[serde(default)]
+    pub(crate) late_total: u64,
+    #[serde(default)]
+    pub(crate) late_ns: u64,
+    #[serde(default)]
+    pub(crate) mass: Mass,
+}
+
+/// What outlives a node.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+pub(crate) struct Disk {
+    /// Version of the newest state on it.
+    pub(crate) checkpoint: Option<u64>,
+    /// The newest write failed.
+    pub(crate) degraded: bool,
+    /// Writes that failed.
+    pub(crate) failures: u64,
+}
+
+impl Disk {
+    pub(crate) const fn of(disk: &plesio::DiskState) -> Self {
+        Self { checkpoint: disk.checkpoint, degraded: disk.degraded, failures: disk.failures }
+    }
+}
+
+/// Local steps that are in no version, and what became of them.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+pub(crate) struct Mass {
+    /// All that this node threw away, and its contributions of which nobody can tell any more whether they were counted.
+    pub(crate) mass_lost: u64,
+    /// Of others' contributions that went with them.
+    pub(crate) mass_dropped: u64,
+    /// Not finite, and thrown away; part of `mass_lost`.
+    pub(crate) bad_local_total: u64,
+    /// Too many after a return, and thrown away; part of `mass_lost`.
+    pub(crate) mass_trimmed: u64,
+    /// Contributions that came back and went with later ones.
+    pub(crate) fold_total: u64,
+}
+
+impl Mass {
+    pub(crate) const fn of(steps: &plesio::StepCounters) -> Self {
+        Self {
+            mass_lost: steps.lost + steps.trimmed + steps.bad_local,
+            mass_dropped: steps.dropped,
+            bad_local_total: steps.bad_local,
+            mass_trimmed: steps.trimmed,
+            fold_total: steps.folds,
+        }
+    }
 }
 
 /// What came of orders of the operators.
@@ -292,6 +351,11 @@ fn table(status: &Status) -> String {
         let state = if *halted { "halted by order" } else { "not halted; order in force" };
         let kept = if *halt_stored || *halt_sequence == 0 { "" } else { ", not on disk" };
         line("halt", format!("{state} {halt_sequence}{kept}; {} orders refused", orders.refused));
+    }
+    if let Some(disk) = &status.disk {
+        let newest = disk.checkpoint.map_or("no state".into(), |version| format!("version {version}"));
+        let degraded = if disk.degraded { "; DEGRADED, the newest write failed" } else { "" };
+        line("disk", format!("{newest} on it, {} writes failed{degraded}", disk.failures));
     }
     line("version", format!("{}, {}", status.version, or_dash(status.digest.as_deref().map(shown))));
     let error = or_dash(status.clock_error_ns.map(|error| format!("{:.1} us", error as f64 / 1e3)));

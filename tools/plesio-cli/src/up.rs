@@ -104,6 +104,7 @@ pub(crate) fn run(args: &UpArgs) -> Result<Exit, Failure> {
             "threshold": halt.operators.threshold(),
             "record": halt.record.display().to_string(),
         })),
+        "returns": node.returns(),
         "socket": socket,
     });
     voice.emit("start", &start);
@@ -133,7 +134,12 @@ pub(crate) fn run(args: &UpArgs) -> Result<Exit, Failure> {
     found.notes.iter().for_each(|note| line("note", note));
     line("another node", &settings.invitation(&reach));
 
-    let running = if settings.join.is_empty() {
+    let returns = node.returns();
+    if returns {
+        line("state", "comes back to the mesh that its folder holds");
+    }
+    let running = if settings.join.is_empty() && !returns {
+        // Who begins a mesh begins one and no second.
         node.start(&[hello])
     } else {
         let seed = |seed: &Seed| plesio::Seed {
@@ -146,7 +152,7 @@ pub(crate) fn run(args: &UpArgs) -> Result<Exit, Failure> {
     let ended = train_until_told(
         running.map_err(cannot_open)?,
         &mut student,
-        &settings,
+        (&settings, returns),
         (heard_sender, heard),
         &seen,
         &voice,
@@ -202,6 +208,10 @@ pub(crate) fn run(args: &UpArgs) -> Result<Exit, Failure> {
 }
 
 fn cannot_open(cause: plesio::NodeError) -> Failure {
+    if let plesio::NodeError::State(cause) = cause {
+        return Failure::usage("state", "cannot keep what is to outlive this node", cause)
+            .fix("give --state a folder of this node's own that this user may write in");
+    }
     if let plesio::NodeError::Record(cause) = cause {
         return Failure::usage("halt-record", "cannot keep a HALT of the operators through a restart", cause)
             .fix("give --halt-record a file in a folder that this user may write in");
@@ -234,6 +244,7 @@ fn config(settings: &Settings, elements: usize) -> Result<NodeConfig, Failure> {
     config.period_ns = settings.period_ns;
     config.model = data::base_digest();
     config.halt.clone_from(&settings.halt);
+    config.state.clone_from(&settings.state);
     Ok(config)
 }
 
@@ -278,7 +289,7 @@ struct Ended {
 fn train_until_told(
     running: Running,
     student: &mut Student,
-    settings: &Settings,
+    (settings, returns): (&Settings, bool),
     (sender, heard): (Sender<Heard>, Receiver<Heard>),
     seen: &Arc<Seen>,
     voice: &Arc<Voice>,
@@ -295,6 +306,7 @@ fn train_until_told(
         settle: Arc::clone(&settle),
         seen: Arc::clone(seen),
         voice: Arc::clone(voice),
+        returns,
         limit: settings.seconds.map(|seconds| Duration::from_secs(seconds.into())),
     };
     let ender = spawn("ender", move || ender.run())?;

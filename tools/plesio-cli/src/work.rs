@@ -8,12 +8,15 @@ use crate::failure::Failure;
 use nix::time::{ClockId, clock_gettime};
 use plesio::Worker;
 use plesio_cpu::Cpu;
+use plesio_model::ModelError;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// The training thread yields to the node's own threads, whatever they were started with: their work is short
 /// and others wait for it.
 const TRAINING_NICE: i32 = 10;
+/// After so many steps in a row that are not finite a node is of no use to the others.
+const DISCARDS_MAX: u32 = 8;
 /// How long the last contributions may take to be committed.
 const SETTLE_LIMIT: Duration = Duration::from_secs(6);
 /// A halted node that is told to end does so as soon.
@@ -55,10 +58,23 @@ pub(crate) fn work(
             Ok(false) => continue,
             Err(plesio::Stopped) => return Ok(()),
         }
-        let loss = student.step().map_err(|error| Failure::run("node", "a training step failed", error))?;
+        let (loss, outcome) = match student.step() {
+            Ok(loss) => (loss, worker.handle_step(student.params_mut())),
+            // Thrown away, and on from the last good point.
+            Err(ModelError::NonFinite { .. }) => {
+                student.reset_optimiser();
+                (f32::NAN, worker.discard(student.params_mut()))
+            }
+            Err(error) => return Err(Failure::run("node", "a training step failed", error)),
+        };
         steps += 1;
-        let Ok(outcome) = worker.handle_step(student.params_mut()) else { return Ok(()) };
+        let Ok(outcome) = outcome else { return Ok(()) };
         discarded += outcome.discarded_steps;
+        if outcome.discards_in_row >= DISCARDS_MAX {
+            let cause = format!("{DISCARDS_MAX} steps in a row came to nothing that is finite");
+            return Err(Failure::run("training", "this node leaves the mesh", cause)
+                .fix("look at its text and at this machine's memory, then start it anew"));
+        }
         let phase_error_ns = outcome.cut.then_some(outcome.phase_error_ns);
         tell(Told::Step { steps, loss, version: worker.version().0, phase_error_ns });
         pace.rest(settle);

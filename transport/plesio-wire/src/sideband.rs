@@ -15,7 +15,8 @@ mod sealed;
 
 pub use body::{
     Accept, Address, Beat, Commit, Epoch, Have, HaveEntry, Join, Last, Leave, Nack, Probe, ProbeReply,
-    Propose, Query, Ready, Roster, RosterEntry, Shard, ShortBeat, Snapshot, Speeds, nack, state,
+    Propose, Query, Ready, Revive, Roster, RosterEntry, Shard, ShortBeat, Snapshot, Speeds, nack, revive,
+    state,
 };
 
 pub use message::Message;

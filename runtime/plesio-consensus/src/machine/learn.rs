@@ -5,6 +5,7 @@ use crate::event::{Event, Kind, To};
 use crate::log::{Learnt, LogState, ViewChange};
 use crate::machine::catchup::Basis;
 use crate::machine::open::{Late, OpenTrack, STALLED_AFTER};
+use crate::restart::generation;
 use crate::round::Round;
 use crate::snapshot::{Installed, SnapshotCut, SnapshotError};
 use crate::weights::Part;
@@ -205,7 +206,8 @@ impl Consensus {
         let needed = self.log.version_final;
         let is_before = cut.version.next() == needed && self.late.is_some();
         let is_held = self.has_state && self.held >= cut.version;
-        if self.is_started && (self.applying.is_some() || is_held) {
+        let is_anew = generation(log.index) > generation(self.log.index);
+        if self.is_started && (self.applying.is_some() || is_held) && !is_anew {
             return Err(SnapshotError::Old { version: cut.version, needed });
         }
         let is_news = !self.is_started || log.index > self.log.index;
@@ -299,8 +301,14 @@ impl Consensus {
         let behind = log.version_final < self.log.version_final
             || log.view.number < self.log.view.number
             || (self.has_state && log.version_final < self.held);
-        if self.is_started && behind {
+        // A later generation begins with an earlier version: what came after it is void here too.
+        let is_anew = generation(log.index) > generation(self.log.index);
+        if self.is_started && behind && !is_anew {
             return Err(SnapshotError::Inconsistent);
+        }
+        if self.is_started && is_anew {
+            self.votes = super::votes::Votes::default();
+            (self.has_state, self.held) = (false, log.version_final);
         }
         let was_member = self.my_admission();
         let old_view: View = core::mem::replace(&mut self.log, log).view;

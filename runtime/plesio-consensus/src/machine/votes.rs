@@ -233,6 +233,14 @@ impl Consensus {
         self.advance(now);
     }
 
+    /// Digest of the state of that version, as this node held it lately.
+    #[must_use]
+    pub fn digest_of(&self, version: Version) -> Option<Digest> {
+        let held =
+            (self.has_state && self.held == version && version > Version(0)).then_some(self.held_digest);
+        self.votes.ours(version).map(|(_, digest)| digest).or(held)
+    }
+
     /// Why this node commits nothing any more, if that is so.
     #[must_use]
     pub const fn stopped(&self) -> Option<Cause> {

@@ -8,7 +8,10 @@ use plesio_wire::{Incarnation, Instant, NodeKey, SlotSeq};
 impl Engine {
     pub(super) fn handle_agreed(&mut self, now: Instant, event: &Event) {
         match event {
-            Event::View { view, .. } => self.enter_view(now, view),
+            Event::View { index, view, .. } => {
+                self.enter_view(now, view);
+                self.keep_view(now, *index, view);
+            }
             Event::Open { context, manifest, .. } | Event::Reopen { context, manifest, .. } => {
                 self.exchange.handle_open(*context, manifest);
             }

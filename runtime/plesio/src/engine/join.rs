@@ -254,7 +254,10 @@ impl Engine {
             let members: Vec<NodeKey> =
                 view.members.iter().map(|seat| seat.key).filter(|key| *key != self.key).collect();
             if !members.is_empty() {
-                self.fetch(now, members[attempt / FETCH_EVERY % members.len()]);
+                let next = members[attempt / FETCH_EVERY % members.len()];
+                // Where everybody begins again, one has the state.
+                let founder = self.founder().filter(|key| members.contains(key));
+                self.fetch(now, founder.unwrap_or(next));
             }
         }
     }
@@ -286,7 +289,7 @@ impl Engine {
             self.send_roster(address);
             let value = Value::View(*self.consensus.view());
             let index = self.consensus.view_index();
-            self.out.push_back(Out::Send(To::Address(address), Message::Decided { index, value }));
+            self.say(now, To::Address(address), Message::Decided { index, value });
         }
         // While another life of it has a seat, this may be an old word of one before that (R19): its links stay.
         let taken = |seat: &Seat| seat.key == key && seat.incarnation != join.incarnation;
@@ -332,8 +335,11 @@ impl Engine {
     }
 
     /// A member says which view is in force, to one who knows none.
-    pub(super) fn handle_sponsor(&mut self, now: Instant, _index: LogIndex, value: &Value) {
+    pub(super) fn handle_sponsor(&mut self, now: Instant, index: LogIndex, value: &Value) {
         let Value::View(view) = value else { return };
+        if index < self.floor() {
+            return;
+        }
         if !view.members.iter().all(|seat| seat.key == self.key || self.roster.contains_key(&seat.key)) {
             return;
         }

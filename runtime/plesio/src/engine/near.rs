@@ -236,16 +236,16 @@ impl Engine {
             self.reopen(peer, claim);
         } else {
             self.taken_bytes += u64::from(into.len_bytes);
-            self.deliver(peer, message, into);
+            self.deliver(now, peer, message, into);
         }
         self.turn(now);
     }
 
     /// A message lies where it was expected.
-    pub(super) fn deliver(&mut self, peer: NodeKey, message: MessageId, span: Span) {
+    pub(super) fn deliver(&mut self, now: Instant, peer: NodeKey, message: MessageId, span: Span) {
         match message.handle {
             HANDLE_CUT => self.handle_cut_received(peer, span),
-            HANDLE_SNAPSHOT => self.handle_snapshot_received(peer),
+            HANDLE_SNAPSHOT => self.handle_snapshot_received(now, peer),
             _ => self.exchange.handle_received(peer, message, span.len_bytes),
         }
     }

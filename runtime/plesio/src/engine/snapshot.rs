@@ -4,6 +4,7 @@
 //! and gathers the results of the versions that are sealed meanwhile. So it is up to date when the state is here,
 //! however long that took.
 
+use super::witness::{Verdict, Witnesses};
 use super::{Engine, Out, Work};
 use plesio_collective::{HANDLE_CUT, HANDLE_SNAPSHOT};
 use plesio_consensus::{Installed, SnapshotCut};
@@ -27,6 +28,8 @@ pub(super) struct Fetching {
     received: bool,
     /// Payload seen when something was last found to have come.
     bytes: u64,
+    /// What others say of it, once the cut is here.
+    witnesses: Option<Witnesses>,
 }
 
 /// Those who asked for this node's state, one at a time.
@@ -76,6 +79,7 @@ impl Engine {
         if self.fetching.as_ref().is_some_and(|fetching| fetching.received) {
             return; // what was received is being read
         }
+        let from = self.honest(now, from);
         self.cancel_fetch();
         self.serving.requests = self.serving.requests.wrapping_add(1);
         let (head, state) = self.snapshot_parts();
@@ -91,6 +95,7 @@ impl Engine {
             is_whole: false,
             received: false,
             bytes: self.links.bulk_bytes(from),
+            witnesses: None,
         });
         self.say_snapshot(from, REQUEST);
         self.corrector.handle_resync(now, false);
@@ -113,7 +118,8 @@ impl Engine {
         snapshot: &Snapshot,
     ) {
         let Some(from) = from else { return };
-        if snapshot.op == CANCEL {
+        if self.handle_witness(now, from, snapshot) {
+        } else if snapshot.op == CANCEL {
             self.stop_serving(now, from);
         } else if snapshot.op != REQUEST {
             self.consensus.handle_message(now, from, view, &Message::Snapshot(*snapshot));
@@ -204,7 +210,7 @@ impl Engine {
         if self.fetching.as_ref().is_none_or(|fetching| fetching.is_followed) {
             return;
         }
-        let fits = cut.filter(|cut| self.fits(cut));
+        let fits = cut.filter(|cut| self.fits(cut) && cut.index > self.floor());
         match fits.map(|cut| self.consensus.handle_cut_ahead(now, cut)) {
             // The version that was open here, if any, was sealed long ago.
             Some(Ok(Installed::Cut)) => self.exchange.handle_sealed(),
@@ -212,16 +218,46 @@ impl Engine {
             _ => return self.cancel_fetch(),
         }
         self.find_way(now);
-        if let Some(fetching) = &mut self.fetching {
+        if let (Some(fetching), Some(cut)) = (&mut self.fetching, fits) {
             fetching.is_followed = true;
+            fetching.witnesses = Some(Witnesses::new(now, cut.version, cut.digest));
+            let from = fetching.from;
+            self.ask_witnesses(from, cut.version);
         }
-        self.inspect_if_whole();
+        self.judge_fetch(now);
     }
 
-    pub(super) fn handle_snapshot_received(&mut self, from: NodeKey) {
+    pub(super) fn handle_snapshot_received(&mut self, now: Instant, from: NodeKey) {
         if let Some(fetching) = self.fetching.as_mut().filter(|fetching| fetching.from == from) {
             fetching.is_whole = true;
-            self.inspect_if_whole();
+            self.judge_fetch(now);
+        }
+    }
+
+    pub(super) fn fetched(&self) -> Option<(NodeKey, &Witnesses)> {
+        let fetching = self.fetching.as_ref()?;
+        Some((fetching.from, fetching.witnesses.as_ref()?))
+    }
+
+    pub(super) fn fetched_mut(&mut self) -> Option<(NodeKey, &mut Witnesses)> {
+        let fetching = self.fetching.as_mut()?;
+        Some((fetching.from, fetching.witnesses.as_mut()?))
+    }
+
+    /// Reads the state when it is here and believed, and throws it away when it is not to be believed.
+    pub(super) fn judge_fetch(&mut self, now: Instant) {
+        let Some((server, witnesses)) = self.fetched() else { return };
+        match witnesses.verdict(now, self.witnesses(server).len()) {
+            Verdict::Wait => {}
+            Verdict::Believe => self.inspect_if_whole(),
+            Verdict::Doubt => {
+                if self.fetching.as_ref().is_some_and(|fetching| !fetching.received) {
+                    self.ban(now, server);
+                    self.cancel_fetch();
+                    let another = self.honest(now, server);
+                    self.fetch(now, another);
+                }
+            }
         }
     }
 
@@ -248,7 +284,7 @@ impl Engine {
         if self.fetching.take().is_none() {
             return;
         }
-        let fits = cut.filter(|cut| self.fits(cut));
+        let fits = cut.filter(|cut| self.fits(cut) && cut.index > self.floor());
         // If nothing usable came, the agreement asks again, elsewhere; a joiner by its own timer.
         if let Some((cut, Ok(installed))) = fits.map(|cut| (cut, self.consensus.handle_snapshot(now, cut))) {
             self.work.push_back(Work::Install { version: cut.version });
@@ -275,6 +311,11 @@ impl Engine {
             if moves && follows {
                 self.consensus.handle_transfer(now);
             }
+            let asked = self.fetched().map(|(_, witnesses)| witnesses.version());
+            asked.into_iter().for_each(|version| self.ask_witnesses(from, version));
+        }
+        if self.fetched().is_some_and(|(_, witnesses)| now >= witnesses.deadline()) {
+            self.judge_fetch(now);
         }
         if let Some(current) = self.serving.current.as_mut().filter(|current| now >= current.look) {
             let bytes = self.links.bulk_bytes(current.to);

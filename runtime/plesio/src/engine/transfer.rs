@@ -126,7 +126,7 @@ impl Engine {
             }
             Event::Received { message, span } => {
                 self.near.handle_payload(peer, message.handle, span);
-                self.deliver(peer, message, span);
+                self.deliver(now, peer, message, span);
             }
             Event::Delivered { message } if message.handle == HANDLE_NEAR => {}
             Event::Delivered { message } if is_near(message) => {

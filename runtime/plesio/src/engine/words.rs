@@ -3,7 +3,7 @@
 use super::near::Note;
 use super::{Common, Rules, Steering};
 use plesio_collective::{Alias, ArenaId, Regions, Sum};
-use plesio_consensus::Part;
+use plesio_consensus::{Part, Record};
 use plesio_sideband::To;
 use plesio_wire::data::MessageId;
 use plesio_wire::sideband::{Message, RosterEntry};
@@ -204,6 +204,23 @@ pub enum Work {
         sum: Sum,
         /// For each input the place it is the name of, if it is one.
         aliases: Vec<Option<Alias>>,
+    },
+    /// Write that down so that it outlives a loss of power, then
+    /// [`Engine::handle_persisted`](super::Engine::handle_persisted). Only shells that called
+    /// [`Engine::handle_disk`](super::Engine::handle_disk) are asked.
+    Persist {
+        /// Of the record; newer ones make older ones void.
+        number: u64,
+        /// What.
+        record: Box<Record>,
+        /// Where the members are that it names.
+        entries: Vec<RosterEntry>,
+    },
+    /// The checkpoint of that version and digest becomes the master state, or, without, the state that all begin with does;
+    /// then [`Engine::handle_loaded`](super::Engine::handle_loaded).
+    Load {
+        /// Which.
+        checkpoint: Option<(Version, Digest)>,
     },
     /// The inspected snapshot's state becomes the master state.
     Install {

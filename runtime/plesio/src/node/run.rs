@@ -3,6 +3,7 @@
 //! Decides nothing. What cannot be done at once (a full socket) is dropped; the machines recover it as loss.
 
 mod halt;
+mod keep;
 mod near;
 mod tell;
 mod transmit;
@@ -10,9 +11,10 @@ mod work;
 
 use super::doors::Doors;
 use super::sink::{Peers, Sink};
+use super::state::Folder;
 use super::{NodeConfig, NodeError, Order, Protection, Seed, engine_entry};
 use crate::engine::{Engine, EngineConfig, Entrance, Namesake, Out, SlotFate};
-use crate::event::{Counters, Entering, Final, NodeEvent, Progress, Way, What};
+use crate::event::{Counters, Entering, Final, Lateness, NodeEvent, Progress, StepCounters, Way, What};
 use crate::mailbox::Mailbox;
 use crate::sealing::Sealing;
 use crate::store::{Store, StorePlan};
@@ -26,7 +28,7 @@ use plesio_sideband::{
     Bound, Event as SidebandEvent, HaltState, LocalClock, MachineConfig, Sideband, SidebandConfig, Status,
 };
 use plesio_udp::{DatagramIo, Placement, SocketConfig, Waiter, Waker, clock::monotonic_raw_ns};
-use plesio_wire::value::View;
+use plesio_wire::value::{Manifest, View};
 use plesio_wire::{Digest, Instant, NodeKey, Version};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -43,6 +45,7 @@ pub(super) struct Seat {
     pub(super) consumer: Consumer,
     pub(super) clock: LocalClock,
     pub(super) bound: Bound,
+    pub(super) state: Option<Folder>,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) inbox: Receiver<Order>,
     pub(super) events: Sender<NodeEvent>,
@@ -155,6 +158,12 @@ struct Runner {
     namesakes: usize,
     /// Control datagrams that a connection refused.
     refused: u64,
+    /// None where nothing outlives the node.
+    kept: Option<keep::Kept>,
+    lateness: Lateness,
+    steps: StepCounters,
+    /// The open version's manifest, as listed.
+    listed: Manifest,
 }
 
 impl Runner {
@@ -170,7 +179,7 @@ impl Runner {
             dead_ns: config.rules.t_dead_ns,
             ..MachineConfig::new(config.mesh, config.id.key(), config.incarnation.0)
         };
-        let notify = waker;
+        let (notify, written) = (waker.clone(), waker);
         let sealed = matches!(config.protection, Protection::Sealed(_));
         let sideband_config = SidebandConfig { machine, clock: seat.clock, sealed };
         let bound = seat.bound.start(sideband_config, move || notify.wake())?;
@@ -210,8 +219,15 @@ impl Runner {
             arena: doors.as_ref().map(|doors| doors.arena),
             seed: config.incarnation.0,
         };
-        let engine = Engine::new(engine_config, entrance, now)
+        let mut engine = Engine::new(engine_config, entrance, now)
             .map_err(|error| NodeError::Config(error.to_string()))?;
+        let kept = match (seat.state, &config.state) {
+            (Some(folder), Some(state)) => {
+                engine.handle_disk(now, folder.disk());
+                Some(keep::Kept::new(folder, written, state.checkpoint_ns, now)?)
+            }
+            _ => None,
+        };
         let runner = Self {
             engine,
             held: Version(0),
@@ -248,6 +264,10 @@ impl Runner {
             entering: Entering::default(),
             namesakes: 0,
             refused: 0,
+            kept,
+            lateness: Lateness::default(),
+            steps: StepCounters::default(),
+            listed: Manifest::default(),
         };
         if let Some(view) = first {
             // Nobody decided it, so the agreement does not tell of it.
@@ -275,7 +295,9 @@ impl Runner {
             }
             self.seal(now);
             more |= self.drain()?;
-            self.report(self.clock.now());
+            let now = self.clock.now();
+            self.keep(now);
+            self.report(now);
             if self.finishing {
                 self.say_final()?;
                 return Ok(());
@@ -332,6 +354,8 @@ impl Runner {
                 SidebandEvent::Recover { key } => self.say(What::Recover(key)),
                 SidebandEvent::Dead { key } => self.say(What::Dead(key)),
                 SidebandEvent::Leaving { key } => self.say(What::Leaving(key)),
+                SidebandEvent::Sick { sick } => self.say(What::Sick(sick)),
+                SidebandEvent::Late { late_ns } => self.note_late(late_ns),
                 _ => {}
             }
         }
@@ -481,6 +505,9 @@ impl Runner {
             version: self.held.0,
             steps_committed: self.steps_committed,
             halt: self.halt,
+            disk: self.kept.as_ref().map(keep::Kept::state),
+            lateness: self.lateness,
+            steps: self.step_counters(),
             counters: Counters {
                 data_sent_bytes: data.payload_bytes_sent,
                 data_received_bytes: data.payload_bytes_received,

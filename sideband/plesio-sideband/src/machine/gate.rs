@@ -78,6 +78,7 @@ impl Machine {
         let known = self.directory.position_of(from).filter(|_| !matches!(message, Message::Join(_)));
         let named = match (&message, known) {
             (Message::Join(join), _) => Some(join.id.key()),
+            (Message::Revive(body), _) => Some(body.id.key()),
             (_, known) => known.map(|at| self.directory.nodes[at].key),
         };
         // Who is admitted may still lie about who it is.
@@ -236,9 +237,11 @@ impl Machine {
         let is_member = self.me != plesio_wire::sideband::INDEX_NONE;
         let heard = match message {
             Message::Join(_) => true,
-            Message::Roster(_) | Message::Decided { .. } | Message::Snapshot(_) | Message::Nack(_) => {
-                !is_member
-            }
+            Message::Roster(_)
+            | Message::Decided { .. }
+            | Message::Snapshot(_)
+            | Message::Nack(_)
+            | Message::Revive(_) => !is_member,
             _ => false,
         };
         if !heard {

@@ -58,6 +58,15 @@ pub(crate) struct UpArgs {
     #[arg(long, env = "PLESIO_HALT_RECORD", value_name = "FILE")]
     pub(crate) halt_record: Option<PathBuf>,
 
+    /// Folder of this node's own for what outlives it: which views there were, and the newest states. When all nodes of a mesh
+    /// have died and a majority is started again as before, they go on from the newest state on their disks
+    #[arg(long, env = "PLESIO_STATE", value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
+
+    /// Seconds between two states written to --state, 1 to 86400 [default: 10]
+    #[arg(long, env = "PLESIO_CHECKPOINT_S", value_name = "S", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub(crate) checkpoint_s: Option<u32>,
+
     /// Address that others reach: of the sideband, which others join by. Port 0 takes a free one.
     /// [default: 127.0.0.1:0]
     #[arg(long, env = "PLESIO_LISTEN", value_name = "IP:PORT")]

@@ -73,6 +73,11 @@ impl Student {
         Ok(())
     }
 
+    /// The moments of steps that are thrown away are no good either.
+    pub(crate) fn reset_optimiser(&mut self) {
+        self.trainer.reset_optimiser();
+    }
+
     pub(crate) fn params_mut(&mut self) -> &mut [f32] {
         self.trainer.params_mut()
     }

@@ -46,6 +46,8 @@ pub(super) struct Ender {
     pub(super) settle: Arc<AtomicBool>,
     pub(super) seen: Arc<Seen>,
     pub(super) voice: Arc<Voice>,
+    /// It comes back from its disk, and waits for others to do so.
+    pub(super) returns: bool,
     pub(super) limit: Option<Duration>,
 }
 
@@ -92,7 +94,8 @@ impl Ender {
             [(JOIN_LIMIT, Seen::is_answered as fn(&Seen) -> bool), (ADMIT_LIMIT, Seen::was_member)]
         {
             let until = begun + patience;
-            if self.seen.was_member() || end.is_some_and(|end| end <= until) {
+            // Who comes back from its disk waits for the others as long as it takes.
+            if self.returns || self.seen.was_member() || end.is_some_and(|end| end <= until) {
                 break;
             }
             match self.wait_until(Some(until), |heard| matches!(heard, Heard::Signal | Heard::Refused)) {

@@ -18,7 +18,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// What a node that never was a member ends with. Ctrl-C stays an interruption for whoever reads the exit code.
 pub(super) fn failure(settings: &Settings, entering: &Entering, why: Why, waited: Duration) -> Failure {
     let seeds: Vec<String> = settings.join.iter().map(ToString::to_string).collect();
-    let what = format!("cannot join the mesh at {}", seeds.join(", "));
+    let at = if seeds.is_empty() { "the addresses in its state folder".into() } else { seeds.join(", ") };
+    let what = format!("cannot join the mesh at {at}");
     let within = match why {
         Why::Signal => format!("before it was interrupted, after {:.1} s", waited.as_secs_f64()),
         _ => format!("within {:.0} s", waited.as_secs_f64()),

@@ -24,6 +24,8 @@ pub(crate) struct Settings {
     pub(crate) operator: Vec<PathBuf>,
     pub(crate) threshold: Option<u8>,
     pub(super) halt_record: Option<PathBuf>,
+    pub(super) state: Option<PathBuf>,
+    pub(super) checkpoint_s: Option<u32>,
     pub(crate) listen: Option<SocketAddr>,
     pub(super) listen_data: Option<SocketAddr>,
     pub(super) backend: Option<BackendArg>,
@@ -71,7 +73,7 @@ impl Settings {
 }
 
 /// Every name, in the order of the help.
-const NAMES: [&str; 36] = [
+const NAMES: [&str; 38] = [
     "found",
     "join",
     "key",
@@ -80,6 +82,8 @@ const NAMES: [&str; 36] = [
     "operator",
     "threshold",
     "halt_record",
+    "state",
+    "checkpoint_s",
     "listen",
     "listen_data",
     "backend",
@@ -190,6 +194,8 @@ mod tests {
         operator = ["operator.pub"]
         threshold = 1
         halt_record = "a.halt"
+        state = "a.state"
+        checkpoint_s = 5
         listen = "[::1]:7000"
         listen_data = "127.0.0.1:0"
         backend = "mio"

@@ -2,9 +2,9 @@
 
 use crate::args::OutputArgs;
 use crate::hex::hex;
-use crate::status::{Orders, Status, Way};
+use crate::status::{Disk, Mass, Orders, Status, Way};
 use crate::stdout;
-use plesio::{Cause, Entering, NodeEvent, Progress, What};
+use plesio::{Cause, Entering, NodeEvent, Progress, Revival, What};
 use plesio_wire::NodeKey;
 use serde_json::{Value, json};
 use std::io::Write;
@@ -131,6 +131,7 @@ impl Seen {
                 status.digest = Some(digest.to_string());
             }
             What::Installed(version) => status.version = version.0,
+            What::Revived(revival) => status.state_lost_versions = Some(revival.lost_versions),
             What::Stopped { cause, .. } => status.stopped = Some(cause_name(*cause).into()),
             What::Suspect(key) | What::Dead(key) => {
                 let name = name(*key);
@@ -255,6 +256,27 @@ impl Voice {
                     "HALT {sequence} of the operators is in force{kept}: nothing is sent or committed until RESUME"
                 ));
             }
+            What::Revived(Revival { version, lost_versions, members }) => {
+                let data = json!({ "t_s": t_s, "version": version.0, "lost_versions": lost_versions, "members": members });
+                self.emit("revived", &data);
+                self.say(&format!(
+                    "the mesh begins again with {members} members from version {}: {lost_versions} versions after it are lost",
+                    version.0
+                ));
+            }
+            What::Degraded(why) => {
+                self.emit("degraded", &json!({ "t_s": t_s, "cause": why }));
+                self.say(&format!(
+                    "{why}; training goes on, and a restart of all would lose more than it should"
+                ));
+            }
+            What::Late(late_ns) => {
+                self.emit("late", &json!({ "t_s": t_s, "late_ns": late_ns }));
+                let late_s = *late_ns as f64 / 1e9;
+                self.say(&format!(
+                    "this node was itself not running for {late_s:.1} s: it accuses nobody of it"
+                ));
+            }
             What::Resumed { sequence } => {
                 self.emit("resume", &json!({ "t_s": t_s, "sequence": sequence }));
                 self.say(&format!("RESUME {sequence} of the operators is in force: the work goes on"));
@@ -345,6 +367,9 @@ fn sentence(what: &What) -> Option<String> {
                 version.0
             )
         }
+        What::Mended => "what is to outlive this node is written again".into(),
+        What::Sick(true) => "this node hears less than half of its view and accuses nobody".into(),
+        What::Sick(false) => "this node hears the others again".into(),
         What::Installed(version) => format!("took over the state of version {}", version.0),
         What::Note(text) => text.clone(),
         What::Failed(error) => format!("stopped: {error}"),
@@ -373,6 +398,9 @@ fn take(status: &mut Status, progress: &Progress) {
     let halt = &progress.halt;
     (status.halted, status.halt_sequence, status.halt_stored) = (halt.halted, halt.sequence, halt.stored);
     status.orders = Orders::of(&halt.counters);
+    status.disk = progress.disk.map(|disk| Disk::of(&disk));
+    (status.late_total, status.late_ns) = (progress.lateness.wakes, progress.lateness.total_ns);
+    status.mass = Mass::of(&progress.steps);
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::demo::child::requested;
 use crate::failure::Failure;
 use crate::keyfile::{self, Kind};
 use crate::random;
-use plesio::{HaltConfig, Identity, Operators, Protection, Rules, Steering, Trust};
+use plesio::{HaltConfig, Identity, Operators, Protection, Rules, StateConfig, Steering, Trust};
 use plesio_session::{NodePublic, NodeSecret, OPERATORS_MAX, OperatorPublic, PoolKey, Ticket};
 use plesio_udp::{Requested, WaitMode};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -45,6 +45,8 @@ pub(super) struct Settings {
     pub(super) seed: u64,
     pub(super) out: PathBuf,
     pub(super) socket: Option<PathBuf>,
+    /// Where it keeps what outlives it.
+    pub(super) state: Option<StateConfig>,
     /// Whose HALT and RESUME count; none in plaintext without operators.
     pub(super) halt: Option<HaltConfig>,
     /// As it was said; others need the same.
@@ -79,6 +81,7 @@ impl Settings {
         let listen_data = args.listen_data.or(said.listen_data).unwrap_or_else(|| data_beside(listen));
         let captive = args.trust.or(said.trust) == Some(TrustArg::Captive);
         refuse_wildcards([listen, listen_data])?;
+        let said_state = (said.state.clone(), said.checkpoint_s);
         let said_rules = args.rules.or(said.rules());
         let rules = said_rules.rules()?;
         let ring_depth = ring_depth(args.ring_depth.or(said.ring_depth).unwrap_or(RING_DEPTH))?;
@@ -151,6 +154,7 @@ impl Settings {
             seed: args.seed.or(said.seed).unwrap_or(u64::from(low)),
             out: args.out.clone().or(said.out).unwrap_or_else(|| "plesio-up".into()),
             socket: args.socket.clone().or(said.socket),
+            state: state(args, &said_state)?,
             halt,
             threshold,
             pool,
@@ -206,6 +210,7 @@ impl Settings {
 pub(crate) const MESH: u64 = 1;
 const PERIOD_MS: u32 = 250;
 const RING_DEPTH: u8 = 4;
+const CHECKPOINT_S: u32 = 10;
 
 pub(crate) fn read_file(path: &Path) -> Result<file::Settings, Failure> {
     let what = || format!("cannot use --config {}", path.display());
@@ -326,6 +331,26 @@ fn halt(
         .fix("give --halt-record FILE"));
     };
     Ok(Some(HaltConfig { operators, record }))
+}
+
+/// Where it keeps what outlives it, as the flags or else the file say.
+fn state(args: &UpArgs, said: &(Option<PathBuf>, Option<u32>)) -> Result<Option<StateConfig>, Failure> {
+    let every = args.checkpoint_s.or(said.1);
+    let Some(folder) = args.state.clone().or(said.0.clone()) else {
+        return match every {
+            None => Ok(None),
+            Some(_) => Err(refused_alone("checkpoint_s", "there is no --state that it could go to")),
+        };
+    };
+    let every = every.unwrap_or(CHECKPOINT_S);
+    if !(1..=86_400).contains(&every) {
+        return Err(refused("checkpoint_s", every, "it must be 1 to 86400"));
+    }
+    Ok(Some(StateConfig { folder, checkpoint_ns: u64::from(every) * 1_000_000_000 }))
+}
+
+fn refused_alone(name: &str, cause: &str) -> Failure {
+    Failure::usage("config", format!("cannot use {name}"), cause).fix("give --state DIR, or leave it out")
 }
 
 /// The record that belongs to a key file.

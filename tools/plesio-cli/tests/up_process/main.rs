@@ -2,6 +2,7 @@
 
 mod common;
 mod halt;
+mod restart;
 
 use common::{Node, clean, folder, key, keys, output, plesio, refused, wait};
 use nix::sys::signal::{Signal, kill};

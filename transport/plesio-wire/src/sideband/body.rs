@@ -536,6 +536,52 @@ layout! {
     }
 }
 
+/// What [`Revive`] says.
+pub mod revive {
+    /// One view of the sender's record; `digest` is that of the checkpoint it has.
+    pub const RECORD: u8 = 0;
+    /// The sender wants to begin a generation with this view; `record` is the receiver's record as the sender knows it.
+    pub const PROPOSE: u8 = 1;
+    /// The sender takes part in no generation before the one that begins with the view of this `digest`.
+    pub const PLEDGE: u8 = 2;
+}
+
+layout! {
+    /// Between nodes that came back from their disks (agreement, section 7): a mesh whose log has ended begins again.
+    Revive {
+        /// Who.
+        id: NodeId,
+        /// Which life of it.
+        incarnation: Incarnation,
+        /// As in [`Join`].
+        model: Digest,
+        /// Its sideband address.
+        sideband: Address,
+        /// Its data address.
+        data: Address,
+        /// [`revive`].
+        op: u8,
+        /// Which view of the record this is, the newest decided one first.
+        part: u8,
+        /// Views of the record.
+        parts: u8,
+        /// Zero.
+        pad: Pad<5>,
+        /// Digest of a whole record.
+        record: Digest,
+        /// Newest version that the sender held, as far as its disk says.
+        reached: Version,
+        /// Version of its checkpoint plus one; 0 = none.
+        checkpoint: u64,
+        /// Depends on the code.
+        digest: Digest,
+        /// Log index of the view.
+        index: LogIndex,
+        /// The view.
+        view: crate::value::View,
+    }
+}
+
 impl Ready {
     /// The slot, if its number is in range.
     #[must_use]

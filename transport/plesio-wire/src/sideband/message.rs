@@ -2,7 +2,7 @@
 
 use super::body::{
     Accept, Beat, Commit, Epoch, Have, Join, Last, Leave, Nack, Probe, ProbeReply, Propose, Query, Ready,
-    Roster, Shard, ShortBeat, Snapshot,
+    Revive, Roster, Shard, ShortBeat, Snapshot,
 };
 use super::order::{Order, OrderAck};
 use super::relay::Relay;
@@ -51,6 +51,7 @@ pub enum Message {
     OrderAck(OrderAck),
     /// A datagram of one member for another, carried by a third.
     Relay(Relay),
+    Revive(Revive),
 }
 
 impl Message {
@@ -82,6 +83,7 @@ impl Message {
             Self::Snapshot(_) => 22,
             Self::OrderAck(_) => 23,
             Self::Relay(_) => 24,
+            Self::Revive(_) => 28,
         }
     }
 
@@ -112,6 +114,7 @@ impl Message {
             Self::Snapshot(body) => writer.write(body),
             Self::OrderAck(body) => writer.write(body),
             Self::Relay(body) => writer.write(body),
+            Self::Revive(body) => writer.write(body),
         }
     }
 
@@ -141,6 +144,7 @@ impl Message {
             22 => Self::Snapshot(reader.read()?),
             23 => Self::OrderAck(reader.read()?),
             24 => Self::Relay(reader.read()?),
+            28 => Self::Revive(reader.read()?),
             _ => return Err(DecodeError::Kind(code)),
         })
     }

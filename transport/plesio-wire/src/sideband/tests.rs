@@ -73,6 +73,7 @@ fn every_message() -> Vec<Message> {
             whose: 31,
             datagram: Bounded::from_slice(&[7; CARRIED_BYTES_MAX]),
         }),
+        Message::Revive(Revive { op: revive::PROPOSE, view: view(32), ..Revive::default() }),
     ]
 }
 

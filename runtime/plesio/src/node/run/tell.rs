@@ -2,7 +2,7 @@
 
 use super::{NodeError, Runner};
 use crate::engine::SlotFate;
-use crate::event::What;
+use crate::event::{StepCounters, What};
 use plesio_consensus::{Cause, Event};
 
 impl Runner {
@@ -43,6 +43,19 @@ impl Runner {
         Ok(())
     }
 
+    /// This node was itself not running: what was not heard meanwhile is nobody's fault. Its round is settled by what the
+    /// others decided, like anybody's who hears late (R23).
+    pub(super) fn note_late(&mut self, late_ns: u64) {
+        self.lateness.wakes += 1;
+        self.lateness.total_ns = self.lateness.total_ns.saturating_add(late_ns);
+        self.say(What::Late(late_ns));
+    }
+
+    pub(super) fn step_counters(&self) -> StepCounters {
+        let (bad_local, trimmed) = self.mailbox.thrown_away();
+        StepCounters { bad_local, trimmed, folds: self.status.folds.into(), ..self.steps }
+    }
+
     pub(super) fn tell(&mut self, event: Event) -> Result<(), NodeError> {
         match event {
             Event::View { index, view, added, removed } => {
@@ -52,6 +65,7 @@ impl Runner {
                 self.say_view(&view, index.0, added, removed);
             }
             Event::Open { version, manifest, .. } => {
+                self.listed = manifest;
                 let members = self.engine.consensus().view().members;
                 let named = manifest.entries.iter().filter_map(|entry| {
                     let key = members.get(usize::from(entry.member))?.key;
@@ -59,15 +73,27 @@ impl Runner {
                 });
                 self.say(What::Manifest { version, frame: manifest.origin.0, entries: named.collect() });
             }
+            Event::Reopen { manifest, dropped, .. } => {
+                let gone = self.listed.entries.iter().filter(|entry| dropped.contains(entry.member));
+                self.steps.dropped += gone.map(|entry| u64::from(entry.n_steps)).sum::<u64>();
+                self.listed = manifest;
+            }
             Event::NoQuorum { live, members } => self.say(What::NoQuorum { live, members }),
-            Event::Quorum => self.say(What::Quorum),
+            Event::Quorum => {
+                // What was gathered without the others is more than one contribution may be.
+                self.mailbox.come_back();
+                self.say(What::Quorum);
+            }
             Event::Differs { peer, what } => {
                 let who = peer.map_or_else(|| "a member".into(), |key| format!("node {:016x}", key.0));
                 self.say(What::Note(format!(
                     "{who} was started with other parameters and the two cannot work together: {what}; start all nodes alike"
                 )));
             }
-            Event::Excluded { .. } => self.say(What::Excluded),
+            Event::Excluded { .. } => {
+                self.mailbox.come_back();
+                self.say(What::Excluded);
+            }
             Event::Left => self.say(What::Left),
             Event::Diverged { version, peer, ours, theirs } => {
                 self.say(What::Diverged { version, peer });

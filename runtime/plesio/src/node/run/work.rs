@@ -53,7 +53,14 @@ impl Runner {
                 self.take_version(version, applied)?;
             }
             Work::Settle { index, fate: SlotFate::Fold, .. } => self.consumer.fold(index)?,
-            Work::Settle { index, fate, part, .. } => self.unpublished.push((index, fate, part)),
+            Work::Settle { index, fate, part, .. } => {
+                if fate == SlotFate::Lose
+                    && let Some((info, _)) = self.consumer.slot(index)
+                {
+                    self.steps.lost += u64::from(info.n_steps);
+                }
+                self.unpublished.push((index, fate, part));
+            }
             Work::Capture { cut } => {
                 if let Ok(len_bytes) = self.store.capture(&cut) {
                     self.engine.handle_captured(self.clock.now(), len_bytes);
@@ -86,6 +93,8 @@ impl Runner {
                 self.say(What::Installed(version));
                 self.say(What::Version { version, digest: self.digest });
             }
+            Work::Persist { number, record, entries } => self.persist(number, record, entries),
+            Work::Load { checkpoint } => self.load(checkpoint),
             near => self.work_near(near)?,
         }
         Ok(())

@@ -1,0 +1,127 @@
+//! What outlives the node: handed to the thread that writes, and told of.
+
+use super::{NodeError, Runner};
+use crate::event::What;
+use crate::node::state::{DiskState, Done, Folder, Job, Mark, Source, Writer};
+use plesio_consensus::Record;
+use plesio_udp::Waker;
+use plesio_wire::sideband::RosterEntry;
+use plesio_wire::{Digest, Instant, LogIndex, Version};
+
+/// The node's end of it.
+pub(super) struct Kept {
+    writer: Writer,
+    /// The newest checkpoint as it was at the start.
+    source: Option<Source>,
+    period_ns: u64,
+    due: Instant,
+    /// None while a checkpoint is being written.
+    buffer: Option<Vec<u8>>,
+    /// Of the newest checkpoint; the next one is of another.
+    written: Option<LogIndex>,
+    state: DiskState,
+}
+
+impl Kept {
+    pub(super) fn new(folder: Folder, waker: Waker, period_ns: u64, now: Instant) -> Result<Self, NodeError> {
+        let newest = folder.newest();
+        let source = folder.source();
+        let failed = |error| NodeError::Io(format!("the thread that writes state cannot start: {error}"));
+        let writer = Writer::start(folder, move || waker.wake()).map_err(failed)?;
+        let state = DiskState { checkpoint: newest.map(|mark| mark.version.0), ..DiskState::default() };
+        let (due, written) = (now.after(period_ns), newest.map(|mark| mark.index));
+        Ok(Self { writer, source, period_ns, due, buffer: Some(Vec::new()), written, state })
+    }
+
+    pub(super) const fn state(&self) -> DiskState {
+        self.state
+    }
+}
+
+impl Runner {
+    pub(super) fn persist(&mut self, number: u64, record: Box<Record>, entries: Vec<RosterEntry>) {
+        if let Some(kept) = &self.kept {
+            kept.writer.give(Job::Persist { number, record, entries });
+        }
+    }
+
+    /// The checkpoint that a new generation of the log begins from becomes the state.
+    pub(super) fn load(&mut self, checkpoint: Option<(Version, Digest)>) {
+        let digest = match (checkpoint, self.kept.as_ref().and_then(|kept| kept.source.as_ref())) {
+            (None, _) => Ok(self.store.digest()),
+            (Some((_, wanted)), Some(source)) => source.load(&mut self.store).and_then(|digest| {
+                let changed = || std::io::Error::other("it is not any more what it was at the start");
+                (digest == wanted).then_some(digest).ok_or_else(changed)
+            }),
+            (Some(_), None) => Err(std::io::Error::other("there is none")),
+        };
+        match &digest {
+            Ok(digest) => {
+                (self.digest, self.held) = (*digest, checkpoint.unwrap_or_default().0);
+                (self.changed, self.started) = (true, true);
+                self.say(What::Installed(self.held));
+                self.say(What::Version { version: self.held, digest: self.digest });
+            }
+            Err(error) => self.say(What::Note(format!(
+                "the checkpoint cannot be read: {error}; start this node anew, and it begins from the one before"
+            ))),
+        }
+        self.engine.handle_loaded(self.clock.now(), digest.ok());
+        if let Some(revival) = self.engine.poll_revival() {
+            self.say(What::Revived(revival));
+        }
+    }
+
+    /// Hears what was written, and gives the next state to be.
+    pub(super) fn keep(&mut self, now: Instant) {
+        while let Some(done) = self.kept.as_ref().and_then(|kept| kept.writer.poll()) {
+            match done {
+                Done::Persisted(number, stored) => {
+                    self.engine.handle_persisted(now, number, stored.is_ok());
+                    self.note_written("the record of views", stored);
+                }
+                Done::Checkpoint(version, written, buffer) => {
+                    if let Some(kept) = &mut self.kept {
+                        kept.buffer = Some(buffer);
+                        if written.is_ok() {
+                            kept.state.checkpoint = Some(version.0);
+                        } else {
+                            // What was to be the newest is not there: this version again, next time.
+                            kept.written = None;
+                        }
+                    }
+                    self.note_written("a checkpoint", written);
+                }
+            }
+        }
+        let Some(kept) = self.kept.as_mut().filter(|kept| now >= kept.due) else { return };
+        kept.due = now.after(kept.period_ns);
+        if let Some((record, entries)) = self.engine.handle_reached(self.held) {
+            kept.writer.give(Job::Note(Box::new(record), entries));
+        }
+        // A state that may have to be read again is not written over.
+        let cut = self.engine.consensus().snapshot().filter(|cut| {
+            cut.version == self.held && self.engine.returning().is_none() && kept.written < Some(cut.index)
+        });
+        if let Some(cut) = cut
+            && let Some(mut buffer) = kept.buffer.take()
+        {
+            self.store.copy_state(&mut buffer);
+            let len_bytes = buffer.len() as u64;
+            let mark = Mark { index: cut.index, version: cut.version, len_bytes, digest: cut.digest };
+            kept.written = Some(cut.index);
+            kept.writer.give(Job::Checkpoint(mark, buffer));
+        }
+    }
+
+    fn note_written(&mut self, what: &str, written: std::io::Result<()>) {
+        let Some(kept) = &mut self.kept else { return };
+        kept.state.failures += u64::from(written.is_err());
+        let before = std::mem::replace(&mut kept.state.degraded, written.is_err());
+        match written {
+            Err(error) if !before => self.say(What::Degraded(format!("{what} cannot be written: {error}"))),
+            Ok(()) if before => self.say(What::Mended),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! A small file of two slots, written in turn, so that at any instant one of them is whole.
+//!
+//! ```text
+//!  slot: 0 content, padded with zeros | length - 16 digest of all before
+//! ```
+//!
+//! The file is laid out whole before it gets its name, so a full disk refuses a node at its start and nothing later.
+
+use plesio_wire::digest::Hasher;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Why a file of slots cannot be used.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SlotsError {
+    /// It cannot be made, read or written.
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
+    /// Another process uses it.
+    Busy(PathBuf),
+}
+
+/// What is in the two slots of a file, where they are whole; their padding included.
+pub type Contents = [Option<Vec<u8>>; 2];
+
+/// The file, open and locked.
+#[derive(Debug)]
+pub struct SlotFile {
+    file: File,
+    slot_bytes: usize,
+    /// The slot that is written next.
+    next: usize,
+}
+
+impl SlotFile {
+    /// Opens the file at `path`, or makes it with `fresh` in both slots; the contents of those that are whole, their padding
+    /// included. [`Self::keep`] says which one is to be kept longest.
+    ///
+    /// # Errors
+    /// What keeps it from outliving this process.
+    ///
+    /// # Panics
+    /// When a slot is shorter than its digest.
+    pub fn open(path: &Path, slot_bytes: usize, fresh: &[u8]) -> Result<(Self, Contents), SlotsError> {
+        assert!(slot_bytes > DIGEST_BYTES, "a slot has a digest");
+        let failed = |cause| SlotsError::Io { path: path.to_owned(), cause };
+        if !path.try_exists().map_err(failed)? {
+            create(path, &slot(fresh, slot_bytes).map_err(failed)?).map_err(failed)?;
+        }
+        let file = OpenOptions::new().read(true).write(true).open(path).map_err(failed)?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => return Err(SlotsError::Busy(path.to_owned())),
+            // A file system without locks keeps nobody.
+            Err(TryLockError::Error(_)) | Ok(()) => {}
+        }
+        let read = |at: usize| {
+            let mut bytes = vec![0; slot_bytes];
+            // Shorter than a slot is a slot that is not whole.
+            file.read_exact_at(&mut bytes, (at * slot_bytes) as u64).ok()?;
+            let content = slot_bytes - DIGEST_BYTES;
+            let is_whole = bytes[content..] == digest(&bytes[..content]);
+            bytes.truncate(content);
+            is_whole.then_some(bytes)
+        };
+        let slots = [read(0), read(1)];
+        Ok((Self { file, slot_bytes, next: 0 }, slots))
+    }
+
+    /// The other slot than this one is written next.
+    pub const fn keep(&mut self, newest: usize) {
+        self.next = 1 - newest % 2;
+    }
+
+    /// Puts that in the place of the older of two, where it outlives a loss of power.
+    ///
+    /// # Errors
+    /// What the disk says; the newer of the two is still there.
+    pub fn store(&mut self, content: &[u8]) -> io::Result<()> {
+        self.note(content)?;
+        self.file.sync_data()?;
+        self.next = 1 - self.next;
+        Ok(())
+    }
+
+    /// The same for what need only outlive this process: what was stored last stays where it is.
+    ///
+    /// # Errors
+    /// As for [`Self::store`].
+    pub fn note(&mut self, content: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(&slot(content, self.slot_bytes)?, (self.next * self.slot_bytes) as u64)
+    }
+}
+
+/// Gives a file its name when it is whole, and the name to the disk.
+///
+/// # Errors
+/// What the disk says; whatever had that name before still has it.
+pub fn publish(file: &File, fresh: &Path, path: &Path) -> io::Result<()> {
+    file.sync_all()?;
+    fs::rename(fresh, path)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
+}
+
+/// A whole file, before its name is there.
+fn create(path: &Path, slot: &[u8]) -> io::Result<()> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let fresh = Path::new(&name);
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(fresh)?;
+    file.write_all_at(&[slot, slot].concat(), 0)?;
+    publish(&file, fresh, path)
+}
+
+fn slot(content: &[u8], slot_bytes: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = content.to_vec();
+    let room = slot_bytes - DIGEST_BYTES;
+    if bytes.len() > room {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "more than a slot holds"));
+    }
+    bytes.resize(room, 0);
+    let digest = digest(&bytes);
+    bytes.extend_from_slice(&digest);
+    Ok(bytes)
+}
+
+fn digest(bytes: &[u8]) -> [u8; DIGEST_BYTES] {
+    let mut hasher = Hasher::default();
+    hasher.update(bytes);
+    hasher.finish().0
+}
+
+const DIGEST_BYTES: usize = 16;

@@ -1,0 +1,150 @@
+//! F27: every node of a mesh is killed and started again as it was; and what a state folder may refuse.
+
+use super::common::{Node, folder, key, output, plesio, refused, wait};
+use serde_json::Value;
+use std::fs;
+use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
+
+const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+
+struct Mesh {
+    at: PathBuf,
+    ports: Vec<[u16; 2]>,
+    join: String,
+}
+
+impl Mesh {
+    fn new(name: &str) -> Self {
+        let at = folder(name);
+        key(&at, "gen operator -o operator.key");
+        key(&at, "pub operator.key -o operator.pub");
+        key(&at, "gen pool -o pool.key");
+        for name in NAMES {
+            key(&at, &format!("gen -o {name}.key"));
+            key(&at, &format!("pub {name}.key -o {name}.pub"));
+            let ticket = "ticket --operator operator.key --pool pool.key --not-after-view 1000";
+            key(&at, &format!("{ticket} --node {name}.pub -o {name}.ticket"));
+        }
+        // Where a node is found again is where it was; whoever takes such a port meanwhile fails the test aloud.
+        let free = || UdpSocket::bind("127.0.0.1:0").expect("a port");
+        let held: Vec<[UdpSocket; 2]> = NAMES.iter().map(|_| [free(), free()]).collect();
+        let port = |socket: &UdpSocket| socket.local_addr().expect("it is bound").port();
+        let ports = held.iter().map(|[first, second]| [port(first), port(second)]).collect();
+        Self { at, ports, join: String::new() }
+    }
+
+    fn start(&mut self, number: usize) -> Node {
+        let name = NAMES[number];
+        let file = |kind: &str| format!("{name}.{kind}");
+        let [sideband, data] = self.ports[number].map(|port| format!("127.0.0.1:{port}"));
+        let own = [file("key"), file("ticket"), file("sock"), file("state")];
+        let mut line = vec!["up", "--json-stream", "--duty", "0.05", "--path", "udp", "--pool", "pool.key"];
+        line.extend(["--operator", "operator.pub", "--out", name, "--listen", &sideband]);
+        line.extend(["--listen-data", &data, "--key", &own[0], "--ticket", &own[1], "--socket", &own[2]]);
+        line.extend(["--state", &own[3], "--checkpoint-s", "1"]);
+        if number == 0 {
+            line.push("--found");
+        } else {
+            line.extend(["--join", &self.join]);
+        }
+        let mut node = Node::start(plesio(&self.at, &line));
+        let reached = node.started("join");
+        if number == 0 {
+            self.join = reached;
+        }
+        node
+    }
+
+    fn start_all(&mut self) -> Vec<Node> {
+        (0..NAMES.len()).map(|number| self.start(number)).collect()
+    }
+
+    fn checkpoint(&self, name: &str) -> u64 {
+        status(&self.at, name)["disk"]["checkpoint"].as_u64().unwrap_or(0)
+    }
+}
+
+fn status(at: &Path, name: &str) -> Value {
+    let asked = output(at, &["status", "--socket", &format!("{name}.sock"), "--json"]);
+    serde_json::from_slice(&asked.stdout).expect("one document")
+}
+
+/// Waits until all are members and hold the same bits for some versions of all of them; the newest version then.
+fn agree(nodes: &[Node]) -> u64 {
+    wait("a view of all", || nodes.iter().all(|node| node.members() == nodes.len()));
+    let before = nodes.iter().map(Node::version).max().expect("there are nodes");
+    wait("versions of all", || nodes.iter().all(|node| node.version() > before + 4));
+    let digests: Vec<_> = nodes.iter().map(Node::digests).collect();
+    let shared: Vec<_> =
+        digests[0].keys().filter(|version| digests.iter().all(|one| one.contains_key(version))).collect();
+    assert!(shared.len() >= 4, "{shared:?}");
+    for version in shared {
+        assert!(digests.iter().all(|one| one[version] == digests[0][version]), "version {version}");
+    }
+    nodes.iter().map(Node::version).min().expect("there are nodes")
+}
+
+fn lost(node: &Node) -> Option<u64> {
+    node.newest(|event, data| (event == "revived").then(|| data["lost_versions"].as_u64()).flatten())
+}
+
+#[test]
+fn f27_after_kill_9_of_all_the_mesh_goes_on_from_its_disks_once() {
+    let mut mesh = Mesh::new("up-restart");
+    let nodes = mesh.start_all();
+    let reached = agree(&nodes);
+    wait("checkpoints of all", || NAMES.iter().all(|name| mesh.checkpoint(name) >= reached));
+    let stood = nodes.iter().map(Node::version).max().expect("there are nodes");
+    drop(nodes);
+
+    // Started as they were, the founder included.
+    let nodes = mesh.start_all();
+    let goes_on = agree(&nodes);
+    let begun = nodes.iter().filter_map(lost).collect::<Vec<_>>();
+    assert_eq!(begun.len(), 1, "one begins: {begun:?}");
+    let first = nodes.iter().filter_map(|node| node.digests().into_keys().next()).min().expect("versions");
+    assert!(first >= reached && goes_on > first, "from {first}, {reached} was on all disks");
+    assert!(first + begun[0] + 8 >= stood, "from {first}, {} lost, {stood} was reached", begun[0]);
+
+    // Again, and one does not come back at once: a majority goes on without it, and lets it in afterwards.
+    wait("newer checkpoints", || NAMES.iter().all(|name| mesh.checkpoint(name) >= goes_on));
+    drop(nodes);
+    let mut nodes: Vec<Node> = (0..3).map(|number| mesh.start(number)).collect();
+    let later = agree(&nodes);
+    assert!(later > goes_on, "{later} after {goes_on}");
+    nodes.push(mesh.start(3));
+    agree(&nodes);
+    assert_eq!(nodes.iter().filter_map(lost).count(), 1);
+}
+
+#[test]
+fn a_state_folder_that_is_anothers_or_damaged_refuses_the_node() {
+    let mesh = Mesh::new("up-state-refused");
+    let at = &mesh.at;
+    let up = ["up", "--found", "--key", "a.key", "--ticket", "a.ticket", "--pool", "pool.key"];
+    let up = [&up[..], &["--operator", "operator.pub", "--socket", "a.sock", "--seconds", "1"]].concat();
+    let with = |folder: &str| refused(at, &[&up[..], &["--state", folder]].concat(), 2);
+    fs::write(at.join("file"), b"no folder").expect("our own folder");
+    assert!(with("file").contains("file"));
+    fs::create_dir(at.join("damaged")).expect("our own folder");
+    fs::write(at.join("damaged/views"), [7; 24_576]).expect("our own folder");
+    assert!(with("damaged").contains("nothing in it is whole"));
+    assert!(refused(at, &[&up[..], &["--checkpoint-s", "5"]].concat(), 2).contains("--state"));
+    let mut holder = Mesh { at: at.clone(), ports: mesh.ports.clone(), join: String::new() };
+    let node = holder.start(0);
+    wait("a version", || node.version() > 0);
+    assert!(
+        refused(at, &["up", "--found", "--plaintext", "--state", "a.state", "--out", "x"], 2)
+            .contains("another process")
+    );
+    drop(node);
+    key(at, "gen pool -o other.key");
+    key(
+        at,
+        "ticket --operator operator.key --pool other.key --not-after-view 9 --node a.pub -o other.ticket",
+    );
+    let foreign = ["up", "--found", "--key", "a.key", "--ticket", "other.ticket", "--pool", "other.key"];
+    let foreign = [&foreign[..], &["--operator", "operator.pub", "--socket", "a.sock"]].concat();
+    assert!(refused(at, &[&foreign[..], &["--state", "a.state"]].concat(), 2).contains("pool key"));
+}
