@@ -119,6 +119,18 @@ impl Books {
         }
     }
 
+    /// So many of the steps that wait are thrown away, the newest first: a node that came back has more than it may bring.
+    pub(crate) fn trim(&mut self, steps: u32) {
+        for _ in 0..steps {
+            let Some(unit) = self.residue.units.pop() else { return };
+            for element in 0..self.produced.len() {
+                let value = value(self.key, unit, element);
+                self.residue.content[element] -= value;
+                self.lost[element] += value;
+            }
+        }
+    }
+
     /// The slot in `index` is gone for good.
     pub(crate) fn lose(&mut self, index: u8) {
         if let Some(parcel) = self.held[usize::from(index)].take() {
@@ -190,6 +202,15 @@ mod tests {
         books.check().unwrap();
         books.lose(1);
         books.check().unwrap();
+        let before = books.lost.clone();
+        (0..3).for_each(|_| books.handle_step());
+        books.trim(2);
+        books.check().unwrap();
+        assert_eq!(books.residue.units.len(), 1);
+        assert!(books.lost.iter().zip(&before).all(|(lost, before)| lost > before));
+        books.trim(99);
+        books.check().unwrap();
+        assert!(books.residue.units.is_empty());
         books.spill();
         let what = books.check().unwrap_err();
         assert!(what.starts_with("I2: element 0"), "{what}");

@@ -23,13 +23,14 @@
 //! members must hold the same (T11). After two proposals in one ballot, or two sums of one shard, honest members may
 //! differ, and must notice.
 
+mod generation;
 mod lies;
 mod questions;
 mod weights;
 
 use plesio::engine::SlotFate;
 use plesio::{Outer, Rules};
-use plesio_consensus::Event;
+use plesio_consensus::{Event, generation};
 use plesio_wire::value::{Manifest, Value, View};
 use plesio_wire::{Digest, Incarnation, LogIndex, NodeKey, SlotSeq, Version};
 use std::collections::BTreeMap;
@@ -63,6 +64,8 @@ struct Slot {
     /// What its entry weighs, and what its mode alone would have made it weigh.
     weights: (u32, u32),
     fate: Option<SlotFate>,
+    /// Announced in a generation that has ended.
+    void: bool,
     announced_ns: u64,
 }
 
@@ -99,8 +102,11 @@ pub(crate) struct Checker {
     elements: usize,
     rules: Rules,
     now_ns: u64,
-    /// Digest of every entry, and the host that learnt it first.
+    /// Digest of every entry of this generation, and the host that learnt it first.
     log: Vec<(Digest, u8)>,
+    /// Index of the generation's first entry; the version that the next one begins from, once somebody begins it.
+    first: u64,
+    begun: Option<Version>,
     views: Vec<View>,
     open: Option<Opened>,
     finals: Vec<Final>,
@@ -137,6 +143,8 @@ impl Checker {
             rules,
             now_ns: 0,
             log: vec![(Value::View(genesis).digest(), 0)],
+            first: 0,
+            begun: None,
             views: vec![genesis],
             open: None,
             finals: vec![Final {
@@ -208,7 +216,7 @@ impl Checker {
     }
 
     pub(crate) fn log_len(&self) -> u64 {
-        self.log.len() as u64
+        self.first + self.log.len() as u64
     }
 
     /// Lives that views have left out since the last call.
@@ -230,6 +238,7 @@ impl Checker {
                 standing: Standing::Announced,
                 weights: (1, 1),
                 fate: None,
+                void: false,
                 announced_ns: self.now_ns,
             },
         );
@@ -299,6 +308,9 @@ impl Checker {
         };
         let (host, standing, before) = (slot.host, slot.standing, slot.fate);
         slot.fate = Some(fate);
+        if slot.void {
+            return;
+        }
         let what = match (fate, standing) {
             _ if before.is_some() => "settled twice",
             (SlotFate::Commit, Standing::Final(_))
@@ -382,14 +394,23 @@ impl Checker {
 
     /// Whether the entry is new to everybody.
     fn learn(&mut self, host: u8, index: LogIndex, digest: Digest) -> bool {
-        match self.log.get(index.0 as usize) {
+        if generation(index) > generation(LogIndex(self.first))
+            && let Some(version) = self.begun.take()
+        {
+            self.begin_generation(index, version);
+        }
+        let Some(at) = index.0.checked_sub(self.first) else {
+            self.broken(format!("F27: n{host} goes on at index {} of a mesh that has ended", index.0));
+            return false;
+        };
+        match self.log.get(at as usize) {
             Some((known, _)) if *known == digest => false,
             Some((_, first)) => {
                 let what = format!("I5: n{host} learns another value at index {} than n{first} did", index.0);
                 self.broken(what);
                 false
             }
-            None if index.0 as usize == self.log.len() => {
+            None if at == self.log.len() as u64 => {
                 self.log.push((digest, host));
                 true
             }
@@ -397,7 +418,7 @@ impl Checker {
                 self.broken(format!(
                     "I5: n{host} learns index {} and nobody has learnt index {}",
                     index.0,
-                    self.log.len()
+                    self.log_len()
                 ));
                 false
             }
@@ -501,6 +522,10 @@ impl Checker {
     }
 
     fn enter(&mut self, index: LogIndex, view: View) {
+        if index.0 == self.first {
+            self.seat(view);
+            return;
+        }
         let old = *self.newest_view();
         let at = format!("VIEW {} at index {}", view.number, index.0);
         if view.number != old.number + 1 || view.previous != old.digest() {
@@ -546,6 +571,10 @@ impl Checker {
         }
         let gone = old.members.iter().filter(|seat| view.index_of(seat.key).is_none());
         self.removed.extend(gone.map(|seat| (seat.key, seat.incarnation)));
+        self.seat(view);
+    }
+
+    fn seat(&mut self, view: View) {
         self.views.push(view);
         self.view_ns = self.now_ns;
         self.views_ns.push(self.now_ns);
@@ -554,7 +583,7 @@ impl Checker {
     /// R16: what a node goes on with must be what the log leaves of the manifest.
     fn reopened(&mut self, host: u8, context: LogIndex, version: Version, manifest: &Manifest) {
         let Some(open) = &self.open else { return };
-        if context.0 + 1 != self.log.len() as u64 || open.version != version {
+        if context.0 + 1 != self.log_len() || open.version != version {
             return; // the others are further already
         }
         let view = self.newest_view();

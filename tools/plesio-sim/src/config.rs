@@ -35,6 +35,8 @@ pub struct SimConfig {
     /// Nodes claim of their speeds whatever comes to their minds, and something else every few seconds: shares change all
     /// the time. Default false.
     pub claims: bool,
+    /// Every node keeps a disk: what it knew of views and a state of every few versions outlive its process. Default false.
+    pub disks: bool,
     /// Keep a line for whatever happens, in [`crate::SeedReport::story`]. Default false.
     pub story: bool,
 }
@@ -63,6 +65,7 @@ impl Default for SimConfig {
             lines: Vec::new(),
             elements: None,
             claims: false,
+            disks: false,
             story: false,
         }
     }

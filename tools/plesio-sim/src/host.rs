@@ -2,7 +2,7 @@
 
 use crate::clock::LocalClock;
 use crate::net::Packet;
-use crate::process::{Lies, Process, data_address, sideband_address};
+use crate::process::{Lies, Process, SimDisk, data_address, sideband_address};
 use crate::random::Random;
 use plesio_membership::Given;
 use plesio_wire::sideband::{Address, RosterEntry};
@@ -19,6 +19,8 @@ pub(crate) struct Host {
     /// Longest time until a thread runs that has something to do.
     pub(crate) nap_ns: u64,
     pub(crate) process: Option<Process>,
+    /// What outlives it, where nodes have disks.
+    pub(crate) disk: Option<SimDisk>,
     /// Counts processes, so that what was arranged for an earlier one is recognised.
     pub(crate) life: u32,
     /// Faults that stop the process just now.
@@ -46,7 +48,7 @@ pub(crate) struct Host {
     /// What its process says that is not so.
     pub(crate) lies: Lies,
     /// The order of the operators that its disk holds.
-    pub(crate) disk: Option<Given>,
+    pub(crate) order: Option<Given>,
     /// HALT reached it so long ago that it must send no data.
     pub(crate) hushed: bool,
 }
@@ -71,6 +73,7 @@ impl Host {
             stamps: random.chance(850_000),
             nap_ns: random.pick(&[0, 0, 100_000, 3_000_000]),
             process: None,
+            disk: None,
             life: 0,
             pauses: Vec::new(),
             inbox: Vec::new(),
@@ -85,7 +88,7 @@ impl Host {
             buffers: None,
             refuses: false,
             lies: Lies::default(),
-            disk: None,
+            order: None,
             hushed: false,
         }
     }
@@ -111,7 +114,10 @@ impl Host {
 
     /// The process is gone, and all it knew.
     pub(crate) fn end_process(&mut self) {
-        (self.process, self.born, self.refuses) = (None, None, false);
+        // Killed between two events: what was given to the disk is on it.
+        let disk = self.process.take().and_then(|process| process.disk);
+        self.disk = disk.or(self.disk.take());
+        (self.born, self.refuses) = (None, false);
         self.life += 1;
         self.pauses.clear();
         self.inbox.clear();

@@ -1,11 +1,13 @@
 //! One process of a simulated node: the real engine, the real sideband machine, the real store and ring, driven as
 //! the node's threads drive them, on a clock that it is told.
 
+mod disk;
 mod liar;
 mod orders;
 mod sockets;
 mod work;
 
+pub(crate) use disk::SimDisk;
 pub(crate) use liar::{Lie, Lies};
 
 use crate::books::Books;
@@ -45,7 +47,7 @@ pub(crate) struct Scene<'a> {
     pub(crate) buffers: Option<u32>,
     pub(crate) lies: Lies,
     /// The order of the operators that the host's disk holds.
-    pub(crate) disk: &'a mut Option<Given>,
+    pub(crate) order: &'a mut Option<Given>,
     /// It must send no data.
     pub(crate) hushed: bool,
 }
@@ -66,6 +68,8 @@ pub(crate) struct Birth {
     pub(crate) claims: bool,
     /// Whose orders it follows, and what its disk holds of them.
     pub(crate) operators: (Operators, Option<Given>),
+    /// What its host's disk holds; none: there is no disk.
+    pub(crate) disk: Option<SimDisk>,
 }
 
 /// See the module.
@@ -75,6 +79,7 @@ pub(crate) struct Process {
     store: Store<Reference>,
     consumer: Consumer,
     pub(crate) worker: Worker,
+    pub(crate) disk: Option<SimDisk>,
     number: u32,
     key: NodeKey,
     stamps: bool,
@@ -127,6 +132,9 @@ pub(crate) struct Process {
     /// It works on after HALT.
     #[cfg(test)]
     pub(crate) ignores: bool,
+    /// It serves states that nobody agreed on, with digests that fit them (T18).
+    #[cfg(test)]
+    pub(crate) fakes: bool,
 }
 
 impl Process {
@@ -140,7 +148,7 @@ impl Process {
         let store = Store::new(arena, plan, Reference, scale, key).map_err(|error| say(&error))?;
         let books =
             Books::new(birth.engine.incarnation.0, regions.elements as usize, usize::from(regions.depth));
-        let dead_ns = birth.engine.rules.t_dead_ns;
+        let (dead_ns, tau) = (birth.engine.rules.t_dead_ns, birth.engine.rules.tau);
         let config = MachineConfig { dead_ns, ..MachineConfig::new(birth.engine.mesh, key, seed) };
         let started = matches!(birth.entrance, Entrance::Genesis(..));
         let (mesh, id) = (birth.engine.mesh, birth.engine.entry.id);
@@ -150,9 +158,17 @@ impl Process {
         Ok(Self {
             engine,
             machine,
+        let mut engine = Engine::new(birth.engine, birth.entrance, now).map_err(|error| say(&error))?;
+        if let Some(disk) = &birth.disk {
+            engine.handle_disk(now, disk.told());
+        }
+        Ok(Self {
+            engine,
+            disk: birth.disk,
+            machine: Machine::new(now, config),
             store,
             consumer,
-            worker: Worker::new(producer, books),
+            worker: Worker::new(producer, books, tau),
             number: birth.process,
             key,
             stamps: birth.stamps,
@@ -188,6 +204,8 @@ impl Process {
             hurries: false,
             #[cfg(test)]
             ignores: false,
+            #[cfg(test)]
+            fakes: false,
         })
     }
 
@@ -431,8 +449,11 @@ impl Process {
         };
         scene.trace.record(scene.now_ns, scene.host, kind, &index.to_le_bytes());
         scene.trace.tell(scene.now_ns, scene.host, || crate::words::event(event));
-        if matches!(event, Event::Left) {
-            self.left = true;
+        match event {
+            Event::Left => self.left = true,
+            // What was gathered without the others is more than one contribution may be.
+            Event::Excluded { .. } | Event::Quorum => self.worker.come_back(),
+            _ => {}
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::impair::Impairment;
+use crate::random::Random;
 use plesio::{Codec, Lambda, Nesterov, Outer, Rules, Sharing, WeightMode};
 
 fn config(nodes: u8, faults: &str, simulated_s: u32) -> SimConfig {
@@ -41,6 +42,45 @@ fn all_kinds_together_break_nothing_and_all_take_place() {
     assert!(report.frames > 12 * 10 && report.seeds == 12, "{report:?}");
     assert_eq!(report.faults.len(), Fault::ALL.len(), "{:?}", report.faults);
     assert_eq!(report.faults_injected, report.faults.values().sum::<u64>());
+}
+
+/// F27: all of a mesh die, or all but one that keeps its memory and is no quorum; who comes back goes on once.
+#[test]
+fn f27_a_mesh_that_died_begins_again_from_its_disks_and_only_once() {
+    for seed in 0..10 {
+        let config = SimConfig { disks: true, story: true, ..config(5, "none", 30) };
+        let mut world = World::new(&config, seed);
+        let mut random = Random::new(seed, "power cut");
+        for host in random.below(2) as u8..5 {
+            let dies_ns = 8_000_000_000 + random.below(500_000_000);
+            let back_ns = random.between(9_000_000_000, 13_000_000_000);
+            world.power_cut(host, (dies_ns, back_ns));
+        }
+        let report = world.run(&config, &AtomicU64::new(0));
+        let begun = report.story.iter().filter(|line| line.contains("BEGINS AGAIN")).count();
+        assert!(report.violation.is_none(), "seed {seed}: {:?}", report.violation);
+        assert_eq!(begun, 1, "seed {seed}");
+        assert!(report.frames > 15, "seed {seed}: {} versions", report.frames);
+    }
+}
+
+/// T18: a member serves joiners a state that nobody agreed on, with a digest that fits it. Nobody holds it.
+#[test]
+fn t18_a_faked_state_is_not_taken_when_another_member_says_otherwise() {
+    let mut thrown_away = 0;
+    for seed in 0..12 {
+        let config = SimConfig { sharing: Sharing::Equal, story: true, ..config(5, "join", 16) };
+        let mut world = World::new(&config, seed);
+        // Two of five, so that most joiners ask one of them.
+        for host in &mut world.hosts[..2] {
+            host.process.iter_mut().for_each(|process| process.fakes = true);
+        }
+        let report = world.run(&config, &AtomicU64::new(0));
+        assert!(report.violation.is_none(), "seed {seed}: {:?}", report.violation);
+        let met = |line: &&String| line.contains("fakes: ") && !line.contains("fakes: 0,");
+        thrown_away += report.story.iter().filter(met).count();
+    }
+    assert!(thrown_away > 2, "{thrown_away} faked states were met");
 }
 
 #[test]

@@ -16,6 +16,9 @@ pub(crate) struct Worker {
     /// Version the filling slot's work started from, and the one the worker has moved to.
     base: Version,
     version: Version,
+    /// The node came back: what is cut until nothing of before is out is trimmed (section 8).
+    returned: bool,
+    tau: u64,
     /// The node is leaving: what is there is cut, nothing is added.
     stopped: bool,
     #[cfg(test)]
@@ -23,7 +26,7 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(producer: Producer, books: Books) -> Self {
+    pub(crate) fn new(producer: Producer, books: Books, tau: u64) -> Self {
         Self {
             producer,
             cutter: Cutter::new(),
@@ -32,6 +35,8 @@ impl Worker {
             n_steps: 0,
             base: Version(0),
             version: Version(0),
+            returned: false,
+            tau,
             stopped: false,
             #[cfg(test)]
             spills: false,
@@ -65,6 +70,11 @@ impl Worker {
         let passed = Frame(target.0.saturating_add(self.cutter.pass(aim.passes)));
         self.target = Some(aim.next_target(now, passed));
         self.cut(target)
+    }
+
+    /// The mesh went on without this node, and it is back.
+    pub(crate) fn come_back(&mut self) {
+        self.returned = true;
     }
 
     /// The node wants to go: cut what there is, then stop. True when a slot was cut.
@@ -127,6 +137,15 @@ impl Worker {
     }
 
     fn cut(&mut self, target: Frame) -> Result<bool, String> {
+        let usual = self.n_steps;
+        if self.returned {
+            let occupancy = self.producer.occupancy();
+            self.returned = occupancy.free + 1 != occupancy.depth;
+            let most = (self.tau + 1).saturating_mul(self.cutter.steps_per_slot().into());
+            let most = u32::try_from(most).unwrap_or(u32::MAX);
+            self.books.trim(usual.saturating_sub(most));
+            self.n_steps = usual.min(most);
+        }
         let meta = CutMeta { base_version: self.base, target_frame: target, n_steps: self.n_steps };
         let books = &mut self.books;
         let outcome = self.producer.cut(meta, |slot| {
@@ -138,6 +157,9 @@ impl Worker {
             CutOutcome::Merged { into, excess } => books.handle_cut(into.index, true, excess),
             CutOutcome::Open => return Ok(false),
             CutOutcome::Discarded => return Err("ring: a finite contribution was discarded".into()),
+        }
+        if self.n_steps == usual {
+            self.cutter.handle_cut(usual);
         }
         self.n_steps = 0;
         self.base = self.version;

@@ -57,6 +57,7 @@ pub(crate) struct World {
     links: Impairment,
     claims: bool,
     desk: orders::Desk,
+    disks: bool,
 }
 
 /// What all nodes of a mesh have in common.
@@ -140,6 +141,7 @@ impl World {
             links: config.links,
             claims: config.claims,
             desk: orders::Desk::new(seed),
+            disks: config.disks,
         };
         world.net.limit(&config.lines);
         world.impair();
@@ -166,6 +168,13 @@ impl World {
         self.plan.faults.push(planned);
         self.active.push(false);
         self.queue.push(begin_ns, Due::Begin { fault });
+    }
+
+    /// That host's process dies then, whatever that does to the mesh, and comes back then.
+    #[cfg(test)]
+    pub(crate) fn power_cut(&mut self, host: u8, span_ns: (u64, u64)) {
+        self.plan.brutal = true;
+        self.strike_at(Fault::Crash, host, span_ns);
     }
 
     #[cfg(test)]
@@ -347,7 +356,7 @@ impl World {
             phases: &mut self.phases,
             buffers: host.buffers,
             lies: host.lies,
-            disk: &mut host.disk,
+            order: &mut host.order,
             hushed: host.hushed,
         };
         let result = act(process, &mut scene);
@@ -471,7 +480,8 @@ impl World {
             stamps: host.stamps,
             nap_ns: host.nap_ns,
             claims: self.claims,
-            operators: (self.desk.operators(), host.disk),
+            operators: (self.desk.operators(), host.order),
+            disk: self.disks.then(|| host.disk.clone().unwrap_or_default()),
         };
         self.processes += 1;
         match Process::new(birth, &self.mesh.store, host.clock.at(self.now_ns)) {

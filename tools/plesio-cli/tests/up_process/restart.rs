@@ -146,5 +146,8 @@ fn a_state_folder_that_is_anothers_or_damaged_refuses_the_node() {
     );
     let foreign = ["up", "--found", "--key", "a.key", "--ticket", "other.ticket", "--pool", "other.key"];
     let foreign = [&foreign[..], &["--operator", "operator.pub", "--socket", "a.sock"]].concat();
-    assert!(refused(at, &[&foreign[..], &["--state", "a.state"]].concat(), 2).contains("pool key"));
+    assert!(
+        refused(at, &[&foreign[..], &["--halt-record", "x.halt", "--state", "a.state"]].concat(), 2)
+            .contains("pool key")
+    );
 }

@@ -16,7 +16,7 @@ impl Checker {
 
     /// A member tells some another proposal than the rest: the agreement does not survive that, but it must be noticed.
     pub(crate) fn handle_equivocated(&mut self, host: u8, index: u64) {
-        if index >= self.log.len() as u64 {
+        if index >= self.log_len() {
             self.equivocated = true;
             self.lie(host);
         }

@@ -97,6 +97,34 @@ fn is_odd(host: u8) -> bool {
 }
 
 #[cfg(test)]
+impl super::Process {
+    /// The cut of a state that is another one than it should be: the digest fits that one.
+    pub(super) fn fake(&mut self, cut: Vec<u8>) -> Result<Vec<u8>, plesio_consensus::SnapshotError> {
+        if !self.fakes {
+            return Ok(cut);
+        }
+        let mut cut = plesio_consensus::SnapshotCut::decode(&cut)?;
+        let mut state = Vec::new();
+        self.store.copy_state(&mut state);
+        state[0] ^= 1;
+        cut.digest = plesio_wire::Digest::of(&state);
+        Ok(cut.encode())
+    }
+
+    /// The staged state becomes the one that the faked cut speaks of.
+    pub(super) fn bend_snapshot(&mut self) -> Result<(), plesio::store::StoreError> {
+        if self.fakes {
+            let region = self.regions.snapshot_out;
+            let at = plesio::store::snapshot_bytes(self.regions.elements, plesio::Outer::Sum)
+                - 8 * self.regions.elements;
+            let mut out = self.store.arena().lease(region)?;
+            out.as_bytes_mut()[at as usize] ^= 1;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use plesio_wire::sideband::{Propose, ShortBeat};

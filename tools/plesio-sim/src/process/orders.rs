@@ -52,7 +52,7 @@ impl Process {
     /// The disk has what it was given.
     pub(crate) fn handle_stored(&mut self, scene: &mut Scene<'_>) {
         if let Some(given) = self.storing.take() {
-            *scene.disk = Some(given);
+            *scene.order = Some(given);
             self.machine.handle_stored(scene.local, given.order.sequence, true);
             self.transmit_sideband(scene);
             self.wake(scene);

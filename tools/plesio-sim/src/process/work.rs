@@ -128,7 +128,11 @@ impl Process {
                 }
             }
             Work::Capture { cut } => {
+                #[cfg(test)]
+                let cut = self.fake(cut).map_err(|error| say(&error))?;
                 if let Ok(len_bytes) = self.store.capture(&cut) {
+                    #[cfg(test)]
+                    self.bend_snapshot().map_err(|error| say(&error))?;
                     self.engine.handle_captured(now, len_bytes);
                 }
             }
@@ -156,14 +160,17 @@ impl Process {
                 self.hold(scene, version);
                 scene.trace.tell(scene.now_ns, scene.host, || format!("installs version {}", version.0));
             }
+            Work::Persist { number, record, entries } => self.persist(scene, number, &record, &entries),
+            Work::Load { checkpoint } => self.load(scene, checkpoint)?,
             other => return Err(format!("the engine asks for {other:?}, which nobody can do")),
         }
         Ok(())
     }
 
     /// The master state is that of `version` from here on.
-    fn hold(&mut self, scene: &mut Scene<'_>, version: Version) {
+    pub(super) fn hold(&mut self, scene: &mut Scene<'_>, version: Version) {
         self.applied = version;
+        self.checkpoint();
         scene.checker.handle_applied(scene.host, self.number, version, self.store.master());
         scene.phases.handle_state(scene.host);
     }
