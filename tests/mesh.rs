@@ -111,7 +111,7 @@ fn a_joiner_takes_the_momentum_over_with_the_state() {
     let key = members[3].hello.id.key();
     wait("its contribution", || {
         members[0].has(|what| {
-            matches!(what, What::Manifest { entries, .. } if entries.iter().any(|entry| entry.0 == key))
+            matches!(what, What::Manifest { entries, .. } if entries.iter().any(|entry| entry.node == key))
         })
     });
     settle_and_end(members);
@@ -160,7 +160,7 @@ fn dies_and_joins(codec: Codec) {
     });
     wait("its contribution", || {
         members[0].has(|what| {
-            matches!(what, What::Manifest { entries, .. } if entries.iter().any(|entry| entry.0 == key))
+            matches!(what, What::Manifest { entries, .. } if entries.iter().any(|entry| entry.node == key))
         })
     });
     settle_and_end(members);

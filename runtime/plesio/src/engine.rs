@@ -38,7 +38,7 @@ use crate::engine::meter::Meter;
 use crate::engine::snapshot::{Fetching, Serving};
 use plesio_collective::{Exchange, Neighbours};
 use plesio_consensus::{Config as ConsensusConfig, ConfigError, Consensus, Event, SnapshotCut, Start};
-use plesio_phase::{Aim, Corrector, CorrectorConfig, MeshClock};
+use plesio_phase::{Aim, Corrector, CorrectorConfig, MeshClock, Transition};
 use plesio_proto::{Congestion, Next, Refused, Train};
 use plesio_sideband::{Status, To};
 use plesio_wire::data::{Header, Kind};
@@ -100,6 +100,8 @@ pub struct Engine {
     work: VecDeque<Work>,
     out: VecDeque<Out>,
     events: VecDeque<Event>,
+    /// Transitions of the corrector that nobody has read yet.
+    phases: VecDeque<Transition>,
 }
 
 impl Engine {
@@ -167,6 +169,7 @@ impl Engine {
             work: VecDeque::new(),
             out: VecDeque::new(),
             events: VecDeque::new(),
+            phases: VecDeque::new(),
             config,
         };
         engine.roster.insert(key, engine.config.entry);
@@ -421,6 +424,11 @@ impl Engine {
         self.events.pop_front()
     }
 
+    /// Transition of the corrector, for the trace.
+    pub fn poll_phase(&mut self) -> Option<Transition> {
+        self.phases.pop_front()
+    }
+
     /// When to call [`Self::handle_timeout`] next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
@@ -535,7 +543,9 @@ impl Engine {
                 quiet = false;
                 self.handle_link(now, peer, event);
             }
-            while self.corrector.poll_event().is_some() {}
+            while let Some(change) = self.corrector.poll_event() {
+                self.phases.push_back(change);
+            }
             if quiet && std::mem::take(&mut self.excluded) {
                 self.begin_next_life(now);
             } else if quiet {
@@ -545,6 +555,9 @@ impl Engine {
         if self.events.len() > EVENTS_MAX {
             // Trace events are for onlookers: a shell that does not read them loses the oldest.
             self.events.drain(..self.events.len() - EVENTS_MAX);
+        }
+        if self.phases.len() > EVENTS_MAX {
+            self.phases.drain(..self.phases.len() - EVENTS_MAX);
         }
     }
 }

@@ -1,10 +1,12 @@
 //! What a running node tells the program that started it.
 
+mod of;
+
 use crate::engine::Revival;
 use crate::node::DiskState;
-use plesio_consensus::Cause;
+use plesio_consensus::{Cause, FoldReason, Kind};
 use plesio_sideband::HaltState;
-use plesio_wire::{Digest, NodeKey, Version};
+use plesio_wire::{Ballot, Digest, Frame, NodeKey, SlotSeq, Version};
 use std::net::SocketAddr;
 
 /// Something happened, at a moment of `CLOCK_MONOTONIC_RAW`: comparable between processes of one machine.
@@ -12,6 +14,8 @@ use std::net::SocketAddr;
 pub struct NodeEvent {
     /// When, nanoseconds.
     pub raw_ns: i64,
+    /// The same moment on the mesh clock, nanoseconds; none where this node has no usable one.
+    pub mesh_ns: Option<i64>,
     /// What.
     pub what: What,
 }
@@ -59,12 +63,148 @@ pub enum What {
     },
     /// A manifest is decided: a version is open.
     Manifest {
+        /// Log index of the decision.
+        index: u64,
         /// Which version it will be.
         version: Version,
+        /// Digest of the manifest, as COMMIT names it.
+        digest: Digest,
         /// Frame it was proposed in.
         frame: u64,
-        /// Contributor, local steps, staleness, margin in frames.
-        entries: Vec<(NodeKey, u32, u16, f32)>,
+        /// What is summed.
+        entries: Vec<Contribution>,
+    },
+    /// A view was decided while a version was open: its sums are made anew, without what was dropped.
+    Reopened {
+        /// Log index of the view.
+        index: u64,
+        /// Which version.
+        version: Version,
+        /// What is summed now.
+        entries: Vec<Contribution>,
+        /// How many contributions were dropped.
+        dropped: usize,
+    },
+    /// The open version is final; it may not be held here yet.
+    Sealed {
+        /// Log index of the seal.
+        index: u64,
+        /// Which version.
+        version: Version,
+        /// All that it takes is here: it is applied now.
+        complete: bool,
+    },
+    /// The results of a final version are kept until the state before them has come.
+    Gathered(Version),
+    /// A newer state is asked for.
+    Fetching {
+        /// Of whom.
+        from: NodeKey,
+        /// Oldest version that helps.
+        version: Version,
+    },
+    /// An own contribution is cut and announced.
+    Cut {
+        /// Its number.
+        slot: SlotSeq,
+        /// Version its work started from.
+        base: Version,
+        /// Frame it is aimed at.
+        target: Frame,
+        /// Local steps in it.
+        steps: u32,
+        /// Digest of its whole content.
+        digest: Digest,
+    },
+    /// An own contribution stands in a manifest: what the corrector goes by.
+    Listed {
+        /// Which.
+        slot: SlotSeq,
+        /// In the manifest of this version.
+        version: Version,
+        /// How early it was complete, frames.
+        margin_frames: f32,
+        /// Versions between its base and the close.
+        staleness: u16,
+    },
+    /// An own contribution is in a final version.
+    Released {
+        /// Which.
+        slot: SlotSeq,
+        /// All of it; else the rest goes with a later one.
+        whole: bool,
+    },
+    /// An own contribution can never be listed: it goes with a later one.
+    Folded {
+        /// Which.
+        slot: SlotSeq,
+        /// On what proof.
+        reason: FoldReason,
+    },
+    /// Nobody can tell any more what became of an own contribution: its mass is lost.
+    Lost(SlotSeq),
+    /// Cuts that found the ring full, since the start: added into an earlier contribution, or put off.
+    Crowded {
+        /// Added into an earlier one.
+        merged: u64,
+        /// Put off, because every other one was announced.
+        put_off: u64,
+    },
+    /// No version was opened in this frame.
+    Void(Frame),
+    /// This node asks what was accepted at an index.
+    Queried {
+        /// Log index.
+        index: u64,
+        /// In this ballot.
+        ballot: Ballot,
+    },
+    /// This node proposes.
+    Proposed {
+        /// Log index.
+        index: u64,
+        /// In this ballot.
+        ballot: Ballot,
+        /// What.
+        kind: Kind,
+    },
+    /// An index is learnt.
+    Decided {
+        /// Log index.
+        index: u64,
+        /// In this ballot, where this node counted the votes.
+        ballot: Option<Ballot>,
+        /// What.
+        kind: Kind,
+    },
+    /// This node hears less than half of its view and takes itself for the sick one; or not any more.
+    Sick(bool),
+    /// This node was itself not running for so long, nanoseconds: it accuses nobody, and what it missed it is told.
+    Late(u64),
+    /// The mesh clock is known better or worse than before: `acquire`, `locked` or `holdover`.
+    Clock {
+        /// From.
+        from: &'static str,
+        /// To.
+        to: &'static str,
+        /// Bound of its error, nanoseconds; `u32::MAX` without a clock.
+        eps_ns: u32,
+        /// How much faster than this node's own clock it runs, in parts per billion.
+        rate_ppb: i32,
+    },
+    /// The mesh clock moved at once by so much, nanoseconds, as on entry to a mesh.
+    ClockStep(i64),
+    /// Whose clock is followed now; none: nobody's.
+    Reference(Option<NodeKey>),
+    /// Its clock contradicts a majority and is not asked for a while.
+    FalseTicker(NodeKey),
+    /// Keys of the session with a peer changed.
+    Keys {
+        /// Who.
+        peer: NodeKey,
+        /// `open`: what it seals is read; `seal`: what goes to it is sealed with them; `close`: old ones open nothing any more;
+        /// `expire`: nothing goes to it any more.
+        change: &'static str,
     },
     /// A member has been silent for the suspicion time.
     Suspect(NodeKey),
@@ -130,10 +270,6 @@ pub enum What {
     Degraded(String),
     /// It can be written again.
     Mended,
-    /// This node was itself not running for so long, nanoseconds: it accuses nobody, and what it missed it is told.
-    Late(u64),
-    /// This node hears less than half of its view and takes itself for the sick one; or not any more.
-    Sick(bool),
     /// How datagrams go to the peers, when that has changed.
     Ways(Vec<Way>),
     /// Said once each: what the node found and fell back to.
@@ -144,6 +280,23 @@ pub enum What {
     Final(Box<Final>),
     /// The last word of any other end: what went wrong.
     Failed(String),
+}
+
+/// What a manifest says of one contribution.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Contribution {
+    /// Whose.
+    pub node: NodeKey,
+    /// Its number, the low 32 bits.
+    pub slot: u32,
+    /// Local steps in it.
+    pub steps: u32,
+    /// Its weight, in 2^-24.
+    pub weight: u32,
+    /// Versions between its base and the close.
+    pub staleness: u16,
+    /// How early it was complete, frames.
+    pub margin_frames: f32,
 }
 
 /// How far a node that is no member has come on its way into a mesh.

@@ -15,13 +15,15 @@ pub mod store;
 mod worker;
 
 pub use engine::{Revival, Rules, Steering};
-pub use event::{Counters, Entering, Final, Lateness, NodeEvent, Progress, StepCounters, Way, What};
+pub use event::{
+    Contribution, Counters, Entering, Final, Lateness, NodeEvent, Progress, StepCounters, Way, What,
+};
 pub use group::{Excluder, GroupError, Narrowing, NetworkGroup, NetworkPlan, SharedGroup, SharedPlan};
 pub use node::{
     Control, DataPath, DiskState, Found, HaltConfig, Hello, Identity, Listens, Node, NodeConfig, NodeError,
     NodeThread, Protection, Running, Seed, Sharing, StateConfig, StateError, Trust,
 };
-pub use plesio_consensus::{Cause, Lambda, WeightMode};
+pub use plesio_consensus::{Cause, FoldReason, Kind, Lambda, WeightMode};
 pub use plesio_kernels::{Codec, Nesterov, Outer};
 
 pub use plesio_sideband::{Given, HaltState, Operators, OperatorsError, OrderCounters, SEQUENCE_MAX};

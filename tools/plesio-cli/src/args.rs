@@ -12,6 +12,7 @@ pub(crate) use halt::HaltArgs;
 pub(crate) use impair::ImpairArgs;
 pub(crate) use key::{GenArgs, KeyArgs, KeyCommand, KeyKind, PubArgs, TicketArgs};
 pub(crate) use rules::{OuterArg, RulesArgs, WeightsArg, refused};
+pub(crate) use sim::{Said, parse_seeds};
 pub(crate) use up::{Seed, StatusArgs, TrustArg, UpArgs, data_beside, parse_seed};
 
 use clap::error::ErrorKind;
@@ -30,6 +31,7 @@ mod halt;
 mod impair;
 mod key;
 mod rules;
+mod sim;
 mod up;
 
 /// Fewest and most nodes a demo starts with.
@@ -55,7 +57,7 @@ pub(crate) enum Command {
     /// What this machine offers and what limits it
     Doctor(DoctorArgs),
     /// Meshes on virtual time, with faults, checked after every event
-    Sim(SimArgs),
+    Sim(Box<SimArgs>),
     /// Measure this build against its rivals, in the same run
     #[command(subcommand)]
     Bench(Box<BenchCommand>),
@@ -118,6 +120,7 @@ impl Cli {
                 if yielding(found, ["seed", "seeds"])? == Some("seed") {
                     args.seed = None;
                 }
+                args.said = Said::of(found)?;
                 &mut args.output
             }
             Command::Bench(command) => {
@@ -205,6 +208,10 @@ pub(crate) struct DemoArgs {
     #[arg(long, env = "PLESIO_OUT", default_value = "plesio-demo", value_name = "DIR")]
     pub(crate) out: PathBuf,
 
+    /// File for what happens to the nodes, all of them, one JSON object a line; what stood in it goes
+    #[arg(long, env = "PLESIO_TRACE", value_name = "FILE")]
+    pub(crate) trace: Option<PathBuf>,
+
     /// Socket backend of the data plane
     #[arg(long, env = "PLESIO_BACKEND", default_value = "auto", value_enum)]
     pub(crate) backend: BackendArg,
@@ -290,6 +297,32 @@ pub(crate) struct SimArgs {
     #[command(flatten)]
     pub(crate) rules: RulesArgs,
 
+    /// A file that says what is simulated; flags and variables beat it
+    #[arg(value_name = "SCENARIO.toml", conflicts_with = "replay")]
+    pub(crate) scenario: Option<PathBuf>,
+
+    /// Run again what a file tells of: a document of `plesio sim`, which must lead to the same story; run.json of `plesio demo`,
+    /// or traces of real nodes, whose faults are repeated. May be given again, for traces
+    #[arg(long, value_name = "FILE")]
+    pub(crate) replay: Vec<PathBuf>,
+
+    /// Replay what another build of this program wrote
+    #[arg(long, env = "PLESIO_ANY_BUILD", value_parser = parse_switch)]
+    pub(crate) any_build: bool,
+
+    /// Where every broken promise leaves a file that replays it
+    #[arg(long, env = "PLESIO_OUT", default_value = "plesio-sim", value_name = "DIR")]
+    pub(crate) out: PathBuf,
+
+    /// File for what happens to the nodes, one JSON object a line; what stood in it goes
+    #[arg(long, env = "PLESIO_TRACE", value_name = "FILE")]
+    pub(crate) trace: Option<PathBuf>,
+
+    /// What was not left to its default
+    #[arg(skip)]
+    #[serde(skip)]
+    pub(crate) said: Said,
+
     /// Tell all that happened before a broken promise
     #[arg(long, env = "PLESIO_STORY", value_parser = parse_switch)]
     pub(crate) story: bool,
@@ -300,19 +333,6 @@ pub(crate) struct SimArgs {
     /// What is wrong with every link until the last six seconds; faults come on top.
     #[command(flatten)]
     pub(crate) impair: ImpairArgs,
-}
-
-/// `A..B`.
-fn parse_seeds(text: &str) -> Result<Range<u64>, String> {
-    let (from, to) = text.split_once("..").ok_or("write it as A..B, for example 0..200")?;
-    let number = |text: &str| text.parse::<u64>().map_err(|error| format!("{text:?}: {error}"));
-    let seeds = number(from)?..number(to)?;
-    if seeds.is_empty() {
-        return Err(format!(
-            "no seed lies in it: B is not among them, so write {from}..B with B above {from}"
-        ));
-    }
-    Ok(seeds)
 }
 
 /// A switch as an environment says it; an empty variable is one that is not set.

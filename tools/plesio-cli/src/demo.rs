@@ -31,6 +31,7 @@ use crate::args::DemoArgs;
 use crate::failure::{Exit, Failure};
 use crate::host::{self, Host};
 use crate::paint::Paint;
+use crate::trace::{Before, Line, Trace, Writer};
 use crate::{signals, stdout};
 use document::Parts;
 use evaluate::Losses;
@@ -39,10 +40,11 @@ use launcher::{Ended, Launcher, Means};
 use output::Folder;
 use path::BadPath;
 use plan::Plan;
+use plesio_udp::clock::monotonic_raw_ns;
 use process::{Fleet, Heard};
 use record::Record;
 use screen::Screen;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -76,6 +78,11 @@ pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
     }
     let fleet = Fleet::new(plan.members.len(), folder.logs(), elements, heard_sender);
     let path = BadPath::start(&args.impair, args.seed)?;
+    let traced = args.trace.as_deref().map(|path| Trace::open(path, Before::Goes)).transpose()?;
+    let (trace, writer) = traced.unzip();
+    if let Some(trace) = &trace {
+        trace.say(&traced_start(args));
+    }
     let means = Means {
         keys: keys.as_ref(),
         backend: args.backend,
@@ -84,9 +91,11 @@ pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
         shares: args.shares,
         rules: args.rules,
         path,
+        trace,
     };
     let launcher = Launcher::new(&plan, means, fleet, &heard, &mut record, &mut screen);
     let ended = launcher.run();
+    writer.into_iter().for_each(Writer::close);
     screen.end();
     let mut ended = ended?;
     let mut losses = Losses::default();
@@ -126,6 +135,21 @@ pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
         Ended::Whole if checks.iter().all(|check| check.pass) => Exit::Ok,
         Ended::Whole | Ended::Broken(_) => Exit::Failed,
     })
+}
+
+/// The first line of a trace: what all nodes are told, and how bad their links are.
+fn traced_start(args: &DemoArgs) -> Value {
+    let fields = json!({
+        "program": env!("CARGO_PKG_VERSION"),
+        "setup": {
+            "period_ns": plan::PERIOD_NS,
+            "codec": args.codec,
+            "shares": args.shares,
+            "rules": args.rules,
+            "links": args.impair.to_string(),
+        },
+    });
+    Line::new("start", fields).of(None, monotonic_raw_ns(), None)
 }
 
 fn show_result(parts: &Parts<'_>, document: &serde_json::Value) {

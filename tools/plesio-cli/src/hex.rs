@@ -1,8 +1,15 @@
 //! Bytes as people and documents write them.
 
+use plesio_wire::NodeKey;
+
 /// Bytes in hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What a node is called: the first digits of its key.
+pub(crate) fn name(key: NodeKey) -> String {
+    hex(&key.0.to_le_bytes())
 }
 
 /// `N` bytes from exactly twice as many digits.

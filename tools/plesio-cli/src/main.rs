@@ -18,6 +18,7 @@ mod signals;
 mod sim;
 mod status;
 mod stdout;
+mod trace;
 mod up;
 mod work;
 

@@ -1,26 +1,68 @@
 //! `plesio sim`: the machines that the nodes run, on virtual time, with whatever can go wrong going wrong.
 
+mod audit;
+mod document;
+mod observed;
+mod replay;
+mod scenario;
+
 use crate::args::{SimArgs, said};
 use crate::failure::{Exit, Failure};
-use crate::host::{self, Host};
 use crate::paint::Paint;
+use crate::trace;
+use crate::up::input;
 use crate::{signals, stdout};
 use plesio_sim::{Coverage, Fault, Phase, SeedReport, SimConfig, SimReport, Violation};
-use serde_json::{Map, Value, json};
+use replay::Replay;
+use scenario::Scenario;
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{IsTerminal, Write};
+use std::fs::File;
+use std::io::{BufWriter, IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Sender};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How often the stream has an interval.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// Files that one run leaves of broken promises.
+const FILES_MAX: usize = 100;
+const SCENARIO_BYTES_MAX: usize = 1 << 20;
+
+/// What is to be done.
+struct Job<'a> {
+    args: &'a SimArgs,
+    scenario: Scenario,
+    interrupted: bool,
+}
+
+impl Job<'_> {
+    /// What makes the same run again without a file; none where flags cannot say it.
+    fn again(&self, violation: &Violation) -> Option<String> {
+        let scenario = &self.scenario;
+        let (seed, nodes, faults) = (violation.seed, violation.nodes, violation.faults);
+        let links = scenario.links.0;
+        let links = if links.is_none() { String::new() } else { format!(" {links}") };
+        let others =
+            said("codec", scenario.codec) + &said("shares", scenario.shares) + &scenario.rules.to_string();
+        scenario.is_flags().then(|| {
+            format!(
+                "plesio sim --nodes {nodes} --seed {seed} --faults {faults} --seconds {}{others} --story{links}",
+                scenario.seconds
+            )
+        })
+    }
+}
 
 /// What the main thread waits for.
 enum News {
     Seed(Box<SeedReport>),
     Done(Result<SimReport, plesio_sim::ConfigError>),
     Signal,
+    /// The trace could not be written.
+    Trace(std::io::Error),
 }
 
 /// The figures so far: enough for a partial result.
@@ -33,8 +75,20 @@ struct Tally {
     coverage: Coverage,
     lies: u64,
     violations: Vec<Violation>,
+    /// Of the first of them, what it takes to see them again.
+    broken: Vec<Broken>,
     /// Only of a run that came to its end: it covers the seeds in their order.
     trace_hash: Option<String>,
+}
+
+/// A seed with a broken promise.
+#[derive(Clone, Debug)]
+struct Broken {
+    seed: u64,
+    /// Of this seed alone.
+    report: SimReport,
+    /// Where that is written down.
+    file: Option<PathBuf>,
 }
 
 impl Tally {
@@ -50,7 +104,7 @@ impl Tally {
         self.violations.extend(seed.violation.clone());
     }
 
-    fn whole(report: &SimReport) -> Self {
+    fn whole(report: &SimReport, broken: Vec<Broken>) -> Self {
         Self {
             seeds: report.seeds,
             events: report.events,
@@ -59,8 +113,14 @@ impl Tally {
             coverage: report.coverage.clone(),
             lies: report.lies,
             violations: report.violations.clone(),
+            broken,
             trace_hash: Some(report.trace_hash.to_string()),
         }
+    }
+
+    /// The file that replays a seed.
+    fn file(&self, seed: u64) -> Option<&Path> {
+        self.broken.iter().find(|broken| broken.seed == seed)?.file.as_deref()
     }
 }
 
@@ -72,30 +132,44 @@ pub(crate) fn run(args: &SimArgs) -> Result<Exit, Failure> {
     signals::watch(move || {
         let _ended = signal.send(News::Signal);
     })?;
-    let config = config(args)?;
+    let replay = if args.replay.is_empty() { None } else { Some(Replay::read(args)?) };
+    let scenario = match (&replay, &args.scenario) {
+        (Some(replay), _) => replay.scenario.clone(),
+        (None, Some(path)) => read(path, args)?,
+        (None, None) => Scenario::of(args),
+    };
+    let config = scenario.config(args)?;
+    let mut job = Job { args, scenario, interrupted: false };
     if args.output.json_stream {
-        stdout::emit("start", &json!({ "schema": "plesio.sim/1", "config": args }));
+        stdout::emit("start", &json!({ "schema": "plesio.sim/1", "config": args, "scenario": job.scenario }));
     }
-    simulate(config.clone(), news)?;
+    let file = args.trace.as_deref().map(|path| trace::create(path, &job.scenario)).transpose()?;
+    simulate(config.clone(), file, news)?;
     let mut tally = Tally::default();
-    let mut interrupted = false;
     let mut interval = Instant::now();
     let mut line = Line::new(args);
     while let Ok(news) = heard.recv() {
         match news {
             News::Seed(seed) => {
                 tally.add(&seed);
-                line.seed(args, &seed, &tally, &config);
+                note_broken(&job, &mut tally, &seed);
+                line.seed(&job, &seed, &tally, &config);
                 if args.fail_fast && !tally.violations.is_empty() {
                     break;
                 }
             }
             News::Signal => {
-                interrupted = true;
+                job.interrupted = true;
                 break;
             }
+            News::Trace(cause) => {
+                line.clear();
+                return Err(Failure::run("trace", "cannot write the trace", cause)
+                    .fix("see whether the disk is full (df)"));
+            }
             News::Done(report) => {
-                tally = Tally::whole(&report.map_err(refused)?);
+                let report = report.map_err(|error| Failure::usage("sim", "cannot simulate this", error))?;
+                tally = Tally::whole(&report, std::mem::take(&mut tally.broken));
                 break;
             }
         }
@@ -105,58 +179,78 @@ pub(crate) fn run(args: &SimArgs) -> Result<Exit, Failure> {
         }
     }
     line.clear();
-    let document = document(args, &tally, interrupted, begin.elapsed().as_secs_f64());
-    if args.output.json_stream {
-        stdout::emit("end", &document);
-    } else if args.output.json {
-        stdout::document(&document);
+    if args.output.json_stream || args.output.json {
+        let document = document::document(&job, &tally, replay.as_ref(), begin.elapsed().as_secs_f64());
+        if args.output.json_stream {
+            stdout::emit("end", &document);
+        } else {
+            stdout::document(&document);
+        }
     } else {
         let paint = Paint::new(args.output.color, std::io::stdout().is_terminal());
-        stdout::text(&table(args, &tally, begin.elapsed(), paint));
+        let mut text = table(&job, &tally, begin.elapsed(), paint);
+        text += &replay.as_ref().map(|replay| replay.words(&tally)).unwrap_or_default();
+        stdout::text(&text);
     }
-    let holds = tally.violations.is_empty() && lacking(args, &tally).is_none();
-    Ok(match (interrupted, holds) {
+    let kept = replay.is_none_or(|replay| replay.holds(&tally));
+    let holds = tally.violations.is_empty() && lacking(&job, &tally).is_none() && kept;
+    Ok(match (job.interrupted, holds) {
         (true, _) => Exit::Interrupted,
         (false, true) => Exit::Ok,
         (false, false) => Exit::Failed,
     })
 }
 
-fn config(args: &SimArgs) -> Result<SimConfig, Failure> {
-    let seeds = args.seed.map_or(args.seeds.clone(), |seed| seed..seed.saturating_add(1));
-    let config = SimConfig {
-        nodes: args.nodes,
-        seeds,
-        faults: args.faults,
-        links: args.impair.impairment(),
-        simulated_s: args.seconds,
-        threads: host::cores(),
-        codec: args.codec.codec(),
-        sharing: args.shares.sharing(),
-        rules: args.rules.rules()?,
-        story: args.story,
-        ..SimConfig::default()
+fn read(path: &Path, args: &SimArgs) -> Result<Scenario, Failure> {
+    let cannot = |cause: String| {
+        Failure::usage("scenario", format!("cannot use {}", path.display()), cause)
+            .fix("mend that line; `plesio sim --help` names what a scenario says")
     };
-    config.check().map_err(refused)?;
-    Ok(config)
-}
-
-fn refused(error: plesio_sim::ConfigError) -> Failure {
-    Failure::usage("sim", "cannot simulate this", error).fix("see `plesio sim --help` for names and ranges")
+    let bytes = input::read(path, SCENARIO_BYTES_MAX).map_err(|cause| cannot(cause.to_string()))?;
+    let text = str::from_utf8(&bytes).map_err(|cause| cannot(cause.to_string()))?;
+    Scenario::read(text, args).map_err(cannot)
 }
 
 /// Simulates on threads of its own, so that Ctrl-C is heard at once.
-fn simulate(config: SimConfig, news: Sender<News>) -> Result<(), Failure> {
+fn simulate(config: SimConfig, file: Option<BufWriter<File>>, news: Sender<News>) -> Result<(), Failure> {
     let run = move || {
-        let seeds = std::sync::Mutex::new(news.clone());
+        let shared = Mutex::new((news.clone(), file));
         let report = plesio_sim::run_with(&config, |seed| {
-            let sender = seeds.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let _ended = sender.send(News::Seed(Box::new(seed.clone())));
+            let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+            let (sender, file) = &mut *shared;
+            if let Some(file) = file
+                && let Err(cause) = trace::append(file, seed)
+            {
+                let _ended = sender.send(News::Trace(cause));
+            }
+            let _ended =
+                sender.send(News::Seed(Box::new(SeedReport { happened: Vec::new(), ..seed.clone() })));
         });
         let _ended = news.send(News::Done(report));
     };
     let thread = std::thread::Builder::new().name("simulate".into());
     thread.spawn(run).map(drop).map_err(|cause| Failure::run("sim", "cannot start a thread", cause))
+}
+
+/// Leaves a file of a seed that broke a promise.
+fn note_broken(job: &Job<'_>, tally: &mut Tally, seed: &SeedReport) {
+    if seed.violation.is_none() || tally.broken.len() >= FILES_MAX {
+        return;
+    }
+    let report = SimReport::of(job.scenario.seconds, std::slice::from_ref(seed));
+    let mut broken = Broken { seed: seed.seed, report, file: None };
+    match document::save(job, &broken) {
+        Ok(path) => broken.file = Some(path),
+        Err(cause) => {
+            let out = job.args.out.display();
+            let _gone = writeln!(
+                std::io::stderr(),
+                "plesio: cannot write what replays seed {} to --out {out}: {cause}",
+                seed.seed
+            );
+        }
+    }
+    tally.broken.push(broken);
 }
 
 /// The line on a terminal, and what is said of a broken promise at once.
@@ -170,14 +264,17 @@ impl Line {
         Self { terminal: std::io::stderr().is_terminal() && !args.output.quiet, shown: false }
     }
 
-    fn seed(&mut self, args: &SimArgs, seed: &SeedReport, tally: &Tally, config: &SimConfig) {
+    fn seed(&mut self, job: &Job<'_>, seed: &SeedReport, tally: &Tally, config: &SimConfig) {
         let mut out = String::new();
-        if let Some(violation) = seed.violation.as_ref().filter(|_| !args.output.quiet) {
+        if let Some(violation) = seed.violation.as_ref().filter(|_| !job.args.output.quiet) {
             self.clear();
             for line in &seed.story {
                 let _ = writeln!(out, "{line}");
             }
             let _ = writeln!(out, "{violation}");
+            for command in commands(job, tally, violation) {
+                let _ = writeln!(out, "  {command}");
+            }
         }
         if self.terminal {
             let all = config.seeds.end - config.seeds.start;
@@ -194,96 +291,44 @@ impl Line {
     }
 }
 
+/// What makes a broken promise happen again: by its file, and by flags.
+fn commands(job: &Job<'_>, tally: &Tally, violation: &Violation) -> Vec<String> {
+    let by_file =
+        tally.file(violation.seed).map(|path| format!("plesio sim --replay {} --story", path.display()));
+    by_file.into_iter().chain(job.again(violation)).collect()
+}
+
 /// The smallest cell of the coverage, where it is below what is required.
-fn lacking(args: &SimArgs, tally: &Tally) -> Option<(Fault, Phase, u64)> {
-    let required = args.require_coverage?;
-    tally.coverage.least(args.faults).filter(|(.., hits)| *hits < required)
+fn lacking(job: &Job<'_>, tally: &Tally) -> Option<(Fault, Phase, u64)> {
+    let required = job.args.require_coverage?;
+    tally.coverage.least(job.scenario.faults.0).filter(|(.., hits)| *hits < required)
 }
 
-/// What makes the same run again.
-fn replay(args: &SimArgs, violation: &Violation) -> String {
-    let (seed, nodes, faults) = (violation.seed, violation.nodes, violation.faults);
-    let links = if args.impair.is_none() { String::new() } else { format!(" {}", args.impair) };
-    let others = said("codec", args.codec) + &said("shares", args.shares) + &args.rules.to_string();
-    format!(
-        "plesio sim --nodes {nodes} --seed {seed} --faults {faults} --seconds {}{others} --story{links}",
-        args.seconds
-    )
-}
-
-fn document(args: &SimArgs, tally: &Tally, interrupted: bool, wall_s: f64) -> Value {
-    let violations: Vec<Value> = tally
-        .violations
-        .iter()
-        .map(|violation| {
-            json!({
-                "seed": violation.seed,
-                "nodes": violation.nodes,
-                "faults": violation.faults.to_string(),
-                "at_s": violation.at_ns as f64 / 1e9,
-                "what": violation.what,
-                "replay": replay(args, violation),
-            })
-        })
-        .collect();
-    let faults: Map<String, Value> =
-        tally.faults.iter().map(|(fault, count)| ((*fault).to_owned(), json!(count))).collect();
-    let row = |fault: Fault| -> Map<String, Value> {
-        let cell = |phase: &Phase| (phase.name().to_owned(), json!(tally.coverage.of(fault, *phase)));
-        Phase::ALL.iter().map(cell).collect()
-    };
-    let coverage: Map<String, Value> =
-        args.faults.iter().map(|fault| (fault.name().to_owned(), Value::Object(row(fault)))).collect();
-    let least = tally
-        .coverage
-        .least(args.faults)
-        .map(|(fault, phase, hits)| json!({ "fault": fault.name(), "phase": phase.name(), "hits": hits }));
-    json!({
-        "schema": "plesio.sim/1",
-        "config": args,
-        "host": Host::look("none".into(), "virtual links".into()),
-        "ended": match (interrupted, &tally.trace_hash) {
-            (true, _) => "interrupted",
-            (false, None) => "failed",
-            (false, Some(_)) => "whole",
-        },
-        "seeds": tally.seeds,
-        "simulated_s": args.seconds,
-        "events": tally.events,
-        "violations": violations,
-        "trace_hash": tally.trace_hash,
-        "faults_injected": tally.faults.values().sum::<u64>(),
-        "faults": faults,
-        "coverage": coverage,
-        "coverage_least": least,
-        "lies": tally.lies,
-        "frames": tally.frames,
-        "wall_s": wall_s,
-    })
-}
-
-fn table(args: &SimArgs, tally: &Tally, wall: Duration, paint: Paint) -> String {
+fn table(job: &Job<'_>, tally: &Tally, wall: Duration, paint: Paint) -> String {
+    let (args, scenario) = (job.args, &job.scenario);
     let mut text = String::new();
     let _ = writeln!(
         text,
         "{} meshes of {} nodes, {} virtual seconds each, in {:.1} s: {} events, {} frames, {} faults",
         tally.seeds,
-        args.nodes,
-        args.seconds,
+        scenario.nodes,
+        scenario.seconds,
         wall.as_secs_f64(),
         tally.events,
         tally.frames,
         tally.faults.values().sum::<u64>()
     );
-    if !args.impair.is_none() {
-        let _ = writeln!(text, "links       {}", args.impair);
+    if !scenario.links.0.is_none() {
+        let _ = writeln!(text, "links       {}", scenario.links.0);
     }
-    if let Some((fault, phase, hits)) = tally.coverage.least(args.faults) {
+    if scenario.fault.is_empty()
+        && let Some((fault, phase, hits)) = tally.coverage.least(scenario.faults.0)
+    {
         let _ = writeln!(text, "faults, by what the mesh was doing when they struck");
-        text += &tally.coverage.table(args.faults);
+        text += &tally.coverage.table(scenario.faults.0);
         let _ = writeln!(text, "least       {hits}: {} while {}", fault.name(), phase.name());
     }
-    if let Some(required) = args.require_coverage.filter(|_| lacking(args, tally).is_some()) {
+    if let Some(required) = args.require_coverage.filter(|_| lacking(job, tally).is_some()) {
         let _ = writeln!(text, "coverage    {}", paint.red(&format!("below {required}: run more seeds")));
     }
     if tally.lies > 0 {
@@ -296,7 +341,9 @@ fn table(args: &SimArgs, tally: &Tally, wall: Duration, paint: Paint) -> String 
     }
     for violation in &tally.violations {
         let _ = writeln!(text, "{}  {violation}", paint.red("violation "));
-        let _ = writeln!(text, "{:12}{}", "", paint.dim(&replay(args, violation)));
+        for command in commands(job, tally, violation) {
+            let _ = writeln!(text, "{:12}{}", "", paint.dim(&command));
+        }
     }
     text
 }
@@ -311,9 +358,17 @@ mod tests {
     fn args(line: &[&str]) -> SimArgs {
         let line = ["plesio", "sim"].iter().chain(line);
         match Cli::try_parse_from(line).expect("a good line").command {
-            Command::Sim(args) => args,
+            Command::Sim(args) => *args,
             other => panic!("{other:?}"),
         }
+    }
+
+    fn job(args: &SimArgs) -> Job<'_> {
+        Job { args, scenario: Scenario::of(args), interrupted: false }
+    }
+
+    fn config(args: &SimArgs) -> Result<SimConfig, Failure> {
+        Scenario::of(args).config(args)
     }
 
     fn broken() -> Tally {
@@ -338,30 +393,70 @@ mod tests {
     #[test]
     fn coverage_that_is_required_and_missing_is_said() {
         let some = args(&["--faults", "crash", "--require-coverage", "1"]);
-        assert_eq!(lacking(&some, &broken()), Some((Fault::Crash, Phase::Filling, 0)));
-        let text = table(&some, &broken(), Duration::from_secs(1), Paint(false));
+        assert_eq!(lacking(&job(&some), &broken()), Some((Fault::Crash, Phase::Filling, 0)));
+        let text = table(&job(&some), &broken(), Duration::from_secs(1), Paint(false));
         assert!(text.contains("least       0: crash while filling") && text.contains("below 1"), "{text}");
-        assert_eq!(lacking(&args(&["--faults", "none", "--require-coverage", "1"]), &broken()), None);
-        assert_eq!(lacking(&args(&["--faults", "crash"]), &broken()), None);
+        assert_eq!(lacking(&job(&args(&["--faults", "none", "--require-coverage", "1"])), &broken()), None);
+        assert_eq!(lacking(&job(&args(&["--faults", "crash"])), &broken()), None);
     }
 
     #[test]
     fn a_broken_promise_says_how_to_see_it_again() {
         let args = args(&["--nodes", "8"]);
-        let document = document(&args, &broken(), false, 1.0);
+        let document = document::document(&job(&args), &broken(), None, 1.0);
         for field in ["seeds", "simulated_s", "events", "violations", "faults_injected", "frames", "config"] {
             assert!(!document[field].is_null(), "{field}");
         }
         assert_eq!(document["coverage"]["crash"]["open"], 0);
         let replay = document["violations"][0]["replay"].as_str().expect("a command");
         assert_eq!(replay, "plesio sim --nodes 8 --seed 5 --faults loss,crash --seconds 20 --story");
-        let text = table(&args, &broken(), Duration::from_secs(1), Paint(false));
+        let text = table(&job(&args), &broken(), Duration::from_secs(1), Paint(false));
         assert!(text.contains("I4: two digests") && text.contains(replay), "{text}");
         let lossy = self::args(&["--loss", "1%", "--delay", "2ms"]);
         let links = config(&lossy).expect("good").links;
         assert_eq!((links.loss_ppm, links.delay_ns), (10_000, 2_000_000));
         assert!(
-            table(&lossy, &broken(), Duration::from_secs(1), Paint(false)).contains("--loss 1% --delay 2ms")
+            table(&job(&lossy), &broken(), Duration::from_secs(1), Paint(false))
+                .contains("--loss 1% --delay 2ms")
         );
+    }
+
+    #[test]
+    fn a_broken_promise_leaves_a_file_that_replays_it() {
+        let out = std::env::temp_dir().join(format!("plesio-sim-out-{}", std::process::id()));
+        let mut args = args(&["--nodes", "3", "--seeds", "0..2", "--seconds", "10", "--faults", "none"]);
+        args.out.clone_from(&out);
+        let job = job(&args);
+        let config = SimConfig { seeds: 1..2, ..config(&args).expect("good") };
+        let reports = Mutex::new(Vec::new());
+        let keep = |seed: &SeedReport| {
+            let violation = Violation {
+                seed: seed.seed,
+                nodes: 3,
+                faults: FaultSet::NONE,
+                at_ns: 1,
+                what: "planted".into(),
+            };
+            let broken = SeedReport { violation: Some(violation), ..seed.clone() };
+            reports.lock().expect("nobody panicked").push(broken);
+        };
+        let hash = plesio_sim::run_with(&config, keep).expect("good").trace_hash.to_string();
+        let mut tally = Tally::default();
+        for seed in reports.into_inner().expect("nobody panicked") {
+            tally.add(&seed);
+            note_broken(&job, &mut tally, &seed);
+        }
+        let file = tally.file(1).expect("written").to_owned();
+        assert_eq!(file, out.join("seed-1.json"));
+        let text = table(&job, &tally, Duration::from_secs(1), Paint(false));
+        assert!(text.contains(&format!("plesio sim --replay {} --story", file.display())), "{text}");
+        let again = self::args(&["--replay", &file.display().to_string()]);
+        let replay = Replay::read(&again).expect("our own");
+        let config = replay.scenario.config(&again).expect("good");
+        assert_eq!(config.seeds, 1..2);
+        let report = plesio_sim::run(&config).expect("good");
+        assert!(replay.holds(&Tally::whole(&report, Vec::new())));
+        assert_eq!(report.trace_hash.to_string(), hash);
+        std::fs::remove_dir_all(&out).expect("our own folder");
     }
 }

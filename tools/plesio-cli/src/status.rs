@@ -6,6 +6,7 @@
 use crate::args::StatusArgs;
 use crate::failure::{Exit, Failure};
 use crate::stdout;
+use crate::trace::Traced;
 use crate::up::place;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -103,6 +104,9 @@ pub(crate) struct Status {
     pub(crate) late_ns: u64,
     #[serde(default)]
     pub(crate) mass: Mass,
+    /// What becomes of the lines of `--trace`, where it is given.
+    #[serde(default)]
+    pub(crate) trace: Option<Traced>,
 }
 
 /// What outlives a node.
@@ -386,6 +390,10 @@ fn table(status: &Status) -> String {
              {notices_refused} notices refused"
         ),
     );
+    if let Some(Traced { file, lines, dropped, degraded }) = &status.trace {
+        let how = degraded.as_deref().map_or(String::new(), |cause| format!(", Degraded: {}", shown(cause)));
+        line("trace", format!("{}, {lines} lines, {dropped} dropped{how}", shown(file)));
+    }
     line("dropped", format!("data {}, sideband {}", status.data_dropped, status.sideband_dropped));
     text
 }

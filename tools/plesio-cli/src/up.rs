@@ -9,7 +9,7 @@
 mod ender;
 mod entry;
 pub(crate) mod file;
-mod input;
+pub(crate) mod input;
 pub(crate) mod place;
 mod seen;
 pub(crate) mod settings;
@@ -22,14 +22,16 @@ use crate::demo::train::{self, Student};
 use crate::failure::{Exit, Failure};
 use crate::hex::hex;
 use crate::status::{SCHEMA as STATUS_SCHEMA, Status};
+use crate::trace::{self, Before, Trace};
 use crate::{random, signals, stdout, work};
 use ender::{Ender, Heard, Why};
 use place::Place;
 use plesio::{Final, HaltConfig, Identity, Node, NodeConfig, NodeEvent, Protection, Running, What};
+use plesio_udp::clock::monotonic_raw_ns;
 use plesio_wire::data::{CHUNK_BYTES_JUMBO, CHUNK_BYTES_LOOPBACK};
 use plesio_wire::{Incarnation, NodeId};
 use seen::{Seen, Voice};
-use serde_json::json;
+use serde_json::{Value, json};
 use settings::Settings;
 use std::path::Path;
 use std::sync::Arc;
@@ -51,6 +53,8 @@ pub(crate) fn run(args: &UpArgs) -> Result<Exit, Failure> {
     // Before the first thread: they inherit the mask.
     signals::watch(move || drop(interrupts.send(Heard::Signal)))?;
     let folder = Folder::take(&settings.out)?;
+    let traced = settings.trace.as_deref().map(|path| Trace::open(path, Before::Stays)).transpose()?;
+    let (trace, writer) = traced.unzip();
     let voice = Arc::new(Voice::new(&args.output));
 
     let model = |error| Failure::run("model", "cannot load the model", error);
@@ -69,18 +73,21 @@ pub(crate) fn run(args: &UpArgs) -> Result<Exit, Failure> {
     let protection = if sealed { "sealed" } else { "plaintext" };
     let found = node.found().clone();
     let hello = node.hello();
-    let seen = Arc::new(Seen::new(Status {
-        schema: STATUS_SCHEMA.into(),
-        node: key.clone(),
-        pid: std::process::id(),
-        mesh: format!("{:016x}", settings.mesh()),
-        sideband: Some(hello.sideband),
-        data: Some(hello.data),
-        backend: found.backend.clone(),
-        protection: protection.into(),
-        state: "acquire".into(),
-        ..Status::default()
-    }));
+    let seen = Arc::new(Seen::new(
+        Status {
+            schema: STATUS_SCHEMA.into(),
+            node: key.clone(),
+            pid: std::process::id(),
+            mesh: format!("{:016x}", settings.mesh()),
+            sideband: Some(hello.sideband),
+            data: Some(hello.data),
+            backend: found.backend.clone(),
+            protection: protection.into(),
+            state: "acquire".into(),
+            ..Status::default()
+        },
+        trace,
+    ));
     let place = answer_status(&settings, &seen, &voice, &key)?;
     let socket = place.as_ref().map(|place| place.path.display().to_string());
     let reach = Seed { key: Some(public.x25519), sideband: hello.sideband, data: hello.data }.to_string();
@@ -108,6 +115,7 @@ pub(crate) fn run(args: &UpArgs) -> Result<Exit, Failure> {
         "socket": socket,
     });
     voice.emit("start", &start);
+    seen.trace(|| traced_start(&settings, &start, &key[..16]));
     let line = |name: &str, value: &str| voice.line(&format!("{name:<12} {value}"));
     line("node", &key);
     line("addresses", &format!("sideband {}, data {}", hello.sideband, hello.data));
@@ -158,7 +166,13 @@ pub(crate) fn run(args: &UpArgs) -> Result<Exit, Failure> {
         &voice,
     );
     drop(place);
-    let Ended { last, healthy, why, failed } = ended?;
+    let Ended { last, healthy, why, failed } = match ended {
+        Ok(ended) => ended,
+        Err(failure) => {
+            writer.into_iter().for_each(trace::Writer::close);
+            return Err(failure);
+        }
+    };
     let interrupted = why == Why::Signal;
     let mut document = start;
     let outside = !seen.was_member() && failed.is_none();
@@ -195,6 +209,14 @@ pub(crate) fn run(args: &UpArgs) -> Result<Exit, Failure> {
     document["cause"] = json!(refused.as_ref().map(|refused| &refused.cause).or(failed.as_ref()));
     document["status"] = json!(seen.status());
     voice.emit("end", &document);
+    seen.trace(|| {
+        trace::Line::new("end", json!({ "cause": document["cause"] })).of(
+            Some(&key[..16]),
+            monotonic_raw_ns(),
+            None,
+        )
+    });
+    writer.into_iter().for_each(trace::Writer::close);
     if args.output.json {
         stdout::document(&document);
     }
@@ -205,6 +227,25 @@ pub(crate) fn run(args: &UpArgs) -> Result<Exit, Failure> {
         (None, None) if interrupted => Ok(Exit::Interrupted),
         (None, None) => Ok(Exit::Ok),
     }
+}
+
+/// The first line of this life in a trace: what the node is, and what all nodes of its mesh are told.
+fn traced_start(settings: &Settings, start: &Value, node: &str) -> Value {
+    let fields = json!({
+        "program": env!("CARGO_PKG_VERSION"),
+        "mesh": format!("{:016x}", settings.mesh()),
+        "setup": {
+            "period_ns": settings.period_ns,
+            "codec": settings.codec,
+            "shares": settings.shares,
+            "rules": settings.said_rules,
+            "ring_depth": settings.ring_depth,
+        },
+        "backend": start["host"],
+        "elements": start["elements"],
+        "pid": std::process::id(),
+    });
+    trace::Line::new("start", fields).of(Some(node), monotonic_raw_ns(), None)
 }
 
 fn cannot_open(cause: plesio::NodeError) -> Failure {
@@ -298,8 +339,9 @@ fn train_until_told(
     let settle = Arc::new(AtomicBool::new(false));
     let (listener_seen, listener_voice, listener_sender) =
         (Arc::clone(seen), Arc::clone(voice), sender.clone());
+    let name = hex(&settings.public.x25519)[..16].to_owned();
     let listener =
-        spawn("events", move || listen(&events, &listener_seen, &listener_voice, &listener_sender))?;
+        spawn("events", move || listen(&name, &events, &listener_seen, &listener_voice, &listener_sender))?;
     let ender = Ender {
         heard,
         control: control.clone(),
@@ -329,6 +371,7 @@ fn train_until_told(
 
 /// Hears the node until it has ended: its last word, whether it is sound, and why it failed.
 fn listen(
+    node: &str,
     events: &Receiver<NodeEvent>,
     seen: &Seen,
     voice: &Voice,
@@ -336,6 +379,10 @@ fn listen(
 ) -> (Option<Box<Final>>, bool, Option<String>) {
     let (mut last, mut healthy, mut failed) = (None, true, None);
     while let Ok(event) = events.recv() {
+        seen.trace(|| trace::said(node, &event));
+        if let Some(news) = seen.trace_news() {
+            voice.say(&news);
+        }
         seen.handle_event(&event.what);
         voice.handle_event(&event, seen);
         match event.what {

@@ -2,6 +2,7 @@
 
 use crate::fault::{Fault, FaultSet};
 use crate::impair::{ImpairError, Impairment};
+use crate::script::{self, Strike};
 use plesio::{Codec, Rules, Sharing};
 use plesio_wire::MEMBERS_MAX;
 use std::fmt;
@@ -37,8 +38,17 @@ pub struct SimConfig {
     pub claims: bool,
     /// Every node keeps a disk: what it knew of views and a state of every few versions outlive its process. Default false.
     pub disks: bool,
+    /// What strikes whom, and when; none: drawn from `faults`. With a script every seed meets the same faults, and `faults` says
+    /// nothing. Default none.
+    pub script: Option<Vec<Strike>>,
+    /// Frame period at the start, nanoseconds, 50 ms to 60 s; none: drawn. Default none.
+    pub period_ns: Option<u64>,
+    /// Slots of every ring: 2, 4, 8 or 16; none: drawn. Default none.
+    pub ring_depth: Option<u8>,
     /// Keep a line for whatever happens, in [`crate::SeedReport::story`]. Default false.
     pub story: bool,
+    /// Keep what the nodes say, in [`crate::SeedReport::happened`]. Default false.
+    pub trace: bool,
 }
 
 /// What the way between a host and everybody else carries.
@@ -66,7 +76,11 @@ impl Default for SimConfig {
             elements: None,
             claims: false,
             disks: false,
+            script: None,
+            period_ns: None,
+            ring_depth: None,
             story: false,
+            trace: false,
         }
     }
 }
@@ -92,6 +106,20 @@ impl SimConfig {
         }
         range("threads", self.threads as u64, 1, 256)?;
         range("number of seeds", self.seeds.end.saturating_sub(self.seeds.start), 1, 1_000_000)?;
+        range(
+            "frame period in nanoseconds",
+            self.period_ns.unwrap_or(50_000_000),
+            50_000_000,
+            60_000_000_000,
+        )?;
+        let depth = u64::from(self.ring_depth.unwrap_or(2));
+        range("ring depth", depth, 2, 16)?;
+        if !depth.is_power_of_two() {
+            return Err(ConfigError::Script(format!("ring depth {depth} is not 2, 4, 8 or 16")));
+        }
+        if let Some(script) = &self.script {
+            script::check(script, self.nodes, self.simulated_s).map_err(ConfigError::Script)?;
+        }
         self.rules.check().map_err(ConfigError::Rules)?;
         self.links.check().map_err(ConfigError::Links)
     }
@@ -116,6 +144,8 @@ pub enum ConfigError {
     Rules(String),
     /// No fault of that name.
     Fault(String),
+    /// Nothing can strike like that, or no mesh can be like that; the words say what.
+    Script(String),
     /// No link can be like that.
     Links(ImpairError),
 }
@@ -126,7 +156,7 @@ impl fmt::Display for ConfigError {
             Self::Range { name, value, low, high } => {
                 write!(f, "{name} {value} is out of range; choose {low} to {high}")
             }
-            Self::Rules(error) => f.write_str(error),
+            Self::Rules(error) | Self::Script(error) => f.write_str(error),
             Self::Links(error) => write!(f, "{error}"),
             Self::Fault(name) => {
                 let names: Vec<&str> = Fault::every().map(Fault::name).collect();
@@ -151,6 +181,9 @@ mod tests {
             SimConfig { seeds: 5..5, ..SimConfig::default() },
             SimConfig { simulated_s: 9, ..SimConfig::default() },
             SimConfig { threads: 0, ..SimConfig::default() },
+            SimConfig { period_ns: Some(49_999_999), ..SimConfig::default() },
+            SimConfig { ring_depth: Some(6), ..SimConfig::default() },
+            SimConfig { ring_depth: Some(32), ..SimConfig::default() },
         ] {
             assert!(bad.check().is_err());
         }

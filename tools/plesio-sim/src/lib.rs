@@ -28,6 +28,7 @@ mod process;
 mod queue;
 mod random;
 mod report;
+mod script;
 mod trace;
 mod words;
 mod worker;
@@ -37,6 +38,8 @@ pub use config::{ConfigError, Line, SimConfig};
 pub use fault::{Fault, FaultSet};
 pub use phase::{Coverage, Phase};
 pub use report::{SeedReport, SimReport, Violation};
+pub use script::{Reach, Strike};
+pub use trace::{Happened, Happening};
 
 use plesio_wire::Digest;
 use std::any::Any;
@@ -120,6 +123,7 @@ fn run_caught(
             what: format!("panic: {}", message(&*panic)),
         }),
         story: Vec::new(),
+        happened: Vec::new(),
     })
 }
 

@@ -4,6 +4,7 @@
 //! 2012), because a run in which everything breaks at once never gets far enough to break anything else. What the mesh
 //! does for milliseconds only would hardly ever be struck by chance: part of the faults wait for it.
 
+use crate::config::SimConfig;
 use crate::fault::{Fault, FaultSet};
 use crate::impair::Impairment;
 use crate::phase::Phase;
@@ -64,6 +65,14 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// The script's faults if there is one, else drawn.
+    pub(crate) fn of(config: &SimConfig, seed: u64, simulated_ns: u64) -> Self {
+        match &config.script {
+            Some(script) => Self::scripted(script, config.nodes, simulated_ns),
+            None => Self::draw(seed, config.nodes, config.faults, simulated_ns),
+        }
+    }
+
     pub(crate) fn draw(seed: u64, nodes: u8, allowed: FaultSet, simulated_ns: u64) -> Self {
         let mut random = Random::new(seed, "plan");
         let quiet_ns = simulated_ns - QUIET_NS;

@@ -16,8 +16,9 @@ use crate::net::{Net, Packet, Plane};
 use crate::phase::Phases;
 use crate::queue::{Due, Queue};
 use crate::random::Random;
-use crate::trace::Trace;
+use crate::trace::{Happened, Trace};
 use crate::worker::Worker;
+use plesio::What;
 use plesio::engine::{Engine, EngineConfig, Entrance, Out, SlotFate};
 use plesio::store::{Store, StorePlan};
 use plesio_collective::Regions;
@@ -418,6 +419,9 @@ impl Process {
         while let Some(event) = self.engine.poll_event() {
             self.note(scene, &event);
         }
+        while let Some(change) = self.engine.poll_phase() {
+            self.say(scene, |_| Some(What::phase(change)));
+        }
         let (moves, dwell) =
             (self.engine.corrector().actuations(), u64::from(CorrectorConfig::default().dwell));
         if moves > self.listed / dwell + 1 {
@@ -449,12 +453,28 @@ impl Process {
         };
         scene.trace.record(scene.now_ns, scene.host, kind, &index.to_le_bytes());
         scene.trace.tell(scene.now_ns, scene.host, || crate::words::event(event));
+        self.say(scene, |own| match event {
+            Event::View { index, view, added, removed } => {
+                Some(What::view(view, index.0, (added.clone(), removed.clone()), own.engine.is_seated(view)))
+            }
+            other => What::agreed(other, own.engine.consensus().view()),
+        });
         match event {
             Event::Left => self.left = true,
             // What was gathered without the others is more than one contribution may be.
             Event::Excluded { .. } | Event::Quorum => self.worker.come_back(),
             _ => {}
         }
+    }
+
+    /// What a node would say to its program, where there is a trace.
+    pub(super) fn say(&self, scene: &mut Scene<'_>, what: impl FnOnce(&Self) -> Option<What>) {
+        let local = scene.local;
+        scene.trace.happen(scene.now_ns, scene.host, || {
+            let clock = self.engine.aim().clock;
+            let mesh_ns = clock.usable.then(|| clock.at(local).0);
+            Some(Happened::Said { node: self.key, mesh_ns, what: Box::new(what(self)?) })
+        });
     }
 
     fn hand_out(&mut self, scene: &mut Scene<'_>, out: Out) {
@@ -517,11 +537,18 @@ impl Process {
                 self.engine.handle_liveness(now, view, suspects, dead);
             }
             SidebandEvent::Clock(clock) => {
+                let news = What::clock(&self.clock, &clock);
                 self.judge_clock(scene, clock);
                 self.engine.handle_clock(now, clock);
+                for what in news.into_iter().flatten() {
+                    self.say(scene, |_| Some(what));
+                }
             }
             SidebandEvent::Beat { from, beat } => self.engine.handle_beat(from, &beat),
-            other => scene.trace.tell(scene.now_ns, scene.host, || format!("{other:?}")),
+            other => {
+                scene.trace.tell(scene.now_ns, scene.host, || format!("{other:?}"));
+                self.say(scene, |_| What::sensed(&other));
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::fault::{Fault, FaultSet};
 use crate::phase::Coverage;
+use crate::trace::Happening;
 use plesio_wire::Digest;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -36,7 +37,7 @@ impl fmt::Display for Violation {
 }
 
 /// One mesh.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SeedReport {
     /// Its seed.
     pub seed: u64,
@@ -70,6 +71,8 @@ pub struct SeedReport {
     pub violation: Option<Violation>,
     /// When `SimConfig::story` is set.
     pub story: Vec<String>,
+    /// When `SimConfig::trace` is set.
+    pub happened: Vec<Happening>,
 }
 
 /// All meshes together: the figures of the document `plesio.sim/1`.
@@ -98,7 +101,9 @@ pub struct SimReport {
 }
 
 impl SimReport {
-    pub(crate) fn of(simulated_s: u32, seeds: &[SeedReport]) -> Self {
+    /// What some meshes come to, in this order.
+    #[must_use]
+    pub fn of(simulated_s: u32, seeds: &[SeedReport]) -> Self {
         let mut hasher = plesio_wire::digest::Hasher::default();
         let (mut faults, mut coverage) = (BTreeMap::new(), Coverage::default());
         for report in seeds {

@@ -1,7 +1,45 @@
-//! The record of a run: a hash over everything that happens, in order, and on request the same in words.
+//! The record of a run: a hash over everything that happens, in order, and on request the same in words, and what the nodes
+//! would tell their programs.
 
-use plesio_wire::Digest;
+use crate::fault::Fault;
+use plesio::What;
 use plesio_wire::digest::Hasher;
+use plesio_wire::{Digest, NodeKey};
+
+/// What happened at a host, for a trace.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Happening {
+    /// Virtual time, nanoseconds.
+    pub at_ns: u64,
+    /// Number of the host; [`u8::MAX`] for none in particular.
+    pub host: u8,
+    /// What.
+    pub what: Happened,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Happened {
+    /// A node says something, as a real one does to its program.
+    Said {
+        /// Which node.
+        node: NodeKey,
+        /// Its mesh time, nanoseconds; none without a usable clock.
+        mesh_ns: Option<i64>,
+        /// What it says.
+        what: Box<What>,
+    },
+    /// A process began its life.
+    Started {
+        /// Of which node.
+        node: NodeKey,
+    },
+    /// A fault begins to last.
+    Begun(Fault),
+    /// It is over.
+    Ended(Fault),
+}
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -10,11 +48,21 @@ pub(crate) struct Trace {
     buffer: Vec<u8>,
     events: u64,
     story: Option<Vec<String>>,
+    happened: Option<Vec<Happening>>,
 }
 
 impl Trace {
-    pub(crate) fn new(story: bool) -> Self {
-        Self { story: story.then(Vec::new), ..Self::default() }
+    pub(crate) fn new(story: bool, trace: bool) -> Self {
+        Self { story: story.then(Vec::new), happened: trace.then(Vec::new), ..Self::default() }
+    }
+
+    /// Something for a trace, made only when there is one.
+    pub(crate) fn happen(&mut self, at_ns: u64, host: u8, what: impl FnOnce() -> Option<Happened>) {
+        if let Some(happened) = &mut self.happened
+            && let Some(what) = what()
+        {
+            happened.push(Happening { at_ns, host, what });
+        }
     }
 
     /// Something happened: what it was goes into the hash.
@@ -45,9 +93,9 @@ impl Trace {
         }
     }
 
-    pub(crate) fn finish(mut self) -> (Digest, Vec<String>) {
+    pub(crate) fn finish(mut self) -> (Digest, Vec<String>, Vec<Happening>) {
         self.hasher.update(&self.buffer);
-        (self.hasher.finish(), self.story.unwrap_or_default())
+        (self.hasher.finish(), self.story.unwrap_or_default(), self.happened.unwrap_or_default())
     }
 }
 
@@ -60,7 +108,7 @@ mod tests {
     #[test]
     fn the_hash_sees_order_time_host_and_detail() {
         let hash = |records: &[(u64, u8, u8, &[u8])]| {
-            let mut trace = Trace::new(false);
+            let mut trace = Trace::new(false, false);
             for (at, host, kind, detail) in records {
                 trace.record(*at, *host, *kind, detail);
             }
@@ -81,10 +129,11 @@ mod tests {
 
     #[test]
     fn a_story_is_told_only_when_asked_for() {
-        let mut silent = Trace::new(false);
+        let mut silent = Trace::new(false, false);
         silent.tell(0, 0, || unreachable!("nobody reads it"));
+        silent.happen(0, 0, || unreachable!("nobody reads it"));
         assert!(silent.finish().1.is_empty());
-        let mut told = Trace::new(true);
+        let mut told = Trace::new(true, false);
         told.tell(1_500_000_000, 4, || "crash".into());
         assert_eq!(told.finish().1, ["  1.500000 n4  crash"]);
     }

@@ -16,7 +16,7 @@ use crate::process::{Birth, Process, Scene};
 use crate::queue::{Due, Queue};
 use crate::random::Random;
 use crate::report::{SeedReport, Violation};
-use crate::trace::Trace;
+use crate::trace::{Happened, Trace};
 use plesio::Codec;
 use plesio::engine::{Common, EngineConfig, Entrance, genesis};
 use plesio::store::StorePlan;
@@ -75,7 +75,7 @@ impl World {
     /// A mesh whose state has so many elements.
     pub(crate) fn with_state(config: &SimConfig, seed: u64, elements: Option<u64>) -> Self {
         let simulated_ns = u64::from(config.simulated_s) * SECOND_NS;
-        let plan = Plan::draw(seed, config.nodes, config.faults, simulated_ns);
+        let plan = Plan::of(config, seed, simulated_ns);
         let mut random = Random::new(seed, "world");
         let drawn = random.between(64, 96);
         let elements =
@@ -85,6 +85,8 @@ impl World {
         let elements = if narrow && config.elements.is_none() { 16 * elements } else { elements };
         let (path_ns, period_ns) = random.pick(&PLACES);
         let ring_depth = random.pick(&[2, 4, 4, 4, 8]);
+        let (period_ns, ring_depth) =
+            (config.period_ns.unwrap_or(period_ns), config.ring_depth.unwrap_or(ring_depth));
         let common = Common {
             model: Digest::of(b"simulated"),
             elements,
@@ -123,7 +125,7 @@ impl World {
             queue: Queue::default(),
             net: Net::new(seed, hosts.len(), path_ns),
             checker: Checker::new(view, elements as usize, config.rules),
-            trace: Trace::new(config.story),
+            trace: Trace::new(config.story, config.trace),
             active: vec![false; plan.faults.len()],
             injected: BTreeMap::new(),
             armed: Vec::new(),
@@ -214,7 +216,7 @@ impl World {
         let shares = self.checker.newest_view().shares.to_vec();
         let (unlike_views, commit_ns) = (self.checker.unlike_views(), self.checker.commit_ns());
         let (gap_ns, lies) = (self.checker.gap_ns(), self.checker.lies());
-        let (trace_hash, story): (Digest, Vec<String>) = self.trace.finish();
+        let (trace_hash, story, happened) = self.trace.finish();
         SeedReport {
             seed: self.seed,
             events,
@@ -232,6 +234,7 @@ impl World {
             trace_hash,
             violation,
             story,
+            happened,
         }
     }
 
@@ -485,7 +488,11 @@ impl World {
         };
         self.processes += 1;
         match Process::new(birth, &self.mesh.store, host.clock.at(self.now_ns)) {
-            Ok(process) => (host.process, host.born) = (Some(process), Some(incarnation)),
+            Ok(process) => {
+                let node = host.key();
+                self.trace.happen(self.now_ns, number, || Some(Happened::Started { node }));
+                (host.process, host.born) = (Some(process), Some(incarnation));
+            }
             Err(what) => return self.checker.fail(format!("n{number}: {what}")),
         }
         self.count_dead();

@@ -68,7 +68,11 @@ pub(super) fn run(seat: Seat, ready: &Sender<Result<Opened, NodeError>>) {
     let result = open(seat, ready).and_then(|waiting| waiting.map_or(Ok(()), Runner::run));
     if let Err(error) = result {
         // Nobody listens any more only when the program is already ending.
-        let _ = events.send(NodeEvent { raw_ns: monotonic_raw_ns(), what: What::Failed(error.to_string()) });
+        let _ = events.send(NodeEvent {
+            raw_ns: monotonic_raw_ns(),
+            mesh_ns: None,
+            what: What::Failed(error.to_string()),
+        });
     }
     mailbox.stop();
 }
@@ -156,6 +160,8 @@ struct Runner {
     entering: Entering,
     /// How many of the engine's namesakes are told.
     namesakes: usize,
+    /// Cuts that found the ring full, as last said: merged, put off.
+    crowded: (u64, u64),
     /// Control datagrams that a connection refused.
     refused: u64,
     /// None where nothing outlives the node.
@@ -263,6 +269,7 @@ impl Runner {
             ways: Vec::new(),
             entering: Entering::default(),
             namesakes: 0,
+            crowded: (0, 0),
             refused: 0,
             kept,
             lateness: Lateness::default(),
@@ -349,14 +356,13 @@ impl Runner {
                     }
                 }
                 SidebandEvent::Beat { from, beat } => self.engine.handle_beat(from, &beat),
-                SidebandEvent::Clock(clock) => self.engine.handle_clock(now, clock),
-                SidebandEvent::Suspect { key } => self.say(What::Suspect(key)),
-                SidebandEvent::Recover { key } => self.say(What::Recover(key)),
-                SidebandEvent::Dead { key } => self.say(What::Dead(key)),
-                SidebandEvent::Leaving { key } => self.say(What::Leaving(key)),
-                SidebandEvent::Sick { sick } => self.say(What::Sick(sick)),
+                SidebandEvent::Clock(clock) => {
+                    let before = self.engine.aim().clock;
+                    self.engine.handle_clock(now, clock);
+                    What::clock(&before, &clock).into_iter().flatten().for_each(|what| self.say(what));
+                }
                 SidebandEvent::Late { late_ns } => self.note_late(late_ns),
-                _ => {}
+                other => What::sensed(&other).into_iter().for_each(|what| self.say(what)),
             }
         }
     }
@@ -382,6 +388,8 @@ impl Runner {
                 n_steps: info.n_steps,
                 digest,
             };
+            let OwnSlot { seq: slot_seq, base, target, n_steps: steps, .. } = slot;
+            self.say(What::Cut { slot: slot_seq, base, target, steps, digest });
             self.engine.handle_cut(self.clock.now(), info.index, slot);
         }
         Ok(())
@@ -408,7 +416,12 @@ impl Runner {
             sealing.handle_life(self.engine.incarnation());
             sealing.handle_timeout(now);
             let sideband = &self.sideband;
-            sealing.turn(now, self.io.as_mut(), |key, change| sideband.keys(key, change));
+            let mut news = Vec::new();
+            sealing.turn(now, self.io.as_mut(), |key, change| {
+                news.push(What::keys(key, &change));
+                sideband.keys(key, change);
+            });
+            news.into_iter().for_each(|what| self.say(what));
         }
     }
 
@@ -423,7 +436,10 @@ impl Runner {
             }
             while let Some(event) = self.engine.poll_event() {
                 quiet = false;
-                self.tell(event)?;
+                self.tell(event);
+            }
+            while let Some(change) = self.engine.poll_phase() {
+                self.say(What::phase(change));
             }
             while let Some(out) = self.engine.poll_out() {
                 quiet = false;
@@ -462,6 +478,7 @@ impl Runner {
             self.note_refusals();
             self.note_ways();
             self.note_entering();
+            self.note_crowding();
             // Read side by side: onlookers compare mesh times of several nodes at equal raw times.
             let (raw_ns, now) = (monotonic_raw_ns(), self.clock.now());
             let progress = self.progress(now);
@@ -535,11 +552,7 @@ impl Runner {
     }
 
     fn say_view(&self, view: &View, index: u64, added: Vec<NodeKey>, removed: Vec<NodeKey>) {
-        let members = view.members.iter().map(|seat| seat.key).collect();
-        let seated = self.engine.is_seated(view);
-        let one = f64::from(plesio_wire::shares::SHARE_ONE);
-        let shares = view.shares.iter().map(|share| f64::from(*share) / one).collect();
-        self.say(What::View { number: view.number, index, members, added, removed, shares, seated });
+        self.say(What::view(view, index, (added, removed), self.engine.is_seated(view)));
     }
 
     fn say(&self, what: What) {
@@ -547,8 +560,10 @@ impl Runner {
     }
 
     fn say_at(&self, raw_ns: i64, what: What) {
+        let mesh = self.engine.aim().clock;
+        let mesh_ns = mesh.usable.then(|| mesh.at(self.clock.now()).0);
         // A program that no longer listens is one that is ending.
-        let _ = self.events.send(NodeEvent { raw_ns, what });
+        let _ = self.events.send(NodeEvent { raw_ns, mesh_ns, what });
     }
 }
 

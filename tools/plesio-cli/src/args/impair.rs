@@ -111,6 +111,41 @@ impl fmt::Display for ImpairArgs {
     }
 }
 
+/// The same, read back: as it is written, whatever the environment says.
+impl FromStr for ImpairArgs {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut args = Self { burst: 1, ..Self::default() };
+        let mut words = text.split_whitespace();
+        while let Some(flag) = words.next() {
+            let value = words.next().ok_or_else(|| format!("{flag} has no value"))?;
+            let read = match flag {
+                "--loss" => value.parse().map(|loss| args.loss = loss),
+                "--delay" => value.parse().map(|delay| args.delay = delay),
+                "--jitter" => value.parse().map(|jitter| args.jitter = jitter),
+                "--reorder" => value.parse().map(|reorder| args.reorder = reorder),
+                "--dup" => value.parse().map(|dup| args.dup = dup),
+                "--corrupt" => value.parse().map(|corrupt| args.corrupt = corrupt),
+                "--rate" => value.parse().map(|rate| args.rate = Some(rate)),
+                "--burst" => match value.parse() {
+                    Ok(burst) if (1..=10_000).contains(&burst) => {
+                        args.burst = burst;
+                        Ok(())
+                    }
+                    _ => Err("it is 1 to 10000".into()),
+                },
+                _ => Err("a link has no such flag".into()),
+            };
+            read.map_err(|cause| format!("{flag} {value}: {cause}"))?;
+        }
+        if args.burst > 1 && args.loss.0 == 0 {
+            return Err("--burst needs --loss: rows of what?".into());
+        }
+        Ok(args)
+    }
+}
+
 /// Parts of a million.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Chance(pub(crate) u32);
@@ -290,6 +325,10 @@ mod tests {
         let args = read(flags).unwrap();
         assert_eq!(args.to_string(), flags);
         assert_eq!(read(&args.to_string()).unwrap(), args);
+        assert_eq!(flags.parse(), Ok(args));
+        for wrong in ["--loss", "--loss 2", "--burst 4", "--burst 0 --loss 1%", "--lose 1%", "1%"] {
+            assert!(wrong.parse::<ImpairArgs>().is_err(), "{wrong}");
+        }
         let impairment = args.impairment();
         assert_eq!(impairment.check(), Ok(()));
         assert_eq!((impairment.delay_ns, impairment.jitter_ns), (15_000_000, 10_000_000));

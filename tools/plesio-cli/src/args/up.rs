@@ -154,6 +154,11 @@ pub(crate) struct UpArgs {
     #[arg(long, env = "PLESIO_SOCKET", value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
 
+    /// File for what happens to this node, one JSON object a line, added to what is there: some kilobytes for every second.
+    /// `plesio sim --replay` reads it
+    #[arg(long, env = "PLESIO_TRACE", value_name = "FILE")]
+    pub(crate) trace: Option<PathBuf>,
+
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }

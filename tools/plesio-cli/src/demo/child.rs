@@ -108,12 +108,14 @@ impl Child {
     /// Trains until told otherwise; the node's last word goes out before this returns.
     fn run(self) -> Result<Exit, Failure> {
         let Self { setup, mut student, running, orders } = self;
+        let node_name = events::name(&setup)?;
         let Running { mut worker, events, control, thread: node } = running;
         let thread = std::thread::Builder::new().name("events".into());
         let steps = Arc::new(std::sync::atomic::AtomicU64::new(0));
         let counted = Arc::clone(&steps);
+        let traced = setup.trace.then_some(node_name);
         let teller = thread
-            .spawn(move || events::tell(&events, &counted))
+            .spawn(move || events::tell(&events, &counted, traced.as_deref()))
             .map_err(|cause| Failure::run("node", "cannot start a thread", cause))?;
         let tell = |told| match told {
             work::Told::Attached { version } => say(&Said::Attached { version }),

@@ -13,6 +13,10 @@ use super::record::{Fate, Kind, Record};
 use super::screen::Screen;
 use crate::args::{BackendArg, CodecArg, DataPathArg, RulesArgs, SharesArg};
 use crate::failure::Failure;
+use crate::trace::{Line, Trace};
+use plesio_udp::clock::monotonic_raw_ns;
+use plesio_wire::NodeKey;
+use serde_json::{Value, json};
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
@@ -55,6 +59,7 @@ pub(crate) struct Launcher<'a> {
     shares: SharesArg,
     rules: RulesArgs,
     path: Option<BadPath>,
+    trace: Option<Trace>,
     fleet: Fleet,
     heard: &'a Receiver<Heard>,
     record: &'a mut Record,
@@ -76,6 +81,7 @@ pub(crate) struct Means<'a> {
     pub(crate) shares: SharesArg,
     pub(crate) rules: RulesArgs,
     pub(crate) path: Option<BadPath>,
+    pub(crate) trace: Option<Trace>,
 }
 
 impl<'a> Launcher<'a> {
@@ -87,7 +93,7 @@ impl<'a> Launcher<'a> {
         record: &'a mut Record,
         screen: &'a mut Screen,
     ) -> Self {
-        let Means { keys, backend, data_path, codec, shares, rules, path } = means;
+        let Means { keys, backend, data_path, codec, shares, rules, path, trace } = means;
         Self {
             plan,
             keys,
@@ -97,6 +103,7 @@ impl<'a> Launcher<'a> {
             shares,
             rules,
             path,
+            trace,
             fleet,
             heard,
             record,
@@ -175,12 +182,22 @@ impl<'a> Launcher<'a> {
             codec: self.codec,
             shares: self.shares,
             rules: self.rules,
+            trace: self.trace.is_some(),
             advertise,
             ..self.plan.setup(index, self.keys)
         };
+        self.trace(index, "started", json!({ "name": setup.name }));
         self.fleet.start(index, setup)?;
         self.record.nodes[index].fate = Fate::Alive;
         Ok(())
+    }
+
+    /// A line of what the launcher itself knows of a node.
+    fn trace(&self, index: usize, kind: &'static str, fields: Value) {
+        if let Some(trace) = &self.trace {
+            let node = crate::hex::name(NodeKey(self.record.nodes[index].key));
+            trace.say(&Line::new(kind, fields).of(Some(&node), monotonic_raw_ns(), None));
+        }
     }
 
     fn no_start(&mut self, index: usize) -> Failure {
@@ -248,6 +265,7 @@ impl<'a> Launcher<'a> {
             self.record.note(now_s, format!("{name} is spared: {why}"));
             return;
         }
+        self.trace(victim, "killed", json!({ "by": "demo" }));
         self.fleet.kill(victim);
         self.record.killed_s = Some(now_s);
         self.record.nodes[victim].fate = Fate::Killed;
@@ -369,6 +387,14 @@ impl<'a> Launcher<'a> {
         match heard {
             Heard::Signal => self.interrupted = true,
             Heard::State(index, state) => self.record.nodes[index].state = Some(state),
+            Heard::Said(_, said) if matches!(*said, Said::Trace { .. }) => {
+                if let (Some(trace), Said::Trace { line }) = (&self.trace, &*said) {
+                    trace.say(line);
+                    if let Some(news) = trace.news() {
+                        self.record.note(now_s, news);
+                    }
+                }
+            }
             Heard::Said(index, said) => {
                 let joins = index == self.plan.joiner() && matches!(*said, Said::Hello { .. });
                 if let (Some(path), Said::Hello { listens, .. }) = (&self.path, &*said) {
@@ -396,6 +422,9 @@ impl<'a> Launcher<'a> {
             self.record.event(now_s, index, Kind::Leave, "the run is over");
             return;
         }
+        let by = if process::was_killed(status) { "others" } else { "itself" };
+        self.trace(index, "killed", json!({ "by": by }));
+        let node = &mut self.record.nodes[index];
         if process::was_killed(status) {
             node.fate = Fate::Killed;
             let cause = "killed with SIGKILL, not by the demo: by hand, or by the kernel for want of memory";

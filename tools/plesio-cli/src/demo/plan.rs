@@ -126,6 +126,7 @@ impl Plan {
             adapter_seed: self.adapter_seed,
             work: member.work,
             duty: member.duty,
+            trace: false,
         }
     }
 

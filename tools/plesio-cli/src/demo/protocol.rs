@@ -57,6 +57,8 @@ pub(crate) struct Setup {
     pub(crate) work: Work,
     /// Share of one core that the training thread takes: what makes the nodes unequal.
     pub(crate) duty: f64,
+    /// Say what goes into a trace as well.
+    pub(crate) trace: bool,
 }
 
 /// What one member trains; equal for the node in the mesh and for the same member trained alone.
@@ -103,6 +105,10 @@ pub(crate) enum Said {
         listens: Addresses,
         pid: u32,
         found: Found,
+    },
+    /// A line of the trace, as it stands there.
+    Trace {
+        line: serde_json::Value,
     },
     /// The first state is there: training begins.
     Attached {

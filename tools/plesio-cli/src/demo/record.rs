@@ -224,6 +224,7 @@ impl Record {
             // The caller has taken these.
             Said::Version { .. }
             | Said::Manifest { .. }
+            | Said::Trace { .. }
             | Said::View { .. }
             | Said::Dead { .. }
             | Said::Leaving { .. } => return,

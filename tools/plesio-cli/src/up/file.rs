@@ -54,6 +54,7 @@ pub(crate) struct Settings {
     pub(super) seed: Option<u64>,
     pub(super) out: Option<PathBuf>,
     pub(super) socket: Option<PathBuf>,
+    pub(super) trace: Option<PathBuf>,
 }
 
 impl Settings {
@@ -73,7 +74,7 @@ impl Settings {
 }
 
 /// Every name, in the order of the help.
-const NAMES: [&str; 38] = [
+const NAMES: [&str; 39] = [
     "found",
     "join",
     "key",
@@ -112,6 +113,7 @@ const NAMES: [&str; 38] = [
     "seed",
     "out",
     "socket",
+    "trace",
 ];
 
 /// Why a text is not a file of settings.
@@ -150,17 +152,17 @@ pub(super) fn read(bytes: &[u8]) -> Result<Settings, FileError> {
     let toml = |error: toml::de::Error| FileError::Toml(error.to_string().trim_end().to_owned());
     let table: toml::Table = text.parse().map_err(toml)?;
     if let Some(name) = table.keys().find(|name| !NAMES.contains(&name.as_str())) {
-        return Err(FileError::Unknown { name: name.clone(), meant: meant(name) });
+        return Err(FileError::Unknown { name: name.clone(), meant: meant(name, &NAMES) });
     }
     // From the text again: only then does an error say in which line.
     toml::from_str(text).map_err(toml)
 }
 
-/// The name that was probably meant, if any is near.
-fn meant(name: &str) -> Option<&'static str> {
+/// The one of some names that was probably meant, if any is near.
+pub(crate) fn meant(name: &str, names: &[&'static str]) -> Option<&'static str> {
     let plain = name.replace('-', "_").to_ascii_lowercase();
     let near = |known: &&str| distance(&plain, known) <= known.len() / 3 + 1;
-    NAMES.into_iter().filter(near).min_by_key(|known| distance(&plain, known))
+    names.iter().copied().filter(near).min_by_key(|known| distance(&plain, known))
 }
 
 /// Letters to change, add or take away to make one word of the other; `usize::MAX` for a word that is none.

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 /// The whole of what lies at `path`.
-pub(super) fn read(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
+pub(crate) fn read(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
     let file = File::open(path)?;
     let found = file.metadata()?.file_type();
     if found.is_char_device() || found.is_block_device() {

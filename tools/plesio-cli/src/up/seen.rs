@@ -1,9 +1,10 @@
 //! What the node said so far, for whoever asks; and what happened, as lines and as a stream.
 
 use crate::args::OutputArgs;
-use crate::hex::hex;
+use crate::hex::name;
 use crate::status::{Disk, Mass, Orders, Status, Way};
 use crate::stdout;
+use crate::trace::{Trace, why_stopped};
 use plesio::{Cause, Entering, NodeEvent, Progress, Revival, What};
 use plesio_wire::NodeKey;
 use serde_json::{Value, json};
@@ -22,6 +23,7 @@ const SMOOTH: f64 = 0.05;
 pub(super) struct Seen {
     state: Mutex<State>,
     begin: Instant,
+    trace: Option<Trace>,
 }
 
 #[derive(Debug, Default)]
@@ -34,14 +36,27 @@ struct State {
 }
 
 impl Seen {
-    /// From what is known at the start.
-    pub(super) fn new(status: Status) -> Self {
-        Self { state: Mutex::new(State { status, ..State::default() }), begin: Instant::now() }
+    /// From what is known at the start; what happens is written to `trace` too.
+    pub(super) fn new(status: Status, trace: Option<Trace>) -> Self {
+        Self { state: Mutex::new(State { status, ..State::default() }), begin: Instant::now(), trace }
+    }
+
+    /// A line of the trace, where there is one.
+    pub(super) fn trace(&self, line: impl FnOnce() -> Value) {
+        if let Some(trace) = &self.trace {
+            trace.say(&line());
+        }
+    }
+
+    /// What there is to be said of the trace itself.
+    pub(super) fn trace_news(&self) -> Option<String> {
+        self.trace.as_ref()?.news()
     }
 
     pub(super) fn status(&self) -> Status {
         let mut status = self.lock().status.clone();
         status.uptime_s = self.uptime_s();
+        status.trace = self.trace.as_ref().map(Trace::state);
         // The links to those who have gone are kept for a while.
         let Status { ways, members, .. } = &mut status;
         ways.retain(|way| members.contains(&way.node));
@@ -66,7 +81,7 @@ impl Seen {
 
     /// Whether the state that it holds is no state to train on.
     pub(super) fn is_overflowed(&self) -> bool {
-        self.lock().status.stopped.as_deref() == Some(cause_name(Cause::Overflow))
+        self.lock().status.stopped.as_deref() == Some(why_stopped(Cause::Overflow))
     }
 
     /// Whether a mesh has said something of itself to this node.
@@ -132,7 +147,7 @@ impl Seen {
             }
             What::Installed(version) => status.version = version.0,
             What::Revived(revival) => status.state_lost_versions = Some(revival.lost_versions),
-            What::Stopped { cause, .. } => status.stopped = Some(cause_name(*cause).into()),
+            What::Stopped { cause, .. } => status.stopped = Some(why_stopped(*cause).into()),
             What::Suspect(key) | What::Dead(key) => {
                 let name = name(*key);
                 if !status.suspects.contains(&name) {
@@ -160,19 +175,6 @@ impl Seen {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What a node is called: the first digits of its key.
-pub(super) fn name(key: NodeKey) -> String {
-    hex(&key.0.to_le_bytes())
-}
-
-/// Why a node stopped, as a status has it.
-const fn cause_name(cause: Cause) -> &'static str {
-    match cause {
-        Cause::Overflow => "overflow",
-        _ => "divergence",
     }
 }
 
@@ -411,7 +413,7 @@ mod tests {
 
     #[test]
     fn the_newest_of_everything_is_kept() {
-        let seen = Seen::new(Status::default());
+        let seen = Seen::new(Status::default(), None);
         let view = |number, members: &[u64]| What::View {
             number,
             index: 1,

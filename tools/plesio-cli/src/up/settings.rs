@@ -34,7 +34,7 @@ pub(super) struct Settings {
     pub(super) shares: SharesArg,
     pub(super) rules: Rules,
     /// As a command line says them.
-    said_rules: RulesArgs,
+    pub(super) said_rules: RulesArgs,
     pub(super) ring_depth: u8,
     pub(super) steering: Steering,
     pub(super) data: Option<PathBuf>,
@@ -47,6 +47,7 @@ pub(super) struct Settings {
     pub(super) socket: Option<PathBuf>,
     /// Where it keeps what outlives it.
     pub(super) state: Option<StateConfig>,
+    pub(super) trace: Option<PathBuf>,
     /// Whose HALT and RESUME count; none in plaintext without operators.
     pub(super) halt: Option<HaltConfig>,
     /// As it was said; others need the same.
@@ -155,6 +156,7 @@ impl Settings {
             out: args.out.clone().or(said.out).unwrap_or_else(|| "plesio-up".into()),
             socket: args.socket.clone().or(said.socket),
             state: state(args, &said_state)?,
+            trace: args.trace.clone().or(said.trace),
             halt,
             threshold,
             pool,

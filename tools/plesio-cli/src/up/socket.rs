@@ -43,7 +43,7 @@ mod tests {
     fn clients_get_one_document_whatever_they_say() {
         let path = std::env::temp_dir().join(format!("plesio-serve-{}.sock", std::process::id()));
         let listener = UnixListener::bind(&path).expect("a socket");
-        let seen = Arc::new(Seen::new(Status { schema: SCHEMA.into(), pid: 7, ..Status::default() }));
+        let seen = Arc::new(Seen::new(Status { schema: SCHEMA.into(), pid: 7, ..Status::default() }, None));
         let served = Arc::clone(&seen);
         // It serves until the process ends, as in a node.
         std::thread::spawn(move || serve(&listener, &served));

@@ -2,6 +2,7 @@
 
 use super::{Process, Scene, host_of};
 use crate::checker::{Announcement, SlotId};
+use plesio::What;
 use plesio::engine::{SlotFate, Work};
 use plesio::store::StoreError;
 use plesio_consensus::OwnSlot;
@@ -56,6 +57,8 @@ impl Process {
                 n_steps: info.n_steps,
                 digest,
             };
+            let OwnSlot { seq, base, target, n_steps: steps, .. } = slot;
+            self.say(scene, |_| Some(What::Cut { slot: seq, base, target, steps, digest }));
             self.engine.handle_cut(scene.local, info.index, slot);
         }
         Ok(())
@@ -142,6 +145,7 @@ impl Process {
             },
             Work::Merge { version } => {
                 let digest = self.store.merge().map_err(|error| say(&error))?;
+                self.say(scene, |_| Some(What::Installed(version)));
                 self.hold(scene, version);
                 scene.trace.tell(scene.now_ns, scene.host, || format!("goes on to version {}", version.0));
                 self.engine.handle_applied(now, version, digest);
@@ -157,6 +161,7 @@ impl Process {
             Work::Install { version } => {
                 self.store.install().map_err(|error| say(&error))?;
                 self.started = true;
+                self.say(scene, |_| Some(What::Installed(version)));
                 self.hold(scene, version);
                 scene.trace.tell(scene.now_ns, scene.host, || format!("installs version {}", version.0));
             }
@@ -173,6 +178,7 @@ impl Process {
         self.checkpoint();
         scene.checker.handle_applied(scene.host, self.number, version, self.store.master());
         scene.phases.handle_state(scene.host);
+        self.say(scene, |own| Some(What::Version { version, digest: own.store.digest() }));
     }
 
     /// Hands final slots back to the worker once the state that holds them is there.

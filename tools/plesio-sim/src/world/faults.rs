@@ -6,6 +6,7 @@ use crate::phase::Phase;
 use crate::plan::Scope;
 use crate::process::{Lies, Process, sideband_address};
 use crate::queue::Due;
+use crate::trace::Happened;
 use plesio::engine::Entrance;
 
 impl World {
@@ -75,6 +76,7 @@ impl World {
             *self.injected.entry(fault.kind).or_default() += 1;
             self.coverage.hit(fault.kind, phases);
             self.trace.record(self.now_ns, fault.host, 30 + fault.kind as u8, &at.to_le_bytes());
+            self.trace.happen(self.now_ns, fault.host, || Some(Happened::Begun(fault.kind)));
             self.trace.tell(self.now_ns, fault.host, || {
                 let doing: Vec<&str> = phases.iter().map(Phase::name).collect();
                 format!(
@@ -250,6 +252,7 @@ impl World {
         }
         let number = fault.host;
         self.trace.record(self.now_ns, number, 60 + fault.kind as u8, &at.to_le_bytes());
+        self.trace.happen(self.now_ns, number, || Some(Happened::Ended(fault.kind)));
         self.trace.tell(self.now_ns, number, || format!("end of {}", fault.kind.name()));
         match fault.kind {
             // Some machines stay down.

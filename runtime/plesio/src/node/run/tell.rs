@@ -56,61 +56,51 @@ impl Runner {
         StepCounters { bad_local, trimmed, folds: self.status.folds.into(), ..self.steps }
     }
 
-    pub(super) fn tell(&mut self, event: Event) -> Result<(), NodeError> {
+    pub(super) fn tell(&mut self, event: Event) {
+        if let Event::View { index, view, added, removed } = event {
+            if let Some(sealing) = &mut self.sealing {
+                sealing.handle_view(view.number);
+            }
+            self.say_view(&view, index.0, added, removed);
+            return;
+        }
+        if let Some(what) = What::agreed(&event, self.engine.consensus().view()) {
+            self.say(what);
+        }
         match event {
-            Event::View { index, view, added, removed } => {
-                if let Some(sealing) = &mut self.sealing {
-                    sealing.handle_view(view.number);
-                }
-                self.say_view(&view, index.0, added, removed);
-            }
-            Event::Open { version, manifest, .. } => {
-                self.listed = manifest;
-                let members = self.engine.consensus().view().members;
-                let named = manifest.entries.iter().filter_map(|entry| {
-                    let key = members.get(usize::from(entry.member))?.key;
-                    Some((key, entry.n_steps, entry.staleness, f32::from(entry.margin) / 16_384.0))
-                });
-                self.say(What::Manifest { version, frame: manifest.origin.0, entries: named.collect() });
-            }
+            Event::Open { manifest, .. } => self.listed = manifest,
             Event::Reopen { manifest, dropped, .. } => {
                 let gone = self.listed.entries.iter().filter(|entry| dropped.contains(entry.member));
                 self.steps.dropped += gone.map(|entry| u64::from(entry.n_steps)).sum::<u64>();
                 self.listed = manifest;
             }
-            Event::NoQuorum { live, members } => self.say(What::NoQuorum { live, members }),
-            Event::Quorum => {
-                // What was gathered without the others is more than one contribution may be.
-                self.mailbox.come_back();
-                self.say(What::Quorum);
-            }
+            // What was gathered without the others is more than one contribution may be.
+            Event::Quorum | Event::Excluded { .. } => self.mailbox.come_back(),
             Event::Differs { peer, what } => {
                 let who = peer.map_or_else(|| "a member".into(), |key| format!("node {:016x}", key.0));
                 self.say(What::Note(format!(
                     "{who} was started with other parameters and the two cannot work together: {what}; start all nodes alike"
                 )));
             }
-            Event::Excluded { .. } => {
-                self.mailbox.come_back();
-                self.say(What::Excluded);
-            }
-            Event::Left => self.say(What::Left),
-            Event::Diverged { version, peer, ours, theirs } => {
-                self.say(What::Diverged { version, peer });
-                self.say(What::Note(format!(
-                    "version {} has digest {ours} here and at a quorum, {theirs} at node {:016x}; this mesh goes on",
-                    version.0, peer.0
-                )));
-            }
+            Event::Diverged { version, peer, ours, theirs } => self.say(What::Note(format!(
+                "version {} has digest {ours} here and at a quorum, {theirs} at node {:016x}; this mesh goes on",
+                version.0, peer.0
+            ))),
             Event::Conflict { peer, evidence } => self.say(What::Note(format!(
                 "node {:016x} proposed two values in one ballot, {} and {} at index {}: it is put out, and barred for a \
                  while; look at its machine and at its build",
                 peer.0, evidence.digests[0], evidence.digests[1], evidence.index.0
             ))),
-            Event::Resync { version } => self.say(What::Resync(version)),
-            Event::Stopped { version, cause } => self.say(What::Stopped { version, cause }),
             _ => {}
         }
-        Ok(())
+    }
+
+    /// How often the worker found its ring full, when that has changed.
+    pub(super) fn note_crowding(&mut self) {
+        let counters = self.consumer.counters();
+        let crowded = (counters.merged, counters.open);
+        if std::mem::replace(&mut self.crowded, crowded) != crowded {
+            self.say(What::Crowded { merged: crowded.0, put_off: crowded.1 });
+        }
     }
 }

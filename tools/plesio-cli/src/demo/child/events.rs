@@ -6,7 +6,7 @@ use crate::demo::protocol::{self, Bytes, Copies, Entry, Final, Found, Hello, Pro
 use crate::failure::Failure;
 use crate::hex::hex;
 use crate::random;
-use plesio::{NodeConfig, NodeEvent, What};
+use plesio::{Contribution, NodeConfig, NodeEvent, What};
 use plesio_sideband::ClockSeam;
 use plesio_udp::Requested;
 use plesio_wire::{Incarnation, NodeId, NodeKey};
@@ -74,10 +74,19 @@ pub(super) fn hello_in(hello: &Hello) -> Result<plesio::Hello, Failure> {
     })
 }
 
-/// Passes on every event until the node has ended; whether it ended in good order.
-pub(super) fn tell(events: &Receiver<NodeEvent>, steps: &AtomicU64) -> bool {
+/// What the node is called in a trace.
+pub(super) fn name(setup: &Setup) -> Result<String, Failure> {
+    Ok(crate::hex::name(id(&setup.id)?.key()))
+}
+
+/// Passes on every event until the node has ended, and all of them as lines of a trace where `traced` names the node;
+/// whether it ended in good order.
+pub(super) fn tell(events: &Receiver<NodeEvent>, steps: &AtomicU64, traced: Option<&str>) -> bool {
     let mut healthy = true;
     while let Ok(event) = events.recv() {
+        if let Some(node) = traced {
+            say(&Said::Trace { line: crate::trace::said(node, &event) });
+        }
         healthy &= !matches!(event.what, What::Failed(_) | What::Stopped { .. });
         if let What::Final(last) = event.what {
             let steps = steps.load(Ordering::Relaxed);
@@ -135,12 +144,12 @@ fn line(event: NodeEvent) -> Option<Said> {
         What::Version { version, digest } => {
             Said::Version { raw_ns, version: version.0, digest: digest.to_string() }
         }
-        What::Manifest { version, frame, entries } => {
-            let entry = |(node, steps, staleness, margin): (NodeKey, u32, u16, f32)| Entry {
-                node: node.0,
-                steps,
-                staleness: staleness.into(),
-                margin_frames: finite(margin),
+        What::Manifest { version, frame, entries, .. } => {
+            let entry = |entry: Contribution| Entry {
+                node: entry.node.0,
+                steps: entry.steps,
+                staleness: entry.staleness.into(),
+                margin_frames: finite(entry.margin_frames),
             };
             let entries = entries.into_iter().map(entry).collect();
             Said::Manifest { raw_ns, version: version.0, frame, entries }
@@ -216,7 +225,7 @@ mod tests {
     fn what_has_no_sentence_is_not_in_the_story() {
         let way = plesio::Way { peer: NodeKey(7), chunk_bytes: 1_408, congestion: "credit", path: "udp" };
         for what in [What::Ways(vec![way]), What::Entering(plesio::Entering::default())] {
-            assert_eq!(line(NodeEvent { raw_ns: 1, what }), None);
+            assert_eq!(line(NodeEvent { raw_ns: 1, mesh_ns: None, what }), None);
         }
     }
 
@@ -225,12 +234,25 @@ mod tests {
         let version = Version(3);
         let events = [
             What::Version { version, digest: Digest::of(b"state") },
-            What::Manifest { version, frame: 9, entries: vec![(NodeKey(7), 4, 1, f32::NAN)] },
+            What::Manifest {
+                index: 5,
+                version,
+                digest: Digest::of(b"manifest"),
+                frame: 9,
+                entries: vec![Contribution {
+                    node: NodeKey(7),
+                    slot: 2,
+                    steps: 4,
+                    weight: 1 << 22,
+                    staleness: 1,
+                    margin_frames: f32::NAN,
+                }],
+            },
             What::Dead(NodeKey(u64::MAX)),
             What::NoQuorum { live: 2, members: 4 },
         ];
         for what in events {
-            let said = line(NodeEvent { raw_ns: 1, what }).expect("worth a line");
+            let said = line(NodeEvent { raw_ns: 1, mesh_ns: None, what }).expect("worth a line");
             let mut stream = Vec::new();
             protocol::write_message(&mut stream, &said, b"").expect("a Vec takes everything");
             assert_eq!(protocol::read_message::<Said>(&mut &stream[..]).expect("whole"), Some(said));

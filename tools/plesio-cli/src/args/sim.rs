@@ -1,0 +1,111 @@
+//! What `plesio sim` reads in ways of its own: seeds, and which of its flags were said at all.
+
+use super::Cli;
+use clap::CommandFactory;
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use std::ops::Range;
+
+/// The flags that say what is simulated, as far as line or environment said them; a scenario says the rest.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Said(pub(crate) Vec<String>);
+
+/// All that there are.
+const NAMES: [&str; 23] = [
+    "nodes",
+    "seeds",
+    "seed",
+    "faults",
+    "seconds",
+    "codec",
+    "shares",
+    "weights",
+    "lambda",
+    "outer",
+    "outer_mu",
+    "outer_eta",
+    "tau",
+    "kappa",
+    "t_dead_ms",
+    "loss",
+    "burst",
+    "delay",
+    "jitter",
+    "reorder",
+    "dup",
+    "corrupt",
+    "rate",
+];
+
+impl Said {
+    /// # Errors
+    /// Flags on the line beside a record, which says all but the seeds.
+    pub(super) fn of(found: &clap::ArgMatches) -> Result<Self, clap::Error> {
+        let is_said = |name: &&str| {
+            matches!(found.value_source(name), Some(ValueSource::CommandLine | ValueSource::EnvVariable))
+        };
+        let said: Vec<&str> = NAMES.into_iter().filter(is_said).collect();
+        let on_line = |name: &str| found.value_source(name) == Some(ValueSource::CommandLine);
+        let clash = said.iter().find(|name| on_line(name) && !name.starts_with("seed"));
+        if let Some(name) = clash.filter(|_| on_line("replay")) {
+            let name = name.replace('_', "-");
+            let text = format!("the argument '--{name}' cannot be used with '--replay': the record says it");
+            return Err(Cli::command().error(ErrorKind::ArgumentConflict, text));
+        }
+        Ok(Self(said.into_iter().map(Into::into).collect()))
+    }
+}
+
+/// `A..B`.
+pub(crate) fn parse_seeds(text: &str) -> Result<Range<u64>, String> {
+    let (from, to) = text.split_once("..").ok_or("write it as A..B, for example 0..200")?;
+    let number = |text: &str| text.parse::<u64>().map_err(|error| format!("{text:?}: {error}"));
+    let seeds = number(from)?..number(to)?;
+    if seeds.is_empty() {
+        return Err(format!(
+            "no seed lies in it: B is not among them, so write {from}..B with B above {from}"
+        ));
+    }
+    Ok(seeds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_flag_of_what_is_simulated_is_known() {
+        // What a run does beside that.
+        const OTHERS: [&str; 14] = [
+            "scenario",
+            "replay",
+            "any_build",
+            "out",
+            "trace",
+            "story",
+            "fail_fast",
+            "require_coverage",
+            "json",
+            "json_stream",
+            "quiet",
+            "color",
+            "help",
+            "version",
+        ];
+        let command = Cli::command();
+        let sim = command.find_subcommand("sim").expect("there is one");
+        for flag in sim.get_arguments() {
+            let name = flag.get_id().as_str();
+            assert!(NAMES.contains(&name) != OTHERS.contains(&name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_record_says_all_but_the_seeds() {
+        let read = |line: &str| Cli::read(format!("plesio sim --replay run.json {line}").split_whitespace());
+        assert!(read("--seed 3").is_ok() && read("--story").is_ok());
+        let error = read("--t-dead-ms 2000").expect_err("the record says it");
+        assert!(error.to_string().contains("'--t-dead-ms' cannot be used with '--replay'"), "{error}");
+        assert!(read("scenario.toml").is_err());
+    }
+}

@@ -1,0 +1,417 @@
+//! What is simulated, as a file says it: SCENARIO.toml, and `scenario` in the documents of `plesio sim`, which replays read.
+//!
+//! ```toml
+//! nodes = 4
+//! seeds = "0..10"
+//! seconds = 20
+//! period_ms = 250
+//! links = "--loss 1% --delay 2ms"
+//! rules = { tau = 8 }
+//!
+//! [[fault]]                  # with at least one of them nothing is drawn from `faults`
+//! kind = "crash"
+//! node = 2
+//! at_s = 3.0
+//! for_s = 1.5                # left out: it stays down; of other kinds: until nothing breaks any more
+//!
+//! [[fault]]
+//! kind = "one-way"
+//! reach = "from"             # "into", "from", or `to = N`; `side = [0, 1]` for a partition; left out: all links
+//! node = 1
+//! at_s = 6.0
+//! for_s = 0.8
+//! level = 100                # 1 to 100, of the worst that this kind of fault does
+//! ```
+
+use crate::args::{CodecArg, ImpairArgs, RulesArgs, SharesArg, SimArgs, parse_seeds};
+use crate::failure::Failure;
+use crate::host;
+use crate::up::file::meant;
+use plesio_sim::{Fault, FaultSet, Reach, SimConfig, Strike};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
+use std::ops::Range;
+use std::str::FromStr;
+
+/// See the module.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Scenario {
+    pub(crate) nodes: u8,
+    pub(crate) seeds: Text<Seeds>,
+    pub(crate) faults: Text<FaultSet>,
+    pub(crate) seconds: u32,
+    pub(crate) codec: CodecArg,
+    pub(crate) shares: SharesArg,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) period_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ring_depth: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) elements: Option<u64>,
+    pub(crate) rules: RulesArgs,
+    /// As flags.
+    pub(crate) links: Text<ImpairArgs>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) fault: Vec<Struck>,
+}
+
+/// One fault, at its time.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Struck {
+    pub(crate) kind: String,
+    pub(crate) at_s: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) for_s: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) node: Option<u8>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) to: Option<u8>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reach: Option<Direction>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) side: Vec<u8>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) level: Option<u8>,
+}
+
+/// Which way of a node's links.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Direction {
+    Into,
+    From,
+}
+
+/// Something that is written as it stands on a command line.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Text<T>(pub(crate) T);
+
+impl<T: fmt::Display> Serialize for Text<T> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&self.0)
+    }
+}
+
+impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for Text<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        text.parse().map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+/// `A..B`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Seeds(pub(crate) Range<u64>);
+
+impl fmt::Display for Seeds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}..{}", self.0.start, self.0.end)
+    }
+}
+
+impl FromStr for Seeds {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        parse_seeds(text).map(Self)
+    }
+}
+
+impl Default for Scenario {
+    fn default() -> Self {
+        let base = SimConfig::default();
+        Self {
+            nodes: base.nodes,
+            seeds: Text(Seeds(0..1)),
+            faults: Text(base.faults),
+            seconds: base.simulated_s,
+            codec: CodecArg::default(),
+            shares: SharesArg::default(),
+            period_ms: None,
+            ring_depth: None,
+            elements: None,
+            rules: RulesArgs::default(),
+            links: Text::default(),
+            fault: Vec::new(),
+        }
+    }
+}
+
+/// Names of the file, and of a fault in it.
+const NAMES: [&str; 12] = [
+    "nodes",
+    "seeds",
+    "faults",
+    "seconds",
+    "codec",
+    "shares",
+    "period_ms",
+    "ring_depth",
+    "elements",
+    "rules",
+    "links",
+    "fault",
+];
+const FAULT_NAMES: [&str; 8] = ["kind", "at_s", "for_s", "node", "to", "reach", "side", "level"];
+
+impl Scenario {
+    /// What the flags say.
+    pub(crate) fn of(args: &SimArgs) -> Self {
+        let mut scenario = Self::default();
+        for name in ["nodes", "seeds", "faults", "seconds", "codec", "shares", "rules", "links"] {
+            scenario.take(name, args);
+        }
+        scenario
+    }
+
+    /// The scenario of a file; what was said on the line or in the environment beats it.
+    ///
+    /// # Errors
+    /// What the file says that nobody understands, with the name that was probably meant.
+    pub(crate) fn read(text: &str, args: &SimArgs) -> Result<Self, String> {
+        let toml = |error: toml::de::Error| error.to_string().trim_end().to_owned();
+        let table: toml::Table = text.parse().map_err(toml)?;
+        unknown(&table, &NAMES)?;
+        for fault in table.get("fault").and_then(toml::Value::as_array).into_iter().flatten() {
+            unknown(fault.as_table().unwrap_or(&toml::Table::new()), &FAULT_NAMES)?;
+        }
+        let mut scenario: Self = toml::from_str(text).map_err(toml)?;
+        for name in &args.said.0 {
+            scenario.take(name, args);
+        }
+        Ok(scenario)
+    }
+
+    fn take(&mut self, name: &str, args: &SimArgs) {
+        match name {
+            "nodes" => self.nodes = args.nodes,
+            "seeds" | "seed" => {
+                let one = args.seed.map(|seed| seed..seed.saturating_add(1));
+                self.seeds = Text(Seeds(one.unwrap_or_else(|| args.seeds.clone())));
+            }
+            "faults" => self.faults = Text(args.faults),
+            "seconds" => self.seconds = args.seconds,
+            "codec" => self.codec = args.codec,
+            "shares" => self.shares = args.shares,
+            "loss" | "burst" | "delay" | "jitter" | "reorder" | "dup" | "corrupt" | "rate" | "links" => {
+                self.links = Text(args.impair);
+            }
+            _ => self.rules = args.rules.or(self.rules),
+        }
+    }
+
+    /// The same for the simulator.
+    ///
+    /// # Errors
+    /// What is out of its range, or cannot happen.
+    pub(crate) fn config(&self, args: &SimArgs) -> Result<SimConfig, Failure> {
+        let wrong = |what: String| {
+            Failure::usage("sim", "cannot simulate this", what)
+                .fix("see `plesio sim --help` for names and ranges")
+        };
+        let script = self.fault.iter().enumerate().map(|(at, struck)| {
+            struck.strike().map_err(|what| wrong(format!("fault {} ({}): {what}", at + 1, struck.kind)))
+        });
+        let script: Vec<Strike> = script.collect::<Result<_, _>>()?;
+        let period_ns = self.period_ms.map(|ms| nanoseconds(ms / 1e3)).transpose().map_err(wrong)?;
+        let config = SimConfig {
+            nodes: self.nodes,
+            seeds: self.seeds.0.0.clone(),
+            faults: self.faults.0,
+            links: self.links.0.impairment(),
+            simulated_s: self.seconds,
+            threads: host::cores(),
+            codec: self.codec.codec(),
+            sharing: self.shares.sharing(),
+            rules: self.rules.rules()?,
+            elements: self.elements,
+            script: (!script.is_empty()).then_some(script),
+            period_ns,
+            ring_depth: self.ring_depth,
+            story: args.story,
+            trace: args.trace.is_some(),
+            ..SimConfig::default()
+        };
+        config.check().map_err(|error| wrong(error.to_string()))?;
+        Ok(config)
+    }
+
+    /// Whether flags alone say the same.
+    pub(crate) fn is_flags(&self) -> bool {
+        self.fault.is_empty()
+            && self.period_ms.is_none()
+            && self.ring_depth.is_none()
+            && self.elements.is_none()
+    }
+}
+
+fn unknown(table: &toml::Table, names: &[&'static str]) -> Result<(), String> {
+    let Some(name) = table.keys().find(|name| !names.contains(&name.as_str())) else { return Ok(()) };
+    Err(match meant(name, names) {
+        Some(meant) => format!("there is no {name:?}; did you mean {meant:?}?"),
+        None => format!("there is no {name:?}; there are {}", names.join(", ")),
+    })
+}
+
+impl Struck {
+    fn strike(&self) -> Result<Strike, String> {
+        let kinds: FaultSet =
+            self.kind.parse().map_err(|error: plesio_sim::ConfigError| error.to_string())?;
+        let fault = kinds.iter().next().filter(|_| kinds.len() == 1).ok_or("kind is one kind of fault")?;
+        let of_host = matches!(
+            fault,
+            Fault::Crash
+                | Fault::Restart
+                | Fault::Pause
+                | Fault::Suspend
+                | Fault::Starve
+                | Fault::Clock
+                | Fault::Slow
+                | Fault::Join
+                | Fault::Leave
+                | Fault::Buffers
+                | Fault::Accuse
+                | Fault::Stall
+                | Fault::Forge
+                | Fault::Equivocate
+        );
+        if of_host && self.node.is_none() {
+            return Err("say which node".into());
+        }
+        if self.side.iter().any(|host| *host >= 32) {
+            return Err("a node in side is 0 to 31".into());
+        }
+        let reach = match (self.node, self.to, self.reach) {
+            _ if !self.side.is_empty() => {
+                Reach::Between(self.side.iter().fold(0, |side, host| side | 1 << host))
+            }
+            (Some(node), Some(to), None) => Reach::Way(node, to),
+            (Some(node), None, Some(Direction::Into)) => Reach::Into(node),
+            (Some(node), None, Some(Direction::From)) => Reach::From(node),
+            (_, None, None) => Reach::All,
+            _ => return Err("reach and to need node, and exclude each other".into()),
+        };
+        Ok(Strike {
+            fault,
+            host: self.node.unwrap_or_default(),
+            begin_ns: nanoseconds(self.at_s)?,
+            lasts_ns: self.for_s.map(nanoseconds).transpose()?,
+            reach,
+            level: self.level.unwrap_or(50),
+        })
+    }
+}
+
+/// Of seconds, within the longest simulation.
+fn nanoseconds(seconds: f64) -> Result<u64, String> {
+    if (0.0..=3_600.0).contains(&seconds) {
+        return Ok((seconds * 1e9).round() as u64);
+    }
+    Err(format!("{seconds} s is out of range; choose 0 to 3600"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Cli, Command};
+
+    fn args(line: &str) -> SimArgs {
+        let cli = Cli::read(format!("plesio sim {line}").split_whitespace()).expect("a good line");
+        match cli.command {
+            Command::Sim(args) => *args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    const WHOLE: &str = r#"
+        nodes = 4
+        seeds = "3..9"
+        faults = "crash,loss"
+        seconds = 15
+        codec = "int8"
+        shares = "equal"
+        period_ms = 250.0
+        ring_depth = 8
+        elements = 64
+        links = "--loss 1% --delay 2ms"
+        rules = { tau = 8 }
+        [[fault]]
+        kind = "crash"
+        node = 2
+        at_s = 3.5
+        for_s = 1.0
+        [[fault]]
+        kind = "one-way"
+        node = 1
+        reach = "from"
+        at_s = 4.0
+        [[fault]]
+        kind = "partition"
+        side = [0, 3]
+        at_s = 5.0
+        level = 100
+    "#;
+
+    #[test]
+    fn a_file_says_all_and_is_said_again() {
+        let scenario = Scenario::read(WHOLE, &args("")).expect("whole");
+        let config = scenario.config(&args("")).expect("in range");
+        assert_eq!((config.nodes, config.seeds.clone(), config.simulated_s), (4, 3..9, 15));
+        assert_eq!((config.period_ns, config.ring_depth, config.rules.tau), (Some(250_000_000), Some(8), 8));
+        assert_eq!(config.links.loss_ppm, 10_000);
+        let script = config.script.expect("three");
+        assert_eq!((script[0].begin_ns, script[0].lasts_ns), (3_500_000_000, Some(1_000_000_000)));
+        assert_eq!((script[1].reach, script[2].reach), (Reach::From(1), Reach::Between(0b1001)));
+        let text = serde_json::to_string(&scenario).expect("JSON");
+        assert_eq!(serde_json::from_str::<Scenario>(&text).expect("the same"), scenario);
+        assert_eq!(Scenario::read("", &args("")).expect("nothing said"), Scenario::default());
+    }
+
+    #[test]
+    fn what_stands_on_the_line_beats_the_file() {
+        let scenario = Scenario::read(WHOLE, &args("--nodes 5 --seed 7 --kappa 3 --loss 2%")).expect("whole");
+        assert_eq!((scenario.nodes, scenario.seeds.0.0.clone(), scenario.seconds), (5, 7..8, 15));
+        let rules = scenario.rules.rules().expect("in range");
+        assert_eq!((rules.tau, rules.kappa), (8, 3));
+        assert_eq!(scenario.links.0.to_string(), "--loss 2%");
+    }
+
+    #[test]
+    fn flags_alone_are_a_scenario_too() {
+        let scenario = Scenario::of(&args("--nodes 5 --seed 7 --faults crash --tau 8"));
+        assert!(scenario.is_flags());
+        assert_eq!((scenario.nodes, scenario.seeds.0.0.clone(), scenario.rules.tau), (5, 7..8, Some(8)));
+    }
+
+    #[test]
+    fn what_nobody_understands_is_refused() {
+        for (wrong, word) in [
+            ("nods = 3", "did you mean \"nodes\""),
+            ("[[fault]]\nkind = \"crash\"\nat_s = 1.0\nnoed = 1", "did you mean \"node\""),
+            ("seeds = \"9..3\"", "no seed lies in it"),
+            ("faults = \"fire\"", "no fault is called"),
+            ("links = \"--loss 2\"", "loss"),
+            ("nodes = \"four\"", "nodes"),
+            ("[[fault]]\nat_s = 1.0", "kind"),
+        ] {
+            let error = Scenario::read(wrong, &args("")).expect_err(wrong);
+            assert!(error.contains(word), "{wrong}: {error}");
+        }
+        for (wrong, word) in [
+            ("[[fault]]\nkind = \"crash\"\nat_s = 1.0", "say which node"),
+            ("[[fault]]\nkind = \"all\"\nat_s = 1.0", "one kind"),
+            ("[[fault]]\nkind = \"loss\"\nat_s = -1.0", "out of range"),
+            ("[[fault]]\nkind = \"loss\"\nat_s = nan", "out of range"),
+            ("[[fault]]\nkind = \"loss\"\nat_s = 1.0\nto = 3", "need node"),
+            ("[[fault]]\nkind = \"crash\"\nnode = 9\nat_s = 1.0", "no node 9"),
+            ("period_ms = 1e300", "out of range"),
+            ("ring_depth = 3", "2, 4, 8 or 16"),
+        ] {
+            let scenario = Scenario::read(wrong, &args("")).expect(wrong);
+            let refused = scenario.config(&args("")).expect_err(wrong);
+            assert!(refused.cause.contains(word), "{wrong}: {refused}");
+        }
+    }
+}
