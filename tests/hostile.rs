@@ -14,10 +14,10 @@ use plesio_udp::Requested;
 use plesio_wire::data::{self, Flags, Kind, MessageId};
 use plesio_wire::sideband::{
     self, Accept, Address, Beat, Commit, Epoch, Have, Join, Last, Leave, Message, Nack, Order, OrderAck,
-    Probe, ProbeReply, Propose, Query, Ready, Roster, Shard, ShortBeat, Snapshot,
+    Probe, ProbeReply, Propose, Query, Ready, Relay, Roster, Shard, ShortBeat, Snapshot,
 };
 use plesio_wire::value::{Value, View};
-use plesio_wire::{Incarnation, LogIndex, NodeId};
+use plesio_wire::{Bounded, Incarnation, LogIndex, NodeId};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};

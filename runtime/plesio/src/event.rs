@@ -5,7 +5,7 @@ mod of;
 use crate::engine::Revival;
 use crate::node::DiskState;
 use plesio_consensus::{Cause, FoldReason, Kind};
-use plesio_sideband::HaltState;
+use plesio_sideband::{HaltState, Pace, RelayCounters};
 use plesio_wire::{Ballot, Digest, Frame, NodeKey, SlotSeq, Version};
 use std::net::SocketAddr;
 
@@ -401,6 +401,10 @@ pub struct Counters {
     pub handshakes_refused: u64,
     /// Sideband bytes sent, IP and UDP headers included.
     pub sideband_sent_bytes: u64,
+    /// What the sideband sends, over the last seconds, and what it may: beats come more rarely before it is more.
+    pub sideband_pace: Pace,
+    /// Control that went through a third member.
+    pub relays: RelayCounters,
     /// Sideband datagrams dropped, all causes.
     pub sideband_dropped: u64,
     /// Bytes of contributions that were read where they lie in the memory of peers on this host.

@@ -26,5 +26,7 @@ pub use node::{
 pub use plesio_consensus::{Cause, FoldReason, Kind, Lambda, WeightMode};
 pub use plesio_kernels::{Codec, Nesterov, Outer};
 
-pub use plesio_sideband::{Given, HaltState, Operators, OperatorsError, OrderCounters, SEQUENCE_MAX};
+pub use plesio_sideband::{
+    Given, HaltState, Operators, OperatorsError, OrderCounters, Pace, RelayCounters, SEQUENCE_MAX,
+};
 pub use worker::{StepOutcome, Stopped, Worker};

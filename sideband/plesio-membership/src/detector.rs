@@ -112,6 +112,7 @@ pub struct Membership {
     members: Vec<Member>, // sorted by key, me included
     sick: bool,
     next_beat: Instant,
+    beat_ns: u64,
     beats: u32,
     excused: Instant,
     dead_ns: u64,
@@ -129,6 +130,7 @@ impl Membership {
             members: Vec::with_capacity(MEMBERS_MAX),
             sick: false,
             next_beat: now,
+            beat_ns: BEAT_NS,
             beats: 0,
             excused: now,
             dead_ns: DEAD_NS,
@@ -139,6 +141,11 @@ impl Membership {
     /// Silence after which a member is dead, if a quorum agrees; a second unless told. Never before it is suspected.
     pub fn handle_dead_ns(&mut self, dead_ns: u64) {
         self.dead_ns = dead_ns.max(SUSPECT_NS);
+    }
+
+    /// How often beats come from the next one on, nanoseconds; never oftener than every 100 ms, nor rarer than every 200.
+    pub fn handle_beat_ns(&mut self, beat_ns: u64) {
+        self.beat_ns = beat_ns.clamp(BEAT_NS, 2 * BEAT_NS);
     }
 
     /// View `number` is in force; its members, sorted by key. Who stays keeps its record.
@@ -207,8 +214,8 @@ impl Membership {
         if self.me.is_none() || now < self.next_beat {
             return None;
         }
-        let next = self.next_beat.after(BEAT_NS);
-        self.next_beat = if next > now { next } else { now.after(BEAT_NS) };
+        let next = self.next_beat.after(self.beat_ns);
+        self.next_beat = if next > now { next } else { now.after(self.beat_ns) };
         self.beats = (self.beats + 1) % BEATS_PER_FULL;
         Some(if self.beats == 1 { BeatKind::Full } else { BeatKind::Short })
     }
@@ -376,7 +383,8 @@ impl Membership {
     }
 }
 
-const BEAT_NS: u64 = 100_000_000;
+/// Between beats, as long as there is room for them.
+pub const BEAT_NS: u64 = 100_000_000;
 const BEATS_PER_FULL: u32 = 5;
 const SUSPECT_NS: u64 = 500_000_000;
 const DEAD_NS: u64 = 1_000_000_000;

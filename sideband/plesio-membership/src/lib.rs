@@ -25,7 +25,7 @@ mod halt;
 mod operators;
 mod quorum;
 
-pub use detector::{BeatKind, Event, Membership};
+pub use detector::{BEAT_NS, BeatKind, Event, Membership};
 pub use halt::{Bearer, Given, Halt, OrderCounters, SEQUENCE_MAX, Target};
 pub use operators::{Operators, OperatorsError, Verify};
 pub use quorum::{is_quorum, weight};

@@ -1,5 +1,6 @@
 //! What the sideband counts: every datagram that was dropped, by reason, and what was sent.
 
+use crate::{Machine, Pace};
 use plesio_phase::ClockCounters;
 use plesio_udp::StampKind;
 
@@ -93,6 +94,8 @@ pub struct SidebandCounters {
     pub datagrams_received: u64,
     /// Datagrams that went through a third member.
     pub relays: RelayCounters,
+    /// How far it is within its budget.
+    pub pace: Pace,
     /// Datagrams the socket did not take.
     pub sends_refused: u64,
     /// Datagrams not sent because there was no session with who is there.
@@ -101,4 +104,23 @@ pub struct SidebandCounters {
     pub clock_steps: u64,
     /// What makes the stamps.
     pub stamps: StampKind,
+}
+
+impl SidebandCounters {
+    /// What the machine counted, and nothing of its socket.
+    pub(crate) fn of(machine: &Machine, stamps: StampKind) -> Self {
+        Self {
+            drops: *machine.drops(),
+            clock: machine.clock_counters(),
+            bytes_sent: machine.bytes_sent(),
+            datagrams_sent: machine.datagrams_sent(),
+            datagrams_received: machine.datagrams_received(),
+            relays: machine.relay_counters(),
+            pace: machine.pace(),
+            sends_refused: 0,
+            sends_unsealed: 0,
+            clock_steps: 0,
+            stamps,
+        }
+    }
 }

@@ -23,7 +23,7 @@ pub use clock::{ClockSeam, LocalClock};
 pub use counters::{Drops, RelayCounters, SidebandCounters};
 pub use guard::KeyChange;
 pub use machine::{
-    Carried, Event, HaltState, Machine, MachineConfig, SendError, Status, Through, To, Transmit,
+    Carried, Event, HaltState, Machine, MachineConfig, Pace, SendError, Status, Through, To, Transmit,
 };
 pub use plesio_membership::{Given, Halt, Operators, OperatorsError, OrderCounters, SEQUENCE_MAX};
 pub use plesio_phase::{ClockCounters, MeshClock};

@@ -12,11 +12,14 @@
 //! It reads no clock and no socket. After every `handle_*` drain `poll_transmit` and `poll_event`, and call
 //! `handle_timeout` at `poll_timeout`.
 
+mod budget;
+mod delay;
 mod gate;
 mod orders;
 mod relay;
 mod words;
 
+pub use budget::Pace;
 pub use orders::HaltState;
 pub use relay::{Carried, Through};
 pub use words::{Event, SendError, Status, To, Transmit};
@@ -45,13 +48,15 @@ pub struct MachineConfig {
     pub seed: u64,
     /// Silence after which a member is dead, if a quorum agrees, nanoseconds; a second unless there is a reason.
     pub dead_ns: u64,
+    /// What sealing adds to every datagram: 16 bytes, or none in plaintext. For the budget alone.
+    pub tag_bytes: u64,
 }
 
 impl MachineConfig {
     /// Node `key` of `mesh`, with the defaults.
     #[must_use]
     pub const fn new(mesh: u64, key: NodeKey, seed: u64) -> Self {
-        Self { mesh, key, seed, dead_ns: 1_000_000_000 }
+        Self { mesh, key, seed, dead_ns: 1_000_000_000, tag_bytes: 0 }
     }
 }
 
@@ -78,6 +83,8 @@ pub struct Machine {
     order: Option<Outgoing>,
     beat: Option<Outgoing>,
     relays: relay::Relays,
+    budget: budget::Budget,
+    delays: delay::Delays,
     outbox: VecDeque<Outgoing>,
     events: VecDeque<Event>,
     stamps: Stamps,
@@ -109,6 +116,8 @@ impl Machine {
             order: None,
             beat: None,
             relays: relay::Relays::new(now),
+            budget: budget::Budget::new(now),
+            delays: delay::Delays::new(),
             outbox: VecDeque::with_capacity(OUTBOX_MAX),
             events: VecDeque::with_capacity(EVENTS_MAX),
             stamps: Stamps::new(),
@@ -138,6 +147,7 @@ impl Machine {
         self.outbox.retain(|outgoing| !matches!(outgoing.to, To::Member(_)));
         self.membership.handle_view(now, view.number, &seats.seats);
         let period_ns = u64::from(view.period_us) * 1_000;
+        self.budget.handle_view(seats.seats.len(), period_ns);
         // The view was decided in its origin frame or later: the mesh clock has been there.
         let floor_ns = i64::try_from(view.origin.0.saturating_mul(period_ns)).unwrap_or(i64::MAX);
         self.clock.handle_floor(MeshTime(floor_ns));
@@ -215,6 +225,7 @@ impl Machine {
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.keep_budget(now);
         self.membership.handle_timeout(now);
         if let Some(orders) = &mut self.orders {
             orders.halt.handle_timeout(now);

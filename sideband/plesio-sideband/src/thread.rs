@@ -4,21 +4,23 @@
 //! Kernel stamps are on `CLOCK_REALTIME`; they become local time through a bracketed reading of both clocks at
 //! every turn. When that map moves by more than slewing explains, the waiting exchanges are discarded.
 
+mod realtime;
+
 use crate::guard::{Guard, Kept};
 use crate::keeper::Keeper;
 use crate::machine::datagram_bytes;
 use crate::{
-    Carried, Drops, Event, HaltState, KeyChange, LocalClock, Machine, MachineConfig, Record,
-    SidebandCounters, Status, To,
+    Carried, Event, HaltState, KeyChange, LocalClock, Machine, MachineConfig, Record, SidebandCounters,
+    Status, To,
 };
 use plesio_membership::{Halt, Operators};
-use plesio_phase::ClockCounters;
 use plesio_session::{Secret, verify_signature};
 use plesio_udp::{OpenError, Report, SendError, TimestampedSocket, Waker};
 use plesio_wire::data::TAG_BYTES;
 use plesio_wire::sideband::{DATAGRAM_BYTES_MAX, Message};
 use plesio_wire::value::View;
 use plesio_wire::{Incarnation, Instant, NodeId, NodeKey};
+use realtime::RealtimeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -127,7 +129,8 @@ impl Bound {
         let (events_out, events) = sync_channel(EVENTS_MAX);
         let waker = self.socket.waker();
         let now = config.clock.now();
-        let mut machine = Machine::new(now, config.machine);
+        let tag_bytes = if config.sealed { TAG_BYTES as u64 } else { 0 };
+        let mut machine = Machine::new(now, MachineConfig { tag_bytes, ..config.machine });
         let mut keeper = None;
         if let Some(Obedience { id, operators, record, seed }) = self.obedience {
             let halt = Halt::new(id, config.machine.mesh, operators, verify_signature, record.stored());
@@ -144,7 +147,10 @@ impl Bound {
             stop: AtomicBool::new(false),
             halt: Mutex::new(machine.halt_state()),
             commands_lost: AtomicU64::new(0),
-            counters: Mutex::new(Published { counters: first_counters(&self.socket), failure: None }),
+            counters: Mutex::new(Published {
+                counters: SidebandCounters::of(&machine, self.socket.stamps()),
+                failure: None,
+            }),
         });
         let mut turn = Turn {
             halt: machine.halt_state(),
@@ -308,21 +314,6 @@ struct Shared {
 impl Shared {
     fn published(&self) -> std::sync::MutexGuard<'_, Published> {
         self.counters.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn first_counters(socket: &TimestampedSocket) -> SidebandCounters {
-    SidebandCounters {
-        drops: Drops::default(),
-        clock: ClockCounters::default(),
-        bytes_sent: 0,
-        datagrams_sent: 0,
-        datagrams_received: 0,
-        relays: crate::RelayCounters::default(),
-        sends_refused: 0,
-        sends_unsealed: 0,
-        clock_steps: 0,
-        stamps: socket.stamps(),
     }
 }
 
@@ -580,48 +571,13 @@ impl Turn {
         drops.queue_full += self.events_lost;
         let counters = SidebandCounters {
             drops,
-            clock: self.machine.clock_counters(),
             bytes_sent: self.machine.bytes_sent() + self.tag_bytes - self.unsent_bytes,
-            datagrams_sent: self.machine.datagrams_sent(),
-            datagrams_received: self.machine.datagrams_received(),
-            relays: self.machine.relay_counters(),
             sends_refused: self.sends_refused,
             sends_unsealed: self.sends_unsealed,
             clock_steps: self.map.steps,
-            stamps: self.socket.stamps(),
+            ..SidebandCounters::of(&self.machine, self.socket.stamps())
         };
         *self.shared.published() = Published { counters, failure };
-    }
-}
-
-/// What `CLOCK_REALTIME` showed beside `CLOCK_MONOTONIC_RAW`.
-#[derive(Default)]
-struct RealtimeMap {
-    last: Option<plesio_udp::clock::Bracket>,
-    steps: u64,
-}
-
-impl RealtimeMap {
-    /// Reads both clocks; true when one was moved since the last reading.
-    fn refresh(&mut self) -> bool {
-        let next = plesio_udp::clock::bracket();
-        let before = self.last.replace(next);
-        let stepped = before.is_some_and(|before| {
-            let elapsed_ns = next.raw_ns - before.raw_ns;
-            let moved_ns = (next.realtime_ns - before.realtime_ns) - elapsed_ns;
-            // Slewing by the host's own time service is no step.
-            let allowed_ns = MOVED_NS_MAX + elapsed_ns / SLEW_SHARE + before.width_ns + next.width_ns;
-            moved_ns.abs() > allowed_ns
-        });
-        self.steps += u64::from(stepped);
-        stepped
-    }
-
-    /// A kernel stamp on the raw clock, and how far off that may be; `None` when the program's own is as good.
-    fn raw_ns(&self, stamp_ns: i64) -> Option<(i64, i64)> {
-        let last = self.last.filter(|last| last.width_ns <= WIDTH_NS_MAX)?;
-        let age_ns = last.realtime_ns.checked_sub(stamp_ns)?;
-        (-WIDTH_NS_MAX..STAMP_AGE_NS_MAX).contains(&age_ns).then(|| (last.raw_ns - age_ns, last.width_ns / 2))
     }
 }
 
@@ -631,8 +587,3 @@ const SENT_MAX: usize = 256;
 const BATCH_MAX: usize = 64;
 const WAIT_NS_MAX: u64 = 1_000_000_000;
 const PUBLISH_NS: u64 = 100_000_000;
-const MOVED_NS_MAX: i64 = 10_000;
-/// 500 ppm.
-const SLEW_SHARE: i64 = 2_000;
-const WIDTH_NS_MAX: i64 = 20_000;
-const STAMP_AGE_NS_MAX: i64 = 10_000_000_000;

@@ -10,8 +10,8 @@ use plesio_wire::near::{NearSays, NearWord, Notice};
 use plesio_wire::shares::SHARE_ONE;
 use plesio_wire::sideband::{
     self, Accept, Address, Beat, Commit, Epoch, Have, HaveEntry, Join, Last, Leave, Message, Nack, Order,
-    OrderAck, OrderKind, OrderSignature, Probe, ProbeReply, Propose, Query, Ready, Roster, RosterEntry,
-    SIGNERS_MAX, Shard, ShortBeat, Snapshot,
+    OrderAck, OrderKind, OrderSignature, Probe, ProbeReply, Propose, Query, Ready, Relay, Roster,
+    RosterEntry, SIGNERS_MAX, Shard, ShortBeat, Snapshot,
 };
 use plesio_wire::value::{Entry, Manifest, Seat, Value, View};
 use plesio_wire::{

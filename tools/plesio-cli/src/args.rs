@@ -269,7 +269,9 @@ pub(crate) struct SimArgs {
     /// datagrams vanish). Hosts: crash, restart (its old datagrams still under way), proposer (whoever proposes dies), pause,
     /// suspend (the clock stops too), starve (slices of its time), slow, clock (500 to 10,000 ppm), buffers (tiny ones), join,
     /// leave. Members that lie: accuse (in their beats), stall (no data). Not in `all`, because some promises end with them:
-    /// forge (other contributions than announced), equivocate (other proposals and sums for some)
+    /// forge (other contributions than announced), equivocate (other proposals and sums for some); nor, because a mesh that is
+    /// ordered to stand still makes no version: halt (HALT and RESUME of the operators, forged and replayed too), suppress (a
+    /// member keeps orders to itself)
     #[arg(long, env = "PLESIO_FAULTS", default_value = "all", value_name = "LIST")]
     #[serde(serialize_with = "as_text")]
     pub(crate) faults: FaultSet,

@@ -8,6 +8,7 @@ use crate::failure::{Exit, Failure};
 use crate::stdout;
 use crate::trace::Traced;
 use crate::up::place;
+use plesio::RelayCounters;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -70,6 +71,19 @@ pub(crate) struct Status {
     pub(crate) data_received_bytes: u64,
     pub(crate) data_resent_bytes: u64,
     pub(crate) sideband_sent_bytes: u64,
+    /// Bytes a second that the sideband may send, and does.
+    #[serde(default)]
+    pub(crate) sideband_budget: u64,
+    #[serde(default)]
+    pub(crate) sideband_rate: u64,
+    /// Between beats: 100 ms, more where the budget has no room for as many.
+    #[serde(default)]
+    pub(crate) beat_ns: u64,
+    /// Half seconds in which that was so.
+    #[serde(default)]
+    pub(crate) beats_lengthened: u64,
+    #[serde(default)]
+    pub(crate) relays: Relays,
     /// Read where it lies in the memory of nodes on this host, and copied from there.
     #[serde(default)]
     pub(crate) memory_read_bytes: u64,
@@ -152,6 +166,25 @@ impl Mass {
             mass_trimmed: steps.trimmed,
             fold_total: steps.folds,
         }
+    }
+}
+
+/// Control that went through a third member, because one direction between two was dead: datagrams.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+pub(crate) struct Relays {
+    /// Ours, handed to somebody who hears whom they are for.
+    pub(crate) handed: u64,
+    /// Others', passed on.
+    pub(crate) carried: u64,
+    /// Others' for us.
+    pub(crate) received: u64,
+}
+
+impl Relays {
+    pub(crate) const fn of(counters: &RelayCounters) -> Self {
+        let RelayCounters { handed, carried, received } = *counters;
+        Self { handed, carried, received }
     }
 }
 
@@ -380,6 +413,18 @@ fn table(status: &Status) -> String {
             status.data_received_bytes,
             status.data_resent_bytes,
             status.sideband_sent_bytes
+        ),
+    );
+    line(
+        "sideband",
+        format!(
+            "{} of {} B/s, a beat every {} ms; through others {} sent, {} carried, {} received",
+            status.sideband_rate,
+            status.sideband_budget,
+            status.beat_ns / 1_000_000,
+            status.relays.handed,
+            status.relays.carried,
+            status.relays.received
         ),
     );
     let Status { memory_read_bytes, memory_taken_bytes, notices_refused, .. } = status;

@@ -41,7 +41,7 @@ pub struct SimConfig {
     /// What strikes whom, and when; none: drawn from `faults`. With a script every seed meets the same faults, and `faults` says
     /// nothing. Default none.
     pub script: Option<Vec<Strike>>,
-    /// Frame period at the start, nanoseconds, 50 ms to 60 s; none: drawn. Default none.
+    /// Frame period at the start, nanoseconds, 50 ms to 60 s; none: drawn, as the ways between the hosts are. Default none.
     pub period_ns: Option<u64>,
     /// Slots of every ring: 2, 4, 8 or 16; none: drawn. Default none.
     pub ring_depth: Option<u8>,

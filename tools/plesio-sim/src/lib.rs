@@ -111,6 +111,8 @@ fn run_caught(
         gap_ns: 0,
         halt_ns: 0,
         lies: 0,
+        sideband_bytes_per_s: 0,
+        beat_ns: 0,
         shares: Vec::new(),
         unlike_views: 0,
         commit_ns: 0,

@@ -29,6 +29,7 @@ use plesio_memory::{Arena, Consumer, ring};
 use plesio_phase::{CorrectorConfig, MeshClock};
 use plesio_proto::Train;
 use plesio_sideband::{Carried, Drops, Event as SidebandEvent, Machine, MachineConfig, RelayCounters};
+use plesio_wire::data::TAG_BYTES;
 use plesio_wire::sideband::{Beat, Message, Speeds};
 use plesio_wire::{Incarnation, Instant, NodeKey, SlotSeq, Speed, Version};
 use std::collections::BTreeMap;
@@ -118,6 +119,8 @@ pub(crate) struct Process {
     steps: (u64, u64),
     /// An order on its way to the disk.
     storing: Option<Given>,
+    /// When it had been there for a while, and what its sideband had sent by then.
+    warm: Option<(u64, u64)>,
     /// When HALT came into force last.
     pub(crate) halted_ns: Option<u64>,
     /// Planted bugs: a bent sum, a slot listed twice, datagrams received while work waits.
@@ -150,7 +153,11 @@ impl Process {
         let books =
             Books::new(birth.engine.incarnation.0, regions.elements as usize, usize::from(regions.depth));
         let (dead_ns, tau) = (birth.engine.rules.t_dead_ns, birth.engine.rules.tau);
-        let config = MachineConfig { dead_ns, ..MachineConfig::new(birth.engine.mesh, key, seed) };
+        let config = MachineConfig {
+            dead_ns,
+            tag_bytes: TAG_BYTES as u64,
+            ..MachineConfig::new(birth.engine.mesh, key, seed)
+        };
         let started = matches!(birth.entrance, Entrance::Genesis(..));
         let (mesh, id) = (birth.engine.mesh, birth.engine.entry.id);
         let mut engine = Engine::new(birth.engine, birth.entrance, now).map_err(|error| say(&error))?;
@@ -194,6 +201,7 @@ impl Process {
             clock: MeshClock::default(),
             steps: (0, 0),
             storing: None,
+            warm: None,
             halted_ns: None,
             #[cfg(test)]
             bends: false,
@@ -224,6 +232,19 @@ impl Process {
         self.machine.relay_counters()
     }
 
+    /// Bytes a second that its sideband has sent since it was warm, as if sealed, and the longest time between its beats.
+    pub(crate) fn sideband_rate(&self, now_ns: u64) -> Option<(u64, u64)> {
+        let (then_ns, before) = self.warm?;
+        let took_ns = now_ns.checked_sub(then_ns).filter(|took_ns| *took_ns > 0)?;
+        let sent = u128::from(self.sideband_bytes() - before) * 1_000_000_000 / u128::from(took_ns);
+        Some((sent as u64, self.machine.pace().beat_ns))
+    }
+
+    /// Headers and tags included.
+    fn sideband_bytes(&self) -> u64 {
+        self.machine.bytes_sent() + self.machine.datagrams_sent() * TAG_BYTES as u64
+    }
+
     /// When this process wants to be called, on its own clock.
     pub(crate) fn poll_timeout(&self) -> Instant {
         let machine = self.machine.poll_timeout();
@@ -237,6 +258,9 @@ impl Process {
         let now = scene.local;
         if self.machine.poll_timeout() <= now {
             self.machine.handle_timeout(now);
+        }
+        if self.warm.is_none() && scene.now_ns >= WARM_NS {
+            self.warm = Some((scene.now_ns, self.sideband_bytes()));
         }
         if self.status_due <= now {
             self.status_due = now.after(STATUS_NS);
@@ -582,6 +606,8 @@ fn host_of(address: SocketAddr) -> Option<u8> {
     }
 }
 
+/// Clocks are asked oftener before.
+const WARM_NS: u64 = 10_000_000_000;
 const STATUS_NS: u64 = 50_000_000;
 /// I10: how much faster or slower than it is found to run mesh time may be made to run, and what is believed at all.
 const SLEW_PPB_MAX: i64 = 500_000;

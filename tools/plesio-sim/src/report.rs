@@ -65,6 +65,10 @@ pub struct SeedReport {
     pub halt_ns: u64,
     /// Lies told that some promise does not survive.
     pub lies: u64,
+    /// What the sideband of any process has sent most, from 10 s on to the end, headers and tags included, as if sealed.
+    pub sideband_bytes_per_s: u64,
+    /// The longest time between the beats of any process at the end.
+    pub beat_ns: u64,
     /// Hash over all that happened.
     pub trace_hash: Digest,
     /// The first broken promise; the run ends with it.

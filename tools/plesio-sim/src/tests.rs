@@ -188,6 +188,42 @@ fn who_works_on_after_halt_is_found() {
     assert!(what.starts_with("P8, T17: n2 works on"), "{what}");
 }
 
+#[test]
+fn the_sideband_keeps_its_budget_for_a_minute() {
+    for (nodes, budget, simulated_s) in [(16, 32_000, 70), (32, 64_000, 24)] {
+        let config = SimConfig { period_ns: Some(1_000_000_000), ..config(nodes, "none", simulated_s) };
+        let report = World::new(&config, 1).run(&config, &AtomicU64::new(0));
+        assert_eq!(report.violation, None);
+        let rate = report.sideband_bytes_per_s;
+        println!(
+            "N = {nodes}, {} versions: {rate} of {budget} B/s, beats every {} ms",
+            report.frames,
+            report.beat_ns / 1_000_000
+        );
+        assert!(report.frames > 15 && rate > budget / 4 && rate < budget, "{rate} B/s of {budget}");
+    }
+}
+
+/// The longest gap between versions of six members of which one does not hear another one from 5 to 12 s, and how many views.
+fn deaf(seed: u64) -> (u64, u64, u64) {
+    let config = SimConfig { sharing: Sharing::Equal, story: true, ..config(6, "none", 24) };
+    let mut world = World::new(&config, seed);
+    world.cut_at((1, 2), (5_000_000_000, 12_000_000_000));
+    let report = world.run(&config, &AtomicU64::new(0));
+    assert_eq!((&report.violation, report.faults[&Fault::OneWay]), (&None, 1), "seed {seed}");
+    (report.gap_ns / 1_000_000, report.views, report.frames)
+}
+
+#[test]
+fn f6_one_dead_direction_puts_nobody_out_and_holds_nobody_up() {
+    for seed in 0..4 {
+        let (gap_ms, views, frames) = deaf(seed);
+        println!("seed {seed}: {frames} versions, the longest gap {gap_ms} ms");
+        // A frame of half a second at most, and the time until somebody is helped.
+        assert!(views == 0 && gap_ms <= 1_500 && frames >= 40, "seed {seed}: {gap_ms} ms, {views}, {frames}");
+    }
+}
+
 /// A mesh of eight of which two keep orders to themselves, a tenth of all datagrams lost: HALT from 5 to 9 s.
 fn halted(seed: u64) -> SeedReport {
     let links = Impairment { loss_ppm: 100_000, ..Impairment::default() };

@@ -160,9 +160,19 @@ impl World {
 
     /// That fault strikes a host then, and ends then.
     #[cfg(test)]
-    pub(crate) fn strike_at(&mut self, kind: Fault, host: u8, (begin_ns, end_ns): (u64, u64)) {
+    pub(crate) fn strike_at(&mut self, kind: Fault, host: u8, when_ns: (u64, u64)) {
+        self.add(kind, host, crate::plan::Scope::Into(host), when_ns);
+    }
+
+    /// Nothing gets from one host to another one from then to then.
+    #[cfg(test)]
+    pub(crate) fn cut_at(&mut self, (from, to): (u8, u8), when_ns: (u64, u64)) {
+        self.add(Fault::OneWay, from, crate::plan::Scope::Way(from, to), when_ns);
+    }
+
+    #[cfg(test)]
+    fn add(&mut self, kind: Fault, host: u8, scope: crate::plan::Scope, (begin_ns, end_ns): (u64, u64)) {
         let fault = self.plan.faults.len() as u16;
-        let scope = crate::plan::Scope::Into(host);
         self.plan.kinds.insert(kind);
         let (lasts_ns, level) = (end_ns - begin_ns, 100);
         let (aim, patience_ns) = (None, 0);
@@ -215,6 +225,8 @@ impl World {
         let (views, datagrams) = (self.checker.views(), self.net.tally().taken);
         let shares = self.checker.newest_view().shares.to_vec();
         let (unlike_views, commit_ns) = (self.checker.unlike_views(), self.checker.commit_ns());
+        let rates = self.hosts.iter().filter_map(|host| host.process.as_ref()?.sideband_rate(self.now_ns));
+        let sideband = rates.fold((0, 0), |most, (rate, beat_ns)| (most.0.max(rate), most.1.max(beat_ns)));
         let (gap_ns, lies) = (self.checker.gap_ns(), self.checker.lies());
         let (trace_hash, story, happened) = self.trace.finish();
         SeedReport {
@@ -231,6 +243,8 @@ impl World {
             gap_ns,
             halt_ns: self.desk.slowest_ns(),
             lies,
+            sideband_bytes_per_s: sideband.0,
+            beat_ns: sideband.1,
             trace_hash,
             violation,
             story,

@@ -1,4 +1,4 @@
-//! Shell. Tasks of the workspace: `cargo xtask ci | tidy | fuzz | explore | mutations | loom | miri | asan | rivals |
+//! Shell. Tasks of the workspace: `cargo xtask ci | tidy | fuzz | explore | halts | mutations | loom | miri | asan | rivals |
 //! links | base-text | base-model`.
 //!
 //! Knows the tree and the tools around it; knows nothing of plesio's protocols. Every task reads its
@@ -13,6 +13,7 @@ mod base_model;
 mod base_text;
 mod checkers;
 mod explore;
+mod halts;
 mod links;
 mod mutations;
 mod rivals;
@@ -26,6 +27,7 @@ Tasks:
   tidy                  check the tree against the house rules: length, unsafe, kinds of crate, leftovers
   fuzz [--target NAME] [--runs N] [--seed S]   feed every decoder and machine with damaged inputs; --help says more
   explore [--row TEXT] [--seconds N]   every order of events in the shipped agreement, within the bounds of each row
+  halts [--trials N]    HALT of eight processes of which two keep it to themselves, seen by a packet socket
   mutations [--only NAME] [--short]   break one rule after the other in a copy of the tree: a check must notice each
   loom                  try every order of threads in the models of shared memory; less than a minute
   miri                  interpret the tests of shared memory, over heap memory; needs nightly's miri
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         "tidy" => root().and_then(|root| tidy::run(&root, rest)),
         "fuzz" => fuzz(rest),
         "explore" => root().and_then(|root| explore::run(&root, rest)),
+        "halts" => root().and_then(|root| halts::run(&root, rest)),
         "mutations" => root().and_then(|root| mutations::run(&root, rest)),
         "loom" => root().and_then(|root| checkers::loom(&root, rest)),
         "miri" => root().and_then(|root| checkers::miri(&root, rest)),

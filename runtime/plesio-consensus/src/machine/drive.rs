@@ -2,8 +2,9 @@
 
 use super::Consensus;
 use crate::event::{Event, OwnSlot, To};
+use alloc::vec::Vec;
 use plesio_wire::sideband::{Have, HaveEntry, Leave, Message, Ready};
-use plesio_wire::{Ballot, Bounded, Frame, Instant, MemberIndex};
+use plesio_wire::{Ballot, Bounded, Frame, Instant, MemberIndex, SlotSeq};
 
 /// HAVEs of one burst of arrivals travel together.
 const HAVE_BATCH_NS: u64 = 1_000_000;
@@ -21,13 +22,23 @@ pub(super) struct Timers {
     have_due: Option<Instant>,
     /// Frame for which the whole HAVE list was repeated before the close.
     have_repeated: Frame,
+    /// What the two next proposers were told of it, and in which view and frame.
+    have_told: Vec<(MemberIndex, SlotSeq)>,
+    have_told_in: (u32, Frame),
     pub(super) ready_due: Instant,
     leave_due: Instant,
 }
 
 impl Timers {
     pub(super) const fn new(now: Instant) -> Self {
-        Self { have_due: None, have_repeated: Frame(0), ready_due: now, leave_due: now }
+        Self {
+            have_due: None,
+            have_repeated: Frame(0),
+            have_told: Vec::new(),
+            have_told_in: (0, Frame(0)),
+            ready_due: now,
+            leave_due: now,
+        }
     }
 
     pub(super) fn have_changed(&mut self, now: Instant) {
@@ -140,6 +151,7 @@ impl Consensus {
             if now >= at {
                 self.timers.have_repeated = frame;
                 self.timers.have_due = Some(now);
+                self.timers.have_told.clear();
             } else {
                 self.alarm(now, at);
             }
@@ -158,9 +170,10 @@ impl Consensus {
                 let members = self.log.members();
                 let first = Ballot { frame, term: 0 }.owner(members);
                 let second = Ballot { frame, term: 1 }.owner(members);
-                self.send_have(first);
+                let news = self.have_news(frame);
+                self.send_have_of(first, &news);
                 if second != first {
-                    self.send_have(second);
+                    self.send_have_of(second, &news);
                 }
             }
             _ => {}
@@ -170,19 +183,44 @@ impl Consensus {
         }
     }
 
+    /// What this owner has and did not tell the proposers of `frame` yet; before its close all of it is told once more, so
+    /// that a lost word costs nothing.
+    fn have_news(&mut self, frame: Frame) -> Vec<HaveEntry> {
+        let held: Vec<HaveEntry> = self.have_entries();
+        let told = &mut self.timers.have_told;
+        if core::mem::replace(&mut self.timers.have_told_in, (self.log.view.number, frame))
+            != (self.log.view.number, frame)
+        {
+            told.clear();
+        }
+        let slot = |entry: &HaveEntry| (entry.member, SlotSeq(entry.slot_seq));
+        let news = held.iter().filter(|entry| !told.contains(&slot(entry))).copied().collect();
+        *told = held.iter().map(slot).collect();
+        news
+    }
+
+    fn have_entries(&self) -> Vec<HaveEntry> {
+        let entry = |(member, seq, sumsq): (MemberIndex, SlotSeq, u64)| HaveEntry {
+            member,
+            slot_seq: seq.0,
+            sumsq,
+            ..HaveEntry::default()
+        };
+        self.offers.held().map(entry).collect()
+    }
+
     /// Tells `member` everything that this owner has.
     pub(super) fn send_have(&mut self, member: MemberIndex) {
+        self.send_have_of(member, &self.have_entries());
+    }
+
+    fn send_have_of(&mut self, member: MemberIndex, entries: &[HaveEntry]) {
         let frame = self.frame_now();
         let mut have = Have { frame, entries: Bounded::default() };
-        let entries: alloc::vec::Vec<HaveEntry> = self
-            .offers
-            .held()
-            .map(|(member, seq, sumsq)| HaveEntry { member, slot_seq: seq.0, sumsq, ..HaveEntry::default() })
-            .collect();
         for entry in entries {
-            if have.entries.push(entry).is_err() {
+            if have.entries.push(*entry).is_err() {
                 self.send_member(member, Message::Have(have));
-                have = Have { frame, entries: Bounded::from_slice(&[entry]) };
+                have = Have { frame, entries: Bounded::from_slice(&[*entry]) };
             }
         }
         if !have.entries.is_empty() {
@@ -202,20 +240,20 @@ impl Consensus {
         self.send(To::All, Message::Ready(ready));
     }
 
-    /// READY is said again until the slot is listed.
+    /// READY is said again until the slot is listed: once a frame, since no frame lists it sooner.
     fn tick_ready(&mut self, now: Instant) {
         if !self.is_member() || self.own.iter().all(|(_, listed)| listed) {
-            self.timers.ready_due = now.after(self.period_ns() / 2);
+            self.timers.ready_due = now.after(self.period_ns());
             return;
         }
         if now >= self.timers.ready_due {
-            let slots: alloc::vec::Vec<OwnSlot> =
+            let slots: Vec<OwnSlot> =
                 self.own.iter().filter(|(_, listed)| !listed).map(|(slot, _)| slot).collect();
             for slot in slots {
                 self.send_ready(&slot);
                 self.counters.resent_total += 1;
             }
-            self.timers.ready_due = now.after((self.period_ns() / 2).max(self.resend_ns()));
+            self.timers.ready_due = now.after(self.period_ns().max(self.resend_ns()));
         }
         self.alarm(now, self.timers.ready_due);
     }

@@ -534,6 +534,8 @@ impl Runner {
                 data_dropped: data.dropped() + self.refused,
                 handshakes_refused: self.sealing.as_ref().map_or(0, Sealing::refused),
                 sideband_sent_bytes: sideband.bytes_sent,
+                sideband_pace: sideband.pace,
+                relays: sideband.relays,
                 sideband_dropped: sideband.drops.total(),
                 memory_read_bytes,
                 memory_taken_bytes,

@@ -226,7 +226,7 @@ fn f7_heavy_loss_excludes_nobody() {
 }
 
 #[test]
-fn a_flapping_member_waits_longer_each_time() {
+fn f6_a_flapping_member_waits_longer_each_time_up_to_half_a_minute() {
     let mut mesh = Mesh::new(3);
     let mut waits = Vec::new();
     for round in 0..9u64 {
@@ -241,6 +241,38 @@ fn a_flapping_member_waits_longer_each_time() {
     let seconds: Vec<u64> = waits.iter().map(|wait| (wait + 100) / 1_000).collect();
     assert_eq!(seconds[..6], [0, 1, 2, 4, 8, 16]);
     assert_eq!(*seconds.last().unwrap(), 30);
+}
+
+#[test]
+fn f6_whom_somebody_else_brings_is_accused_and_not_suspected() {
+    let mut node = Membership::new(Instant(0), NodeKey(0));
+    node.handle_view(Instant(0), 0, &members(4));
+    let mut events = Vec::new();
+    for ms in (0..20_000).step_by(50) {
+        let now = Instant(ms * MS);
+        node.handle_timeout(now);
+        [1, 2].into_iter().for_each(|key| node.handle_beat(now, NodeKey(key), 0, MemberSet::EMPTY));
+        match ms {
+            // Itself, then nobody for a while, then through others, then nobody again.
+            ..2_000 => node.handle_beat(now, NodeKey(3), 0, MemberSet::EMPTY),
+            3_000..6_000 => node.handle_relayed_beat(now, NodeKey(3), 0, MemberSet::EMPTY),
+            _ => {}
+        }
+        while let Some(event) = node.poll_event() {
+            events.push((ms, event));
+        }
+        if (3_000..6_000).contains(&ms) {
+            assert_eq!(
+                (node.accused(), node.suspects(), node.dead()),
+                (MemberSet(8), MemberSet(0), MemberSet(0))
+            );
+            assert!(node.has_quorum() && node.lacks(3) && !node.lacks(2));
+        }
+        let _beats = node.poll_transmit(now);
+        assert!(node.poll_timeout() > now, "it asks for nothing at once");
+    }
+    let suspect = Event::Suspect(NodeKey(3));
+    assert_eq!(events, [(2_450, suspect), (3_000, Event::Recover(NodeKey(3))), (6_450, suspect)]);
 }
 
 #[test]

@@ -203,6 +203,10 @@ impl Machine {
         if is_member {
             self.clock.handle_state(now, key, beat.state, Some(beat.eps_ns));
         }
+        let clock = self.clock.estimate();
+        if is_member && !carried && clock.usable {
+            self.delays.insert(clock.at(now).0.saturating_sub(beat.mesh_time));
+        }
         if !is_observer && !carried {
             // One who was removed lately still knows what time it is.
             self.clock.handle_mesh_time(now, MeshTime(beat.mesh_time), beat.eps_ns);

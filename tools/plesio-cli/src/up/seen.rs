@@ -2,7 +2,7 @@
 
 use crate::args::OutputArgs;
 use crate::hex::name;
-use crate::status::{Disk, Mass, Orders, Status, Way};
+use crate::status::{Disk, Mass, Orders, Relays, Status, Way};
 use crate::stdout;
 use crate::trace::{Trace, why_stopped};
 use plesio::{Cause, Entering, NodeEvent, Progress, Revival, What};
@@ -392,6 +392,11 @@ fn take(status: &mut Status, progress: &Progress) {
     status.data_received_bytes = counters.data_received_bytes;
     status.data_resent_bytes = counters.retransmitted_bytes;
     status.sideband_sent_bytes = counters.sideband_sent_bytes;
+    (status.sideband_budget, status.sideband_rate) =
+        (counters.sideband_pace.budget, counters.sideband_pace.rate);
+    status.beat_ns = counters.sideband_pace.beat_ns;
+    status.beats_lengthened = counters.sideband_pace.lengthened;
+    status.relays = Relays::of(&counters.relays);
     status.memory_read_bytes = counters.memory_read_bytes;
     status.memory_taken_bytes = counters.memory_taken_bytes;
     status.notices_refused = counters.notices_refused;

@@ -1,131 +1,14 @@
 //! HALT and RESUME of a running, sealed mesh: silence, kill -9 and a restart in between, forgeries and replays.
 
-use super::common::{Node, folder, key, output, plesio, refused, wait};
-use plesio_session::{OperatorSecret, SignedOrder};
-use plesio_wire::Bounded;
-use plesio_wire::sideband::{
-    DATAGRAM_BYTES_MAX, Header, INDEX_NONE, Message, Order, OrderKind, OrderSignature, encode,
-};
+use super::common::{Node, output, refused, wait};
+use super::mesh::Mesh;
+use plesio_wire::sideband::{Message, Order, OrderKind};
 use serde_json::Value;
 use std::fs;
-use std::net::{SocketAddr, UdpSocket};
-use std::path::{Path, PathBuf};
+use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
-const OPERATORS: [&str; 3] = ["one", "two", "three"];
-
-struct Mesh {
-    at: PathBuf,
-    id: u64,
-    nodes: Vec<Node>,
-}
-
-impl Mesh {
-    fn new(name: &str) -> Self {
-        let at = folder(name);
-        for operator in OPERATORS {
-            key(&at, &format!("gen operator -o {operator}.key"));
-            key(&at, &format!("pub {operator}.key -o {operator}.pub"));
-        }
-        key(&at, "gen pool -o pool.key");
-        for name in NAMES {
-            key(&at, &format!("gen -o {name}.key"));
-            key(&at, &format!("pub {name}.key -o {name}.pub"));
-            let ticket = "ticket --operator one.key --pool pool.key --not-after-view 1000";
-            key(&at, &format!("{ticket} --node {name}.pub -o {name}.ticket"));
-        }
-        let pool = fs::read_to_string(at.join("pool.key")).expect("it was made");
-        let id = pool.lines().find_map(|line| line.strip_prefix("mesh ")).expect("a pool key names its mesh");
-        let id = u64::from_str_radix(id, 16).expect("as key files write it");
-        Self { at, id, nodes: Vec::new() }
-    }
-
-    /// Founder first, the others by it.
-    fn start(&mut self) {
-        let mut join = String::new();
-        for (number, name) in NAMES.iter().enumerate() {
-            let file = |kind: &str| format!("{name}.{kind}");
-            let own = [file("key"), file("ticket"), file("sock")];
-            let mut line =
-                vec!["up", "--json-stream", "--duty", "0.05", "--path", "udp", "--pool", "pool.key"];
-            line.extend(["--operator", "one.pub,two.pub,three.pub", "--threshold", "2", "--out", name]);
-            line.extend(["--key", &own[0], "--ticket", &own[1], "--socket", &own[2]]);
-            if number == 0 {
-                line.push("--found");
-            } else {
-                line.extend(["--join", &join]);
-            }
-            let mut node = Node::start(plesio(&self.at, &line));
-            let reached = node.started("join");
-            if number == 0 {
-                join = reached;
-            }
-            self.nodes.push(node);
-        }
-    }
-
-    fn addresses(&self) -> Vec<SocketAddr> {
-        let of = |event: &str, data: &Value| {
-            (event == "start").then(|| data["sideband"].as_str()?.parse().ok()).flatten()
-        };
-        self.nodes.iter().map(|node| node.newest(of).expect("it has started")).collect()
-    }
-
-    /// Waits until all are members and hold the same bits for some versions of all of them.
-    fn agree(&self) {
-        wait("a view of all", || self.nodes.iter().all(|node| node.members() == NAMES.len()));
-        let before = self.nodes.iter().map(Node::version).max().expect("there are nodes");
-        wait("versions of all", || self.nodes.iter().all(|node| node.version() > before + 4));
-        let digests: Vec<_> = self.nodes.iter().map(Node::digests).collect();
-        let shared = digests[0].keys().filter(|version| digests.iter().all(|one| one.contains_key(version)));
-        let shared: Vec<_> = shared.collect();
-        assert!(shared.len() >= 4, "{shared:?}");
-        for version in shared {
-            assert!(digests.iter().all(|one| one[version] == digests[0][version]), "version {version}");
-        }
-    }
-
-    fn status(&self, name: &str) -> Value {
-        let asked = output(&self.at, &["status", "--socket", &format!("{name}.sock"), "--json"]);
-        serde_json::from_slice(&asked.stdout).expect("one document")
-    }
-
-    fn statuses(&self, field: &str) -> Vec<Value> {
-        NAMES.iter().map(|name| self.status(name)[field].clone()).collect()
-    }
-
-    fn order(&self, kind: OrderKind, sequence: u64, signers: &[&str]) -> Order {
-        let mut keys: Vec<[u8; 32]> = OPERATORS.iter().map(|name| secret(&self.at, name).public()).collect();
-        keys.sort_unstable();
-        let sign = |name: &&str| {
-            let signed = SignedOrder::sign(&secret(&self.at, name), self.id, kind, sequence);
-            let signer = keys.iter().position(|key| *key == signed.operator).expect("it is listed") as u8;
-            OrderSignature { signer, signature: signed.signature }
-        };
-        let mut signatures: Vec<_> = signers.iter().map(sign).collect();
-        signatures.sort_by_key(|one| one.signer);
-        Order { sequence, signatures: Bounded::from_slice(&signatures), ..Order::default() }
-    }
-
-    /// Somebody says it to every node, some times.
-    fn say(&self, message: &Message) {
-        let stranger = UdpSocket::bind("127.0.0.1:0").expect("a port");
-        let header = Header { mesh: self.id, src: INDEX_NONE, dst: INDEX_NONE, ..Header::default() };
-        let mut buffer = [0; DATAGRAM_BYTES_MAX];
-        let datagram = encode(&header, message, &mut buffer);
-        for to in self.addresses() {
-            for _ in 0..3 {
-                stranger.send_to(datagram, to).expect("loopback takes it");
-            }
-        }
-    }
-}
-
-fn secret(at: &Path, name: &str) -> OperatorSecret {
-    let text = fs::read_to_string(at.join(format!("{name}.key"))).expect("it was made");
-    OperatorSecret::from_text(&text).expect("a key file")
-}
 
 /// Every forgery of RESUME that T16 names.
 fn forgeries(mesh: &Mesh) -> Vec<Order> {
@@ -141,11 +24,11 @@ fn forgeries(mesh: &Mesh) -> Vec<Order> {
 
 #[test]
 fn a_halt_outlives_kill_9_of_all_and_only_the_operators_lift_it() {
-    let mut mesh = Mesh::new("up-halt");
+    let mut mesh = Mesh::new("up-halt", &NAMES);
     mesh.start();
     mesh.agree();
     let at = mesh.at.clone();
-    let to: Vec<String> = mesh.addresses().iter().map(ToString::to_string).collect();
+    let to: Vec<String> = mesh.addresses("sideband").iter().map(ToString::to_string).collect();
 
     // Two operators who do not share a machine; the order is sent to one node alone.
     let id = format!("{:016x}", mesh.id);
@@ -196,7 +79,7 @@ fn a_halt_outlives_kill_9_of_all_and_only_the_operators_lift_it() {
     assert!(mesh.nodes.iter().all(|node| node.digests().is_empty()), "nobody has committed anything");
 
     // The operators lift it; which sequence comes next the nodes prove.
-    let to: Vec<String> = mesh.addresses().iter().map(ToString::to_string).collect();
+    let to: Vec<String> = mesh.addresses("sideband").iter().map(ToString::to_string).collect();
     let all = to.join(",");
     let one = ["resume", "--operator-key", "three.key", "--pool", "pool.key", "--to", &all];
     assert!(refused(&at, &[&one[..], &listed].concat(), 2).contains("2 operators have to sign, and 1 did"));
@@ -219,7 +102,7 @@ fn a_halt_outlives_kill_9_of_all_and_only_the_operators_lift_it() {
 
 #[test]
 fn an_order_that_reaches_nobody_or_cannot_be_kept_is_said() {
-    let mesh = Mesh::new("up-halt-refused");
+    let mesh = Mesh::new("up-halt-refused", &NAMES);
     let at = &mesh.at;
     let silent = UdpSocket::bind("127.0.0.1:0").expect("a port");
     let to = silent.local_addr().expect("it is bound").to_string();

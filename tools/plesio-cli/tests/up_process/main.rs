@@ -2,7 +2,9 @@
 
 mod common;
 mod halt;
+mod mesh;
 mod restart;
+mod silence;
 
 use common::{Node, clean, folder, key, keys, output, plesio, refused, wait};
 use nix::sys::signal::{Signal, kill};

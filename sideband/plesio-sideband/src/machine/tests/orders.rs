@@ -194,3 +194,33 @@ fn an_order_of_another_mesh_is_nobodys() {
     say(&mut bare, 0, operator(), &desk.order(OrderKind::Halt, 1));
     assert_eq!((bare.machines[0].drops().plaintext, halted(&bare)), (1, 0));
 }
+
+#[test]
+fn f17_a_full_outbox_keeps_back_neither_beats_nor_orders() {
+    let desk = Desk::new();
+    let mut net = desk.mesh(4, 0);
+    net.run(3 * SECOND);
+    let now = net.at(0);
+    let machine = &mut net.machines[0];
+    // Nobody drains it, as when the socket takes nothing: the node's messages find no place any more.
+    while machine.handle_send(now, To::All, accept(1)).is_ok() {}
+    assert_eq!(machine.handle_send(now, To::All, accept(1)), Err(SendError::QueueFull));
+    let later = now.after(SECOND / 5);
+    machine.handle_timeout(later);
+    let given = desk.order(OrderKind::Halt, 1);
+    let header = Header { mesh: MESH, src: INDEX_NONE, ..Header::default() };
+    let mut buffer = [0; DATAGRAM_BYTES_MAX];
+    let bytes = encode(&header, &given, &mut buffer).to_vec();
+    machine.handle_unsealed(later, operator(), &bytes);
+    while let Some(given) = machine.poll_store() {
+        machine.handle_stored(later, given.order.sequence, true);
+    }
+    let mut kinds = Vec::new();
+    while let Some(transmit) = machine.poll_transmit(later) {
+        kinds.push(transmit.bytes[3]);
+    }
+    let first = |wanted: &[u8]| kinds.iter().position(|kind| wanted.contains(kind)).expect("it is sent");
+    assert_eq!(kinds.iter().filter(|kind| **kind == given.code()).count(), 3, "HALT to all three others");
+    assert!(first(&[16]) < first(&[7]) && first(&[3, 15]) < first(&[7]), "{:?}", &kinds[..20]);
+    assert!(machine.drops().queue_full >= 2 && machine.halt_state().halted);
+}
