@@ -4,7 +4,7 @@
 //! a cut cost is printed.
 
 use plesio::{DataPath, Hello, Node, NodeConfig, NodeError, What};
-use plesio_tests::hosts::Hosts;
+use plesio_netns::Hosts;
 use plesio_tests::mesh::{Member, config, employ, settle_and_end, wait};
 use plesio_tests::say_skipped;
 use plesio_udp::Requested;

@@ -37,6 +37,7 @@ const FLOORS: &[(&str, u32, Kind)] = &[
     ("plesio-sideband", 3, Kind::Shell),
     ("plesio", 4, Kind::Shell),
     ("plesio-cli", 5, Kind::Shell),
+    ("plesio-netns", 5, Kind::Shell),
     ("plesio-relay", 5, Kind::Shell),
     ("plesio-sim", 5, Kind::Shell),
     ("xtask", 5, Kind::Shell),
@@ -46,6 +47,7 @@ const FLOORS: &[(&str, u32, Kind)] = &[
 
 /// Edges within one floor, each with its reason.
 const SIDEWAYS: &[(&str, &str, &str)] = &[
+    ("plesio-cli", "plesio-netns", "`plesio bench phase` puts its processes on two hosts"),
     ("plesio-cli", "plesio-relay", "`plesio bench relay`, and the bad paths of demo and bench"),
     ("plesio-cli", "plesio-sim", "`plesio sim` runs the simulator"),
     ("plesio-collective", "plesio-kernels", "how long an encoded range is, and where one may begin"),

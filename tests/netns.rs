@@ -4,8 +4,8 @@
 //! Each test skips aloud where the kernel grants no namespaces, no rate or no packet filter.
 
 use plesio::{DataPath, Final, Hello, Node, NodeError, What};
+use plesio_netns::{Pair, Side};
 use plesio_tests::mesh::{Member, config, employ_on, settle_and_end, wait};
-use plesio_tests::netns::{Pair, Side};
 use plesio_tests::say_skipped;
 use plesio_udp::Requested;
 use plesio_wire::data::CHUNK_BYTES_JUMBO;

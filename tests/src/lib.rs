@@ -3,9 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod fuzz;
-pub mod hosts;
 pub mod mesh;
-pub mod netns;
 pub mod ranks;
 
 /// Says that a test did not run here, and why: to stderr itself, since what a passing test prints is kept from the

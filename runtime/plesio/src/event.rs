@@ -407,6 +407,10 @@ pub struct Counters {
     pub relays: RelayCounters,
     /// Sideband datagrams dropped, all causes.
     pub sideband_dropped: u64,
+    /// Neighbours whose clocks contradicted the majority's and were left out for a minute.
+    pub falsetickers: u64,
+    /// Times that somebody moved CLOCK_REALTIME, which the kernel's stamps are on; exchanges of that moment are thrown away.
+    pub clock_steps: u64,
     /// Bytes of contributions that were read where they lie in the memory of peers on this host.
     pub memory_read_bytes: u64,
     /// Bytes of sums and states that were copied from there, once.

@@ -82,6 +82,8 @@ pub struct Clock {
     own_state: u8,
     line: MeshClock,
     published: MeshClock,
+    /// Published bounds of the last updates.
+    bounds: [u32; BOUNDS],
     has_line: bool,
     rate_ppb: i64,
     residual_ppb: i64,
@@ -113,6 +115,7 @@ impl Clock {
             own_state: state::ACQUIRE,
             line: MeshClock::default(),
             published: MeshClock::default(),
+            bounds: [0; BOUNDS],
             has_line: false,
             rate_ppb: 0,
             residual_ppb: 0,
@@ -178,7 +181,9 @@ impl Clock {
     /// A beat of `from` said this about its clock; `eps_ns` only in full beats.
     pub fn handle_state(&mut self, now: Instant, from: NodeKey, state: u8, eps_ns: Option<u32>) {
         let Some(peer) = self.peers.iter_mut().find(|peer| peer.key == from) else { return };
-        peer.eps_ns = eps_ns.unwrap_or(peer.eps_ns);
+        if let Some(eps_ns) = eps_ns {
+            peer.handle_eps(eps_ns);
+        }
         if peer.state != state {
             peer.state = state;
             self.elect(now);
@@ -234,7 +239,9 @@ impl Clock {
         rx: Option<Instant>,
     ) -> Result<(), BadExchange> {
         let peer = self.peers.iter_mut().find(|peer| peer.key == from).ok_or(BadExchange::Unasked)?;
-        peer.handle_reply(now, reply, rx)?;
+        // Who enters may come from another mesh time, and who has none expects nothing.
+        let expected = (self.line.usable && !self.entry).then(|| self.line.at(now));
+        peer.handle_reply(now, reply, rx, expected)?;
         self.counters.exchanges += 1;
         Ok(())
     }
@@ -308,6 +315,16 @@ impl Clock {
     #[must_use]
     pub const fn estimate(&self) -> MeshClock {
         self.line
+    }
+
+    /// What mesh time was off by at most during the last second, as our beats say it: who compared clocks with us meanwhile
+    /// holds replies of every moment of it. `u32::MAX` without a clock.
+    #[must_use]
+    pub fn bound_ns(&self) -> u32 {
+        if !self.has_line {
+            return u32::MAX;
+        }
+        self.bounds.into_iter().fold(self.line.eps_ns, u32::max)
     }
 
     /// Estimated rate of the mesh clock against ours, without the slew.
@@ -434,8 +451,8 @@ impl Clock {
         let pending = target.saturating_sub(self.line.at(now).0);
         // A first-order approach: what is missing, within a second, never faster than the slew limit.
         let slew_ppb = pending.clamp(-SLEW_PPB_MAX, SLEW_PPB_MAX);
-        // The bound holds until the next update.
-        let growth_ns = (fused.residual * 1.25 * UPDATE_NS as f64) as i64;
+        // The bound holds until the next update, and until the one after it where a busy machine comes late.
+        let growth_ns = (fused.residual * 1.25 * (2 * UPDATE_NS) as f64) as i64;
         let eps_ns = width_ns.saturating_add(pending.saturating_abs()).saturating_add(growth_ns);
         self.entry = false;
         self.fused_at = now;
@@ -483,6 +500,8 @@ impl Clock {
         let usable = self.line.usable;
         let (base_local, base_mesh) = base;
         self.line = MeshClock { base_local, base_mesh, rate_ppb, eps_ns: eps_ns.max(1), usable, state };
+        self.bounds.rotate_right(1);
+        self.bounds[0] = self.line.eps_ns;
         if self.line != self.published {
             self.published = self.line;
             self.event(ClockEvent::Clock(self.line));
@@ -504,10 +523,7 @@ impl Clock {
                 continue;
             }
             newest = newest.max(fit.newest);
-            let eps_ns = i64::from(peer.eps_ns);
-            let theta =
-                Interval { lo: fit.theta.lo.saturating_sub(eps_ns), hi: fit.theta.hi.saturating_add(eps_ns) };
-            sources[count] = (at, theta, fit.rate, fit.residual);
+            sources[count] = (at, fit.theta, fit.rate, fit.residual);
             count += 1;
         }
         let sources = &sources[..count];
@@ -563,6 +579,8 @@ const REPLIES_MAX: usize = 64;
 const EVENTS_MAX: usize = 64;
 const SOURCES_MAX: usize = 6;
 const UPDATE_NS: u64 = 250_000_000;
+/// A second of updates: two full beats.
+const BOUNDS: usize = 4;
 const FAST_NS: u64 = 8_000_000_000;
 const INTERVAL_FAST_NS: u64 = 125_000_000;
 const INTERVAL_NS: u64 = 500_000_000;

@@ -5,9 +5,10 @@
 //!   rev = t4 - t3 = return delay - theta
 //! ```
 //!
-//! Delays are not negative, so every exchange proves -rev <= theta <= fwd. The interval is the intersection of all
-//! these proofs, each carried to now by the rate and widened by 1.25 times the rate's residual and its age. It
-//! holds the truth for any asymmetry, and cannot be narrower without hardware.
+//! Delays are not negative, so every exchange proves -rev <= theta <= fwd, give or take what the peer's own mesh time was off
+//! *then*: that has to go with each exchange, since a peer that found better since was no better before. The interval is the
+//! intersection of all these proofs, each carried to now by the rate and widened by 1.25 times the rate's residual and its
+//! age. It holds the truth for any asymmetry, and cannot be narrower without hardware.
 
 use crate::RATE_PPB_MAX;
 use crate::fusion::Interval;
@@ -22,6 +23,12 @@ pub(crate) struct Sample {
     pub(crate) rev: i64,
     pub(crate) fwd_kernel: bool,
     pub(crate) rev_kernel: bool,
+    /// Our own stamp of the probe, where `fwd` rests on it and the kernel's may still come.
+    pub(crate) t1_user: Option<i64>,
+    /// Whether the peer's kernel stamped the probe's arrival.
+    pub(crate) t2_kernel: bool,
+    /// What the peer's mesh time may have been off then; `None` until a later word of the peer covers this moment.
+    pub(crate) eps: Option<u32>,
     pub(crate) pair: u32,
     pub(crate) pos: u8,
 }
@@ -81,6 +88,17 @@ impl Window {
         self.samples.iter_mut().rev().take(RECENT).find(|sample| sample.pair == pair && sample.pos == pos)
     }
 
+    /// Stamps still to come are of another clock: what is there stays as it is.
+    pub(crate) fn settle_stamps(&mut self) {
+        self.samples.iter_mut().rev().take(RECENT).for_each(|sample| sample.t1_user = None);
+    }
+
+    /// The peer's mesh time was off by no more than that since its last word.
+    pub(crate) fn handle_eps(&mut self, eps: u32) {
+        let untold = self.samples.iter_mut().rev().take_while(|sample| sample.eps.is_none());
+        untold.for_each(|sample| sample.eps = Some(eps));
+    }
+
     /// How far `sample` lies from where the window expects M - C; 0 while there is nothing to expect.
     pub(crate) fn surprise(&self, sample: &Sample) -> i64 {
         let Some(last) = self.samples.back() else { return 0 };
@@ -91,8 +109,10 @@ impl Window {
 
     /// Rate and interval at local time `now`; `None` with fewer than three usable bins.
     pub(crate) fn fit(&mut self, now: i64) -> Option<Fit> {
-        let newest = self.samples.back()?.at;
-        let span = newest - self.samples.front()?.at;
+        let mut told = self.samples.iter().filter(|sample| sample.eps.is_some());
+        let oldest = told.next()?.at;
+        let newest = told.next_back().map_or(oldest, |sample| sample.at);
+        let span = newest - oldest;
         let short_bin =
             BIN_NS_SHORT.into_iter().find(|bin| span <= bin * (BINS as i64 - 1)).unwrap_or(BIN_NS);
         let short = self.settled_line(short_bin, newest)?;
@@ -109,7 +129,7 @@ impl Window {
             BIN_NS_LONG.into_iter().find(|bin| span <= bin * (BINS as i64 - 1)).unwrap_or(BIN_NS_MAX);
         if span > BIN_NS * BINS as i64
             && let Some(long) = self.settled_line(long_bin, newest)
-            && (long.slope - short.slope).abs() <= RATE_NOISE_MIN * 2.0 + scatter
+            && (long.slope - short.slope).abs() <= RATE_NOISE_MIN * 2.0 + scatter.max(short.slope_bound / 2.0)
         {
             line = long;
         }
@@ -117,9 +137,11 @@ impl Window {
         // A short look at a noisy path proves little: of the rates it allows, take the one next to none.
         let doubt = if span < SPAN_NS_SETTLED { line.slope_bound } else { 0.0 };
         self.rate = line.slope.signum() * (line.slope.abs() - doubt).clamp(0.0, limit);
-        let known =
-            if self.slopes_len == SLOPES { scatter.max(line.slope_bound / 2.0) } else { f64::INFINITY };
-        let withheld = (line.slope - self.rate).abs().min(doubt);
+        let well_known = self.slopes_len == SLOPES && span >= SPAN_NS_SETTLED;
+        let known = if well_known { scatter.max(line.slope_bound / 2.0) } else { f64::INFINITY };
+        // What was taken off for doubt, and what is more than anybody's rate: the line is off by it, and says so.
+        let beyond = (line.slope.abs() - doubt - limit).max(0.0);
+        let withheld = (line.slope - self.rate).abs().min(doubt) + beyond;
         let residual = line.slope_bound.min(known).max(RATE_NOISE_MIN) + withheld;
         Some(Fit { rate: self.rate, residual, theta: self.interval(now, newest, residual), newest })
     }
@@ -139,14 +161,15 @@ impl Window {
         let (mut lo, mut hi) = (i64::MIN, i64::MAX);
         let mut delay_min = i64::MAX;
         for sample in self.samples.iter().filter(|sample| newest - sample.at <= BIN_NS * BINS as i64) {
+            let Some((fwd, rev)) = sample.proof() else { continue };
             let age = now.saturating_sub(sample.at) as f64;
             let moved = (self.rate * age) as i64;
             let widened = (1.25 * residual * age.abs()) as i64;
             let fwd_slack = widened + if sample.fwd_kernel { 0 } else { USER_STAMP_NS };
             let rev_slack = widened + if sample.rev_kernel { 0 } else { USER_STAMP_NS };
-            hi = hi.min(sample.fwd.saturating_add(moved + fwd_slack));
-            lo = lo.max((-sample.rev).saturating_add(moved - rev_slack));
-            delay_min = delay_min.min(sample.fwd.saturating_add(sample.rev));
+            hi = hi.min(fwd.saturating_add(moved + fwd_slack));
+            lo = lo.max((-rev).saturating_add(moved - rev_slack));
+            delay_min = delay_min.min(fwd.saturating_add(rev));
         }
         if lo > hi {
             // The proofs contradict each other: the rate was worse than its bound. Cover them all.
@@ -156,13 +179,20 @@ impl Window {
         Interval { lo, hi }
     }
 
-    /// The detrending needs the slope and the slope the detrended minima: three rounds settle it.
+    /// The detrending needs the slope and the slope the detrended minima: rounds until it stands still. What it still moves in the
+    /// last one is doubt, since the minima of one bin may lie at its two ends.
     fn settled_line(&self, bin_ns: i64, newest: i64) -> Option<Line> {
         let mut line = self.line(bin_ns, newest, self.rate)?;
-        for _ in 0..2 {
-            line = self.line(bin_ns, newest, line.slope)?;
+        let mut moved = (line.slope - self.rate).abs();
+        for _ in 1..ROUNDS_MAX {
+            if moved < STILL {
+                break;
+            }
+            let next = self.line(bin_ns, newest, line.slope)?;
+            moved = (next.slope - line.slope).abs();
+            line = next;
         }
-        Some(line)
+        Some(Line { slope_bound: line.slope_bound + moved, ..line })
     }
 
     /// Theil-Sen line through the bins' values, with `rate` for detrending inside the bins.
@@ -175,12 +205,12 @@ impl Window {
             let Some(minimum) = usize::try_from(bin).ok().and_then(|bin| minima.get_mut(bin)) else {
                 continue;
             };
+            let Some((fwd, rev)) = sample.proof() else { continue };
             let trend = rate * (sample.at.rem_euclid(bin_ns) - bin_ns / 2) as f64;
-            minimum.0 = minimum.0.min(sample.fwd.saturating_sub(anchor) as f64 - trend);
-            minimum.1 = minimum.1.min(sample.rev.saturating_add(anchor) as f64 + trend);
+            minimum.0 = minimum.0.min(fwd.saturating_sub(anchor) as f64 - trend);
+            minimum.1 = minimum.1.min(rev.saturating_add(anchor) as f64 + trend);
         }
         let usable = |bin: &usize| minima[*bin].0.is_finite();
-        let (head, tail) = ((0..BINS).find(usable)?, (0..BINS).rfind(usable)?);
         if (0..BINS).filter(usable).count() < BINS_MIN {
             return None;
         }
@@ -188,18 +218,33 @@ impl Window {
         let half_delay = |bin: usize| ((minima[bin].0 + minima[bin].1) / 2.0).max(0.0);
         let mut slopes = [0.0; BINS * (BINS - 1) / 2];
         let mut pairs = 0;
+        let (mut least, mut most) = (f64::NEG_INFINITY, f64::INFINITY);
         for late in (0..BINS).filter(usable) {
             for early in (0..late).filter(usable) {
-                slopes[pairs] = (value(late) - value(early)) / ((late - early) as f64 * bin_ns as f64);
+                let apart = (late - early) as f64;
+                let slope = (value(late) - value(early)) / (apart * bin_ns as f64);
+                slopes[pairs] = slope;
                 pairs += 1;
+                if late - early > 1 {
+                    // Minima lie up to half a bin from where they count: what the slope is off moves them, and so itself.
+                    let give = (half_delay(late) + half_delay(early)) / ((apart - 1.0) * bin_ns as f64);
+                    least = least.max(slope - give);
+                    most = most.min(slope + give);
+                }
             }
         }
-        let slope_bound = (half_delay(head) + half_delay(tail)) / ((tail - head) as f64 * bin_ns as f64);
-        Some(Line { slope: median(&mut slopes[..pairs]), slope_bound })
+        let slope = median(&mut slopes[..pairs]).clamp(least, most.max(least));
+        Some(Line { slope, slope_bound: (most - slope).max(slope - least).max(0.0) })
     }
 }
 
 impl Sample {
+    /// What it proves of true mesh time: theta is at most the first, and at least the second's negative.
+    fn proof(&self) -> Option<(i64, i64)> {
+        let eps = i64::from(self.eps?);
+        Some((self.fwd.saturating_add(eps), self.rev.saturating_add(eps)))
+    }
+
     fn middle(&self) -> i64 {
         (i128::from(self.fwd) - i128::from(self.rev)).div_euclid(2).clamp(i64::MIN.into(), i64::MAX.into())
             as i64
@@ -209,7 +254,8 @@ impl Sample {
 #[derive(Clone, Copy)]
 struct Line {
     slope: f64,
-    /// The two end bins' half delays over their distance: no asymmetry can bend the slope further.
+    /// How far the true rate may be from it: every pair of bins bounds it by their delays and the peer's own errors, so that no
+    /// asymmetry and no slewing of the peer's can bend it further.
     slope_bound: f64,
 }
 
@@ -233,6 +279,9 @@ const SPAN_NS_MAX: i64 = BIN_NS_MAX * BINS as i64;
 /// 64 pairs of the first 8 s and four exchanges a second after.
 const SAMPLES_MAX: usize = 384;
 const RECENT: usize = 8;
+/// A slope that moves by less, a part per billion, stands still.
+const STILL: f64 = 1e-9;
+const ROUNDS_MAX: usize = 12;
 const RATE_NOISE_MIN: f64 = 0.5e-6;
 /// What a stamp taken in user space may be off, beyond the delay that is measured with it.
 const USER_STAMP_NS: i64 = 50_000;

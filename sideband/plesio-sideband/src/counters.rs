@@ -86,6 +86,8 @@ pub struct SidebandCounters {
     pub drops: Drops,
     /// Clock exchanges.
     pub clock: ClockCounters,
+    /// Estimated rate of mesh time against ours, parts per billion, without the slew in progress.
+    pub rate_ppb: i64,
     /// Bytes sent, IP and UDP headers included.
     pub bytes_sent: u64,
     /// Datagrams sent.
@@ -112,6 +114,7 @@ impl SidebandCounters {
         Self {
             drops: *machine.drops(),
             clock: machine.clock_counters(),
+            rate_ppb: machine.rate_ppb(),
             bytes_sent: machine.bytes_sent(),
             datagrams_sent: machine.datagrams_sent(),
             datagrams_received: machine.datagrams_received(),

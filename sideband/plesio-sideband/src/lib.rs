@@ -13,6 +13,7 @@ mod directory;
 mod guard;
 mod keeper;
 mod machine;
+mod realtime;
 mod record;
 mod replay;
 mod slots;

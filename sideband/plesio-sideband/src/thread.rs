@@ -4,18 +4,17 @@
 //! Kernel stamps are on `CLOCK_REALTIME`; they become local time through a bracketed reading of both clocks at
 //! every turn. When that map moves by more than slewing explains, the waiting exchanges are discarded.
 
-mod realtime;
-
 use crate::guard::{Guard, Kept};
 use crate::keeper::Keeper;
 use crate::machine::datagram_bytes;
+use crate::realtime::RealtimeMap;
 use crate::{
     Carried, Event, HaltState, KeyChange, LocalClock, Machine, MachineConfig, Record, SidebandCounters,
     Status, To,
 };
 use plesio_membership::{Halt, Operators};
 use plesio_session::{Secret, verify_signature};
-use plesio_udp::{OpenError, Report, SendError, TimestampedSocket, Waker};
+use plesio_udp::{OpenError, Report, SendError, StampKind, TimestampedSocket, Waker};
 use plesio_wire::data::TAG_BYTES;
 use plesio_wire::sideband::{DATAGRAM_BYTES_MAX, Message};
 use plesio_wire::value::View;
@@ -109,6 +108,17 @@ impl Bound {
     #[must_use]
     pub fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    /// Whose stamps the datagrams get.
+    #[must_use]
+    pub fn stamps(&self) -> StampKind {
+        self.socket.stamps()
+    }
+
+    /// Does without the kernel's stamps: to measure what they are worth.
+    pub fn forgo_stamps(&mut self) {
+        self.socket.forgo_stamps();
     }
 
     /// There are operators: their orders are followed, and the one in force at the last end is in force again.
@@ -543,7 +553,7 @@ impl Turn {
 
     /// The earliest and the latest local time that a kernel stamp can mean.
     fn local_stamp(&mut self, stamp_ns: i64) -> Option<(Instant, Instant)> {
-        if self.map.refresh() {
+        if self.map.refresh(plesio_udp::clock::bracket()) {
             self.machine.handle_clock_step(self.clock.now());
             return None;
         }
@@ -574,7 +584,7 @@ impl Turn {
             bytes_sent: self.machine.bytes_sent() + self.tag_bytes - self.unsent_bytes,
             sends_refused: self.sends_refused,
             sends_unsealed: self.sends_unsealed,
-            clock_steps: self.map.steps,
+            clock_steps: self.map.steps(),
             ..SidebandCounters::of(&self.machine, self.socket.stamps())
         };
         *self.shared.published() = Published { counters, failure };

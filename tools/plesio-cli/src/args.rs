@@ -11,6 +11,7 @@ pub(crate) use collective::{CollectiveArgs, ElementArg, NarrowArg, OperationArg,
 pub(crate) use halt::HaltArgs;
 pub(crate) use impair::ImpairArgs;
 pub(crate) use key::{GenArgs, KeyArgs, KeyCommand, KeyKind, PubArgs, TicketArgs};
+pub(crate) use phase::{PhaseArgs, StampsArg, TimeArg};
 pub(crate) use rules::{OuterArg, RulesArgs, WeightsArg, refused};
 pub(crate) use sim::{Said, parse_seeds};
 pub(crate) use up::{Seed, StatusArgs, TrustArg, UpArgs, data_beside, parse_seed};
@@ -30,6 +31,7 @@ mod collective;
 mod halt;
 mod impair;
 mod key;
+mod phase;
 mod rules;
 mod sim;
 mod up;
@@ -74,6 +76,9 @@ pub(crate) enum Command {
     /// One node of a demo; started by the demo itself
     #[command(hide = true)]
     DemoNode,
+    /// One clock of a bench; started by the bench itself
+    #[command(hide = true)]
+    BenchClock,
     /// One rank of a bench; started by the bench itself
     #[command(hide = true)]
     BenchRank {
@@ -137,9 +142,11 @@ impl Cli {
                     BenchCommand::Compare(args) => formed(&mut args.output, found)?,
                     BenchCommand::Relay(args) => &mut args.output,
                     BenchCommand::Churn(args) => &mut args.output,
+                    BenchCommand::Phase(args) => &mut args.output,
                 }
             }
             Command::DemoNode
+            | Command::BenchClock
             | Command::BenchEnd { .. }
             | Command::BenchRank { .. }
             | Command::Key(_)
@@ -288,6 +295,11 @@ pub(crate) struct SimArgs {
     #[arg(long, env = "PLESIO_SHARES", default_value = "rate", value_enum)]
     pub(crate) shares: SharesArg,
 
+    /// What the mesh clocks of a fourth of the nodes are ahead and of another fourth behind, without their knowing, in
+    /// frames, 0 to 8: how far off a clock may be before it matters
+    #[arg(long, env = "PLESIO_CLOCK_ERROR", default_value_t = 0.0, value_name = "FRAMES", value_parser = parse_frames)]
+    pub(crate) clock_error: f64,
+
     /// Exit 1 unless every kind of fault struck so often in every phase of the protocol
     #[arg(long, env = "PLESIO_REQUIRE_COVERAGE", value_name = "N")]
     pub(crate) require_coverage: Option<u64>,
@@ -335,6 +347,11 @@ pub(crate) struct SimArgs {
     /// What is wrong with every link until the last six seconds; faults come on top.
     #[command(flatten)]
     pub(crate) impair: ImpairArgs,
+}
+
+fn parse_frames(text: &str) -> Result<f64, String> {
+    let frames: f64 = text.parse().map_err(|error| format!("{error}"))?;
+    if (0.0..=8.0).contains(&frames) { Ok(frames) } else { Err("from 0 to 8".into()) }
 }
 
 /// A switch as an environment says it; an empty variable is one that is not set.

@@ -22,6 +22,7 @@ mod listen;
 mod memory;
 mod ours;
 mod path;
+mod phase;
 mod quinn;
 mod relay;
 mod report;
@@ -34,6 +35,7 @@ mod worker;
 pub(crate) use collective::run_rank;
 pub(crate) use link::{Mode, Rival, Wait};
 pub(crate) use path::run_between;
+pub(crate) use phase::run_clock;
 pub(crate) use relay::relay_figures;
 pub(crate) use require::Requirement;
 pub(crate) use worker::run_end;
@@ -89,6 +91,7 @@ pub(crate) fn run(command: &BenchCommand) -> Result<Exit, Failure> {
         BenchCommand::Compare(args) => compare::run(args),
         BenchCommand::Relay(args) => relay::run(args),
         BenchCommand::Churn(args) => churn::run(args),
+        BenchCommand::Phase(args) => phase::run(args),
     }
 }
 

@@ -37,6 +37,7 @@ fn main() -> ExitCode {
         Command::Bench(command) => bench::run(&command),
         Command::BenchEnd { between: true, seed, impair, .. } => bench::run_between(seed, &impair),
         Command::BenchEnd { pin, .. } => bench::run_end(pin),
+        Command::BenchClock => bench::run_clock(),
         Command::BenchRank { pin } => bench::run_rank(pin),
         Command::Key(args) => key::run(&args),
         Command::Up(args) => up::run(&args),

@@ -12,7 +12,7 @@ use crate::paint::Paint;
 use crate::trace;
 use crate::up::input;
 use crate::{signals, stdout};
-use plesio_sim::{Coverage, Fault, Phase, SeedReport, SimConfig, SimReport, Violation};
+use plesio_sim::{Coverage, Fault, Pace, Phase, SeedReport, SimConfig, SimReport, Violation};
 use replay::Replay;
 use scenario::Scenario;
 use serde_json::json;
@@ -45,8 +45,11 @@ impl Job<'_> {
         let (seed, nodes, faults) = (violation.seed, violation.nodes, violation.faults);
         let links = scenario.links.0;
         let links = if links.is_none() { String::new() } else { format!(" {links}") };
-        let others =
+        let mut others =
             said("codec", scenario.codec) + &said("shares", scenario.shares) + &scenario.rules.to_string();
+        if scenario.clock_error > 0.0 {
+            let _ = write!(others, " --clock-error {}", scenario.clock_error);
+        }
         scenario.is_flags().then(|| {
             format!(
                 "plesio sim --nodes {nodes} --seed {seed} --faults {faults} --seconds {}{others} --story{links}",
@@ -73,6 +76,9 @@ struct Tally {
     frames: u64,
     faults: BTreeMap<&'static str, u64>,
     coverage: Coverage,
+    pace: Pace,
+    /// Of every seed that has one.
+    commits_ns: Vec<u64>,
     lies: u64,
     violations: Vec<Violation>,
     /// Of the first of them, what it takes to see them again.
@@ -100,8 +106,22 @@ impl Tally {
             *self.faults.entry(fault.name()).or_default() += count;
         }
         self.coverage.add(&seed.coverage);
+        self.pace.add(seed.pace);
+        self.commits_ns.extend(Some(seed.commit_ns).filter(|commit_ns| *commit_ns > 0));
         self.lies = self.lies.saturating_add(seed.lies);
         self.violations.extend(seed.violation.clone());
+    }
+
+    /// Mean time from a contribution's cut to the moment at which it is final.
+    fn commit_s(&self) -> Option<f64> {
+        let sum_ns: f64 = self.commits_ns.iter().map(|commit_ns| *commit_ns as f64).sum();
+        (sum_ns > 0.0).then(|| sum_ns / self.commits_ns.len() as f64 / 1e9)
+    }
+
+    /// So many in a minute of one mesh.
+    fn per_min(&self, scenario: &Scenario, count: u64) -> Option<f64> {
+        let simulated_min = self.seeds as f64 * f64::from(scenario.seconds) / 60.0;
+        (simulated_min > 0.0).then(|| count as f64 / simulated_min)
     }
 
     fn whole(report: &SimReport, broken: Vec<Broken>) -> Self {
@@ -111,6 +131,8 @@ impl Tally {
             frames: report.frames,
             faults: report.faults.iter().map(|(fault, count)| (fault.name(), *count)).collect(),
             coverage: report.coverage.clone(),
+            pace: report.pace,
+            commits_ns: vec![report.commit_ns],
             lies: report.lies,
             violations: report.violations.clone(),
             broken,
@@ -318,6 +340,17 @@ fn table(job: &Job<'_>, tally: &Tally, wall: Duration, paint: Paint) -> String {
         tally.frames,
         tally.faults.values().sum::<u64>()
     );
+    let count = |count| tally.per_min(scenario, count);
+    if let (Some(late), Some(versions), Some(contributions), Some(commit_s)) =
+        (tally.pace.late_ratio(), count(tally.frames), count(tally.pace.listed), tally.commit_s())
+    {
+        let _ = writeln!(
+            text,
+            "pace        {versions:.1} versions and {contributions:.0} contributions a minute, {:.2} % late, final {commit_s:.3} s \
+             after their cut",
+            100.0 * late
+        );
+    }
     if !scenario.links.0.is_none() {
         let _ = writeln!(text, "links       {}", scenario.links.0);
     }

@@ -94,6 +94,12 @@ pub(crate) struct Status {
     pub(crate) notices_refused: u64,
     pub(crate) data_dropped: u64,
     pub(crate) sideband_dropped: u64,
+    /// Neighbours whose clocks contradicted the majority's and were left out for a minute.
+    #[serde(default)]
+    pub(crate) falseticker_total: u64,
+    /// Times that this machine's wall clock was set under the kernel's stamps.
+    #[serde(default)]
+    pub(crate) clock_steps: u64,
     /// HALT of the operators is in force.
     #[serde(default)]
     pub(crate) halted: bool,

@@ -45,6 +45,9 @@ pub struct SimConfig {
     pub period_ns: Option<u64>,
     /// Slots of every ring: 2, 4, 8 or 16; none: drawn. Default none.
     pub ring_depth: Option<u8>,
+    /// What the mesh clock of every fourth node is ahead, and of another fourth behind, unknown to them, in thousandths of a
+    /// frame, 0 to 8,000: how far convergence bears it. Default 0.
+    pub clock_error_millis: u32,
     /// Keep a line for whatever happens, in [`crate::SeedReport::story`]. Default false.
     pub story: bool,
     /// Keep what the nodes say, in [`crate::SeedReport::happened`]. Default false.
@@ -79,6 +82,7 @@ impl Default for SimConfig {
             script: None,
             period_ns: None,
             ring_depth: None,
+            clock_error_millis: 0,
             story: false,
             trace: false,
         }
@@ -104,6 +108,7 @@ impl SimConfig {
         for line in &self.lines {
             range("bytes per second of a line", line.up_bytes_per_s.min(line.down_bytes_per_s), 1, u64::MAX)?;
         }
+        range("thousandths of a frame of clock error", u64::from(self.clock_error_millis), 0, 8_000)?;
         range("threads", self.threads as u64, 1, 256)?;
         range("number of seeds", self.seeds.end.saturating_sub(self.seeds.start), 1, 1_000_000)?;
         range(

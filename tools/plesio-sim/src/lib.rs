@@ -37,7 +37,7 @@ mod world;
 pub use config::{ConfigError, Line, SimConfig};
 pub use fault::{Fault, FaultSet};
 pub use phase::{Coverage, Phase};
-pub use report::{SeedReport, SimReport, Violation};
+pub use report::{Pace, SeedReport, SimReport, Violation};
 pub use script::{Reach, Strike};
 pub use trace::{Happened, Happening};
 
@@ -108,6 +108,7 @@ fn run_caught(
         datagrams: 0,
         faults: BTreeMap::new(),
         coverage: Coverage::default(),
+        pace: Pace::default(),
         gap_ns: 0,
         halt_ns: 0,
         lies: 0,

@@ -31,7 +31,7 @@ use plesio_proto::Train;
 use plesio_sideband::{Carried, Drops, Event as SidebandEvent, Machine, MachineConfig, RelayCounters};
 use plesio_wire::data::TAG_BYTES;
 use plesio_wire::sideband::{Beat, Message, Speeds};
-use plesio_wire::{Incarnation, Instant, NodeKey, SlotSeq, Speed, Version};
+use plesio_wire::{Incarnation, Instant, MeshTime, NodeKey, SlotSeq, Speed, Version};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -72,6 +72,8 @@ pub(crate) struct Birth {
     pub(crate) operators: (Operators, Option<Given>),
     /// What its host's disk holds; none: there is no disk.
     pub(crate) disk: Option<SimDisk>,
+    /// What its mesh clock is off, unknown to it.
+    pub(crate) clock_error_ns: i64,
 }
 
 /// See the module.
@@ -123,6 +125,8 @@ pub(crate) struct Process {
     warm: Option<(u64, u64)>,
     /// When HALT came into force last.
     pub(crate) halted_ns: Option<u64>,
+    /// What the node takes mesh time to be ahead of what the sideband found.
+    clock_error_ns: i64,
     /// Planted bugs: a bent sum, a slot listed twice, datagrams received while work waits.
     #[cfg(test)]
     pub(crate) bends: bool,
@@ -203,6 +207,7 @@ impl Process {
             storing: None,
             warm: None,
             halted_ns: None,
+            clock_error_ns: birth.clock_error_ns,
             #[cfg(test)]
             bends: false,
             #[cfg(test)]
@@ -461,7 +466,10 @@ impl Process {
         let event = &if self.repeats { repeat(event) } else { event.clone() };
         scene.phases.handle_event(scene.now_ns, scene.host, event);
         scene.checker.handle_event(scene.host, self.number, event);
-        self.listed += u64::from(matches!(event, Event::Listed { .. }));
+        if let Event::Listed { margin, .. } = event {
+            self.listed += 1;
+            scene.checker.pace.handle_listed(*margin < 0);
+        }
         let (kind, index) = match event {
             Event::Open { context, .. } => (1, context.0),
             Event::Reopen { context, .. } => (2, context.0),
@@ -563,7 +571,8 @@ impl Process {
             SidebandEvent::Clock(clock) => {
                 let news = What::clock(&self.clock, &clock);
                 self.judge_clock(scene, clock);
-                self.engine.handle_clock(now, clock);
+                let base_mesh = MeshTime(clock.base_mesh.0.saturating_add(self.clock_error_ns));
+                self.engine.handle_clock(now, MeshClock { base_mesh, ..clock });
                 for what in news.into_iter().flatten() {
                     self.say(scene, |_| Some(what));
                 }

@@ -36,6 +36,34 @@ impl fmt::Display for Violation {
     }
 }
 
+/// How contributions kept up with their frames.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Pace {
+    /// Contributions of all members that came into a manifest.
+    pub listed: u64,
+    /// Those of them that were whole only after the frame they were cut for had closed.
+    pub late: u64,
+}
+
+impl Pace {
+    pub(crate) fn handle_listed(&mut self, late: bool) {
+        self.listed += 1;
+        self.late += u64::from(late);
+    }
+
+    /// Those of another mesh too.
+    pub fn add(&mut self, other: Self) {
+        self.listed += other.listed;
+        self.late += other.late;
+    }
+
+    /// Which part was late; none of none.
+    #[must_use]
+    pub fn late_ratio(self) -> Option<f64> {
+        (self.listed > 0).then(|| self.late as f64 / self.listed as f64)
+    }
+}
+
 /// One mesh.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SeedReport {
@@ -59,6 +87,8 @@ pub struct SeedReport {
     pub faults: BTreeMap<Fault, u64>,
     /// The same, by what the mesh was doing.
     pub coverage: Coverage,
+    /// Contributions, and the late ones.
+    pub pace: Pace,
     /// The longest time without a new final version.
     pub gap_ns: u64,
     /// The longest time from an order to HALT to the moment at which the last node that it could reach followed it; 0 without.
@@ -96,6 +126,10 @@ pub struct SimReport {
     pub faults: BTreeMap<Fault, u64>,
     /// The same by kind and by what the mesh was doing.
     pub coverage: Coverage,
+    /// Contributions of all seeds, and the late ones.
+    pub pace: Pace,
+    /// Mean time from the cut of a contribution to the moment at which it is final, of the seeds that have one; 0 without.
+    pub commit_ns: u64,
     /// Lies told that some promise does not survive.
     pub lies: u64,
     /// Hash over the hashes of the seeds, in their order.
@@ -109,11 +143,12 @@ impl SimReport {
     #[must_use]
     pub fn of(simulated_s: u32, seeds: &[SeedReport]) -> Self {
         let mut hasher = plesio_wire::digest::Hasher::default();
-        let (mut faults, mut coverage) = (BTreeMap::new(), Coverage::default());
+        let (mut faults, mut coverage, mut pace) = (BTreeMap::new(), Coverage::default(), Pace::default());
         for report in seeds {
             hasher.update(&report.seed.to_le_bytes());
             hasher.update(&report.trace_hash.0);
             coverage.add(&report.coverage);
+            pace.add(report.pace);
             for (kind, count) in &report.faults {
                 *faults.entry(*kind).or_default() += count;
             }
@@ -126,9 +161,19 @@ impl SimReport {
             faults_injected: faults.values().sum(),
             faults,
             coverage,
+            pace,
+            commit_ns: mean_ns(seeds.iter().map(|report| report.commit_ns)),
             lies: seeds.iter().map(|report| report.lies).sum(),
             trace_hash: hasher.finish(),
             violations: seeds.iter().filter_map(|report| report.violation.clone()).collect(),
         }
     }
+}
+
+/// Of those that are not 0.
+fn mean_ns(values: impl Iterator<Item = u64>) -> u64 {
+    let (sum, count) = values
+        .filter(|value| *value > 0)
+        .fold((0_u128, 0_u128), |(sum, count), value| (sum + u128::from(value), count + 1));
+    u64::try_from(sum / count.max(1)).unwrap_or(u64::MAX)
 }

@@ -58,6 +58,8 @@ pub(crate) struct World {
     claims: bool,
     desk: orders::Desk,
     disks: bool,
+    /// What the mesh clocks of some hosts are off, in thousandths of a frame.
+    clock_error_millis: u32,
 }
 
 /// What all nodes of a mesh have in common.
@@ -144,6 +146,7 @@ impl World {
             claims: config.claims,
             desk: orders::Desk::new(seed),
             disks: config.disks,
+            clock_error_millis: config.clock_error_millis,
         };
         world.net.limit(&config.lines);
         world.impair();
@@ -227,6 +230,7 @@ impl World {
         let (unlike_views, commit_ns) = (self.checker.unlike_views(), self.checker.commit_ns());
         let rates = self.hosts.iter().filter_map(|host| host.process.as_ref()?.sideband_rate(self.now_ns));
         let sideband = rates.fold((0, 0), |most, (rate, beat_ns)| (most.0.max(rate), most.1.max(beat_ns)));
+        let pace = self.checker.pace;
         let (gap_ns, lies) = (self.checker.gap_ns(), self.checker.lies());
         let (trace_hash, story, happened) = self.trace.finish();
         SeedReport {
@@ -240,6 +244,7 @@ impl World {
             datagrams,
             faults: self.injected,
             coverage: self.coverage,
+            pace,
             gap_ns,
             halt_ns: self.desk.slowest_ns(),
             lies,
@@ -499,6 +504,7 @@ impl World {
             claims: self.claims,
             operators: (self.desk.operators(), host.order),
             disk: self.disks.then(|| host.disk.clone().unwrap_or_default()),
+            clock_error_ns: clock_error_ns(number, self.mesh.period_ns, self.clock_error_millis),
         };
         self.processes += 1;
         match Process::new(birth, &self.mesh.store, host.clock.at(self.now_ns)) {
@@ -544,6 +550,16 @@ const REFUSAL: [u8; 36] = [0; 36];
 const GENTLE_PPM: u32 = 200_000;
 /// A state of a few datagrams.
 const SMALL_ELEMENTS: u64 = 4_096;
+/// Of every four hosts one is ahead, one behind, and two are right.
+fn clock_error_ns(host: u8, period_ns: u64, millis: u32) -> i64 {
+    let error_ns = (period_ns / 1_000 * u64::from(millis)) as i64;
+    match host % 4 {
+        1 => error_ns,
+        3 => -error_ns,
+        _ => 0,
+    }
+}
+
 /// Ways between hosts and frame periods that suit them: a clock over a long way is too coarse for short frames.
 /// Loopback, a room, a building, two cities.
 const PLACES: [((u64, u64), u64); 6] = [

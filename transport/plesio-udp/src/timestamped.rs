@@ -1,7 +1,10 @@
 //! The sideband's socket: small datagrams ahead of all else, with the kernel's stamps of when they left and came.
 //!
 //! Stamps are software stamps on CLOCK_REALTIME. A card's own stamps are on the card's clock, which nothing here relates
-//! to ours, so they are not asked for.
+//! to ours, so they are not asked for: that takes a reading of both clocks from the driver (PTP_SYS_OFFSET) and the right to
+//! switch the card (SIOCSHWTSTAMP), and would take the interrupt's delay out of a clock that needs none of that precision: with the
+//! kernel's stamps the error is below a microsecond where the path is symmetric (`plesio bench phase`), and a hundredth of a
+//! frame costs nothing (`plesio sim --clock-error`).
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -160,6 +163,13 @@ impl TimestampedSocket {
         self.stamps
     }
 
+    /// Does without the kernel's stamps from here on: to measure what they are worth.
+    pub fn forgo_stamps(&mut self) {
+        // Stamps that come all the same are taken and thrown away.
+        let _kept = setsockopt(&self.socket, sockopt::Timestamping, &TimestampingFlag::empty());
+        self.stamps = StampKind::User;
+    }
+
     /// Ends a [`Self::wait`] from another thread.
     #[must_use]
     pub fn waker(&self) -> Waker {
@@ -227,7 +237,9 @@ impl TimestampedSocket {
                 continue;
             }
             into[..len].copy_from_slice(&self.incoming.aside()[..len]);
-            let stamp_realtime_ns = control::stamp_ns(self.incoming.control());
+            let stamp_realtime_ns = (self.stamps == StampKind::Kernel)
+                .then(|| control::stamp_ns(self.incoming.control()))
+                .flatten();
             return Ok(Some(Received { len, from, stamp_realtime_ns }));
         }
         Ok(None)

@@ -537,6 +537,8 @@ impl Runner {
                 sideband_pace: sideband.pace,
                 relays: sideband.relays,
                 sideband_dropped: sideband.drops.total(),
+                falsetickers: sideband.clock.false_tickers,
+                clock_steps: sideband.clock_steps,
                 memory_read_bytes,
                 memory_taken_bytes,
                 notices_refused: self.engine.near().refused(),

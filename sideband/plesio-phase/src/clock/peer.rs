@@ -1,11 +1,12 @@
 //! Two-way exchanges with one peer: probes out, replies in, kernel stamps joined to them when they arrive.
 //!
-//! A kernel stamp of a transmission is known only after it has left, so it travels with the next one:
-//! `prev_pair` names the pair, and the position is always the other one (0 after 1, 1 after 0).
+//! A kernel stamp of a transmission is known only after it has left. A reply's travels with the next reply: `prev_pair` names
+//! the pair, and the position is always the other one (0 after 1, 1 after 0). A probe's stays here: it is on our own clock, of
+//! which nobody else knows anything, so `prev_t1` says 0, none. It may come after the reply, and mends that exchange then.
 
 use crate::window::{Sample, Window};
 use plesio_wire::sideband::{Probe, ProbeReply};
-use plesio_wire::{Incarnation, Instant, NodeKey};
+use plesio_wire::{Incarnation, Instant, MeshTime, NodeKey};
 
 /// Why a reply taught nothing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -17,7 +18,7 @@ pub enum BadExchange {
     Outstanding,
     /// Two-way delay below zero or above 10 s.
     Delay,
-    /// Stamps out of range, or the reply left before the probe arrived.
+    /// Stamps out of range, more than a day from our mesh time, or the reply left before the probe arrived.
     Stamp,
     /// The mesh clock of the peer is more than a second from where it was expected.
     Jump,
@@ -78,7 +79,6 @@ pub(super) struct Peer {
     second_due: bool,
     outstanding: [Option<Outstanding>; OUTSTANDING_MAX],
     bad_in_row: u8,
-    last_probe: Sent,
     last_reply: Sent,
 }
 
@@ -98,7 +98,6 @@ impl Peer {
             second_due: false,
             outstanding: [None; OUTSTANDING_MAX],
             bad_in_row: 0,
-            last_probe: Sent::default(),
             last_reply: Sent::default(),
         }
     }
@@ -118,11 +117,18 @@ impl Peer {
             return None;
         };
         let t1 = local(now);
-        let (prev_t1, prev_pair) = self.last_probe.told_by(pos);
-        self.last_probe = Sent { pair: self.pair, pos, stamp: 0 };
         self.outstanding.rotate_right(1);
         self.outstanding[0] = Some(Outstanding { pair: self.pair, pos, t1, t1_kernel: None });
-        Some(Probe { pair: self.pair, pos, t1, prev_t1, prev_pair, ..Probe::default() })
+        Some(Probe { pair: self.pair, pos, t1, ..Probe::default() })
+    }
+
+    /// A full beat: its mesh time was off by no more than that since the last one.
+    pub(super) fn handle_eps(&mut self, eps_ns: u32) {
+        let before = core::mem::replace(&mut self.eps_ns, eps_ns);
+        if eps_ns != u32::MAX {
+            // A beat that said it had no clock says nothing of the moments after it.
+            self.window.handle_eps(if before == u32::MAX { eps_ns } else { eps_ns.max(before) });
+        }
     }
 
     /// Neither asked nor believed for 60 s.
@@ -158,8 +164,18 @@ impl Peer {
 
     /// Kernel stamp (local time) of our probe (pair, pos).
     pub(super) fn handle_probe_stamp(&mut self, pair: u32, pos: u8, stamp: i64) {
-        if (self.last_probe.pair, self.last_probe.pos) == (pair, pos) {
-            self.last_probe.stamp = stamp;
+        if let Some(sample) = self.window.recent_mut(pair, pos)
+            && let Some(t1) = sample.t1_user
+        {
+            // The reply was faster: its way there was shorter than our own stamp said.
+            let gain = stamp.saturating_sub(t1);
+            let fwd = sample.fwd.saturating_sub(gain);
+            if (0..STAMP_GAIN_NS_MAX).contains(&gain) && fwd.saturating_add(sample.rev) >= 0 {
+                sample.fwd = fwd;
+                sample.fwd_kernel = sample.t2_kernel;
+                sample.t1_user = None;
+            }
+            return;
         }
         for waiting in self.outstanding.iter_mut().flatten() {
             // Later than the user's stamp and not by long, or it is somebody else's.
@@ -174,8 +190,8 @@ impl Peer {
     pub(super) fn discard_outstanding(&mut self) -> u64 {
         let waiting = self.outstanding.iter().flatten().count() as u64;
         self.outstanding = [None; OUTSTANDING_MAX];
-        self.last_probe = Sent::default();
         self.last_reply = Sent::default();
+        self.window.settle_stamps();
         waiting
     }
 
@@ -184,12 +200,13 @@ impl Peer {
         now: Instant,
         reply: &ProbeReply,
         rx: Option<Instant>,
+        expected: Option<MeshTime>,
     ) -> Result<(), BadExchange> {
         if self.interval_ns.is_none() || now < self.excluded_until {
             return Err(BadExchange::Unasked);
         }
         self.improve_previous(reply);
-        let verdict = self.judge(now, reply, rx);
+        let verdict = self.judge(now, reply, rx, expected);
         match verdict {
             Ok(sample) => {
                 self.bad_in_row = 0;
@@ -216,6 +233,7 @@ impl Peer {
         now: Instant,
         reply: &ProbeReply,
         rx: Option<Instant>,
+        expected: Option<MeshTime>,
     ) -> Result<Sample, BadExchange> {
         let asked = |waiting: &Option<Outstanding>| {
             waiting.is_some_and(|waiting| {
@@ -228,6 +246,12 @@ impl Peer {
         let t1 = waiting.t1_kernel.unwrap_or(waiting.t1);
         let t4 = local(rx.unwrap_or(now));
         if !(in_range(reply.t2) && in_range(reply.t3) && in_range(t1) && in_range(t4)) {
+            return Err(BadExchange::Stamp);
+        }
+        let near = |stamp: i64| {
+            expected.is_none_or(|expected| stamp.saturating_sub(expected.0).saturating_abs() <= DAY_NS)
+        };
+        if !(near(reply.t2) && near(reply.t3)) {
             return Err(BadExchange::Stamp);
         }
         let held = reply.t3 - reply.t2;
@@ -243,6 +267,9 @@ impl Peer {
             rev: t4 - reply.t3,
             fwd_kernel: waiting.t1_kernel.is_some() && reply.stamp_kind > 0,
             rev_kernel: false, // t3 is the user's until the next reply brings the kernel's
+            t1_user: waiting.t1_kernel.is_none().then_some(waiting.t1),
+            t2_kernel: reply.stamp_kind > 0,
+            eps: None, // the next beat tells
             pair: reply.pair,
             pos: reply.pos,
         };
@@ -276,6 +303,8 @@ const EXCLUSION_NS: u64 = 60_000_000_000;
 const DELAY_NS_MAX: i64 = 10_000_000_000;
 /// 73 years either way; keeps every difference of two stamps inside i64.
 const STAMP_NS_MAX: i64 = 1 << 61;
+/// Nobody's mesh time is further from ours.
+const DAY_NS: i64 = 86_400_000_000_000;
 /// A reply's two stamps come from two mappings of the kernel's clock.
 const STAMP_SLACK_NS: i64 = 20_000;
 /// The user's stamp of a transmission precedes the kernel's by a system call, not by more than this.

@@ -1,6 +1,8 @@
 //! The flags of `plesio bench`. A list is a matrix: every size with every chunk, backend, wait and protection.
 
-use super::{BackendArg, ChurnArgs, Cli, CollectiveArgs, ImpairArgs, OutputArgs, TrustArg, parse_switch};
+use super::{
+    BackendArg, ChurnArgs, Cli, CollectiveArgs, ImpairArgs, OutputArgs, PhaseArgs, TrustArg, parse_switch,
+};
 use crate::bench::{Mode, Requirement, Rival, Wait};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
@@ -27,6 +29,9 @@ pub(crate) enum BenchCommand {
     /// A mesh whose processes are killed and started anew without a pause
     #[command(long_about = super::churn::ABOUT)]
     Churn(ChurnArgs),
+    /// How well nodes on two hosts agree on the time, beside chrony and ptp4l
+    #[command(long_about = super::phase::ABOUT)]
+    Phase(PhaseArgs),
     /// Two documents of the same bench, row by row
     #[command(long_about = COMPARE_ABOUT)]
     Compare(BenchCompareArgs),

@@ -11,7 +11,7 @@ use std::ops::Range;
 pub(crate) struct Said(pub(crate) Vec<String>);
 
 /// All that there are.
-const NAMES: [&str; 23] = [
+const NAMES: [&str; 24] = [
     "nodes",
     "seeds",
     "seed",
@@ -19,6 +19,7 @@ const NAMES: [&str; 23] = [
     "seconds",
     "codec",
     "shares",
+    "clock_error",
     "weights",
     "lambda",
     "outer",

@@ -65,6 +65,10 @@ pub(super) fn document(job: &Job<'_>, tally: &Tally, replay: Option<&Replay>, wa
         "coverage_least": least,
         "lies": tally.lies,
         "frames": tally.frames,
+        "versions_per_min": tally.per_min(scenario, tally.frames),
+        "contributions_per_min": tally.per_min(scenario, tally.pace.listed),
+        "late_ratio": tally.pace.late_ratio(),
+        "commit_s": tally.commit_s(),
         "wall_s": wall_s,
     });
     if let Some(replay) = replay {

@@ -49,6 +49,8 @@ pub(crate) struct Scenario {
     pub(crate) ring_depth: Option<u8>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) elements: Option<u64>,
+    /// What the mesh clock of some nodes is off, unknown to them, frames.
+    pub(crate) clock_error: f64,
     pub(crate) rules: RulesArgs,
     /// As flags.
     pub(crate) links: Text<ImpairArgs>,
@@ -132,6 +134,7 @@ impl Default for Scenario {
             period_ms: None,
             ring_depth: None,
             elements: None,
+            clock_error: 0.0,
             rules: RulesArgs::default(),
             links: Text::default(),
             fault: Vec::new(),
@@ -140,7 +143,7 @@ impl Default for Scenario {
 }
 
 /// Names of the file, and of a fault in it.
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 13] = [
     "nodes",
     "seeds",
     "faults",
@@ -150,6 +153,7 @@ const NAMES: [&str; 12] = [
     "period_ms",
     "ring_depth",
     "elements",
+    "clock_error",
     "rules",
     "links",
     "fault",
@@ -160,7 +164,7 @@ impl Scenario {
     /// What the flags say.
     pub(crate) fn of(args: &SimArgs) -> Self {
         let mut scenario = Self::default();
-        for name in ["nodes", "seeds", "faults", "seconds", "codec", "shares", "rules", "links"] {
+        for name in ["nodes", "seeds", "faults", "seconds", "codec", "shares", "clock_error", "rules", "links"] {
             scenario.take(name, args);
         }
         scenario
@@ -195,6 +199,7 @@ impl Scenario {
             "seconds" => self.seconds = args.seconds,
             "codec" => self.codec = args.codec,
             "shares" => self.shares = args.shares,
+            "clock_error" => self.clock_error = args.clock_error,
             "loss" | "burst" | "delay" | "jitter" | "reorder" | "dup" | "corrupt" | "rate" | "links" => {
                 self.links = Text(args.impair);
             }
@@ -227,6 +232,7 @@ impl Scenario {
             sharing: self.shares.sharing(),
             rules: self.rules.rules()?,
             elements: self.elements,
+            clock_error_millis: (self.clock_error * 1e3).round() as u32,
             script: (!script.is_empty()).then_some(script),
             period_ns,
             ring_depth: self.ring_depth,

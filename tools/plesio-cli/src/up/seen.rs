@@ -402,6 +402,8 @@ fn take(status: &mut Status, progress: &Progress) {
     status.notices_refused = counters.notices_refused;
     status.data_dropped = counters.data_dropped;
     status.sideband_dropped = counters.sideband_dropped;
+    status.falseticker_total = counters.falsetickers;
+    status.clock_steps = counters.clock_steps;
     let halt = &progress.halt;
     (status.halted, status.halt_sequence, status.halt_stored) = (halt.halted, halt.sequence, halt.stored);
     status.orders = Orders::of(&halt.counters);

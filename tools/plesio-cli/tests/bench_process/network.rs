@@ -3,14 +3,10 @@
 //!
 //! Each test skips aloud where the kernel grants no namespaces, no rate or no packet filter.
 
-#[expect(dead_code, unreachable_pub, reason = "the harness is a library's, and serves other tests too")]
-#[path = "../../../../tests/src/netns.rs"]
-mod netns;
-
 use crate::common::{ends, moving, text};
-use netns::{Pair, Side};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use plesio_netns::{Pair, Side};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};

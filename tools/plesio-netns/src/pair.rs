@@ -1,8 +1,7 @@
 //! Two hosts on one machine: two network namespaces and a virtual cable between them, with the kernel's own rate and
 //! loss on it.
 //!
-//! Needs the right to make namespaces and the `ip` command, `tc` for a rate and `nft` for loss; a test asks and skips
-//! aloud. Names are this process's own, and everything goes when the pair is dropped, on a panic too; what a killed
+//! Needs the right to make namespaces and the `ip` command, `tc` for a rate and `nft` for loss; who asks is told what is missing. Names are this process's own, and everything goes when the pair is dropped, on a panic too; what a killed
 //! process left behind is taken away by the next one.
 
 use nix::sched::{CloneFlags, setns};
@@ -33,7 +32,7 @@ impl Pair {
     /// lost packet is one datagram.
     ///
     /// # Errors
-    /// What this machine refuses, in words: the test cannot run here.
+    /// What this machine refuses, in words.
     pub fn open(mtu: u32) -> Result<Self, String> {
         sweep();
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -234,7 +233,7 @@ fn output<'a>(program: &str, line: impl Iterator<Item = &'a &'a str>, input: &st
 }
 
 const CARRIER_LIMIT: Duration = Duration::from_secs(10);
-pub(crate) const PREFIX: &str = "plesio-test-";
-/// Both ends have the same name, each in its own namespace.
-pub(crate) const CABLE: &str = "cable";
+pub(crate) const PREFIX: &str = "plesio-net-";
+/// Name of the interface at each end of a cable, each in its own namespace.
+pub const CABLE: &str = "cable";
 pub(crate) static NEXT: AtomicU32 = AtomicU32::new(0);

@@ -3,7 +3,7 @@
 //! A cut is a rule of the receiving host's own packet filter, so that nobody is told of it. Everything goes when the value is
 //! dropped, on a panic too.
 
-use crate::netns::{CABLE, NEXT, PREFIX, ip, run, run_in, sweep, wait_for_carrier};
+use crate::pair::{CABLE, NEXT, PREFIX, ip, run, run_in, sweep, wait_for_carrier};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::Ordering;
 
@@ -18,7 +18,7 @@ impl Hosts {
     /// So many hosts that all reach each other.
     ///
     /// # Errors
-    /// What this machine refuses, in words: the test cannot run here.
+    /// What this machine refuses, in words.
     pub fn open(count: u8) -> Result<Self, String> {
         sweep();
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
