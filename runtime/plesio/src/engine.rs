@@ -21,6 +21,7 @@ mod near;
 mod roster;
 mod rules;
 mod snapshot;
+mod tempo;
 mod transfer;
 mod witness;
 mod words;
@@ -30,6 +31,7 @@ pub use join::Namesake;
 pub use keeping::{Disk, Revival};
 pub use near::Note;
 pub use rules::{Rules, Steering};
+pub use tempo::Punctuality;
 pub use words::{EngineConfig, Entrance, Out, SlotFate, Work};
 
 use crate::engine::join::{Gaps, Joining};
@@ -38,7 +40,7 @@ use crate::engine::meter::Meter;
 use crate::engine::snapshot::{Fetching, Serving};
 use plesio_collective::{Exchange, Neighbours};
 use plesio_consensus::{Config as ConsensusConfig, ConfigError, Consensus, Event, SnapshotCut, Start};
-use plesio_phase::{Aim, Corrector, CorrectorConfig, MeshClock, Transition};
+use plesio_phase::{Aim, Corrector, CorrectorConfig, MeshClock, State};
 use plesio_proto::{Congestion, Next, Refused, Train};
 use plesio_sideband::{Status, To};
 use plesio_wire::data::{Header, Kind};
@@ -87,8 +89,7 @@ pub struct Engine {
     dead: Vec<NodeKey>,
     frame: Frame,
     margin: f32,
-    slips: u32,
-    folds: u32,
+    timing: tempo::Timing,
     /// A view excludes this life of the node: the next one begins when this turn is over.
     excluded: bool,
     is_halted: bool,
@@ -100,8 +101,6 @@ pub struct Engine {
     work: VecDeque<Work>,
     out: VecDeque<Out>,
     events: VecDeque<Event>,
-    /// Transitions of the corrector that nobody has read yet.
-    phases: VecDeque<Transition>,
 }
 
 impl Engine {
@@ -115,13 +114,7 @@ impl Engine {
             Entrance::Genesis(_, view) => (Start::Genesis(**view), None),
             Entrance::Join(seeds) => (Start::Observer, Some(Joining::new(seeds.clone(), now))),
         };
-        let corrector_config = config.steering.corrector(CorrectorConfig {
-            period_ns: config.period_ns,
-            ring_depth: config.regions.depth,
-            staleness_max: config.rules.tau,
-            dead_ns: config.rules.t_dead_ns,
-            ..CorrectorConfig::default()
-        });
+        let corrector_config = corrector_config(&config);
         let consensus = Consensus::new(consensus_config(&config), start, now)?;
         let corrector = Corrector::new(now, corrector_config).expect(
             "the agreement checks its own numbers, and whoever configures a node those of its steering",
@@ -159,8 +152,7 @@ impl Engine {
             dead: Vec::new(),
             frame: Frame(0),
             margin: 0.0,
-            slips: 0,
-            folds: 0,
+            timing: tempo::Timing::default(),
             excluded: false,
             is_halted: false,
             keeping: None,
@@ -169,7 +161,6 @@ impl Engine {
             work: VecDeque::new(),
             out: VecDeque::new(),
             events: VecDeque::new(),
-            phases: VecDeque::new(),
             config,
         };
         engine.roster.insert(key, engine.config.entry);
@@ -273,7 +264,9 @@ impl Engine {
 
     /// An own slot is cut and frozen.
     pub fn handle_cut(&mut self, now: Instant, index: u8, slot: plesio_consensus::OwnSlot) {
-        self.transfers.handle_cut(now, slot.seq, index);
+        let aimed = transfer::Aimed { target: slot.target, base: slot.base };
+        self.transfers.handle_cut(now, slot.seq, index, aimed);
+        self.timing.tempo.handle_cut(self.clock.at(now), slot.target);
         self.consensus.handle_cut(now, slot);
         self.turn(now);
         // A node without a seat was told to fold it; everybody else sends it to the owners.
@@ -392,13 +385,14 @@ impl Engine {
         self.handle_join_timeout(now);
         self.handle_snapshot_timeout(now);
         self.handle_keeping_timeout(now);
+        self.handle_resync_timeout(now);
         if let Some(frame) = self.consensus.frame_at(now)
             && frame != self.frame
         {
             self.frame = frame;
             self.meter.handle_frame();
             self.consensus.handle_speeds(self.key, self.meter.speeds());
-            self.corrector.handle_frame(now, self.transfers.fill());
+            self.note_close(now, Frame(frame.0.saturating_sub(1)));
             self.corrector.handle_quorum(now, self.consensus.has_quorum());
         }
         self.turn(now);
@@ -424,11 +418,6 @@ impl Engine {
         self.events.pop_front()
     }
 
-    /// Transition of the corrector, for the trace.
-    pub fn poll_phase(&mut self) -> Option<Transition> {
-        self.phases.pop_front()
-    }
-
     /// When to call [`Self::handle_timeout`] next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
@@ -443,6 +432,7 @@ impl Engine {
             self.join_timeout(),
             self.snapshot_timeout(),
             self.keeping_timeout(),
+            self.resync_timeout(),
             frame,
         ]
         .into_iter()
@@ -461,6 +451,8 @@ impl Engine {
             lead_ns: self.corrector.lead_ns(),
             stride: self.corrector.stride(),
             passes: self.corrector.passes(),
+            resyncs: self.corrector.resyncs(),
+            holds: self.corrector.state() == State::Resync,
         }
     }
 
@@ -468,18 +460,24 @@ impl Engine {
     #[must_use]
     pub fn status(&self, now: Instant) -> Status {
         let aim = self.aim();
-        let phase = i128::from(self.clock.at(now).0) * (1 << 32) / i128::from(aim.period_ns.max(1));
+        let (tempo, kept) = (&self.timing.tempo, &self.timing.punctuality);
+        let pulse = tempo.pulse();
+        let narrow = |wide: u64| u32::try_from(wide).unwrap_or(u32::MAX);
         Status {
-            phase: i64::try_from(phase).unwrap_or(i64::MAX),
+            // Whoever has not cut yet is where the mesh is.
+            phase: tempo.phase(aim.stride).unwrap_or_else(|| aim.mesh_phase(now)),
+            y_ppb: tempo.y_ppb(aim.period_ns),
             margin: (self.margin * 65_536.0) as i32,
             version: self.consensus.version_held().0,
             index: self.consensus.index().0,
-            lead_us: u32::try_from(aim.lead_ns / 1_000).unwrap_or(u32::MAX),
-            slips: self.slips,
-            folds: self.folds,
+            lead_us: narrow(aim.lead_ns / 1_000),
+            step_us: narrow(pulse.step_ns.div_ceil(1_000)),
+            steps_per_slot: (pulse.per_slot_q8.saturating_add(128)) >> 8,
+            slips: narrow(kept.late),
+            folds: narrow(kept.folds),
             state: self.corrector.state().code(),
             stride: aim.stride,
-            fill: self.transfers.fill(),
+            fill: self.fill(),
             depth: self.config.regions.depth,
             speeds: self.meter.speeds(),
             ..Status::default()
@@ -543,9 +541,7 @@ impl Engine {
                 quiet = false;
                 self.handle_link(now, peer, event);
             }
-            while let Some(change) = self.corrector.poll_event() {
-                self.phases.push_back(change);
-            }
+            quiet &= !self.turn_states(now);
             if quiet && std::mem::take(&mut self.excluded) {
                 self.begin_next_life(now);
             } else if quiet {
@@ -556,10 +552,17 @@ impl Engine {
             // Trace events are for onlookers: a shell that does not read them loses the oldest.
             self.events.drain(..self.events.len() - EVENTS_MAX);
         }
-        if self.phases.len() > EVENTS_MAX {
-            self.phases.drain(..self.phases.len() - EVENTS_MAX);
-        }
     }
+}
+
+fn corrector_config(config: &EngineConfig) -> CorrectorConfig {
+    config.steering.corrector(CorrectorConfig {
+        period_ns: config.period_ns,
+        ring_depth: config.regions.depth,
+        staleness_max: config.rules.tau,
+        dead_ns: config.rules.t_dead_ns,
+        ..CorrectorConfig::default()
+    })
 }
 
 fn consensus_config(config: &EngineConfig) -> ConsensusConfig {

@@ -255,9 +255,9 @@ pub enum What {
         /// Why.
         cause: Cause,
     },
-    /// The corrector's state changed.
+    /// The phase corrector changed its state: every transition, in order.
     Phase {
-        /// From.
+        /// From, as `LOCKED`.
         from: &'static str,
         /// To.
         to: &'static str,
@@ -341,6 +341,8 @@ pub struct Progress {
     pub lateness: Lateness,
     /// Local steps by what became of them.
     pub steps: StepCounters,
+    /// How fast it goes, and how well it keeps in time.
+    pub tempo: TempoReport,
     /// Traffic and memory.
     pub counters: Counters,
 }
@@ -367,6 +369,31 @@ pub struct StepCounters {
     pub trimmed: u64,
     /// Contributions that came back and were folded into later ones (`fold_total`).
     pub folds: u64,
+}
+
+/// How fast a node goes against its mesh, and how well it keeps in time. Counts are since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct TempoReport {
+    /// e: how late it is against the mesh, lead included, in frames.
+    pub phase_error_frames: f32,
+    /// y: how much faster than one stride per stride its slots are cut, parts per billion, over the last eight.
+    pub y_ppb: i32,
+    /// s: smoothed duration of a step.
+    pub step_ns: u64,
+    /// H: smoothed steps per slot.
+    pub steps_per_slot: f32,
+    /// Frames from one slot to the next.
+    pub stride: u8,
+    /// Own slots whose margin is known.
+    pub slots: u64,
+    /// Of these, complete at the last owner only after the close that they were aimed at.
+    pub late_slots: u64,
+    /// Slots folded, merged, or put off by a full ring.
+    pub folded_slots: u64,
+    /// How often the corrector moved lead or stride, or let a frame pass.
+    pub corrections: u64,
+    /// The worker stands still: the node is not with its mesh for longer than tau + 1 frames.
+    pub paused: bool,
 }
 
 /// How datagrams go to one peer.

@@ -16,7 +16,8 @@ mod worker;
 
 pub use engine::{Revival, Rules, Steering};
 pub use event::{
-    Contribution, Counters, Entering, Final, Lateness, NodeEvent, Progress, StepCounters, Way, What,
+    Contribution, Counters, Entering, Final, Lateness, NodeEvent, Progress, StepCounters, TempoReport, Way,
+    What,
 };
 pub use group::{Excluder, GroupError, Narrowing, NetworkGroup, NetworkPlan, SharedGroup, SharedPlan};
 pub use node::{

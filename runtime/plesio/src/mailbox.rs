@@ -2,10 +2,11 @@
 //! only to swap a pointer or copy a few words, and the worker never waits for it.
 
 use plesio_consensus::Part;
-use plesio_phase::Aim;
+use plesio_phase::{Aim, Pulse};
 use plesio_wire::{SlotSeq, Version};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// The committed state in floats, with what the worker needs to know to take it.
 #[derive(Debug)]
@@ -34,6 +35,11 @@ pub(crate) struct Mailbox {
     returns: AtomicU32,
     bad_local: AtomicU64,
     trimmed: AtomicU64,
+    paused: AtomicBool,
+    /// Whoever stands waits here until one of the three changes.
+    gate: (Mutex<()>, Condvar),
+    /// The worker's pulse: step in nanoseconds, steps since the cut, steps per slot. Each is read for itself.
+    pulse: [AtomicU64; 3],
 }
 
 impl Mailbox {
@@ -48,6 +54,9 @@ impl Mailbox {
             returns: AtomicU32::new(0),
             bad_local: AtomicU64::new(0),
             trimmed: AtomicU64::new(0),
+            paused: AtomicBool::new(false),
+            gate: (Mutex::new(()), Condvar::new()),
+            pulse: [const { AtomicU64::new(0) }; 3],
         }
     }
 
@@ -85,11 +94,49 @@ impl Mailbox {
     }
 
     pub(crate) fn stop(&self) {
-        self.stopped.store(true, Ordering::Release);
+        self.set(&self.stopped, true);
     }
 
     pub(crate) fn halt(&self, is_halted: bool) {
-        self.halted.store(is_halted, Ordering::Release);
+        self.set(&self.halted, is_halted);
+    }
+
+    /// For the node thread: the worker has to stand, or may go on.
+    pub(crate) fn pause(&self, is_paused: bool) {
+        if self.is_paused() != is_paused {
+            self.set(&self.paused, is_paused);
+        }
+    }
+
+    /// Under the lock that those who stand look at it with, so that none of them misses it.
+    fn set(&self, word: &AtomicBool, value: bool) {
+        let _guard = self.gate.0.lock().unwrap_or_else(PoisonError::into_inner);
+        word.store(value, Ordering::Release);
+        self.gate.1.notify_all();
+    }
+
+    /// For the worker: sleeps while it is halted or paused, until the node ends, or for `limit`. Whether it may go on.
+    pub(crate) fn await_way(&self, limit: Duration) -> bool {
+        let stands = || (self.is_halted() || self.is_paused()) && !self.is_stopped();
+        let guard = self.gate.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.gate.1.wait_timeout_while(guard, limit, |()| stands());
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+        !stands()
+    }
+
+    /// For the worker.
+    pub(crate) fn leave_pulse(&self, pulse: Pulse) {
+        let words = [pulse.step_ns, u64::from(pulse.steps), u64::from(pulse.per_slot_q8)];
+        self.pulse.iter().zip(words).for_each(|(place, word)| place.store(word, Ordering::Relaxed));
+    }
+
+    pub(crate) fn pulse(&self) -> Pulse {
+        let [step_ns, steps, per_slot_q8] = [0, 1, 2].map(|at: usize| self.pulse[at].load(Ordering::Relaxed));
+        Pulse { step_ns, steps: steps as u32, per_slot_q8: per_slot_q8 as u32 }
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Acquire)
     }
 
     pub(crate) fn is_halted(&self) -> bool {
@@ -122,3 +169,35 @@ impl Mailbox {
 }
 
 const RING_SLOTS_MAX: u32 = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    #[test]
+    fn whoever_is_paused_sleeps_until_it_may_go_on() {
+        let mailbox = Mailbox::new(1);
+        assert!(mailbox.await_way(Duration::ZERO));
+        mailbox.pause(true);
+        assert!(!mailbox.await_way(Duration::from_millis(1)));
+        let began = Instant::now();
+        std::thread::scope(|scope| {
+            let stands = scope.spawn(|| mailbox.await_way(Duration::from_secs(60)));
+            mailbox.halt(true);
+            mailbox.pause(false);
+            mailbox.halt(false);
+            assert!(stands.join().unwrap());
+        });
+        mailbox.pause(true);
+        std::thread::scope(|scope| {
+            let stands = scope.spawn(|| mailbox.await_way(Duration::from_secs(60)));
+            mailbox.stop();
+            assert!(stands.join().unwrap(), "nobody waits for a node that has ended");
+        });
+        assert!(began.elapsed() < Duration::from_secs(30), "woken, not timed out");
+        let pulse = Pulse { step_ns: 5, steps: 6, per_slot_q8: 7 };
+        mailbox.leave_pulse(pulse);
+        assert_eq!(mailbox.pulse(), pulse);
+    }
+}

@@ -45,6 +45,9 @@ pub struct StepOutcome {
     pub discards_in_row: u32,
     /// The operators halted the mesh: nothing is cut, and training is to stand still. [`Worker::await_resume`] waits.
     pub halted: bool,
+    /// This node is not with its mesh for longer than tau + 1 frames: training is to stand still, as what it would add is
+    /// too old to be counted. [`Worker::await_resume`] waits.
+    pub paused: bool,
 }
 
 /// Where own slots lie as they were sent, when that is not as they were cut: what a codec left out is found there.
@@ -186,6 +189,7 @@ impl<D: Device> Worker<D> {
         let now = self.clock.now();
         self.cutter.handle_step(now.since(self.step_began));
         self.n_steps += 1;
+        self.mailbox.leave_pulse(self.cutter.pulse());
         let outcome = self.turn(now, params, false)?;
         self.step_began = self.clock.now();
         Ok(outcome)
@@ -217,28 +221,21 @@ impl<D: Device> Worker<D> {
         self.mailbox.is_halted()
     }
 
-    /// Waits until a halt is over, but not for longer than `limit`; whether it is over.
+    /// Waits until a halt or a pause is over, but not for longer than `limit`; whether it is over.
     ///
     /// # Errors
     /// [`Stopped`] when the node ends before.
     pub fn await_resume(&mut self, limit: Duration) -> Result<bool, Stopped> {
-        if !self.mailbox.is_halted() {
+        if !self.mailbox.is_halted() && !self.mailbox.is_paused() {
             return Ok(true);
         }
-        let began = std::time::Instant::now();
-        while self.mailbox.is_halted() {
-            if self.mailbox.is_stopped() {
-                return Err(Stopped);
-            }
-            let left = limit.saturating_sub(began.elapsed());
-            if left.is_zero() {
-                return Ok(false);
-            }
-            std::thread::sleep(left.min(RESUME_POLL));
+        let goes_on = self.mailbox.await_way(limit);
+        if self.mailbox.is_stopped() {
+            return Err(Stopped);
         }
-        // The halt is no part of a step.
+        // Standing is no part of a step.
         self.step_began = self.clock.now();
-        Ok(true)
+        Ok(goes_on)
     }
 
     /// Version that the parameters stand on.
@@ -262,13 +259,17 @@ impl<D: Device> Worker<D> {
         if self.take_state(params) {
             outcome.version = Some(self.version);
         }
-        outcome.halted = self.mailbox.is_halted();
+        (outcome.halted, outcome.paused) = (self.mailbox.is_halted(), self.mailbox.is_paused());
         if outcome.halted {
             return Ok(outcome);
         }
         let Some(aim) = self.mailbox.try_lock().and_then(|letter| letter.aim) else { return Ok(outcome) };
-        if !aim.clock.usable {
+        if !aim.clock.usable || aim.holds {
             return Ok(outcome);
+        }
+        if self.cutter.rebase(aim.resyncs) {
+            // After RESYNC: whatever is not announced goes into one slot, on the version that was taken over.
+            self.base = self.version;
         }
         let target = *self.target.get_or_insert_with(|| aim.next_target(now, Frame(0)));
         if self.n_steps > 0 && (flush || self.cutter.is_due(now, aim.cut(target), self.n_steps)) {
@@ -277,6 +278,7 @@ impl<D: Device> Worker<D> {
             outcome.cut = self.cut(params, target);
             let passed = Frame(target.0.saturating_add(self.cutter.pass(aim.passes)));
             self.target = Some(aim.next_target(now, passed));
+            self.mailbox.leave_pulse(self.cutter.pulse());
         }
         outcome.discarded_steps = std::mem::take(&mut self.discarded_steps);
         outcome.discards_in_row = self.discards_in_row;
@@ -323,7 +325,7 @@ impl<D: Device> Worker<D> {
     }
 
     fn cut(&mut self, params: &mut [f32], target: Frame) -> bool {
-        let (steps_max, usual) = (self.steps_max(), self.n_steps);
+        let steps_max = self.steps_max();
         for ((residue, x), anchor) in self.residue.iter_mut().zip(params.iter()).zip(&self.anchor) {
             *residue = x - anchor;
         }
@@ -357,12 +359,10 @@ impl<D: Device> Worker<D> {
         for ((anchor, x), residue) in self.anchor.iter_mut().zip(params.iter()).zip(&self.residue) {
             *anchor = x - residue;
         }
-        if self.n_steps == usual {
-            self.cutter.handle_cut(usual);
-        }
         self.discards_in_row = 0;
         self.n_steps = 0;
         self.base = self.version;
+        self.cutter.handle_cut();
         self.waker.wake();
         true
     }
@@ -447,5 +447,3 @@ impl<D: Device> Worker<D> {
 
 /// Most steps of one contribution; members refuse more.
 const STEPS_MAX: u32 = 1 << 20;
-/// How soon a halt that is over is noticed.
-const RESUME_POLL: Duration = Duration::from_millis(5);

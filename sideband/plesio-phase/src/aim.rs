@@ -1,6 +1,7 @@
 //! When a slot is cut: the cut rule of the worker's step loop. No allocation, nothing that waits.
 
 use crate::MeshClock;
+use crate::tempo::Pulse;
 use plesio_wire::{Frame, Instant, MeshTime};
 
 /// Where slots are aimed: plain data that the node publishes to its worker. Frame k closes at k P.
@@ -16,6 +17,10 @@ pub struct Aim {
     pub stride: u8,
     /// Counts frames to let pass once, so that a queue drains.
     pub passes: u32,
+    /// Counts the times that what is not cut begins anew, on the version held then.
+    pub resyncs: u32,
+    /// Nothing is cut for now: the state is being fetched, and what is uncommitted goes into one slot afterwards.
+    pub holds: bool,
 }
 
 impl Aim {
@@ -31,6 +36,20 @@ impl Aim {
     pub fn cut(&self, target: Frame) -> Instant {
         let lead_ns = i64::try_from(self.lead_ns).unwrap_or(i64::MAX);
         self.clock.local_of(MeshTime(self.close(target).0.saturating_sub(lead_ns)))
+    }
+
+    /// Closes between that of `target` and mesh time `close`, which is the close of a frame; negative when it lies before.
+    #[must_use]
+    pub fn closes_after(&self, target: Frame, close: MeshTime) -> f64 {
+        let apart_ns = i128::from(close.0) - i128::from(self.close(target).0);
+        apart_ns as f64 / self.period_ns.max(1) as f64
+    }
+
+    /// PHI: the mesh phase at a local moment, Q32.32 frames.
+    #[must_use]
+    pub fn mesh_phase(&self, now: Instant) -> i64 {
+        let phase = i128::from(self.clock.at(now).0) * (1 << 32) / i128::from(self.period_ns.max(1));
+        i64::try_from(phase).unwrap_or(i64::MAX)
     }
 
     /// The frame that is open now: the first one whose close lies in the future.
@@ -52,26 +71,44 @@ impl Aim {
     }
 }
 
-/// Knows how long a step takes, and so whether another one still fits before the cut.
+/// Knows how long a step takes, and so whether another one still fits before the cut; and how many make a slot.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cutter {
     step_ns: u64,
     passes: u32,
-    /// Steps per slot in 1/256, 0: no slot yet.
-    slot_steps: u64,
+    resyncs: u32,
+    steps: u32,
+    per_slot_q8: u32,
 }
 
 impl Cutter {
     /// Knows nothing yet: the first step sets the estimate.
     #[must_use]
     pub const fn new() -> Self {
-        Self { step_ns: 0, passes: 0, slot_steps: 0 }
+        Self { step_ns: 0, passes: 0, resyncs: 0, steps: 0, per_slot_q8: 0 }
     }
 
     /// A step took `duration_ns`: smoothed with a gain of 0.2.
     pub fn handle_step(&mut self, duration_ns: u64) {
         let duration_ns = duration_ns.min(DURATION_NS_MAX);
         self.step_ns = if self.step_ns == 0 { duration_ns } else { (self.step_ns * 4 + duration_ns) / 5 };
+        self.steps = self.steps.saturating_add(1);
+    }
+
+    /// A slot was cut. What came back from earlier ones and goes along is no step of this one.
+    pub fn handle_cut(&mut self) {
+        let steps_q8 = core::mem::take(&mut self.steps).min(STEPS_MAX) << 8;
+        let before = self.per_slot_q8;
+        // Gain 1/4, rounded; at least one step.
+        let mean =
+            if before == 0 { steps_q8 } else { (3 * u64::from(before) + u64::from(steps_q8) + 2) as u32 / 4 };
+        self.per_slot_q8 = mean.max(1 << 8);
+    }
+
+    /// s, h and H of this member now, for its beats.
+    #[must_use]
+    pub fn pulse(&self) -> Pulse {
+        Pulse { step_ns: self.step_ns, steps: self.steps, per_slot_q8: self.per_slot_q8 }
     }
 
     /// Smoothed duration of a step.
@@ -80,21 +117,21 @@ impl Cutter {
         self.step_ns
     }
 
-    /// A slot of so many steps was cut: smoothed with a gain of 1/4 (H_i of the consensus text).
-    pub fn handle_cut(&mut self, n_steps: u32) {
-        let steps = u64::from(n_steps) << 8;
-        self.slot_steps = if self.slot_steps == 0 { steps } else { (self.slot_steps * 3 + steps) / 4 };
-    }
-
     /// H_i: smoothed steps per slot, 1 at least.
     #[must_use]
-    pub fn steps_per_slot(&self) -> u32 {
-        u32::try_from((self.slot_steps + 128) >> 8).unwrap_or(u32::MAX).max(1)
+    pub const fn steps_per_slot(&self) -> u32 {
+        let steps = (self.per_slot_q8 + 128) >> 8;
+        if steps == 0 { 1 } else { steps }
     }
 
     /// Frames to let pass before the next target: one when `passes`, of the aim, has risen.
     pub fn pass(&mut self, passes: u32) -> u64 {
         u64::from(core::mem::replace(&mut self.passes, passes) != passes)
+    }
+
+    /// Whether what is not cut is to begin anew: when `resyncs`, of the aim, has risen.
+    pub fn rebase(&mut self, resyncs: u32) -> bool {
+        core::mem::replace(&mut self.resyncs, resyncs) != resyncs
     }
 
     /// Whether the slot is to be cut now: it holds a step, and one more would end after `cut`.
@@ -106,6 +143,8 @@ impl Cutter {
 
 /// A step longer than this says nothing about the next one.
 const DURATION_NS_MAX: u64 = 3_600_000_000_000;
+/// More steps in a slot than anybody takes, and than the smoothing has room for.
+const STEPS_MAX: u32 = 1 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -115,7 +154,7 @@ mod tests {
 
     fn aim() -> Aim {
         let clock = MeshClock { base_local: Instant(10_000 * MS), usable: true, ..MeshClock::default() };
-        Aim { clock, period_ns: 250 * MS, lead_ns: 20 * MS, stride: 1, passes: 0 }
+        Aim { clock, period_ns: 250 * MS, lead_ns: 20 * MS, stride: 1, passes: 0, resyncs: 0, holds: false }
     }
 
     #[test]
@@ -146,18 +185,18 @@ mod tests {
     }
 
     #[test]
-    fn steps_per_slot_follow_with_a_gain_of_a_quarter_and_are_one_at_least() {
+    fn steps_per_slot_are_smoothed_with_a_gain_of_a_quarter() {
         let mut cutter = Cutter::new();
-        assert_eq!(cutter.steps_per_slot(), 1);
-        let seen = [8, 16, 16, 0, 0].map(|n_steps| {
-            cutter.handle_cut(n_steps);
-            cutter.steps_per_slot()
-        });
-        assert_eq!(seen, [8, 10, 12, 9, 6]);
-        (0..40).for_each(|_| cutter.handle_cut(0));
-        assert_eq!(cutter.steps_per_slot(), 1);
-        (0..99).for_each(|_| cutter.handle_cut(u32::MAX));
-        assert!(cutter.steps_per_slot() > u32::MAX / 2);
+        let mut slot = |steps: u32| {
+            (0..steps).for_each(|_| cutter.handle_step(MS));
+            assert_eq!(cutter.pulse().steps, steps);
+            cutter.handle_cut();
+            cutter.pulse().per_slot_q8
+        };
+        assert_eq!([slot(8), slot(4), slot(0)], [8 << 8, 7 << 8, 1344]);
+        assert!((0..40).all(|_| slot(0) >= 1 << 8));
+        assert_eq!(slot(0), 1 << 8, "never below one");
+        assert_eq!((cutter.steps_per_slot(), Cutter::new().steps_per_slot()), (1, 1));
     }
 
     #[test]

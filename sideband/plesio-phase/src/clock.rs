@@ -90,6 +90,8 @@ pub struct Clock {
     entry: bool,
     good_in_row: u8,
     fused_at: Instant,
+    /// When the line was last valid: fused, and close enough.
+    good_at: Instant,
     fused_eps_ns: i64,
     newest: i64,
     next_update: Instant,
@@ -122,6 +124,7 @@ impl Clock {
             entry: true,
             good_in_row: 0,
             fused_at: now,
+            good_at: now,
             fused_eps_ns: 0,
             newest: i64::MIN,
             next_update: now,
@@ -421,7 +424,7 @@ impl Clock {
 
     /// As the reference: our own M goes on at the rate it had.
     fn lead(&mut self, now: Instant) {
-        self.fused_at = now;
+        (self.fused_at, self.good_at) = (now, now);
         self.fused_eps_ns = i64::from(REFERENCE_EPS_NS);
         self.residual_ppb = 0;
         self.line.usable = true;
@@ -465,9 +468,13 @@ impl Clock {
         } else if !good {
             self.good_in_row = 0;
         }
+        if good {
+            self.good_at = now;
+        }
         let state = match self.line.state {
             _ if self.good_in_row >= GOOD_BINS => ClockState::Locked,
             ClockState::Acquire => ClockState::Acquire,
+            ClockState::Locked if now.since(self.good_at) < HOLDOVER_NS => ClockState::Locked,
             ClockState::Locked | ClockState::Holdover => ClockState::Holdover,
         };
         self.line.usable |= state == ClockState::Locked;
@@ -483,7 +490,8 @@ impl Clock {
         let age_ns = now.since(self.fused_at).saturating_add(UPDATE_NS);
         let growth = i128::from(age_ns) * i128::from(self.residual_ppb.max(500)) * 5 / 4 / 1_000_000_000;
         let eps_ns = i128::from(self.fused_eps_ns) + growth;
-        let state = if age_ns >= HOLDOVER_NS && self.line.usable {
+        let silent_ns = now.since(self.good_at).saturating_add(UPDATE_NS);
+        let state = if silent_ns >= HOLDOVER_NS && self.line.usable {
             self.good_in_row = 0;
             ClockState::Holdover
         } else {

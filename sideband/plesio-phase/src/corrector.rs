@@ -3,157 +3,27 @@
 //! ```text
 //!            clock and G            late slots              fold, stale
 //!   ACQUIRE ------------> LOCKED <-------------> STRAINED <-------------> SLIPPING
-//!      ^  no clock for 2 s |  ^ clock back          ^                        | hopeless
-//!      |                   v  |    jumped far       |                        v
+//!      ^  no clock for 2 s |  ^ clock back          ^                        | hopeless; other bits
+//!      |                   v  |    jumped far       |                        v than a quorum, from anywhere
 //!      |                HOLDOVER -------------------+                      RESYNC --> ACQUIRE
 //!      +-- DETACHED <-- no quorum for T_dead, from any state that works; three failed resyncs
 //! ```
 //!
 //! Two thresholds and a dwell keep it still: margins between `lo` and `hi` never move anything, and nothing moves
-//! twice within `dwell` slots (I9).
+//! twice within `dwell` slots (I9). Where delays have a long tail that alone is not still enough: rows of early slots are
+//! common there, and late ones seldom come in rows. So a lead that five of the last 64 slots would have been late at, which
+//! is 8 %, is raised to what all but two of them needed, and no row of early ones lowers it below that, nor for less than a
+//! tenth of a frame. A row of late slots raises it by what the least late of them needed, not by what one of them happened to.
+//!
+//! The clock itself waits two seconds for a valid line before it says that it holds over, so nothing waits here. In
+//! RESYNC and DETACHED the worker may go on for tau + 1 frames and stands then ([`Corrector::is_paused`]).
+
+mod words;
+
+pub use words::{ConfigError, CorrectorConfig, State, Transition};
 
 use crate::{ClockState, MeshClock};
 use plesio_wire::Instant;
-use plesio_wire::sideband::state;
-
-/// State of a member, as its beats carry it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[repr(u8)]
-pub enum State {
-    /// No clock lock or no state yet.
-    Acquire = state::ACQUIRE,
-    /// Margins inside the band.
-    Locked = state::LOCKED,
-    /// The corrector is acting.
-    Strained = state::STRAINED,
-    /// Slots fold or are refused; work goes on.
-    Slipping = state::SLIPPING,
-    /// The clock runs on its last rate.
-    Holdover = state::HOLDOVER,
-    /// Fetching the state.
-    Resync = state::RESYNC,
-    /// Not in the quorum.
-    Detached = state::DETACHED,
-}
-
-impl State {
-    /// The byte in BEAT.
-    #[must_use]
-    pub const fn code(self) -> u8 {
-        self as u8
-    }
-}
-
-impl core::fmt::Display for State {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(match self {
-            Self::Acquire => "ACQUIRE",
-            Self::Locked => "LOCKED",
-            Self::Strained => "STRAINED",
-            Self::Slipping => "SLIPPING",
-            Self::Holdover => "HOLDOVER",
-            Self::Resync => "RESYNC",
-            Self::Detached => "DETACHED",
-        })
-    }
-}
-
-/// A change of state; every one belongs into the trace.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Transition {
-    /// Before.
-    pub from: State,
-    /// After.
-    pub to: State,
-}
-
-/// Settings of the corrector.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct CorrectorConfig {
-    /// Frame period P; 0.05 to 60 s.
-    pub period_ns: u64,
-    /// Smallest margin that is left alone, frames; 0 to 1.
-    pub lo: f64,
-    /// Largest margin that is left alone, frames; at least 0.1 above `lo`.
-    pub hi: f64,
-    /// Slots in a row before it acts; 1 to 64. The early side waits four times as long.
-    pub dwell: u32,
-    /// tau: versions a slot may lag; 2 to 64.
-    pub staleness_max: u64,
-    /// B: slots of the ring; 2 to 16.
-    pub ring_depth: u8,
-    /// `T_dead`: how long without a quorum before the member is detached.
-    pub dead_ns: u64,
-}
-
-impl Default for CorrectorConfig {
-    fn default() -> Self {
-        Self {
-            period_ns: 500_000_000,
-            lo: 0.05,
-            hi: 0.30,
-            dwell: 2,
-            staleness_max: 4,
-            ring_depth: 4,
-            dead_ns: 1_000_000_000,
-        }
-    }
-}
-
-/// A setting out of its range.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// Frame period outside 0.05..60 s.
-    Period {
-        /// The value.
-        period_ns: u64,
-    },
-    /// Not 0 <= lo < hi <= 1 with hi - lo >= 0.1.
-    Band {
-        /// The lower value.
-        lo: f64,
-        /// The upper value.
-        hi: f64,
-    },
-    /// Dwell outside 1..64 slots.
-    Dwell {
-        /// The value.
-        dwell: u32,
-    },
-    /// tau outside 2..64 versions.
-    Staleness {
-        /// The value.
-        staleness_max: u64,
-    },
-    /// Ring depth outside 2..16.
-    Depth {
-        /// The value.
-        ring_depth: u8,
-    },
-}
-
-impl core::fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Self::Period { period_ns } => {
-                write!(f, "frame period {period_ns} ns is outside 0.05..60 s; choose one inside")
-            }
-            Self::Band { lo, hi } => {
-                write!(f, "margin band {lo}..{hi}: 0 <= lo < hi <= 1 and hi - lo >= 0.1 must hold; widen it")
-            }
-            Self::Dwell { dwell } => write!(f, "dwell {dwell} is outside 1..64 slots; choose one inside"),
-            Self::Staleness { staleness_max } => {
-                write!(f, "tau {staleness_max} is outside 2..64 versions; choose one inside")
-            }
-            Self::Depth { ring_depth } => {
-                write!(f, "ring depth {ring_depth} is outside 2..16; choose one inside")
-            }
-        }
-    }
-}
-
-impl core::error::Error for ConfigError {}
 
 /// Steers how far ahead of its frame a member cuts, and every how many frames.
 #[derive(Clone, Debug)]
@@ -170,21 +40,32 @@ pub struct Corrector {
     // Phase detector.
     low_in_row: u32,
     high_in_row: u32,
+    queued_in_row: u32,
     slow_in_row: u32,
     fast_in_row: u32,
-    transfer_ns: Option<u64>,
+    /// How long the newest transfers took, and the leads that the newest slots needed to be in time.
+    transfers: [u64; TRANSFERS],
+    needs: [u64; NEEDS],
+    /// The early side waits so many times `dwell`: 4, and 1 without hysteresis.
+    patience: u32,
+    seen: u64,
     late: u8,  // of the last 8 slots, newest in bit 0
     slots: u8, // how many of the 8 are there
     clean_in_row: u32,
     full_frames: u32,
     // Conditions.
     clock: MeshClock,
-    clock_valid_at: Instant,
     applied: bool,
     member: bool,
     quorum: bool,
     quorum_at: Instant,
     resync_failures: u32,
+    resyncs: u32,
+    /// The state could not be had: to be heard again is not enough to work on.
+    stranded: bool,
+    /// Since when this member is in RESYNC or DETACHED, and whether its time to go on is over.
+    away_since: Option<Instant>,
+    paused: bool,
 }
 
 impl Corrector {
@@ -193,23 +74,7 @@ impl Corrector {
     /// # Errors
     /// The setting that is out of range.
     pub fn new(now: Instant, config: CorrectorConfig) -> Result<Self, ConfigError> {
-        let CorrectorConfig { period_ns, lo, hi, dwell, staleness_max, ring_depth, .. } = config;
-        if !(50_000_000..=60_000_000_000).contains(&period_ns) {
-            return Err(ConfigError::Period { period_ns });
-        }
-        // 0.1 has no exact float: allow for its rounding. NaN fails every comparison.
-        if !(lo >= 0.0 && hi <= 1.0 && hi - lo >= 0.1 - 1e-9) {
-            return Err(ConfigError::Band { lo, hi });
-        }
-        if !(1..=64).contains(&dwell) {
-            return Err(ConfigError::Dwell { dwell });
-        }
-        if !(2..=64).contains(&staleness_max) {
-            return Err(ConfigError::Staleness { staleness_max });
-        }
-        if !(2..=16).contains(&ring_depth) {
-            return Err(ConfigError::Depth { ring_depth });
-        }
+        config.check()?;
         Ok(Self {
             config,
             state: State::Acquire,
@@ -218,35 +83,53 @@ impl Corrector {
             stride: 1,
             passes: 0,
             actuations: 0,
-            slots_since_act: dwell,
+            slots_since_act: config.dwell,
             low_in_row: 0,
             high_in_row: 0,
+            queued_in_row: 0,
             slow_in_row: 0,
             fast_in_row: 0,
-            transfer_ns: None,
+            transfers: [u64::MAX; TRANSFERS],
+            needs: [0; NEEDS],
+            patience: PATIENCE,
+            seen: 0,
             late: 0,
             slots: 0,
             clean_in_row: 0,
             full_frames: 0,
             clock: MeshClock::default(),
-            clock_valid_at: now,
             applied: false,
             member: true,
             quorum: true,
             quorum_at: now,
             resync_failures: 0,
+            resyncs: 0,
+            stranded: false,
+            away_since: None,
+            paused: false,
         })
+    }
+
+    /// The same without its two thresholds and its dwell: whatever is not in the middle of the band moves something, at
+    /// once. For comparison in the simulator; no node does that.
+    ///
+    /// # Errors
+    /// As [`Self::new`], of the settings as given.
+    pub fn without_hysteresis(now: Instant, config: CorrectorConfig) -> Result<Self, ConfigError> {
+        config.check()?;
+        let middle = f64::midpoint(config.lo, config.hi);
+        let mut corrector = Self::new(now, config)?;
+        corrector.config = CorrectorConfig { lo: middle, hi: middle, dwell: 1, ..config };
+        (corrector.patience, corrector.slots_since_act) = (1, 1);
+        Ok(corrector)
     }
 
     /// The clock's newest line.
     pub fn handle_clock(&mut self, now: Instant, clock: &MeshClock) {
         self.clock = *clock;
-        if clock.state == ClockState::Locked {
-            self.clock_valid_at = now;
-            if self.state == State::Holdover {
-                // What the free run was off is slewed away, and is inside the bound until then.
-                self.enter(if self.clock_is_close() { State::Locked } else { State::Strained });
-            }
+        if clock.state == ClockState::Locked && self.state == State::Holdover {
+            // What the free run was off is slewed away, and is inside the bound until then.
+            self.enter(if self.clock_is_close() { State::Locked } else { State::Strained });
         }
         self.settle(now);
     }
@@ -257,30 +140,37 @@ impl Corrector {
         self.settle(now);
     }
 
-    /// One of our slots was committed, or is late: its margin in frames (negative: late), and its staleness.
-    pub fn handle_slot(&mut self, now: Instant, margin_frames: f64, staleness: u64) {
+    /// One of our slots was committed, or is late and not committed yet: once each.
+    ///
+    /// `margin_frames`: how long before the close of the frame it was aimed at the last owner had it; negative is late.
+    /// `waited`: closes that it was complete for and passed unlisted. `staleness`: versions that its base lies behind.
+    pub fn handle_slot(&mut self, now: Instant, margin_frames: f64, waited: u64, staleness: u64) {
         if !margin_frames.is_finite() {
             return;
         }
+        self.seen += 1;
         let is_late = margin_frames < 0.0;
         let is_stale = staleness > self.config.staleness_max;
         self.late = self.late << 1 | u8::from(is_late);
         self.slots = (self.slots + 1).min(8);
         self.clean_in_row = if is_late || is_stale { 0 } else { self.clean_in_row.saturating_add(1) };
-        self.act(margin_frames);
+        let need_ns = self.lead_ns as f64 - margin_frames * self.config.period_ns as f64;
+        self.needs.rotate_left(1);
+        self.needs[NEEDS - 1] = need_ns.max(0.0) as u64;
+        self.act(margin_frames, waited);
         match self.state {
             State::Locked if self.late.count_ones() >= LATE_MAX => self.enter(State::Strained),
             State::Strained if is_stale => self.enter(State::Slipping),
             State::Strained if self.slots == 8 && self.late == 0 => self.enter(State::Locked),
-            State::Slipping if staleness > 4 * self.config.staleness_max => self.enter(State::Resync),
+            State::Slipping if staleness > 4 * self.config.staleness_max => self.resync(),
             State::Slipping if self.clean_in_row >= CLEAN_SLOTS => self.enter(State::Strained),
             _ => {}
         }
         self.settle(now);
     }
 
-    /// One of our slots was folded, merged or refused.
-    pub fn handle_fold(&mut self, _now: Instant) {
+    /// One of our slots was folded or refused, or a full ring had no place for it.
+    pub fn handle_fold(&mut self, now: Instant) {
         self.clean_in_row = 0;
         match self.state {
             // The buffer no longer absorbs: that ends LOCKED as late slots do.
@@ -288,21 +178,32 @@ impl Corrector {
             State::Strained => self.enter(State::Slipping),
             _ => {}
         }
+        self.settle(now);
     }
 
-    /// A frame has closed with `fill` slots of the ring waiting.
+    /// A frame has closed with `fill` slots of the ring waiting; as many as it has: the worker found no place to cut.
     pub fn handle_frame(&mut self, now: Instant, fill: u8) {
         self.full_frames =
             if fill >= self.config.ring_depth { self.full_frames.saturating_add(1) } else { 0 };
         if self.state == State::Slipping && self.full_frames >= FULL_FRAMES_MAX {
-            self.enter(State::Resync);
+            self.resync();
         }
         self.settle(now);
     }
 
-    /// How long a slot takes on the wire (`T_xfer`).
+    /// A quorum holds other bits of a version than this member: they are fetched.
+    pub fn handle_diverged(&mut self, now: Instant) {
+        if self.works() {
+            self.resync();
+        }
+        self.settle(now);
+    }
+
+    /// How long a slot took on the wire. The shortest of the newest four is its `T_xfer`: a slow link is slow for all of
+    /// them, a bad moment of it is not.
     pub fn handle_transfer(&mut self, transfer_ns: u64) {
-        self.transfer_ns = Some(transfer_ns);
+        self.transfers.rotate_left(1);
+        self.transfers[TRANSFERS - 1] = transfer_ns;
     }
 
     /// Whether those we hear, and we, weigh a quorum.
@@ -314,17 +215,18 @@ impl Corrector {
         self.settle(now);
     }
 
-    /// A fetch of the state has ended.
+    /// A fetch of the state has ended: it came, or nothing of use did.
     pub fn handle_resync(&mut self, now: Instant, done: bool) {
-        if self.state != State::Resync {
-            return;
-        }
-        self.resync_failures = if done { 0 } else { self.resync_failures + 1 };
-        if done {
-            self.enter(State::Acquire);
-        } else if self.resync_failures >= RESYNC_TRIES {
-            self.resync_failures = 0;
-            self.enter(State::Detached);
+        self.stranded &= !done;
+        if self.state == State::Resync {
+            self.resync_failures = if done { 0 } else { self.resync_failures + 1 };
+            if done {
+                self.enter(State::Acquire);
+            } else if self.resync_failures >= RESYNC_TRIES {
+                self.resync_failures = 0;
+                self.stranded = true;
+                self.enter(State::Detached);
+            }
         }
         self.settle(now);
     }
@@ -336,6 +238,7 @@ impl Corrector {
         self.member = member;
         if member && self.state == State::Detached {
             self.quorum_at = now;
+            self.stranded = false;
             self.enter(State::Acquire);
         }
         if !member && self.state != State::Detached {
@@ -353,12 +256,8 @@ impl Corrector {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let detach = (!self.quorum && self.works()).then(|| self.quorum_at.after(self.config.dead_ns));
-        let clock_lost = self.state == State::Locked && self.clock.state != ClockState::Locked;
-        let hold = clock_lost.then(|| self.clock_valid_at.after(CLOCK_LOST_NS));
-        match (detach, hold) {
-            (Some(detach), Some(hold)) => Some(detach.min(hold)),
-            (detach, hold) => detach.or(hold),
-        }
+        let pause = self.away_since.filter(|_| !self.paused).map(|since| since.after(self.away_ns()));
+        detach.into_iter().chain(pause).min()
     }
 
     /// What changed, oldest first.
@@ -393,6 +292,25 @@ impl Corrector {
         self.passes
     }
 
+    /// Whether the worker has to stand still: this member is in RESYNC or DETACHED for longer than tau + 1 frames.
+    #[must_use]
+    pub const fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// How often RESYNC was entered: each time what is uncommitted and was never announced begins anew, on the version
+    /// held then.
+    #[must_use]
+    pub const fn resyncs(&self) -> u32 {
+        self.resyncs
+    }
+
+    /// Slots seen: nothing moves more often than once per `dwell` of them.
+    #[must_use]
+    pub const fn seen(&self) -> u64 {
+        self.seen
+    }
+
     /// How often an actuator moved.
     #[must_use]
     pub const fn actuations(&self) -> u64 {
@@ -407,67 +325,113 @@ impl Corrector {
         !matches!(self.state, State::Resync | State::Detached)
     }
 
+    /// `T_xfer`; `None` before the first transfer.
+    #[must_use]
+    pub fn transfer_ns(&self) -> Option<u64> {
+        self.transfers.into_iter().min().filter(|shortest| *shortest < u64::MAX)
+    }
+
+    /// The lead that all but two of the last 64 slots could do with.
+    fn needed_ns(&self) -> u64 {
+        let mut needs = self.needs;
+        needs.sort_unstable();
+        needs[NEEDS - 3]
+    }
+
+    /// The lead that some slot of the last `dwell` could do with.
+    fn row_needs_ns(&self, dwell: u32) -> u64 {
+        let row = self.needs.iter().rev().take(dwell as usize);
+        row.copied().min().unwrap_or(0)
+    }
+
+    /// Whether this slot is late, and so many of the last 64 would have been at this lead that it is no accident.
+    fn is_late_often(&self, margin: f64) -> bool {
+        let enough = if self.seen < NEEDS as u64 / 2 { LATE_AT_FIRST } else { LATE_OF_NEEDS };
+        margin < 0.0 && self.needs.iter().filter(|need| **need > self.lead_ns).count() >= enough
+    }
+
+    const fn away_ns(&self) -> u64 {
+        self.config.period_ns.saturating_mul(self.config.staleness_max.saturating_add(1))
+    }
+
+    fn resync(&mut self) {
+        self.resyncs = self.resyncs.wrapping_add(1);
+        self.resync_failures = 0;
+        self.enter(State::Resync);
+    }
+
     /// Transitions that need no slot: clock, quorum and master state.
     fn settle(&mut self, now: Instant) {
         if self.works() && !self.quorum && now.since(self.quorum_at) >= self.config.dead_ns {
             self.enter(State::Detached);
         }
-        if self.state == State::Detached && self.member && self.quorum {
+        if self.state == State::Detached && self.member && self.quorum && !self.stranded {
             // The partition healed before anybody was removed.
             self.enter(State::Acquire);
         }
         let locked = self.clock.state == ClockState::Locked;
         if self.state == State::Acquire && locked && self.clock_is_close() && self.applied {
-            self.clock_valid_at = now;
             self.enter(State::Locked);
         }
-        if self.state == State::Locked && !locked && now.since(self.clock_valid_at) >= CLOCK_LOST_NS {
+        if self.state == State::Locked && !locked {
             self.enter(State::Holdover);
         }
+        self.away_since = (!self.works()).then(|| self.away_since.unwrap_or(now));
+        self.paused = self.away_since.is_some_and(|since| now.since(since) >= self.away_ns());
     }
 
     /// At most one actuator, at most once per `dwell` slots, only where the margins mean something.
-    fn act(&mut self, margin: f64) {
+    fn act(&mut self, margin: f64, waited: u64) {
         self.slots_since_act = self.slots_since_act.saturating_add(1);
         let CorrectorConfig { lo, hi, dwell, .. } = self.config;
         let period = self.config.period_ns as f64;
         let stride = f64::from(self.stride);
-        let transfer = self.transfer_ns.map(|transfer_ns| transfer_ns as f64 / period);
+        let transfer = self.transfer_ns().map(|transfer_ns| transfer_ns as f64 / period);
         count(&mut self.low_in_row, margin < lo);
         count(&mut self.high_in_row, margin > hi);
+        // Every late slot leaves a queue of one, which costs a version of staleness and nothing else.
+        count(&mut self.queued_in_row, margin >= lo && waited > 1);
         count(&mut self.slow_in_row, transfer.is_some_and(|frames| frames > 0.8 * stride));
         count(&mut self.fast_in_row, transfer.is_some_and(|frames| frames < 0.5 * (stride - 1.0)));
         let steers = matches!(self.state, State::Locked | State::Strained | State::Slipping);
         if !steers {
             // Frozen, and nothing seen meanwhile counts later.
-            (self.low_in_row, self.high_in_row) = (0, 0);
+            (self.low_in_row, self.high_in_row, self.queued_in_row) = (0, 0, 0);
         }
         if !steers || self.slots_since_act < dwell {
             return;
         }
         let lead_max_ns = 3 * self.config.period_ns;
         let (lead_ns, strode, passed) = (self.lead_ns, self.stride, self.passes);
+        let patience = self.patience.saturating_mul(dwell);
         if self.slow_in_row >= dwell && self.stride < STRIDE_MAX {
             self.stride += 1;
-        } else if self.low_in_row >= dwell {
-            let later = (lo - margin + 0.05).clamp(0.02, 0.5) * period;
+        } else if self.low_in_row >= dwell || self.is_late_often(margin) {
+            let needed_ns =
+                if self.low_in_row >= dwell { self.row_needs_ns(dwell) } else { self.needed_ns() };
+            let late = (needed_ns as f64 - self.lead_ns as f64) / period;
+            let later = (lo + late + 0.05).clamp(0.02, 0.5) * period;
             self.lead_ns = self.lead_ns.saturating_add(later as u64).min(lead_max_ns);
-        } else if self.fast_in_row >= 4 * dwell && self.stride > 1 {
+        } else if self.fast_in_row >= patience && self.stride > 1 {
             self.stride -= 1;
-        } else if self.high_in_row >= 4 * dwell {
-            let sooner = 0.5 * (margin - hi).clamp(0.02, 0.5) * period;
+        } else if self.queued_in_row >= patience {
             // One slot of a member is committed per frame, so a queue once there stays: each slot waits as many frames
             // as there are before it, however late it is cut.
-            if margin > self.lead_ns as f64 / period + 1.0 {
-                self.passes = self.passes.wrapping_add(1);
-            } else {
-                self.lead_ns = self.lead_ns.saturating_sub(sooner as u64);
+            self.passes = self.passes.wrapping_add(1);
+        } else if self.high_in_row >= patience {
+            let sooner = 0.5 * (margin - hi).clamp(0.02, 0.5) * period;
+            let floor_ns = match self.needed_ns() {
+                0 => 0,
+                needed_ns => needed_ns.saturating_add((lo * period) as u64),
+            };
+            if self.lead_ns >= floor_ns.saturating_add(self.config.period_ns / 10) || floor_ns == 0 {
+                self.lead_ns = self.lead_ns.saturating_sub(sooner as u64).max(floor_ns);
             }
         } else {
             return;
         }
         if self.stride == strode {
-            (self.low_in_row, self.high_in_row) = (0, 0);
+            (self.low_in_row, self.high_in_row, self.queued_in_row) = (0, 0, 0);
         } else {
             (self.slow_in_row, self.fast_in_row) = (0, 0);
         }
@@ -505,7 +469,11 @@ const CLEAN_SLOTS: u32 = 8;
 const FULL_FRAMES_MAX: u32 = 16;
 const RESYNC_TRIES: u32 = 3;
 const STRIDE_MAX: u8 = 16;
-const CLOCK_LOST_NS: u64 = 2_000_000_000;
+const PATIENCE: u32 = 4;
+const TRANSFERS: usize = 4;
+const NEEDS: usize = 64;
+const LATE_OF_NEEDS: usize = 5;
+const LATE_AT_FIRST: usize = 3;
 
 #[cfg(test)]
 mod tests;

@@ -15,12 +15,14 @@ mod clock;
 mod corrector;
 mod fusion;
 mod mesh_clock;
+mod tempo;
 mod window;
 
 pub use aim::{Aim, Cutter};
 pub use clock::{BadExchange, Clock, ClockCounters, ClockEvent, ClockTransmit, StampKey};
 pub use corrector::{ConfigError, Corrector, CorrectorConfig, State, Transition};
 pub use mesh_clock::{ClockState, MeshClock};
+pub use tempo::{Pulse, Tempo};
 
 /// Largest slew of the mesh clock relative to its estimated rate (I10), in parts per billion.
 pub const SLEW_PPB_MAX: i64 = 500_000;

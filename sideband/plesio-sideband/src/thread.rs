@@ -19,7 +19,6 @@ use plesio_wire::data::TAG_BYTES;
 use plesio_wire::sideband::{DATAGRAM_BYTES_MAX, Message};
 use plesio_wire::value::View;
 use plesio_wire::{Incarnation, Instant, NodeId, NodeKey};
-use realtime::RealtimeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};

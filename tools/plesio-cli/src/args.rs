@@ -299,6 +299,13 @@ pub(crate) struct SimArgs {
     /// frames, 0 to 8: how far off a clock may be before it matters
     #[arg(long, env = "PLESIO_CLOCK_ERROR", default_value_t = 0.0, value_name = "FRAMES", value_parser = parse_frames)]
     pub(crate) clock_error: f64,
+    /// The kind of network, with the frame period that suits it
+    #[arg(long, env = "PLESIO_LINKS", default_value = "drawn", value_enum)]
+    pub(crate) links: LinksArg,
+
+    /// For comparison: correctors without their two thresholds and their dwell
+    #[arg(long, env = "PLESIO_NO_HYSTERESIS", value_parser = parse_switch)]
+    pub(crate) no_hysteresis: bool,
 
     /// Exit 1 unless every kind of fault struck so often in every phase of the protocol
     #[arg(long, env = "PLESIO_REQUIRE_COVERAGE", value_name = "N")]
@@ -442,6 +449,29 @@ pub(crate) enum SharesArg {
     /// What suits the rates that each was measured at, up to four equal parts; equal until they are
     #[default]
     Rate,
+}
+
+/// What ways between simulated hosts are like.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LinksArg {
+    /// Every seed draws one: from loopback to two cities
+    #[default]
+    Drawn,
+    /// One switch: 0.2 ms, 0.05 up and down; frames of 0.5 s
+    Lan,
+    /// One busy access point: median 3 ms, 90 % within 20, 99 % within 200, 1 % lost, in rows; frames of 1 s
+    Wifi,
+}
+
+impl LinksArg {
+    pub(crate) fn profile(self) -> Option<plesio_sim::Profile> {
+        match self {
+            Self::Drawn => None,
+            Self::Lan => Some(plesio_sim::Profile::Lan),
+            Self::Wifi => Some(plesio_sim::Profile::Wifi),
+        }
+    }
 }
 
 /// A choice as a command line says it; nothing where it is the default.

@@ -12,7 +12,7 @@ use crate::paint::Paint;
 use crate::trace;
 use crate::up::input;
 use crate::{signals, stdout};
-use plesio_sim::{Coverage, Fault, Pace, Phase, SeedReport, SimConfig, SimReport, Violation};
+use plesio_sim::{Coverage, Fault, Phase, SeedReport, SimConfig, SimReport, Timing, Violation};
 use replay::Replay;
 use scenario::Scenario;
 use serde_json::json;
@@ -47,6 +47,10 @@ impl Job<'_> {
         let links = if links.is_none() { String::new() } else { format!(" {links}") };
         let mut others =
             said("codec", scenario.codec) + &said("shares", scenario.shares) + &scenario.rules.to_string();
+        others += &said("links", scenario.network);
+        if scenario.no_hysteresis {
+            others += " --no-hysteresis";
+        }
         if scenario.clock_error > 0.0 {
             let _ = write!(others, " --clock-error {}", scenario.clock_error);
         }
@@ -76,10 +80,10 @@ struct Tally {
     frames: u64,
     faults: BTreeMap<&'static str, u64>,
     coverage: Coverage,
-    pace: Pace,
     /// Of every seed that has one.
     commits_ns: Vec<u64>,
     lies: u64,
+    timing: Timing,
     violations: Vec<Violation>,
     /// Of the first of them, what it takes to see them again.
     broken: Vec<Broken>,
@@ -106,9 +110,9 @@ impl Tally {
             *self.faults.entry(fault.name()).or_default() += count;
         }
         self.coverage.add(&seed.coverage);
-        self.pace.add(seed.pace);
         self.commits_ns.extend(Some(seed.commit_ns).filter(|commit_ns| *commit_ns > 0));
         self.lies = self.lies.saturating_add(seed.lies);
+        self.timing.add(&seed.timing);
         self.violations.extend(seed.violation.clone());
     }
 
@@ -131,9 +135,9 @@ impl Tally {
             frames: report.frames,
             faults: report.faults.iter().map(|(fault, count)| (fault.name(), *count)).collect(),
             coverage: report.coverage.clone(),
-            pace: report.pace,
             commits_ns: vec![report.commit_ns],
             lies: report.lies,
+            timing: report.timing,
             violations: report.violations.clone(),
             broken,
             trace_hash: Some(report.trace_hash.to_string()),
@@ -341,14 +345,14 @@ fn table(job: &Job<'_>, tally: &Tally, wall: Duration, paint: Paint) -> String {
         tally.faults.values().sum::<u64>()
     );
     let count = |count| tally.per_min(scenario, count);
-    if let (Some(late), Some(versions), Some(contributions), Some(commit_s)) =
-        (tally.pace.late_ratio(), count(tally.frames), count(tally.pace.listed), tally.commit_s())
+    if let (Some(versions), Some(contributions), Some(commit_s)) =
+        (count(tally.frames), count(tally.timing.slots), tally.commit_s())
     {
         let _ = writeln!(
             text,
             "pace        {versions:.1} versions and {contributions:.0} contributions a minute, {:.2} % late, final {commit_s:.3} s \
              after their cut",
-            100.0 * late
+            100.0 * tally.timing.late_ratio()
         );
     }
     if !scenario.links.0.is_none() {
@@ -366,6 +370,21 @@ fn table(job: &Job<'_>, tally: &Tally, wall: Duration, paint: Paint) -> String {
     }
     if tally.lies > 0 {
         let _ = writeln!(text, "lies        {}, after which some promises are not held", tally.lies);
+    }
+    let timing = &tally.timing;
+    if timing.slots > 0 {
+        let _ = writeln!(
+            text,
+            "timing      {:.1} % of {} slots late, {} folds, {:.2} corrections per node and minute; locked within {:.1} s, \
+             {} frames{}",
+            100.0 * timing.late_ratio(),
+            timing.slots,
+            timing.folds,
+            timing.corrections_per_node_min(),
+            timing.lock_ns_max as f64 / 1e9,
+            timing.lock_frames_max,
+            if timing.never_locked > 0 { format!(", {} never", timing.never_locked) } else { String::new() },
+        );
     }
     let _ =
         writeln!(text, "trace hash  {}", tally.trace_hash.as_deref().unwrap_or("none: not all seeds ran"));

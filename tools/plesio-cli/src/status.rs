@@ -63,6 +63,9 @@ pub(crate) struct Status {
     pub(crate) clock_error_ns: Option<u64>,
     pub(crate) period_ns: u64,
     pub(crate) lead_ns: u64,
+    /// How fast it goes, and how well it keeps in time.
+    #[serde(default)]
+    pub(crate) tempo: Tempo,
     pub(crate) steps: u64,
     pub(crate) steps_committed: u64,
     /// Training loss, nats per byte, smoothed.
@@ -191,6 +194,47 @@ impl Relays {
     pub(crate) const fn of(counters: &RelayCounters) -> Self {
         let RelayCounters { handed, carried, received } = *counters;
         Self { handed, carried, received }
+    }
+}
+
+/// How fast a node goes against its mesh, and how well it keeps in time; counts are since its start.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+pub(crate) struct Tempo {
+    /// How late it is against the mesh, lead included.
+    pub(crate) phase_error_frames: f64,
+    /// How much faster than the frames its slots are cut.
+    pub(crate) frequency_ppb: i32,
+    /// Smoothed.
+    pub(crate) step_ns: u64,
+    pub(crate) steps_per_slot: f64,
+    /// Frames from one slot to the next.
+    pub(crate) stride: u8,
+    /// Own slots whose margin is known, and those among them that were late.
+    pub(crate) slots: u64,
+    pub(crate) late_slots: u64,
+    /// Folded, merged, or put off by a full ring.
+    pub(crate) folded_slots: u64,
+    /// How often the phase corrector moved.
+    pub(crate) corrections: u64,
+    /// Training stands still: the node is not with its mesh.
+    pub(crate) paused: bool,
+}
+
+impl Tempo {
+    pub(crate) fn of(report: &plesio::TempoReport) -> Self {
+        Self {
+            phase_error_frames: report.phase_error_frames.into(),
+            frequency_ppb: report.y_ppb,
+            step_ns: report.step_ns,
+            steps_per_slot: report.steps_per_slot.into(),
+            stride: report.stride,
+            slots: report.slots,
+            late_slots: report.late_slots,
+            folded_slots: report.folded_slots,
+            corrections: report.corrections,
+            paused: report.paused,
+        }
     }
 }
 
@@ -406,10 +450,28 @@ fn table(status: &Status) -> String {
         "phase",
         format!("{}, clock within {error}, lead {:.1} ms", shown(&status.state), status.lead_ns as f64 / 1e6),
     );
+    let tempo = &status.tempo;
+    line(
+        "tempo",
+        format!(
+            "{:.1} steps of {:.1} ms a slot, every {} frames; {} of {} slots late, {} folded, {} corrections",
+            tempo.steps_per_slot,
+            tempo.step_ns as f64 / 1e6,
+            tempo.stride,
+            tempo.late_slots,
+            tempo.slots,
+            tempo.folded_slots,
+            tempo.corrections
+        ),
+    );
     let loss = or_dash(status.loss.map(|loss| format!("{loss:.3}")));
+    let stands = if tempo.paused { "; it stands still until the mesh is back" } else { "" };
     line(
         "training",
-        format!("loss {loss}, {} steps, {} of them in versions", status.steps, status.steps_committed),
+        format!(
+            "loss {loss}, {} steps, {} of them in versions{stands}",
+            status.steps, status.steps_committed
+        ),
     );
     line(
         "bytes",

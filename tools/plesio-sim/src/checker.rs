@@ -28,7 +28,6 @@ mod lies;
 mod questions;
 mod weights;
 
-use crate::report::Pace;
 use plesio::engine::SlotFate;
 use plesio::{Outer, Rules};
 use plesio_consensus::{Event, generation};
@@ -100,7 +99,6 @@ struct Final {
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Checker {
-    pub(crate) pace: Pace,
     elements: usize,
     rules: Rules,
     now_ns: u64,
@@ -141,7 +139,6 @@ impl Checker {
     /// The log begins with the first view, the versions with a state of zeros.
     pub(crate) fn new(genesis: View, elements: usize, rules: Rules) -> Self {
         Self {
-            pace: Pace::default(),
             elements,
             rules,
             now_ns: 0,

@@ -2,6 +2,7 @@
 
 use crate::fault::{Fault, FaultSet};
 use crate::impair::{ImpairError, Impairment};
+use crate::profile::Profile;
 use crate::script::{self, Strike};
 use plesio::{Codec, Rules, Sharing};
 use plesio_wire::MEMBERS_MAX;
@@ -19,6 +20,11 @@ pub struct SimConfig {
     pub faults: FaultSet,
     /// What is wrong with every link until nothing breaks any more; faults come on top. Default nothing.
     pub links: Impairment,
+    /// The kind of network, and the frame period that suits it, for the whole run; none: drawn. Default none.
+    pub profile: Option<Profile>,
+    /// Correctors have their two thresholds and their dwell; without, whatever is not in the middle moves something.
+    /// Default true.
+    pub hysteresis: bool,
     /// Virtual time per seed, seconds, 10 to 3,600; nothing breaks in the last six. Default 20.
     pub simulated_s: u32,
     /// Seeds that run side by side; the report does not depend on it. Default 2.
@@ -70,6 +76,8 @@ impl Default for SimConfig {
             seeds: 0..200,
             faults: FaultSet::ALL,
             links: Impairment::default(),
+            profile: None,
+            hysteresis: true,
             simulated_s: 20,
             threads: 2,
             codec: Codec::Full,

@@ -35,6 +35,8 @@ pub struct Impairment {
     /// How long a draw of the jitter holds, about; 0 draws anew for each datagram. On a dense path fresh draws are no
     /// jitter at all: the order is kept, so the slowest of many neighbours sets the pace of all.
     pub jitter_hold_ns: u64,
+    /// On top of that, delays most of which are short and some very long.
+    pub tail: Option<Tail>,
     /// A datagram leaves the order.
     pub reorder_ppm: u32,
     /// How much later such a datagram is, at most.
@@ -77,6 +79,8 @@ impl Impairment {
             ("delay", self.delay_ns),
             ("jitter", self.jitter_ns),
             ("jitter's hold", self.jitter_hold_ns),
+            ("a tail's longest delay", self.tail.map_or(0, |tail| tail.most_ns)),
+            ("a tail's hold", self.tail.map_or(0, |tail| tail.hold_ns)),
             ("reorder", self.reorder_ns),
         ];
         match times.into_iter().find(|(_, time_ns)| *time_ns > TIME_NS_MAX) {
@@ -126,6 +130,26 @@ impl fmt::Display for ImpairError {
 }
 
 impl std::error::Error for ImpairError {}
+
+/// Delays without a mean: longer than `x` once in `1 + x / median` draws (Lomax's law with the exponent 1).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Tail {
+    /// Half of all draws are shorter, nanoseconds.
+    pub median_ns: u64,
+    /// No draw is longer, nanoseconds.
+    pub most_ns: u64,
+    /// How long a draw holds: half of that at least, nanoseconds.
+    pub hold_ns: u64,
+}
+
+impl Tail {
+    fn draw(self, random: &mut Random) -> u64 {
+        // median (1 / u - 1), u in (0, 1]: in integers, so that it is the same everywhere.
+        let part = random.below(1 << 32) + 1;
+        let delay_ns = u128::from(self.median_ns) * u128::from((1 << 32) - part) / u128::from(part);
+        u64::try_from(delay_ns).unwrap_or(u64::MAX).min(self.most_ns)
+    }
+}
 
 /// A path with a good and a bad state, one draw per datagram (Gilbert, 1960; Elliott, 1963). In the good one only
 /// [`Impairment::loss_ppm`] loses.
@@ -234,6 +258,8 @@ pub(crate) struct Path {
     last_arrival: u64,
     jitter_ns: u64,
     jitter_until: u64,
+    tail_ns: u64,
+    tail_until: u64,
     busy_until: u64,
     pub(crate) tally: Tally,
 }
@@ -341,7 +367,13 @@ impl Path {
                 self.jitter_until = now_ns.saturating_add(random.between(hold_ns / 2, hold_ns));
             }
         }
+        if let Some(tail) = self.now.tail.filter(|_| now_ns >= self.tail_until) {
+            self.tail_ns = tail.draw(random);
+            self.tail_until = now_ns.saturating_add(random.between(tail.hold_ns / 2, tail.hold_ns));
+        }
+        let tail_ns = if self.now.tail.is_some() { self.tail_ns } else { 0 };
         let way_ns = self.base_ns.saturating_add(self.now.delay_ns).saturating_add(self.jitter_ns);
+        let way_ns = way_ns.saturating_add(tail_ns);
         let arrival = now_ns.saturating_add(way_ns);
         if late_ns > 0 {
             return arrival.saturating_add(late_ns);

@@ -25,6 +25,7 @@ mod net;
 mod phase;
 mod plan;
 mod process;
+mod profile;
 mod queue;
 mod random;
 mod report;
@@ -37,7 +38,8 @@ mod world;
 pub use config::{ConfigError, Line, SimConfig};
 pub use fault::{Fault, FaultSet};
 pub use phase::{Coverage, Phase};
-pub use report::{Pace, SeedReport, SimReport, Violation};
+pub use profile::Profile;
+pub use report::{SeedReport, SimReport, Timing, Violation};
 pub use script::{Reach, Strike};
 pub use trace::{Happened, Happening};
 
@@ -108,12 +110,12 @@ fn run_caught(
         datagrams: 0,
         faults: BTreeMap::new(),
         coverage: Coverage::default(),
-        pace: Pace::default(),
         gap_ns: 0,
         halt_ns: 0,
         lies: 0,
         sideband_bytes_per_s: 0,
         beat_ns: 0,
+        timing: Timing::default(),
         shares: Vec::new(),
         unlike_views: 0,
         commit_ns: 0,

@@ -16,6 +16,7 @@ use crate::net::{Net, Packet, Plane};
 use crate::phase::Phases;
 use crate::queue::{Due, Queue};
 use crate::random::Random;
+use crate::report::Timing;
 use crate::trace::{Happened, Trace};
 use crate::worker::Worker;
 use plesio::What;
@@ -74,6 +75,8 @@ pub(crate) struct Birth {
     pub(crate) disk: Option<SimDisk>,
     /// What its mesh clock is off, unknown to it.
     pub(crate) clock_error_ns: i64,
+    /// Its corrector has its two thresholds.
+    pub(crate) hysteresis: bool,
 }
 
 /// See the module.
@@ -85,6 +88,9 @@ pub(crate) struct Process {
     pub(crate) worker: Worker,
     pub(crate) disk: Option<SimDisk>,
     number: u32,
+    born: Instant,
+    /// Slots between two moves of the corrector.
+    dwell: u64,
     key: NodeKey,
     stamps: bool,
     /// Who is reached at a host's data port.
@@ -114,8 +120,10 @@ pub(crate) struct Process {
     data: Vec<Packet>,
     /// Datagrams of payload sent in this turn.
     sent: u32,
-    /// Own slots listed so far, which are all that the corrector may act on.
-    listed: u64,
+    /// Own slots announced so far, each of which the corrector may act on once.
+    cut: u64,
+    /// Steps that the worker did not take because this node was not with the mesh.
+    rests: u64,
     /// The newest line of the mesh clock; its steps so far, and how many of them have not been seen in a line.
     clock: MeshClock,
     steps: (u64, u64),
@@ -167,17 +175,18 @@ impl Process {
         let mut engine = Engine::new(birth.engine, birth.entrance, now).map_err(|error| say(&error))?;
         let mut machine = Machine::new(now, config);
         orders::follow(now, (&mut machine, &mut engine), (mesh, id), birth.operators);
-        Ok(Self {
-            engine,
-            machine,
-        let mut engine = Engine::new(birth.engine, birth.entrance, now).map_err(|error| say(&error))?;
         if let Some(disk) = &birth.disk {
             engine.handle_disk(now, disk.told());
+        }
+        if !birth.hysteresis {
+            engine.ablate_hysteresis(now);
         }
         Ok(Self {
             engine,
             disk: birth.disk,
-            machine: Machine::new(now, config),
+            born: now,
+            dwell: if birth.hysteresis { u64::from(CorrectorConfig::default().dwell) } else { 1 },
+            machine,
             store,
             consumer,
             worker: Worker::new(producer, books, tau),
@@ -201,7 +210,8 @@ impl Process {
             looks: false,
             data: Vec::new(),
             sent: 0,
-            listed: 0,
+            cut: 0,
+            rests: 0,
             clock: MeshClock::default(),
             steps: (0, 0),
             storing: None,
@@ -225,6 +235,24 @@ impl Process {
 
     pub(crate) fn number(&self) -> u32 {
         self.number
+    }
+
+    /// How well it has kept in time until `now`.
+    pub(crate) fn timing(&self, now: Instant, period_ns: u64) -> Timing {
+        let kept = self.engine.punctuality();
+        let lock_ns = kept.locked.map(|locked| locked.since(self.born));
+        Timing {
+            nodes: 1,
+            node_ns: now.since(self.born),
+            slots: kept.slots,
+            late: kept.late,
+            folds: kept.folds,
+            corrections: kept.corrections,
+            rests: self.rests,
+            never_locked: u64::from(lock_ns.is_none()),
+            lock_ns_max: lock_ns.unwrap_or(0),
+            lock_frames_max: lock_ns.unwrap_or(0).div_ceil(period_ns.max(1)),
+        }
     }
 
     /// What the sideband took no notice of.
@@ -269,6 +297,8 @@ impl Process {
         }
         if self.status_due <= now {
             self.status_due = now.after(STATUS_NS);
+            self.engine.handle_pulse(self.worker.pulse());
+            self.engine.handle_ring(now, self.consumer.counters().fold_total());
             let mut status = self.engine.status(now);
             if let Some(claimed) = self.claim(now) {
                 status.speeds = claimed;
@@ -332,6 +362,13 @@ impl Process {
             return false; // the worker waits for RESUME
         }
         let aim = self.engine.aim();
+        if self.engine.is_paused() && !self.worker.is_stopped() {
+            self.rests += 1;
+            if let Err(what) = self.worker.handle_rest(self.applied) {
+                scene.checker.fail(format!("n{}: {what}", scene.host));
+            }
+            return false;
+        }
         self.worker.handle_step(scene.local, took_ns, &aim, self.applied).unwrap_or_else(|what| {
             scene.checker.fail(format!("n{}: {what}", scene.host));
             false
@@ -448,16 +485,18 @@ impl Process {
         while let Some(event) = self.engine.poll_event() {
             self.note(scene, &event);
         }
-        while let Some(change) = self.engine.poll_phase() {
-            self.say(scene, |_| Some(What::phase(change)));
+        let moves = self.engine.corrector().actuations();
+        if moves > self.cut / self.dwell + 1 {
+            let (host, cut) = (scene.host, self.cut);
+            scene.checker.fail(format!("I9: n{host}: the corrector has moved {moves} times in {cut} slots"));
         }
-        let (moves, dwell) =
-            (self.engine.corrector().actuations(), u64::from(CorrectorConfig::default().dwell));
-        if moves > self.listed / dwell + 1 {
-            let (host, listed) = (scene.host, self.listed);
+        while let Some(transition) = self.engine.poll_transition() {
+            let states = [transition.from.code(), transition.to.code()];
+            scene.trace.record(scene.now_ns, scene.host, TRANSITION, &states);
+            self.say(scene, |_| Some(What::phase(transition)));
             scene
-                .checker
-                .fail(format!("I9: n{host}: the corrector has moved {moves} times in {listed} slots"));
+                .trace
+                .tell(scene.now_ns, scene.host, || format!("{} -> {}", transition.from, transition.to));
         }
     }
 
@@ -466,10 +505,6 @@ impl Process {
         let event = &if self.repeats { repeat(event) } else { event.clone() };
         scene.phases.handle_event(scene.now_ns, scene.host, event);
         scene.checker.handle_event(scene.host, self.number, event);
-        if let Event::Listed { margin, .. } = event {
-            self.listed += 1;
-            scene.checker.pace.handle_listed(*margin < 0);
-        }
         let (kind, index) = match event {
             Event::Open { context, .. } => (1, context.0),
             Event::Reopen { context, .. } => (2, context.0),
@@ -621,6 +656,8 @@ const STATUS_NS: u64 = 50_000_000;
 /// I10: how much faster or slower than it is found to run mesh time may be made to run, and what is believed at all.
 const SLEW_PPB_MAX: i64 = 500_000;
 const RATE_PPB_MAX: i64 = 2_000_000;
+/// In the trace, beside the kinds of [`Process::note`].
+const TRANSITION: u8 = 11;
 /// Until the node's thread runs on a host that is short of buffers.
 const SHORT_NAP_NS: u64 = 4_000_000;
 /// More than this many rounds between the machines of one node at one moment is a loop.

@@ -36,31 +36,56 @@ impl fmt::Display for Violation {
     }
 }
 
-/// How contributions kept up with their frames.
+/// How well the nodes kept in time: those whose processes lived at the end, from their start on.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Pace {
-    /// Contributions of all members that came into a manifest.
-    pub listed: u64,
-    /// Those of them that were whole only after the frame they were cut for had closed.
+pub struct Timing {
+    /// How many.
+    pub nodes: u64,
+    /// Their ages together, nanoseconds.
+    pub node_ns: u64,
+    /// Contributions whose margin is known.
+    pub slots: u64,
+    /// Of these, complete at the last owner after the close that they were aimed at.
     pub late: u64,
+    /// Folded, merged, or put off by a full ring.
+    pub folds: u64,
+    /// How often a corrector moved.
+    pub corrections: u64,
+    /// Steps that workers did not take because their nodes were not with the mesh.
+    pub rests: u64,
+    /// Nodes that were never LOCKED.
+    pub never_locked: u64,
+    /// The longest time from the start of a process until it was, nanoseconds, and in frames.
+    pub lock_ns_max: u64,
+    /// The same in frames, rounded up.
+    pub lock_frames_max: u64,
 }
 
-impl Pace {
-    pub(crate) fn handle_listed(&mut self, late: bool) {
-        self.listed += 1;
-        self.late += u64::from(late);
-    }
-
-    /// Those of another mesh too.
-    pub fn add(&mut self, other: Self) {
-        self.listed += other.listed;
+impl Timing {
+    /// Puts others to these.
+    pub fn add(&mut self, other: &Self) {
+        self.nodes += other.nodes;
+        self.node_ns = self.node_ns.saturating_add(other.node_ns);
+        self.slots += other.slots;
         self.late += other.late;
+        self.folds += other.folds;
+        self.corrections += other.corrections;
+        self.rests += other.rests;
+        self.never_locked += other.never_locked;
+        self.lock_ns_max = self.lock_ns_max.max(other.lock_ns_max);
+        self.lock_frames_max = self.lock_frames_max.max(other.lock_frames_max);
     }
 
-    /// Which part was late; none of none.
+    /// Late contributions, of all.
     #[must_use]
-    pub fn late_ratio(self) -> Option<f64> {
-        (self.listed > 0).then(|| self.late as f64 / self.listed as f64)
+    pub fn late_ratio(&self) -> f64 {
+        self.late as f64 / self.slots.max(1) as f64
+    }
+
+    /// Corrections per node and minute.
+    #[must_use]
+    pub fn corrections_per_node_min(&self) -> f64 {
+        self.corrections as f64 * 60e9 / self.node_ns.max(1) as f64
     }
 }
 
@@ -87,8 +112,6 @@ pub struct SeedReport {
     pub faults: BTreeMap<Fault, u64>,
     /// The same, by what the mesh was doing.
     pub coverage: Coverage,
-    /// Contributions, and the late ones.
-    pub pace: Pace,
     /// The longest time without a new final version.
     pub gap_ns: u64,
     /// The longest time from an order to HALT to the moment at which the last node that it could reach followed it; 0 without.
@@ -99,6 +122,8 @@ pub struct SeedReport {
     pub sideband_bytes_per_s: u64,
     /// The longest time between the beats of any process at the end.
     pub beat_ns: u64,
+    /// How well its nodes kept in time.
+    pub timing: Timing,
     /// Hash over all that happened.
     pub trace_hash: Digest,
     /// The first broken promise; the run ends with it.
@@ -126,12 +151,12 @@ pub struct SimReport {
     pub faults: BTreeMap<Fault, u64>,
     /// The same by kind and by what the mesh was doing.
     pub coverage: Coverage,
-    /// Contributions of all seeds, and the late ones.
-    pub pace: Pace,
     /// Mean time from the cut of a contribution to the moment at which it is final, of the seeds that have one; 0 without.
     pub commit_ns: u64,
     /// Lies told that some promise does not survive.
     pub lies: u64,
+    /// How well all nodes kept in time.
+    pub timing: Timing,
     /// Hash over the hashes of the seeds, in their order.
     pub trace_hash: Digest,
     /// At most one per seed.
@@ -143,12 +168,13 @@ impl SimReport {
     #[must_use]
     pub fn of(simulated_s: u32, seeds: &[SeedReport]) -> Self {
         let mut hasher = plesio_wire::digest::Hasher::default();
-        let (mut faults, mut coverage, mut pace) = (BTreeMap::new(), Coverage::default(), Pace::default());
+        let (mut faults, mut coverage) = (BTreeMap::new(), Coverage::default());
+        let mut timing = Timing::default();
         for report in seeds {
             hasher.update(&report.seed.to_le_bytes());
             hasher.update(&report.trace_hash.0);
             coverage.add(&report.coverage);
-            pace.add(report.pace);
+            timing.add(&report.timing);
             for (kind, count) in &report.faults {
                 *faults.entry(*kind).or_default() += count;
             }
@@ -161,9 +187,9 @@ impl SimReport {
             faults_injected: faults.values().sum(),
             faults,
             coverage,
-            pace,
             commit_ns: mean_ns(seeds.iter().map(|report| report.commit_ns)),
             lies: seeds.iter().map(|report| report.lies).sum(),
+            timing,
             trace_hash: hasher.finish(),
             violations: seeds.iter().filter_map(|report| report.violation.clone()).collect(),
         }

@@ -3,7 +3,7 @@
 
 use crate::books::Books;
 use plesio_memory::{CutMeta, CutOutcome, Fate, Producer};
-use plesio_phase::{Aim, Cutter};
+use plesio_phase::{Aim, Cutter, Pulse};
 use plesio_wire::{Frame, Instant, Version};
 
 /// See the module.
@@ -60,8 +60,11 @@ impl Worker {
         self.n_steps += 1;
         self.books.handle_step();
         self.cutter.handle_step(took_ns);
-        if !aim.clock.usable {
+        if !aim.clock.usable || aim.holds {
             return Ok(false);
+        }
+        if self.cutter.rebase(aim.resyncs) {
+            self.base = self.version;
         }
         let target = *self.target.get_or_insert_with(|| aim.next_target(now, Frame(0)));
         if !self.cutter.is_due(now, aim.cut(target), self.n_steps) {
@@ -75,6 +78,20 @@ impl Worker {
     /// The mesh went on without this node, and it is back.
     pub(crate) fn come_back(&mut self) {
         self.returned = true;
+    }
+
+    /// It stands still: only what came back is taken.
+    pub(crate) fn handle_rest(&mut self, applied: Version) -> Result<(), String> {
+        self.reclaim(applied)
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// s, h and H, for the beats.
+    pub(crate) fn pulse(&self) -> Pulse {
+        self.cutter.pulse()
     }
 
     /// The node wants to go: cut what there is, then stop. True when a slot was cut.
@@ -158,11 +175,9 @@ impl Worker {
             CutOutcome::Open => return Ok(false),
             CutOutcome::Discarded => return Err("ring: a finite contribution was discarded".into()),
         }
-        if self.n_steps == usual {
-            self.cutter.handle_cut(usual);
-        }
         self.n_steps = 0;
         self.base = self.version;
+        self.cutter.handle_cut();
         self.books.check()?;
         Ok(true)
     }

@@ -13,9 +13,10 @@ use crate::net::{Net, Plane};
 use crate::phase::{Coverage, PhaseSet, Phases};
 use crate::plan::Plan;
 use crate::process::{Birth, Process, Scene};
+use crate::profile::Profile;
 use crate::queue::{Due, Queue};
 use crate::random::Random;
-use crate::report::{SeedReport, Violation};
+use crate::report::{SeedReport, Timing, Violation};
 use crate::trace::{Happened, Trace};
 use plesio::Codec;
 use plesio::engine::{Common, EngineConfig, Entrance, genesis};
@@ -60,6 +61,8 @@ pub(crate) struct World {
     disks: bool,
     /// What the mesh clocks of some hosts are off, in thousandths of a frame.
     clock_error_millis: u32,
+    profile: Option<Profile>,
+    hysteresis: bool,
 }
 
 /// What all nodes of a mesh have in common.
@@ -85,7 +88,9 @@ impl World {
         // Narrow paths are felt by datagrams that are long.
         let narrow = plan.kinds.contains(Fault::Mtu);
         let elements = if narrow && config.elements.is_none() { 16 * elements } else { elements };
-        let (path_ns, period_ns) = random.pick(&PLACES);
+        let drawn = random.pick(&PLACES);
+        let (path_ns, period_ns) =
+            config.profile.map_or(drawn, |profile| (profile.path_ns(), profile.period_ns()));
         let ring_depth = random.pick(&[2, 4, 4, 4, 8]);
         let (period_ns, ring_depth) =
             (config.period_ns.unwrap_or(period_ns), config.ring_depth.unwrap_or(ring_depth));
@@ -142,7 +147,9 @@ impl World {
             processes: 0,
             hopeful: false,
             patience_ns: if config.lines.is_empty() { SECOND_NS } else { FETCH_NS },
-            links: config.links,
+            links: config.profile.map_or(config.links, |profile| profile.over(config.links)),
+            profile: config.profile,
+            hysteresis: config.hysteresis,
             claims: config.claims,
             desk: orders::Desk::new(seed),
             disks: config.disks,
@@ -230,9 +237,14 @@ impl World {
         let (unlike_views, commit_ns) = (self.checker.unlike_views(), self.checker.commit_ns());
         let rates = self.hosts.iter().filter_map(|host| host.process.as_ref()?.sideband_rate(self.now_ns));
         let sideband = rates.fold((0, 0), |most, (rate, beat_ns)| (most.0.max(rate), most.1.max(beat_ns)));
-        let pace = self.checker.pace;
         let (gap_ns, lies) = (self.checker.gap_ns(), self.checker.lies());
         let (trace_hash, story, happened) = self.trace.finish();
+        let mut timing = Timing::default();
+        for host in &self.hosts {
+            if let Some(process) = &host.process {
+                timing.add(&process.timing(host.clock.at(self.now_ns), self.mesh.period_ns));
+            }
+        }
         SeedReport {
             seed: self.seed,
             events,
@@ -244,12 +256,12 @@ impl World {
             datagrams,
             faults: self.injected,
             coverage: self.coverage,
-            pace,
             gap_ns,
             halt_ns: self.desk.slowest_ns(),
             lies,
             sideband_bytes_per_s: sideband.0,
             beat_ns: sideband.1,
+            timing,
             trace_hash,
             violation,
             story,
@@ -353,7 +365,7 @@ impl World {
             Due::Quiet => {
                 self.armed.clear();
                 (0..self.plan.faults.len()).for_each(|fault| self.end(fault as u16));
-                self.links = Impairment::default();
+                self.links = self.profile.map(Profile::impairment).unwrap_or_default();
                 self.impair();
                 self.hopeful = self.has_quorum(None);
                 let (now_ns, hopeful) = (self.now_ns, self.hopeful);
@@ -505,6 +517,7 @@ impl World {
             operators: (self.desk.operators(), host.order),
             disk: self.disks.then(|| host.disk.clone().unwrap_or_default()),
             clock_error_ns: clock_error_ns(number, self.mesh.period_ns, self.clock_error_millis),
+            hysteresis: self.hysteresis,
         };
         self.processes += 1;
         match Process::new(birth, &self.mesh.store, host.clock.at(self.now_ns)) {

@@ -82,6 +82,44 @@ pub(super) struct Departure {
 }
 
 impl Consensus {
+    /// This node may lag more than it knows (RESYNC): it asks at once.
+    pub fn handle_resync(&mut self, now: Instant) {
+        self.lag.polls = 0;
+        self.lag.due = now;
+        self.advance(now);
+    }
+
+    /// Whether this node holds the newest version that a quorum says it holds, and nothing is on its way.
+    #[must_use]
+    pub fn is_up_to_date(&self) -> bool {
+        self.has_state
+            && self.applying.is_none()
+            && self.basis.is_none()
+            && self.held == self.log.version_final
+            && self.held >= self.version_reached()
+    }
+
+    /// The newest final version that members who are a quorum, this one included, say they hold: no single claim moves it.
+    #[must_use]
+    pub fn version_reached(&self) -> Version {
+        let mut holds: alloc::vec::Vec<(Version, MemberIndex)> = MemberSet::first(self.log.members())
+            .iter()
+            .filter_map(|member| Some((self.key_of(member)?, member)))
+            .map(|(key, member)| {
+                (if key == self.config.me { self.held } else { self.members.hold(key) }, member)
+            })
+            .collect();
+        holds.sort_unstable_by(|a, b| b.cmp(a));
+        let mut holders = MemberSet::EMPTY;
+        for (version, member) in holds {
+            holders.insert(member);
+            if is_quorum(self.log.members(), holders) {
+                return version;
+            }
+        }
+        self.held
+    }
+
     /// Somebody speaks of an index above d.
     pub(super) fn note_ahead(&mut self, now: Instant, from: NodeKey, index: LogIndex) {
         if index > self.log.index && index.0 < crate::log::FRAME_MAX {

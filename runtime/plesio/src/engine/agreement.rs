@@ -3,7 +3,7 @@
 use super::{Engine, Out, SlotFate, Work};
 use plesio_consensus::{Event, Part};
 use plesio_wire::value::View;
-use plesio_wire::{Incarnation, Instant, NodeKey, SlotSeq};
+use plesio_wire::{Incarnation, Instant, MeshTime, NodeKey, SlotSeq};
 
 impl Engine {
     pub(super) fn handle_agreed(&mut self, now: Instant, event: &Event) {
@@ -13,6 +13,7 @@ impl Engine {
                 self.keep_view(now, *index, view);
             }
             Event::Open { context, manifest, .. } | Event::Reopen { context, manifest, .. } => {
+                self.timing.close = MeshTime(manifest.close);
                 self.exchange.handle_open(*context, manifest);
             }
             Event::Serve { to, shards, .. } => self.exchange.handle_serve(*to, *shards),
@@ -39,20 +40,14 @@ impl Engine {
             }
             Event::Release { seq, part } => self.settle_part(*seq, SlotFate::Commit, *part),
             Event::Fold { seq, .. } => {
-                self.folds += 1;
-                self.corrector.handle_fold(now);
+                self.note_folds(now, 1);
                 self.settle(*seq, SlotFate::Fold);
             }
             Event::Lost { seq } => self.settle(*seq, SlotFate::Lose),
             Event::Listed { seq, margin, staleness, .. } => {
-                self.margin = f32::from(*margin) / 16_384.0;
-                if *margin < 0 {
-                    self.slips += 1;
-                }
-                if !self.transfers.straddles(*seq) {
-                    self.corrector.handle_slot(now, f64::from(self.margin), u64::from(*staleness));
-                }
+                self.judge_listed(now, *seq, f64::from(*margin) / 16_384.0, u64::from(*staleness));
             }
+            Event::Resync { .. } => self.corrector.handle_diverged(now),
             Event::Excluded { .. } => self.excluded = true,
             Event::NoQuorum { .. } => {
                 self.alone = Some(now);
@@ -81,6 +76,7 @@ impl Engine {
         self.transfers.handle_view();
         self.forget_told();
         self.exchange.handle_view(&members, &view.shares, seated);
+        self.timing.tempo.handle_period();
         self.corrector.handle_view(now, seated, u64::from(view.period_us) * 1_000);
         if seated {
             self.joining = None;

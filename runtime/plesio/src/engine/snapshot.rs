@@ -79,6 +79,9 @@ impl Engine {
         if self.fetching.as_ref().is_some_and(|fetching| fetching.received) {
             return; // what was received is being read
         }
+        if self.fetching.is_some() {
+            self.fail_resync(now);
+        }
         let from = self.honest(now, from);
         self.cancel_fetch();
         self.serving.requests = self.serving.requests.wrapping_add(1);
@@ -98,7 +101,6 @@ impl Engine {
             witnesses: None,
         });
         self.say_snapshot(from, REQUEST);
-        self.corrector.handle_resync(now, false);
     }
 
     /// What is being fetched is not wanted any more.
@@ -215,7 +217,10 @@ impl Engine {
             // The version that was open here, if any, was sealed long ago.
             Some(Ok(Installed::Cut)) => self.exchange.handle_sealed(),
             Some(Ok(_)) => {}
-            _ => return self.cancel_fetch(),
+            _ => {
+                self.fail_resync(now);
+                return self.cancel_fetch();
+            }
         }
         self.find_way(now);
         if let (Some(fetching), Some(cut)) = (&mut self.fetching, fits) {
@@ -294,6 +299,8 @@ impl Engine {
             self.corrector.handle_master(now, true);
             self.corrector.handle_resync(now, true);
             self.find_way(now);
+        } else {
+            self.fail_resync(now);
         }
     }
 
@@ -310,6 +317,9 @@ impl Engine {
             self.say_snapshot(from, REQUEST);
             if moves && follows {
                 self.consensus.handle_transfer(now);
+            }
+            if moves {
+                self.extend_resync(now);
             }
             let asked = self.fetched().map(|(_, witnesses)| witnesses.version());
             asked.into_iter().for_each(|version| self.ask_witnesses(from, version));

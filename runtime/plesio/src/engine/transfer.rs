@@ -4,7 +4,7 @@ use super::{Engine, Work};
 use plesio_collective::{Action, HANDLE_CUT, HANDLE_NEAR, HANDLE_NOTICE, HANDLE_SNAPSHOT};
 use plesio_proto::{Event, Refused};
 use plesio_wire::data::{Header, MessageId};
-use plesio_wire::{Instant, NodeKey, SlotSeq};
+use plesio_wire::{Frame, Instant, NodeKey, SlotSeq, Version};
 use std::collections::BTreeMap;
 
 /// Own slots that are announced: when they were cut and how many owners still lack their part.
@@ -18,13 +18,56 @@ struct Transfer {
     cut: Instant,
     index: u8,
     undelivered: u32,
+    /// Every owner had it once.
+    is_delivered: bool,
+    /// The corrector has heard of it.
+    is_judged: bool,
+    aim: Aimed,
     /// Its owners changed while it was on its way, or it stood still.
     straddles: bool,
 }
 
+/// What a slot was cut for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Aimed {
+    pub(super) target: Frame,
+    pub(super) base: Version,
+}
+
 impl Transfers {
-    pub(super) fn handle_cut(&mut self, now: Instant, seq: SlotSeq, index: u8) {
-        self.slots.insert(seq, Transfer { cut: now, index, undelivered: 0, straddles: false });
+    pub(super) fn handle_cut(&mut self, now: Instant, seq: SlotSeq, index: u8, aim: Aimed) {
+        let transfer = Transfer {
+            cut: now,
+            index,
+            undelivered: 0,
+            is_delivered: false,
+            is_judged: false,
+            aim,
+            straddles: false,
+        };
+        self.slots.insert(seq, transfer);
+    }
+
+    /// What a slot that is listed now was aimed at, if that is news: it is told once.
+    pub(super) fn judge(&mut self, seq: SlotSeq) -> Option<Aimed> {
+        let transfer = self.slots.get_mut(&seq)?;
+        let is_news = !transfer.straddles && !std::mem::replace(&mut transfer.is_judged, true);
+        is_news.then_some(transfer.aim)
+    }
+
+    /// Slots that were due a whole frame before the close of `closed` and that some owner still lacks; each is told once.
+    pub(super) fn overdue(&mut self, closed: Frame) -> Vec<Aimed> {
+        let is_due = |transfer: &Transfer| {
+            let is_late = transfer.aim.target < closed && transfer.undelivered > 0 && !transfer.is_delivered;
+            is_late && !transfer.straddles && !transfer.is_judged
+        };
+        let overdue = self.slots.values_mut().filter(|transfer| is_due(transfer));
+        overdue
+            .map(|transfer| {
+                transfer.is_judged = true;
+                transfer.aim
+            })
+            .collect()
     }
 
     /// Forgets a slot and says where in the ring it was.
@@ -43,12 +86,6 @@ impl Transfers {
     /// What was under way stood still.
     pub(super) fn handle_halt(&mut self) {
         self.slots.values_mut().for_each(|transfer| transfer.straddles = true);
-    }
-
-    /// Whether a slot was on its way when a view came into force, or through a halt: its margin is that of the change,
-    /// and says nothing of how early this node cuts.
-    pub(super) fn straddles(&self, seq: SlotSeq) -> bool {
-        self.slots.get(&seq).is_some_and(|transfer| transfer.straddles)
     }
 
     pub(super) fn unsettled(&self) -> Vec<SlotSeq> {
@@ -148,6 +185,7 @@ impl Engine {
                 if let Some(transfer) = self.transfers.by_message(message) {
                     transfer.undelivered = transfer.undelivered.saturating_sub(1);
                     if transfer.undelivered == 0 {
+                        transfer.is_delivered = true;
                         let transfer_ns = now.since(transfer.cut);
                         self.corrector.handle_transfer(transfer_ns);
                     }
@@ -167,13 +205,28 @@ mod tests {
 
     #[test]
     fn what_was_under_way_when_a_view_came_tells_nothing_of_the_lead() {
+        let aim = Aimed { target: Frame(5), base: Version(1) };
         let mut transfers = Transfers::default();
-        transfers.handle_cut(Instant(1), SlotSeq(7), 0);
-        assert!(!transfers.straddles(SlotSeq(7)));
+        transfers.handle_cut(Instant(1), SlotSeq(7), 0, aim);
         transfers.handle_view();
-        transfers.handle_cut(Instant(2), SlotSeq(8), 1);
-        assert!(transfers.straddles(SlotSeq(7)) && !transfers.straddles(SlotSeq(8)));
+        transfers.handle_cut(Instant(2), SlotSeq(8), 1, aim);
+        assert_eq!((transfers.judge(SlotSeq(7)), transfers.judge(SlotSeq(8))), (None, Some(aim)));
+        assert_eq!(transfers.judge(SlotSeq(8)), None, "once");
         assert_eq!(transfers.handle_done(SlotSeq(7)), Some(0));
-        assert!(!transfers.straddles(SlotSeq(7)));
+    }
+
+    #[test]
+    fn a_slot_that_nobody_lists_is_late_a_frame_after_its_close_once() {
+        let mut transfers = Transfers::default();
+        let aim = Aimed { target: Frame(5), base: Version(1) };
+        for (seq, index) in [(SlotSeq(7), 0), (SlotSeq(8), 1)] {
+            transfers.handle_cut(Instant(1), seq, index, aim);
+            transfers.handle_sent(MessageId { handle: u16::from(index), sequence: seq.0 as u16 });
+        }
+        let delivered = transfers.slots.get_mut(&SlotSeq(8)).unwrap();
+        (delivered.undelivered, delivered.is_delivered) = (0, true);
+        assert_eq!(transfers.overdue(Frame(5)), [], "it may come within the frame");
+        assert_eq!(transfers.overdue(Frame(6)), [aim], "the other one is there and waits for its turn");
+        assert_eq!((transfers.overdue(Frame(7)), transfers.judge(SlotSeq(7))), (Vec::new(), None));
     }
 }

@@ -14,7 +14,9 @@ use super::sink::{Peers, Sink};
 use super::state::Folder;
 use super::{NodeConfig, NodeError, Order, Protection, Seed, engine_entry};
 use crate::engine::{Engine, EngineConfig, Entrance, Namesake, Out, SlotFate};
-use crate::event::{Counters, Entering, Final, Lateness, NodeEvent, Progress, StepCounters, Way, What};
+use crate::event::{
+    Counters, Entering, Final, Lateness, NodeEvent, Progress, StepCounters, TempoReport, Way, What,
+};
 use crate::mailbox::Mailbox;
 use crate::sealing::Sealing;
 use crate::store::{Store, StorePlan};
@@ -392,6 +394,7 @@ impl Runner {
             self.say(What::Cut { slot: slot_seq, base, target, steps, digest });
             self.engine.handle_cut(self.clock.now(), info.index, slot);
         }
+        self.engine.handle_ring(self.clock.now(), self.consumer.counters().fold_total());
         Ok(())
     }
 
@@ -438,7 +441,7 @@ impl Runner {
                 quiet = false;
                 self.tell(event);
             }
-            while let Some(change) = self.engine.poll_phase() {
+            while let Some(change) = self.engine.poll_transition() {
                 self.say(What::phase(change));
             }
             while let Some(out) = self.engine.poll_out() {
@@ -467,6 +470,7 @@ impl Runner {
     fn report(&mut self, now: Instant) {
         if now >= self.status_due {
             self.status_due = now.after(STATUS_NS);
+            self.engine.handle_pulse(self.mailbox.pulse());
             let status = self.engine.status(now);
             if status != self.status {
                 self.status = status;
@@ -512,6 +516,19 @@ impl Runner {
         let (data, sideband) = (self.io.counters(), self.sideband.counters());
         let aim = self.engine.aim();
         let (memory_read_bytes, memory_taken_bytes) = self.engine.near_bytes();
+        let (tempo, punctuality) = (self.engine.tempo(), self.engine.punctuality());
+        let tempo = TempoReport {
+            phase_error_frames: self.engine.phase_error_frames(now) as f32,
+            y_ppb: tempo.y_ppb(aim.period_ns),
+            step_ns: tempo.pulse().step_ns,
+            steps_per_slot: tempo.pulse().per_slot_q8 as f32 / 256.0,
+            stride: aim.stride,
+            slots: punctuality.slots,
+            late_slots: punctuality.late,
+            folded_slots: punctuality.folds,
+            corrections: punctuality.corrections,
+            paused: self.engine.is_paused(),
+        };
         Progress {
             mesh_ns: aim.clock.at(now).0,
             eps_ns: aim.clock.eps_ns,
@@ -525,6 +542,7 @@ impl Runner {
             disk: self.kept.as_ref().map(keep::Kept::state),
             lateness: self.lateness,
             steps: self.step_counters(),
+            tempo,
             counters: Counters {
                 data_sent_bytes: data.payload_bytes_sent,
                 data_received_bytes: data.payload_bytes_received,

@@ -49,15 +49,15 @@ fn a_clock_with_a_wide_bound_is_no_lock() {
 #[test]
 fn late_slots_strain_it_folds_make_it_slip_and_clean_slots_bring_it_back() {
     let mut corrector = locked();
-    corrector.handle_slot(at(0), -0.1, 0);
-    corrector.handle_slot(at(0), 0.2, 0);
+    corrector.handle_slot(at(0), -0.1, 0, 0);
+    corrector.handle_slot(at(0), 0.2, 0, 0);
     assert_eq!(corrector.state(), State::Locked, "one late slot of eight is absorbed");
-    corrector.handle_slot(at(0), -0.1, 0);
+    corrector.handle_slot(at(0), -0.1, 0, 0);
     assert_eq!(corrector.state(), State::Strained);
     corrector.handle_fold(at(0));
     assert_eq!(corrector.state(), State::Slipping);
     for _ in 0..16 {
-        corrector.handle_slot(at(0), 0.2, 1);
+        corrector.handle_slot(at(0), 0.2, 0, 1);
     }
     assert_eq!(
         path(&mut corrector),
@@ -69,9 +69,9 @@ fn late_slots_strain_it_folds_make_it_slip_and_clean_slots_bring_it_back() {
 fn a_hopelessly_stale_member_fetches_the_state_and_gives_up_after_three_failures() {
     let mut corrector = locked();
     corrector.handle_fold(at(0));
-    corrector.handle_slot(at(0), 0.1, 5);
+    corrector.handle_slot(at(0), 0.1, 0, 5);
     assert_eq!(corrector.state(), State::Slipping, "staler than tau");
-    corrector.handle_slot(at(0), 0.1, 17);
+    corrector.handle_slot(at(0), 0.1, 0, 17);
     assert_eq!(corrector.state(), State::Resync, "staler than 4 tau");
     corrector.handle_resync(at(0), false);
     corrector.handle_resync(at(0), true);
@@ -95,20 +95,15 @@ fn a_hopelessly_stale_member_fetches_the_state_and_gives_up_after_three_failures
 #[test]
 fn without_a_clock_it_holds_over_with_a_frozen_lead() {
     let mut corrector = locked();
-    corrector.handle_clock(at(0), &clock(ClockState::Holdover));
-    assert_eq!(corrector.poll_timeout(), Some(at(2_000)));
-    corrector.handle_timeout(at(1_999));
-    assert_eq!(corrector.state(), State::Locked);
-    corrector.handle_timeout(at(2_000));
-    assert_eq!(corrector.state(), State::Holdover);
+    corrector.handle_clock(at(2_000), &clock(ClockState::Holdover));
+    assert_eq!(corrector.state(), State::Holdover, "the clock has waited: nothing waits once more");
     for _ in 0..10 {
-        corrector.handle_slot(at(2_000), -0.4, 0);
+        corrector.handle_slot(at(2_000), -0.4, 0, 0);
     }
     assert_eq!((corrector.lead_ns(), corrector.state()), (0, State::Holdover));
     corrector.handle_clock(at(3_000), &clock(ClockState::Locked));
     assert_eq!(corrector.state(), State::Locked);
-    corrector.handle_clock(at(3_000), &clock(ClockState::Holdover));
-    corrector.handle_timeout(at(5_000));
+    corrector.handle_clock(at(5_000), &clock(ClockState::Holdover));
     // Back, but 0.2 frames away: it is slewed, and the member counts as strained meanwhile.
     let far = MeshClock { eps_ns: 200_000_000, ..clock(ClockState::Locked) };
     corrector.handle_clock(at(5_000), &far);
@@ -131,17 +126,60 @@ fn without_a_quorum_for_a_second_it_is_detached_until_the_mesh_is_back() {
 }
 
 #[test]
+fn a_member_that_is_away_works_for_tau_and_one_frames_and_stands_until_it_is_back() {
+    let mut corrector = locked();
+    corrector.handle_quorum(at(0), true);
+    corrector.handle_quorum(at(0), false);
+    corrector.handle_timeout(at(1_000));
+    assert_eq!(corrector.state(), State::Detached);
+    assert_eq!(corrector.poll_timeout(), Some(at(6_000)), "five frames of a second");
+    corrector.handle_timeout(at(5_999));
+    assert!(!corrector.is_paused());
+    corrector.handle_timeout(at(6_000));
+    assert!(corrector.is_paused());
+    assert_eq!(corrector.poll_timeout(), None, "nothing but a word of others ends it");
+    corrector.handle_view(at(9_000), true, SECOND);
+    assert!(!corrector.is_paused());
+    // The same from RESYNC on into DETACHED: one time, not two.
+    corrector.handle_quorum(at(9_000), true);
+    corrector.handle_diverged(at(10_000));
+    assert_eq!((corrector.state(), corrector.resyncs()), (State::Resync, 1));
+    for _ in 0..3 {
+        corrector.handle_resync(at(13_000), false);
+    }
+    assert_eq!(corrector.state(), State::Detached, "that it is heard does not help: it has no state");
+    corrector.handle_timeout(at(15_000));
+    assert!(corrector.is_paused());
+    corrector.handle_resync(at(16_000), true);
+    assert_eq!((corrector.state(), corrector.is_paused()), (State::Locked, false));
+}
+
+#[test]
+fn without_hysteresis_everything_moves_it() {
+    let config = CorrectorConfig { period_ns: SECOND, ..CorrectorConfig::default() };
+    let mut corrector = Corrector::without_hysteresis(at(0), config).unwrap();
+    corrector.handle_master(at(0), true);
+    corrector.handle_clock(at(0), &clock(ClockState::Locked));
+    for slot in 0..10 {
+        corrector.handle_slot(at(0), if slot % 2 == 0 { 0.1 } else { 0.25 }, 0, 0);
+    }
+    assert_eq!(corrector.actuations(), 10, "margins that hysteresis leaves alone");
+    let bad = CorrectorConfig { dwell: 0, ..config };
+    assert!(Corrector::without_hysteresis(at(0), bad).is_err());
+}
+
+#[test]
 fn the_late_side_is_fast_and_the_early_side_slow() {
     let mut corrector = locked();
-    corrector.handle_slot(at(0), 0.0, 0);
+    corrector.handle_slot(at(0), 0.0, 0, 0);
     assert_eq!(corrector.lead_ns(), 0);
-    corrector.handle_slot(at(0), 0.0, 0);
+    corrector.handle_slot(at(0), 0.0, 0, 0);
     assert_eq!(corrector.lead_ns(), SECOND / 10, "lo - m + 0.05 = 0.1 frames");
     for _ in 0..7 {
-        corrector.handle_slot(at(0), 0.5, 0);
+        corrector.handle_slot(at(0), 0.5, 0, 0);
     }
     assert_eq!(corrector.lead_ns(), SECOND / 10);
-    corrector.handle_slot(at(0), 0.5, 0);
+    corrector.handle_slot(at(0), 0.5, 0, 0);
     assert_eq!(corrector.lead_ns(), 0, "half of m - hi = 0.1 frames");
     assert_eq!(corrector.actuations(), 2);
 }
@@ -149,25 +187,43 @@ fn the_late_side_is_fast_and_the_early_side_slow() {
 #[test]
 fn slots_that_queue_let_a_frame_pass_and_a_lead_does_not() {
     let mut corrector = locked();
-    // Two slots of this member are always before the one just cut: each waits two frames, at no lead.
+    // Two slots of this member are always before the one just cut: each is in time and waits two frames.
     for _ in 0..8 {
-        corrector.handle_slot(at(0), 1.9, 2);
+        corrector.handle_slot(at(0), 0.2, 2, 2);
     }
     assert_eq!((corrector.passes(), corrector.lead_ns(), corrector.actuations()), (1, 0, 1));
-    for _ in 0..7 {
-        corrector.handle_slot(at(0), 0.9, 1);
+    for _ in 0..20 {
+        corrector.handle_slot(at(0), 0.2, 1, 1);
     }
-    assert_eq!(corrector.passes(), 1);
+    assert_eq!(corrector.passes(), 1, "a queue of one is left alone");
     // A lead of a frame and a half makes slots early by as much: that is no queue.
     let mut corrector = locked();
     while corrector.lead_ns() < 900_000_000 {
-        corrector.handle_slot(at(0), -1.0, 0);
+        corrector.handle_slot(at(0), -1.0, 0, 0);
     }
     let lead_ns = corrector.lead_ns();
-    for _ in 0..8 {
-        corrector.handle_slot(at(0), 1.6, 0);
+    for _ in 0..80 {
+        corrector.handle_slot(at(0), 1.6, 0, 0);
     }
     assert!(corrector.lead_ns() < lead_ns && corrector.passes() == 0);
+}
+
+#[test]
+fn delays_with_a_long_tail_get_a_lead_that_stays() {
+    let mut corrector = locked();
+    // One slot of ten is 0.4 frames late at no lead, all others are there after 0.05: no two in a row.
+    let (mut late, mut moves) = (0, 0);
+    for slot in 0..400 {
+        let delay = if slot % 10 == 9 { 0.4 } else { 0.05 };
+        let margin = corrector.lead_ns() as f64 / SECOND as f64 - delay;
+        late += u32::from(margin < 0.0);
+        corrector.handle_slot(at(0), margin, 0, 0);
+        if slot == 99 {
+            moves = corrector.actuations();
+        }
+    }
+    assert!(late == 5 && corrector.lead_ns() >= 400_000_000, "{late} late at {}", corrector.lead_ns());
+    assert!(corrector.actuations() <= moves + 2, "{moves} moves, then {}", corrector.actuations());
 }
 
 #[test]
@@ -175,12 +231,15 @@ fn a_slow_link_lengthens_the_stride_and_a_fast_one_shortens_it() {
     let mut corrector = locked();
     corrector.handle_transfer(1_700_000_000);
     for _ in 0..20 {
-        corrector.handle_slot(at(0), 0.2, 0);
+        corrector.handle_slot(at(0), 0.2, 0, 0);
     }
     assert_eq!(corrector.stride(), 3, "1.7 frames fit into 0.8 of three");
+    corrector.handle_transfer(5_000_000_000);
+    corrector.handle_slot(at(0), 0.2, 0, 0);
+    assert_eq!(corrector.stride(), 3, "one bad moment");
     corrector.handle_transfer(300_000_000);
     for _ in 0..40 {
-        corrector.handle_slot(at(0), 0.2, 0);
+        corrector.handle_slot(at(0), 0.2, 0, 0);
     }
     assert_eq!(corrector.stride(), 1);
 }
@@ -216,7 +275,7 @@ proptest! {
         corrector.handle_clock(at(0), &clock(ClockState::Locked));
         corrector.handle_transfer(SECOND / 2);
         for margin in margins {
-            corrector.handle_slot(at(0), margin, 0);
+            corrector.handle_slot(at(0), margin, 0, 0);
         }
         prop_assert_eq!((corrector.actuations(), corrector.lead_ns(), corrector.stride()), (0, 0, 1));
     }
@@ -233,7 +292,7 @@ proptest! {
             let now = at(step as u64 * 100);
             let before = (corrector.lead_ns(), corrector.stride(), corrector.actuations(), corrector.passes());
             match kind {
-                0..=3 => { corrector.handle_slot(now, margin, staleness); since += 1 }
+                0..=3 => { corrector.handle_slot(now, margin, staleness % 3, staleness); since += 1 }
                 4 => corrector.handle_fold(now),
                 5 => corrector.handle_frame(now, staleness as u8),
                 6 => corrector.handle_transfer(staleness * SECOND / 4),
@@ -242,6 +301,7 @@ proptest! {
                     corrector.handle_resync(now, staleness % 2 == 0);
                     corrector.handle_view(now, staleness % 9 != 0, SECOND);
                     corrector.handle_master(now, staleness % 5 != 0);
+                    if staleness % 7 == 1 { corrector.handle_diverged(now) }
                 }
                 _ => {
                     let states = [ClockState::Acquire, ClockState::Locked, ClockState::Holdover];
@@ -257,6 +317,8 @@ proptest! {
                 prop_assert!(since >= dwell, "moved after {} slots of {}", since, dwell);
                 since = 0;
             }
+            let away = matches!(corrector.state(), State::Resync | State::Detached);
+            prop_assert!(away || !corrector.is_paused());
             prop_assert!(corrector.lead_ns() <= 3 * SECOND && (1..=16).contains(&corrector.stride()));
             while let Some(transition) = corrector.poll_event() {
                 prop_assert_ne!(transition.from, transition.to);

@@ -216,7 +216,8 @@ impl Machine {
         self.event(Event::Beat { from: key, beat: *beat });
     }
 
-    /// Bound never 0, fill within depth, a stride, and a phase that moved by less than 8 frames unexpectedly.
+    /// Bound never 0, fill within depth, a stride, and a phase that moved by less than 8 frames more than time did. One
+    /// that stands is no jump: whoever does not cut is not further.
     fn beat_is_sound(&mut self, now: Instant, at: usize, beat: &Beat) -> bool {
         if beat.eps_ns == 0 || beat.fill > beat.depth || beat.stride == 0 {
             return false;
@@ -224,8 +225,9 @@ impl Machine {
         let period_ns = self.clock.period_ns().max(1);
         let node = &mut self.directory.nodes[at];
         if let Some((then, phase)) = node.phase {
-            let expected = i128::from(phase) + (i128::from(now.since(then)) << 32) / i128::from(period_ns);
-            let jumped = (i128::from(beat.phase) - expected).abs() > PHASE_JUMP_MAX;
+            let passed = (i128::from(now.since(then)) << 32) / i128::from(period_ns);
+            let moved = i128::from(beat.phase) - i128::from(phase);
+            let jumped = moved < -PHASE_JUMP_MAX || moved > passed + PHASE_JUMP_MAX;
             node.phase_jumps = if jumped { node.phase_jumps + 1 } else { 0 };
             if jumped && node.phase_jumps < PHASE_JUMPS_MAX {
                 return false;

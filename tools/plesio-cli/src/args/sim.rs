@@ -11,7 +11,7 @@ use std::ops::Range;
 pub(crate) struct Said(pub(crate) Vec<String>);
 
 /// All that there are.
-const NAMES: [&str; 24] = [
+const NAMES: [&str; 26] = [
     "nodes",
     "seeds",
     "seed",
@@ -20,6 +20,8 @@ const NAMES: [&str; 24] = [
     "codec",
     "shares",
     "clock_error",
+    "links",
+    "no_hysteresis",
     "weights",
     "lambda",
     "outer",

@@ -192,7 +192,9 @@ impl Record {
             }
             Said::NoQuorum { live, members } => {
                 node.quorum_lost = true;
-                format!("{name} sees no quorum, {live} of {members}: it trains on and commits nothing")
+                format!(
+                    "{name} sees no quorum, {live} of {members}: it commits nothing, and trains on for some frames"
+                )
             }
             Said::Quorum => {
                 node.quorum_lost = false;

@@ -66,9 +66,18 @@ pub(super) fn document(job: &Job<'_>, tally: &Tally, replay: Option<&Replay>, wa
         "lies": tally.lies,
         "frames": tally.frames,
         "versions_per_min": tally.per_min(scenario, tally.frames),
-        "contributions_per_min": tally.per_min(scenario, tally.pace.listed),
-        "late_ratio": tally.pace.late_ratio(),
+        "contributions_per_min": tally.per_min(scenario, tally.timing.slots),
         "commit_s": tally.commit_s(),
+        "timing": {
+            "nodes": tally.timing.nodes,
+            "slots": tally.timing.slots,
+            "late_ratio": tally.timing.late_ratio(),
+            "folds": tally.timing.folds,
+            "corrections_per_node_min": tally.timing.corrections_per_node_min(),
+            "never_locked": tally.timing.never_locked,
+            "lock_s_max": tally.timing.lock_ns_max as f64 / 1e9,
+            "lock_frames_max": tally.timing.lock_frames_max,
+        },
         "wall_s": wall_s,
     });
     if let Some(replay) = replay {

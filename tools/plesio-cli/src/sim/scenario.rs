@@ -23,7 +23,7 @@
 //! level = 100                # 1 to 100, of the worst that this kind of fault does
 //! ```
 
-use crate::args::{CodecArg, ImpairArgs, RulesArgs, SharesArg, SimArgs, parse_seeds};
+use crate::args::{CodecArg, ImpairArgs, LinksArg, RulesArgs, SharesArg, SimArgs, parse_seeds};
 use crate::failure::Failure;
 use crate::host;
 use crate::up::file::meant;
@@ -51,6 +51,9 @@ pub(crate) struct Scenario {
     pub(crate) elements: Option<u64>,
     /// What the mesh clock of some nodes is off, unknown to them, frames.
     pub(crate) clock_error: f64,
+    /// Which kind of network, as `--links` says it.
+    pub(crate) network: LinksArg,
+    pub(crate) no_hysteresis: bool,
     pub(crate) rules: RulesArgs,
     /// As flags.
     pub(crate) links: Text<ImpairArgs>,
@@ -135,6 +138,8 @@ impl Default for Scenario {
             ring_depth: None,
             elements: None,
             clock_error: 0.0,
+            network: LinksArg::default(),
+            no_hysteresis: false,
             rules: RulesArgs::default(),
             links: Text::default(),
             fault: Vec::new(),
@@ -143,7 +148,7 @@ impl Default for Scenario {
 }
 
 /// Names of the file, and of a fault in it.
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 15] = [
     "nodes",
     "seeds",
     "faults",
@@ -154,6 +159,8 @@ const NAMES: [&str; 13] = [
     "ring_depth",
     "elements",
     "clock_error",
+    "network",
+    "no_hysteresis",
     "rules",
     "links",
     "fault",
@@ -164,9 +171,11 @@ impl Scenario {
     /// What the flags say.
     pub(crate) fn of(args: &SimArgs) -> Self {
         let mut scenario = Self::default();
-        for name in ["nodes", "seeds", "faults", "seconds", "codec", "shares", "clock_error", "rules", "links"] {
+        // Of flags that are taken together, one stands for all.
+        for name in ["nodes", "seeds", "faults", "seconds", "codec", "shares", "clock_error", "links"] {
             scenario.take(name, args);
         }
+        ["no_hysteresis", "tau", "loss"].iter().for_each(|name| scenario.take(name, args));
         scenario
     }
 
@@ -200,7 +209,9 @@ impl Scenario {
             "codec" => self.codec = args.codec,
             "shares" => self.shares = args.shares,
             "clock_error" => self.clock_error = args.clock_error,
-            "loss" | "burst" | "delay" | "jitter" | "reorder" | "dup" | "corrupt" | "rate" | "links" => {
+            "links" => self.network = args.links,
+            "no_hysteresis" => self.no_hysteresis = args.no_hysteresis,
+            "loss" | "burst" | "delay" | "jitter" | "reorder" | "dup" | "corrupt" | "rate" => {
                 self.links = Text(args.impair);
             }
             _ => self.rules = args.rules.or(self.rules),
@@ -233,6 +244,8 @@ impl Scenario {
             rules: self.rules.rules()?,
             elements: self.elements,
             clock_error_millis: (self.clock_error * 1e3).round() as u32,
+            profile: self.network.profile(),
+            hysteresis: !self.no_hysteresis,
             script: (!script.is_empty()).then_some(script),
             period_ns,
             ring_depth: self.ring_depth,

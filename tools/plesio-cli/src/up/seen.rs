@@ -2,7 +2,7 @@
 
 use crate::args::OutputArgs;
 use crate::hex::name;
-use crate::status::{Disk, Mass, Orders, Relays, Status, Way};
+use crate::status::{Disk, Mass, Orders, Relays, Status, Tempo, Way};
 use crate::stdout;
 use crate::trace::{Trace, why_stopped};
 use plesio::{Cause, Entering, NodeEvent, Progress, Revival, What};
@@ -251,6 +251,9 @@ impl Voice {
                 self.emit("version", &data);
             }
             What::Progress(_) => self.handle_progress(seen),
+            What::Phase { from, to } => {
+                self.emit("phase", &json!({ "t_s": t_s, "from": from, "to": to }));
+            }
             What::Halted { sequence, stored } => {
                 self.emit("halt", &json!({ "t_s": t_s, "sequence": sequence, "stored": stored }));
                 let kept = if *stored { "" } else { "; the disk did not take it yet" };
@@ -325,12 +328,13 @@ fn sentence(what: &What) -> Option<String> {
         What::Leaving(node) => format!("{} is leaving", name(*node)),
         // Members that took up with another life of this node answer the old one no more.
         What::NoQuorum { live: 1, members } if *members > 2 => format!(
-            "no quorum: nobody but this node is heard, of {members} members; training goes on, nothing is committed. \
+            "no quorum: nobody but this node is heard, of {members} members; nothing is committed, and training stops after some frames. \
             See whether its network is cut, or another process runs with its key (plesio status at a member)"
         ),
         What::NoQuorum { live, members } => {
             format!(
-                "no quorum: {live} of {members} members are heard; training goes on, nothing is committed"
+                "no quorum: {live} of {members} members are heard; nothing is committed, and training stops after some \
+                 frames"
             )
         }
         What::Quorum => "there is a quorum again".into(),
@@ -385,6 +389,7 @@ fn take(status: &mut Status, progress: &Progress) {
     status.clock_error_ns = (progress.eps_ns != u32::MAX).then_some(progress.eps_ns.into());
     status.period_ns = progress.period_ns;
     status.lead_ns = progress.lead_ns;
+    status.tempo = Tempo::of(&progress.tempo);
     status.version = status.version.max(progress.version);
     status.steps_committed = progress.steps_committed;
     let counters = &progress.counters;

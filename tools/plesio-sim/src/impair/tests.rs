@@ -50,13 +50,15 @@ prop_compose! {
         (delay_ns, jitter_ns, jitter_hold_ns) in (0..30_000_000_u64, 0..5_000_000_u64, 0..3_000_000_u64),
         reorder_ns in 0..30_000_000_u64,
         rate in prop::option::of((1..10_000_000_000_u64, 0..100_000_u64, 0..1_000_000_u64)),
+        tail in prop::option::of((0..50_000_000_u64, 0..2_000_000_000_u64, 0..50_000_000_u64)),
         cut in prop::bool::weighted(0.05),
     ) -> Impairment {
+        let tail = tail.map(|(median_ns, most_ns, hold_ns)| Tail { median_ns, most_ns, hold_ns });
         let burst = burst.map(|(enter_ppm, leave_ppm, loss_ppm)| Burst { enter_ppm, leave_ppm, loss_ppm });
         let rate = rate.map(|(bytes_per_s, bucket_bytes, queue_bytes)| Rate { bytes_per_s, bucket_bytes, queue_bytes });
         Impairment {
             loss_ppm, burst, silence_ppm, silence_ns, delay_ns, jitter_ns, jitter_hold_ns, reorder_ppm, reorder_ns,
-            duplicate_ppm, corrupt_ppm, rate, mtu_bytes: None, cut,
+            duplicate_ppm, corrupt_ppm, rate, mtu_bytes: None, cut, tail,
         }
     }
 }

@@ -59,8 +59,10 @@ impl Process {
             };
             let OwnSlot { seq, base, target, n_steps: steps, .. } = slot;
             self.say(scene, |_| Some(What::Cut { slot: seq, base, target, steps, digest }));
+            self.cut += 1;
             self.engine.handle_cut(scene.local, info.index, slot);
         }
+        self.engine.handle_ring(scene.local, self.consumer.counters().fold_total());
         Ok(())
     }
 

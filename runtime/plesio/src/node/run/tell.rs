@@ -40,6 +40,7 @@ impl Runner {
             }
         }
         self.mailbox.lock().aim = Some(self.engine.aim());
+        self.mailbox.pause(self.engine.is_paused());
         Ok(())
     }
 
