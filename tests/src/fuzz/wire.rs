@@ -5,6 +5,7 @@
 
 use super::Target;
 use plesio_wire::data::{self, Ack, Bye, Credit, Flags, Header, Kind, MessageId, Ping};
+use plesio_wire::draw::{Draw, Near};
 use plesio_wire::handshake::{Cookie, Init, InitPayload, Response, ResponsePayload, Role, Suite};
 use plesio_wire::near::{NearSays, NearWord, Notice};
 use plesio_wire::shares::SHARE_ONE;
@@ -149,6 +150,7 @@ fn take_handshake(bytes: &[u8]) {
 }
 
 fn take_sideband(bytes: &[u8]) {
+    take_drawn(bytes);
     let refused = read_sideband(bytes).err();
     let mut room = [0; sideband::DATAGRAM_BYTES_MAX];
     let Some(copy) = room.get_mut(..bytes.len()).filter(|copy| copy.len() >= sideband::HEADER_BYTES) else {
@@ -167,6 +169,23 @@ fn take_sideband(bytes: &[u8]) {
         mend(copy);
         let _any = read_sideband(copy);
     }
+}
+
+/// The bytes as chance: what every test draws of the agreement, the way that it takes between two nodes.
+fn take_drawn(bytes: &[u8]) {
+    let mut rest = bytes.chunks(8);
+    let mut beyond = 0u64;
+    let mut source = || match rest.next() {
+        Some(chunk) => chunk.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+        None => {
+            beyond = beyond.wrapping_add(0x9E37_79B9_7F4A_7C15);
+            beyond
+        }
+    };
+    let near = Near { view: view(3), index: LogIndex(6), frame: Frame(41), version: Version(5) };
+    let message = Draw::new(&mut source).message(&near);
+    let mut room = [0; sideband::DATAGRAM_BYTES_MAX];
+    let _sound = read_sideband(sideband::encode(&sideband::Header::default(), &message, &mut room));
 }
 
 /// Gives a datagram the length and the checksum that it should have, and no flag that a plaintext one never has.

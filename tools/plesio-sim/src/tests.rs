@@ -1,5 +1,6 @@
 //! Whole meshes: each kind of fault, the same story twice, bugs planted on purpose, and seeds that once failed.
 
+mod laws;
 mod timing;
 
 use super::*;

@@ -13,6 +13,7 @@ mod bounded;
 pub mod codec;
 pub mod data;
 pub mod digest;
+pub mod draw;
 pub mod handshake;
 pub mod near;
 pub mod shares;

@@ -127,6 +127,7 @@ impl super::Process {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use plesio_wire::draw::{Draw, Near};
     use plesio_wire::sideband::{Propose, ShortBeat};
     use plesio_wire::value::Entry;
 
@@ -138,6 +139,34 @@ mod tests {
         let (read, message) = decode(&bent).expect("a lie has the form of the truth");
         assert_eq!(read, header);
         Some((message, index))
+    }
+
+    proptest::proptest! {
+        /// Whatever it is that a liar has to say: what it says instead has that form, and names the index it lies about.
+        #[test]
+        fn every_lie_has_the_form_of_the_truth(seed: u64, to in 0u8..8) {
+            let mut random = crate::random::Random::new(seed, "draw");
+            let mut source = || random.next();
+            let near = Near {
+                view: plesio_wire::value::View::default(),
+                index: plesio_wire::LogIndex(9),
+                frame: plesio_wire::Frame(4),
+                version: plesio_wire::Version(2),
+            };
+            let message = Draw::new(&mut source).message(&near);
+            let header = plesio_wire::sideband::Header::default();
+            let mut buffer = [0; DATAGRAM_BYTES_MAX];
+            let is_sound = decode(encode(&header, &message, &mut buffer)).is_ok();
+            let lies = Lies { accuse: true, equivocate: true, ..Lies::default() };
+            let bent = if is_sound { told(lies, to, &message) } else { None };
+            match (&message, bent) {
+                (Message::Propose(truth), Some((Message::Propose(lie), index))) => {
+                    assert_eq!(index, Some(truth.index.0));
+                    assert_eq!(lie.manifest.entries.len() + 1, truth.manifest.entries.len());
+                }
+                (_, bent) => assert_eq!(bent, None, "a liar of this kind bends proposals alone"),
+            }
+        }
     }
 
     #[test]
