@@ -4,7 +4,7 @@
 use super::*;
 use core::net::Ipv4Addr;
 use plesio_wire::sideband::Address;
-use plesio_wire::{Bounded, NodeId};
+use plesio_wire::{Bounded, NodeId, Reader};
 
 fn address(node: usize) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, 7_000 + node as u16))

@@ -241,10 +241,10 @@ impl Engine {
         disk.into_iter().chain(keeping.restart.as_ref().map(Restart::poll_timeout)).min()
     }
 
-    /// What this node is pledged not to take part in any more: everything below.
+    /// What is no mesh of this node's any more: everything below what it knew to be decided, or is pledged to.
     pub(super) fn floor(&self) -> LogIndex {
         let restart = self.keeping.as_ref().and_then(|keeping| keeping.restart.as_ref());
-        restart.map_or(LogIndex(0), |restart| restart.record().floor())
+        restart.map_or(LogIndex(0), |restart| restart.record().floor().max(restart.record().decided().0))
     }
 
     /// Who has the state that everybody begins with again.

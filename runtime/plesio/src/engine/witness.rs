@@ -45,11 +45,13 @@ impl Witnesses {
         let other = self.told.values().flatten().count() - same;
         let over = now >= self.deadline();
         let silent = self.told.len() < others && !over;
+        // Who does not know may come to know: a moment later somebody else holds that version.
+        let alone = others == 0 || over;
         match (same, other) {
             (_, other) if other > same => Verdict::Doubt,
             (same, other) if same > other => Verdict::Believe,
             (_, 1..) if !silent => Verdict::Doubt,
-            (0, 0) if !silent => Verdict::Believe,
+            (0, 0) if alone => Verdict::Believe,
             _ => Verdict::Wait,
         }
     }

@@ -75,7 +75,8 @@ impl Machine {
             return self.take_order(now, from, by.is_some(), &header, &message);
         }
         // A process that starts anew may come from the address of its own former life.
-        let known = self.directory.position_of(from).filter(|_| !matches!(message, Message::Join(_)));
+        let is_anew = matches!(message, Message::Join(_) | Message::Revive(_));
+        let known = self.directory.position_of(from).filter(|_| !is_anew);
         let named = match (&message, known) {
             (Message::Join(join), _) => Some(join.id.key()),
             (Message::Revive(body), _) => Some(body.id.key()),
