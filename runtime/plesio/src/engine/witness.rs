@@ -170,11 +170,7 @@ mod tests {
         assert_eq!(verdict(&[same, other], 2, 0), Verdict::Doubt, "fetch it from another");
         assert_eq!(verdict(&[unknown], 2, 1_999), Verdict::Wait);
         assert_eq!(verdict(&[unknown], 2, 2_000), Verdict::Believe);
-        assert_eq!(
-            verdict(&[unknown, unknown], 2, 0),
-            Verdict::Believe,
-            "nobody knows, and all have said so"
-        );
+        assert_eq!(verdict(&[unknown, unknown], 2, 0), Verdict::Wait, "who does not know may come to know");
         assert_eq!(verdict(&[other], 2, 2_000), Verdict::Doubt);
     }
 }
