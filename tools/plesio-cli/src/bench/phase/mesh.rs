@@ -103,7 +103,7 @@ impl Run<'_> {
             Failure::run("bench", format!("cannot start process {index} of the bench"), cause)
         };
         let program = std::env::current_exe().map_err(|cause| failed(&cause))?;
-        let side = if index % 2 == 0 { Side::Left } else { Side::Right };
+        let side = if index.is_multiple_of(2) { Side::Left } else { Side::Right };
         let mut command = self.pair.command(side, &program);
         command.arg("bench-clock").process_group(0);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

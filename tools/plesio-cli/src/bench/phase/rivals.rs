@@ -140,9 +140,10 @@ impl RivalRun<'_> {
 
     fn ptp4l(&self) -> Result<Vec<f64>, String> {
         let conf = |name: &str, role: &str| {
-            // Every offset is told, four a second.
+            // Four exchanges a second; of a clock that it does not steer it tells an offset every second, and not more often.
             let common = "[global]\ntime_stamping software\nnetwork_transport UDPv4\ndelay_mechanism E2E\nlogSyncInterval -2\n\
-                logMinDelayReqInterval -2\nlogAnnounceInterval -1\nfree_running 1\nsummary_interval -4\n";
+                logMinDelayReqInterval -2\nlogAnnounceInterval -1\nfree_running 1\nsummary_interval -4\n\
+                freq_est_interval 0\n";
             format!("{common}{role}\nuds_address {}\n", self.file(&format!("{name}.uds")))
         };
         let (serving, asking) = (
