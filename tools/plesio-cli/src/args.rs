@@ -13,6 +13,7 @@ pub(crate) use impair::ImpairArgs;
 pub(crate) use key::{GenArgs, KeyArgs, KeyCommand, KeyKind, PubArgs, TicketArgs};
 pub(crate) use phase::{PhaseArgs, StampsArg, TimeArg};
 pub(crate) use rules::{OuterArg, RulesArgs, WeightsArg, refused};
+use sim::SCENARIO;
 pub(crate) use sim::{Said, parse_seeds};
 pub(crate) use up::{Seed, StatusArgs, TrustArg, UpArgs, data_beside, parse_seed};
 
@@ -257,6 +258,7 @@ pub(crate) struct DoctorArgs {
 }
 
 #[derive(Args, Clone, Debug, Serialize)]
+#[command(after_help = SCENARIO)]
 pub(crate) struct SimArgs {
     /// Nodes each mesh starts with, 1 to 32
     #[arg(long, env = "PLESIO_NODES", default_value_t = 8, value_name = "N")]

@@ -18,7 +18,7 @@ use plesio_sim::SeedReport;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
@@ -180,21 +180,42 @@ fn cannot(path: &Path, cause: io::Error) -> Failure {
         .fix("give --trace the path of a file in a folder that exists and is yours")
 }
 
-/// A regular file or a device; a pipe or a socket would wait for its reader.
+/// A trace that is there, a new file, or a device; a pipe or a socket would wait for its reader, and another file is not ours
+/// to write into.
 fn open(path: &Path, before: Before) -> io::Result<File> {
-    if let Ok(found) = std::fs::metadata(path) {
-        use std::os::unix::fs::FileTypeExt;
-        if !found.is_file() && !found.file_type().is_char_device() {
-            return Err(io::Error::other("it is neither a file nor a device"));
-        }
-    }
-    let mut options = OpenOptions::new();
-    options.create(true);
-    match before {
-        Before::Stays => options.append(true),
-        Before::Goes => options.write(true).truncate(true),
+    use std::os::unix::fs::FileTypeExt;
+    let is_file = match std::fs::metadata(path) {
+        Ok(found) if found.is_file() => true,
+        Ok(found) if found.file_type().is_char_device() => false,
+        Ok(_) => return Err(io::Error::other("it is neither a file nor a device")),
+        Err(_) => true,
     };
-    options.open(path)
+    if !is_file {
+        return OpenOptions::new().write(true).open(path);
+    }
+    let mut file = OpenOptions::new().create(true).read(true).append(true).open(path)?;
+    let whole_bytes = whole(&mut file)?;
+    // Half a line is what a crash left; the next one must not stand behind it.
+    file.set_len(if before == Before::Goes { 0 } else { whole_bytes })?;
+    Ok(file)
+}
+
+/// Where the last whole line of a trace ends.
+fn whole(file: &mut File) -> io::Result<u64> {
+    const BEGIN: &[u8] = b"{\"schema\":\"plesio.trace/";
+    let begins = |bytes: &[u8]| bytes.iter().zip(BEGIN).all(|(byte, begin)| byte == begin);
+    let mut piece = Vec::new();
+    (&*file).take(BEGIN.len() as u64).read_to_end(&mut piece)?;
+    let length = file.metadata()?.len();
+    let from = length.saturating_sub(read::LINE_BYTES_MAX);
+    file.seek(SeekFrom::Start(from))?;
+    let mut tail = Vec::new();
+    (&*file).take(read::LINE_BYTES_MAX).read_to_end(&mut tail)?;
+    let end = tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    if !begins(&piece) || !begins(&tail[end..]) {
+        return Err(io::Error::other("it is there and is no trace: nothing is written into it"));
+    }
+    Ok(from + end as u64)
 }
 
 /// The thread's side.
@@ -258,8 +279,9 @@ impl Disk {
 
     /// All of it, or nothing: half a line would spoil the next.
     fn put(&mut self, bytes: &[u8], length: u64) -> io::Result<()> {
-        if let Some(whole) = self.whole_bytes {
-            self.cut(whole)?;
+        let length = self.whole_bytes.unwrap_or(length);
+        if self.whole_bytes.is_some() {
+            self.cut(length)?;
             self.whole_bytes = None;
         }
         self.file.write_all(bytes).inspect_err(|_| {
@@ -270,7 +292,6 @@ impl Disk {
     }
 
     fn cut(&mut self, length: u64) -> io::Result<()> {
-        use std::io::{Seek, SeekFrom};
         if self.file.metadata()?.is_file() {
             self.file.set_len(length)?;
             self.file.seek(SeekFrom::Start(length))?;
@@ -362,6 +383,28 @@ mod tests {
         (0..3 * QUEUE_LINES as u64).for_each(|number| trace.say(&line(number)));
         assert_eq!(trace.state().dropped, 2 * QUEUE_LINES as u64);
         assert_eq!(queue.try_iter().count(), QUEUE_LINES);
+    }
+
+    /// It went on behind half a line, and the trace could not be read any more.
+    #[test]
+    fn what_a_crash_cut_off_is_taken_away_and_what_is_no_trace_is_left_alone() {
+        let path = place("half");
+        std::fs::write(&path, format!("{}\n{{\"schema\":\"ple", line(1)))
+            .expect("a folder for temporary files");
+        let (trace, writer) = Trace::open(&path, Before::Stays).expect("a trace");
+        trace.say(&line(2));
+        writer.close();
+        let text = std::fs::read_to_string(&path).expect("written");
+        assert_eq!(read::read(text.as_bytes(), |_| true).expect("whole lines").len(), 2);
+        for precious in ["precious\n", "no end", "{\"schema\":\"plesio.demo/1\"}\n"] {
+            std::fs::write(&path, precious).expect("our own file");
+            for before in [Before::Stays, Before::Goes] {
+                let refused = Trace::open(&path, before).expect_err(precious);
+                assert!(refused.cause.contains("no trace"), "{refused}");
+            }
+            assert_eq!(std::fs::read_to_string(&path).expect("still there"), precious);
+        }
+        std::fs::remove_file(&path).expect("our own file");
     }
 
     #[test]

@@ -311,8 +311,10 @@ fn a_demo_keeps_its_promises() {
     let out = folder("promises");
     fs::create_dir_all(out.join("adapter")).expect("the folder is writable");
     fs::write(out.join("adapter/adapter_config.json"), b"from an earlier run").expect("writable");
+    let trace = out.join("trace.jsonl");
+    let trace = trace.to_str().expect("text");
     let line = ["demo", "--nodes", "3", "--seconds", "12", "--json", "--out", out.to_str().expect("text")];
-    let output = output(&line);
+    let output = output(&[&line[..], &["--trace", trace]].concat());
     let document: Value = serde_json::from_slice(&output.stdout).expect("one document on stdout");
     let checks = document["checks"].as_array().expect("checks");
     let failed: Vec<&Value> = checks.iter().filter(|check| check["pass"] != true).collect();
@@ -334,6 +336,21 @@ fn a_demo_keeps_its_promises() {
     let config: Value = serde_json::from_slice(&config).expect("JSON");
     assert_eq!(config["peft_type"], "LORA");
     assert!(out.join("adapter/adapter_model.safetensors").exists());
+    let run = out.join("run.json");
+    for record in [trace, run.to_str().expect("text")] {
+        let replayed = self::output(&["sim", "--replay", record, "--json"]);
+        let document: Value = serde_json::from_slice(&replayed.stdout).expect("one document on stdout");
+        let replay = &document["replay"];
+        assert_eq!(replayed.status.code(), Some(0), "{record}: {replay:#}\n{:#}", document["violations"]);
+        let faults = replay["observed"]["faults"].as_array().expect("faults");
+        let has = |kind: &str| faults.iter().any(|fault| fault["kind"] == kind);
+        assert!(has("crash") && has("join"), "{replay:#}");
+        if record == trace {
+            // Four nodes, each of which held most versions: one log, and the same bits.
+            assert_eq!(replay["audit"]["nodes"], 4, "{replay:#}");
+            assert!(replay["audit"]["versions_compared"].as_u64() > Some(8), "{replay:#}");
+        }
+    }
 }
 
 #[test]
@@ -349,6 +366,30 @@ fn a_simulation_is_the_same_twice() {
     assert_eq!(first["seeds"], 3);
     assert!(first["events"].as_u64() > Some(0));
     assert_eq!(first["trace_hash"], second["trace_hash"]);
+    let place = folder("replay");
+    fs::create_dir_all(&place).expect("the folder is writable");
+    let [record, scenario, trace] = ["run.json", "scenario.toml", "trace.jsonl"].map(|name| place.join(name));
+    fs::write(&record, first.to_string()).expect("writable");
+    let replayed = output(&["sim", "--json", "--replay", record.to_str().expect("text")]);
+    let again: Value = serde_json::from_slice(&replayed.stdout).expect("one document on stdout");
+    assert_eq!((&again["replay"]["reproduced"], &again["trace_hash"]), (&true.into(), &first["trace_hash"]));
+    // The same by a scenario, and one with a crash at its time; its trace is no record of a real mesh.
+    fs::write(&scenario, "nodes = 3\nseeds = \"0..3\"\nseconds = 10\n").expect("writable");
+    let by_file = |more: &[&str]| {
+        let line = [&["sim", "--json", scenario.to_str().expect("text")], more].concat();
+        serde_json::from_slice::<Value>(&output(&line).stdout).expect("one document on stdout")
+    };
+    assert_eq!(by_file(&[])["trace_hash"], first["trace_hash"]);
+    let crash = "nodes = 3\n[[fault]]\nkind = \"crash\"\nnode = 1\nat_s = 2.5\nfor_s = 1.0\n";
+    fs::write(&scenario, crash).expect("writable");
+    let trace = trace.to_str().expect("text");
+    let crashed = by_file(&["--trace", trace]);
+    assert_eq!((&crashed["faults"]["crash"], &crashed["violations"]), (&1.into(), &Value::Array(vec![])));
+    let lines = fs::read_to_string(trace).expect("written");
+    let begun = |line: &&str| line.contains("\"fault\":\"crash\",\"begins\":true");
+    let at: Value = serde_json::from_str(lines.lines().find(begun).expect("it struck")).expect("a line");
+    assert_eq!((&at["mono_ns"], &at["host"]), (&2_500_000_000_u64.into(), &1.into()));
+    assert_eq!(output(&["sim", "--replay", trace]).status.code(), Some(2));
     let output = output(&["sim", "--faults", "los"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("loss"));

@@ -6,7 +6,7 @@ mod timing;
 use super::*;
 use crate::impair::Impairment;
 use crate::random::Random;
-use plesio::{Codec, Lambda, Nesterov, Outer, Rules, Sharing, WeightMode};
+use plesio::{Codec, Lambda, Nesterov, Outer, Rules, Sharing, WeightMode, What};
 
 fn config(nodes: u8, faults: &str, simulated_s: u32) -> SimConfig {
     SimConfig { nodes, faults: faults.parse().unwrap(), simulated_s, ..SimConfig::default() }
@@ -582,4 +582,49 @@ fn seeds_that_once_failed() {
         found.extend(violations(&config, seed..seed + 1));
     }
     assert!(found.is_empty(), "{found:#?}");
+}
+
+/// What is written down changes nothing; what a script says happens when it says, in every seed, and twice alike.
+#[test]
+fn a_script_strikes_at_its_time_and_a_trace_only_watches() {
+    let strike = |fault, host, begin_ms: u64, lasts_ms: Option<u64>| Strike {
+        fault,
+        host,
+        begin_ns: begin_ms * 1_000_000,
+        lasts_ns: lasts_ms.map(|ms| ms * 1_000_000),
+        reach: Reach::From(host),
+        level: 50,
+    };
+    let script = vec![
+        strike(Fault::Crash, 1, 1_500, Some(1_000)),
+        strike(Fault::OneWay, 2, 3_000, Some(300)),
+        strike(Fault::Join, 4, 3_500, None),
+        strike(Fault::Leave, 3, 5_000, None),
+    ];
+    let base = SimConfig { seeds: 3..5, threads: 1, period_ns: Some(200_000_000), ..config(4, "none", 15) };
+    let scripted = SimConfig { script: Some(script), ..base };
+    let silent = run(&scripted).unwrap();
+    assert!(silent.violations.is_empty(), "{:?}", silent.violations);
+    assert_eq!(silent.faults.values().copied().collect::<Vec<_>>(), [2, 2, 2, 2]);
+    let happened = Mutex::new(Vec::new());
+    let traced = SimConfig { trace: true, ..scripted };
+    let told = run_with(&traced, |seed| happened.lock().unwrap().push(seed.happened.clone())).unwrap();
+    assert_eq!(silent.trace_hash, told.trace_hash);
+    for happened in happened.into_inner().unwrap() {
+        let began = |fault| {
+            let found = happened.iter().find(|found| found.what == Happened::Begun(fault)).unwrap();
+            (found.at_ns / 1_000_000, found.host)
+        };
+        assert_eq!((began(Fault::Crash), began(Fault::Leave)), ((1_500, 1), (5_000, 3)));
+        let said = |wanted: fn(&What) -> bool| {
+            let said = |found: &Happening| matches!(&found.what, Happened::Said { what, .. } if wanted(what));
+            happened.iter().filter(|found| said(found)).count()
+        };
+        assert!(said(|what| matches!(what, What::Phase { .. })) >= 5, "each member finds its phase");
+        assert!(
+            said(|what| matches!(what, What::Dead(_))) > 0 && said(|what| matches!(what, What::Left)) == 1
+        );
+        assert!(said(|what| matches!(what, What::Manifest { .. })) > 40);
+        assert!(said(|what| matches!(what, What::Cut { .. })) > 40);
+    }
 }

@@ -6,6 +6,17 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use std::ops::Range;
 
+/// What a scenario says.
+pub(super) const SCENARIO: &str = "A scenario says what the flags say, links as flags too, and what strikes when; all may be left out:\n  \
+        nodes = 4                  seeds = \"0..10\"        seconds = 20       faults = \"all\"\n  \
+        period_ms = 250            ring_depth = 4         elements = 64      codec = \"i32\"     shares = \"rate\"\n  \
+        rules = { tau = 8 }        links = \"--loss 1% --delay 2ms\"\n  \
+        [[fault]]                  # any of them: nothing is drawn from faults\n  \
+        kind = \"crash\"             # as in --faults\n  \
+        at_s = 3.0                 for_s = 1.5            # without: it stays down, other kinds last on\n  \
+        node = 2                   level = 50             # 1 to 100, of the worst that this kind does\n  \
+        reach = \"from\"             # of faults of links: into or from the node; or to = N; or side = [0, 1]";
+
 /// The flags that say what is simulated, as far as line or environment said them; a scenario says the rest.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Said(pub(crate) Vec<String>);

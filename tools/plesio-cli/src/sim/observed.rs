@@ -417,7 +417,7 @@ impl Builder {
         self.deeds.sort_by(|one, other| one.at_s.total_cmp(&other.at_s));
         let long_s = seconds.max(self.deeds.iter().map(|deed| deed.at_s).fold(0.0, f64::max));
         let whole = (long_s + 1.0).ceil() + QUIET_S;
-        if !(whole <= 3_600.0) {
+        if whole > 3_600.0 {
             return Err(format!(
                 "it tells of {seconds:.0} s, and an hour is the longest simulation: give a part of it"
             ));
@@ -466,3 +466,6 @@ const LONG_S: f64 = 60.0;
 const SHORT_S: f64 = 0.1;
 /// Nothing breaks in the last seconds of a simulation.
 const QUIET_S: f64 = 6.0;
+
+#[cfg(test)]
+mod tests;

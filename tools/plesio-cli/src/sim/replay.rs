@@ -34,7 +34,7 @@ pub(super) struct Replay {
 #[derive(Debug)]
 enum Of {
     Simulation(Expected),
-    Mesh { observed: Observed, audit: Option<Audit> },
+    Mesh { observed: Box<Observed>, audit: Option<Audit> },
 }
 
 /// What a simulation came to.
@@ -75,7 +75,7 @@ impl Replay {
             }
             Some("plesio.demo/1") => {
                 let observed = observed::of_demo(&document, args).map_err(|cause| cannot(&cause))?;
-                (observed.scenario.clone(), Of::Mesh { observed, audit: None })
+                (observed.scenario.clone(), Of::Mesh { observed: Box::new(observed), audit: None })
             }
             Some(trace::SCHEMA) => return Self::of_traces(args, files),
             Some(other) => {
@@ -107,7 +107,7 @@ impl Replay {
                 .fix("give whole traces of the nodes of one mesh")
         };
         let audit = audit::audit(&records);
-        let observed = observed::of_traces(records, args).map_err(cannot)?;
+        let observed = Box::new(observed::of_traces(records, args).map_err(cannot)?);
         Ok(Self { scenario: observed.scenario.clone(), files, of: Of::Mesh { observed, audit: Some(audit) } })
     }
 

@@ -108,7 +108,7 @@ pub(crate) fn read(mut from: impl BufRead, wanted: impl Fn(&str) -> bool) -> Res
 }
 
 /// A manifest of 32 contributions takes 5 kB.
-const LINE_BYTES_MAX: u64 = 64 << 10;
+pub(super) const LINE_BYTES_MAX: u64 = 64 << 10;
 /// Some hours of a mesh, and less than a GiB of memory.
 const RECORDS_MAX: usize = 1 << 18;
 

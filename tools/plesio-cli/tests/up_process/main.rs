@@ -5,6 +5,7 @@ mod halt;
 mod mesh;
 mod restart;
 mod silence;
+mod trace;
 
 use common::{Node, clean, folder, key, keys, output, plesio, refused, wait};
 use nix::sys::signal::{Signal, kill};

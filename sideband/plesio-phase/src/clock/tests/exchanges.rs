@@ -41,14 +41,9 @@ fn a_probe_says_nothing_of_a_clock_that_nobody_knows() {
 
 /// Section 9: PROBE_REPLY without an outstanding probe, negative two-way delay, delay above 10 s, stamps outside a day of C.
 #[test]
-<<<<<<< ours
 fn c9_08_each_impossible_reply_is_refused_for_its_reason() {
-    let cases: [(fn(&mut ProbeReply), u64, BadExchange); 8] = [
-=======
-fn row_probe_reply_each_impossible_reply_is_refused_for_its_reason() {
     type Bend = fn(&mut ProbeReply);
     let cases: [(Bend, u64, BadExchange); 8] = [
->>>>>>> theirs
         (|reply| reply.pair += 1, 110_000, BadExchange::Outstanding),
         (|reply| reply.t1_echo += 1, 110_000, BadExchange::Outstanding),
         (|reply| reply.t3 += 1_000_000, 110_000, BadExchange::Delay),
