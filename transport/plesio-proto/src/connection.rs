@@ -382,6 +382,12 @@ impl Connection {
             .min()
     }
 
+    /// Whether no message waits to be sent or acknowledged: what is sent then answers the peer or a timer.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.outbox.len() == 0
+    }
+
     /// What happened, oldest first.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()

@@ -15,6 +15,7 @@ use plesio_proto::{Config, Congestion, Connection, Event, Grants, Next, Stats, T
 use plesio_wire::data::{CHANNEL_MAX, HEADER_BYTES, TAG_BYTES, channel_of};
 use plesio_wire::digest::Hasher;
 use plesio_wire::{Incarnation, Instant, NodeKey};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 /// A node's life: receiver indices are drawn from both ends' lives, so a stale session never matches.
@@ -33,6 +34,21 @@ struct Link {
     view: Option<(u32, Session)>,
     /// Since when the peer is neither member nor observer.
     gone: Option<Instant>,
+    seen: Seen,
+}
+
+/// What was found when a link's sessions were looked at last; void as soon as one of them is touched. A node that does
+/// something hundreds of times a second does it with one peer, and need not ask all sessions of all others each time.
+#[derive(Debug, Default)]
+struct Seen {
+    /// The next moment at which time alone changes something.
+    due: Cell<Option<Option<Instant>>>,
+    /// They have nothing to send before that.
+    at_rest: bool,
+    /// They have nothing to tell.
+    is_silent: bool,
+    /// No peer waits for a grant.
+    is_granted: bool,
 }
 
 #[derive(Debug)]
@@ -122,7 +138,8 @@ impl Links {
         let standing = self.session(now, life, near, (0, STANDING), self.window_bytes);
         let bulk_bytes = BULK_WINDOW_BYTES.min(self.window_bytes);
         let bulk = self.session(now, life, near, (BULK_ERA, BULK), bulk_bytes);
-        self.links.insert(peer, Link { incarnation, near, standing, bulk, view: None, gone: None });
+        let seen = Seen::default();
+        self.links.insert(peer, Link { incarnation, near, standing, bulk, view: None, gone: None, seen });
         true
     }
 
@@ -139,6 +156,7 @@ impl Links {
         });
         let link = self.links.get_mut(&peer).expect("was found above");
         let ended = std::mem::replace(&mut link.view, session);
+        link.seen = Seen::default();
         if let Some((_, session)) = ended {
             self.end(&session);
         }
@@ -229,18 +247,25 @@ impl Links {
     /// The session for contributions and results.
     pub(super) fn exchange_mut(&mut self, peer: NodeKey) -> Option<&mut Connection> {
         let link = self.links.get_mut(&peer)?;
+        link.seen = Seen::default();
         let view = link.view.as_mut();
         Some(view.map_or(&mut link.standing.connection, |(_, session)| &mut session.connection))
     }
 
     /// The session that lasts as long as both lives do.
     pub(super) fn standing_mut(&mut self, peer: NodeKey) -> Option<&mut Connection> {
-        self.links.get_mut(&peer).map(|link| &mut link.standing.connection)
+        self.links.get_mut(&peer).map(|link| {
+            link.seen = Seen::default();
+            &mut link.standing.connection
+        })
     }
 
     /// The session for snapshots.
     pub(super) fn bulk_mut(&mut self, peer: NodeKey) -> Option<&mut Connection> {
-        self.links.get_mut(&peer).map(|link| &mut link.bulk.connection)
+        self.links.get_mut(&peer).map(|link| {
+            link.seen = Seen::default();
+            &mut link.bulk.connection
+        })
     }
 
     /// Payload of snapshots that came from a peer, or that it has taken.
@@ -251,26 +276,35 @@ impl Links {
         taken + stats.received_bytes
     }
 
+    /// Payload of snapshots that came from anybody connected.
+    pub(super) fn bulk_received_bytes(&self) -> u64 {
+        self.links.values().map(|link| link.bulk.connection.stats().received_bytes).sum()
+    }
+
     /// All sessions with a peer.
     pub(super) fn sessions_mut(&mut self, peer: NodeKey) -> impl Iterator<Item = &mut Connection> {
         self.links.get_mut(&peer).into_iter().flat_map(Link::sessions).map(|session| &mut session.connection)
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {
-        for session in self.links.values_mut().flat_map(Link::sessions) {
-            session.connection.handle_timeout(now);
+        for link in self.links.values_mut().filter(|link| link.due().is_some_and(|due| due <= now)) {
+            link.sessions().for_each(|session| session.connection.handle_timeout(now));
         }
     }
 
     /// What came in is taken: who waits for a grant gets it, as far as the budget goes.
     pub(super) fn grant(&mut self, now: Instant) {
-        let far = || self.links.values().filter(|link| !link.near).flat_map(Link::views);
-        for session in far() {
-            self.budget.handle_session(now, session.key, &session.connection);
+        for link in self.links.values_mut().filter(|link| !link.near && !link.seen.is_granted) {
+            let mut waits = false;
+            for session in link.views() {
+                waits |= self.budget.handle_session(now, session.key, &session.connection);
+            }
+            link.seen.is_granted = !waits;
         }
         while let Some((key, bytes)) = self.budget.poll_grant() {
-            let mut sessions = self.links.values_mut().flat_map(Link::sessions);
-            if let Some(session) = sessions.find(|session| session.key == key) {
+            let is_it = |link: &&mut Link| link.views().any(|session| session.key == key);
+            let link = self.links.values_mut().find(is_it);
+            if let Some(session) = link.and_then(|link| link.sessions().find(|session| session.key == key)) {
                 session.connection.handle_grant(bytes);
             }
         }
@@ -296,8 +330,17 @@ impl Links {
     /// The next train, into the caller's, or a control datagram; round robin.
     pub(super) fn poll_transmit_into(&mut self, now: Instant, train: &mut Train) -> Option<(NodeKey, Next)> {
         let last = self.last;
-        let mut next =
-            |link: &mut Link| link.sessions().find_map(|s| s.connection.poll_transmit_into(now, train));
+        let mut next = |link: &mut Link| {
+            if link.seen.at_rest && link.due().is_none_or(|due| now < due) {
+                return None;
+            }
+            let seen = std::mem::take(&mut link.seen);
+            let next = link.sessions().find_map(|s| s.connection.poll_transmit_into(now, train));
+            if next.is_none() && link.views().all(|session| session.connection.is_idle()) {
+                link.seen = Seen { due: Cell::default(), at_rest: true, ..seen };
+            }
+            next
+        };
         let after = (std::ops::Bound::Excluded(last), std::ops::Bound::Unbounded);
         let mut found = self.links.range_mut(after).find_map(|(peer, link)| Some((*peer, next(link)?)));
         if found.is_none() {
@@ -310,14 +353,15 @@ impl Links {
     }
 
     pub(super) fn poll_event(&mut self) -> Option<(NodeKey, Event)> {
-        self.links.iter_mut().find_map(|(peer, link)| {
-            link.sessions().find_map(|session| session.connection.poll_event()).map(|event| (*peer, event))
+        self.links.iter_mut().filter(|(_, link)| !link.seen.is_silent).find_map(|(peer, link)| {
+            let event = link.sessions().find_map(|session| session.connection.poll_event());
+            link.seen.is_silent = event.is_none();
+            event.map(|event| (*peer, event))
         })
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let sessions = self.links.values().flat_map(Link::views);
-        sessions.filter_map(|session| session.connection.poll_timeout()).min()
+        self.links.values().filter_map(Link::due).min()
     }
 
     pub(super) fn retransmitted_bytes(&self) -> u64 {
@@ -340,9 +384,20 @@ impl Links {
 }
 
 impl Link {
-    /// The view's session before the standing one, snapshots last.
+    /// The view's session before the standing one, snapshots last; whatever was seen of them is void.
     fn sessions(&mut self) -> impl Iterator<Item = &mut Session> {
+        self.seen = Seen::default();
         self.view.iter_mut().map(|(_, session)| session).chain([&mut self.standing, &mut self.bulk])
+    }
+
+    /// When something is due.
+    fn due(&self) -> Option<Instant> {
+        if let Some(due) = self.seen.due.get() {
+            return due;
+        }
+        let due = self.views().filter_map(|session| session.connection.poll_timeout()).min();
+        self.seen.due.set(Some(due));
+        due
     }
 
     fn views(&self) -> impl Iterator<Item = &Session> {

@@ -25,9 +25,10 @@ impl Budget {
         self.next
     }
 
-    /// What a session's peer waits for.
-    pub(super) fn handle_session(&mut self, now: Instant, key: u32, connection: &Connection) {
+    /// What a session's peer waits for; whether it waits for anything.
+    pub(super) fn handle_session(&mut self, now: Instant, key: u32, connection: &Connection) -> bool {
         let mut demand = connection.demand();
+        let waits = demand != Demand::default();
         if demand != Demand::default() {
             let stats = connection.stats();
             let patience_ns = SILENCE_NS + 2 * stats.srtt_ns.unwrap_or(0);
@@ -36,6 +37,7 @@ impl Budget {
             }
         }
         self.granter.handle_demand(key, demand);
+        waits
     }
 
     /// The session is over.
