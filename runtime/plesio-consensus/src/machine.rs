@@ -391,6 +391,12 @@ impl Consensus {
         self.log.view_index
     }
 
+    /// Whether somebody claims to have learnt more than this node has.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.lag.is_behind(self.log.index)
+    }
+
     /// First index not learnt (d).
     #[must_use]
     pub fn index(&self) -> LogIndex {

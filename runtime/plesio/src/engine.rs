@@ -18,6 +18,7 @@ mod keeping;
 mod links;
 mod meter;
 mod near;
+mod places;
 mod roster;
 mod rules;
 mod snapshot;
@@ -37,6 +38,7 @@ pub use words::{EngineConfig, Entrance, Out, SlotFate, Work};
 use crate::engine::join::{Gaps, Joining};
 use crate::engine::links::Links;
 use crate::engine::meter::Meter;
+use crate::engine::places::Places;
 use crate::engine::snapshot::{Fetching, Serving};
 use plesio_collective::{Exchange, Neighbours};
 use plesio_consensus::{Config as ConsensusConfig, ConfigError, Consensus, Event, SnapshotCut, Start};
@@ -74,6 +76,10 @@ pub struct Engine {
     /// Where lives say they are that ask to be let in: kept aside until a view names them.
     asking: BTreeMap<NodeKey, (Incarnation, RosterEntry)>,
     joining: Option<Joining>,
+    /// Where nodes were, for one who lost its way.
+    places: Places,
+    /// When a member of the view in force was heard last; kept while this node has no seat.
+    heard: Instant,
     /// Lives that asked from elsewhere while another life of theirs has a seat; each is told once.
     namesakes: Vec<(Incarnation, Namesake)>,
     gaps: Gaps,
@@ -110,9 +116,11 @@ impl Engine {
     /// A parameter out of its range.
     pub fn new(config: EngineConfig, entrance: Entrance, now: Instant) -> Result<Self, ConfigError> {
         let key = config.entry.id.key();
-        let (start, joining) = match &entrance {
-            Entrance::Genesis(_, view) => (Start::Genesis(**view), None),
-            Entrance::Join(seeds) => (Start::Observer, Some(Joining::new(seeds.clone(), now))),
+        let (start, joining, places) = match &entrance {
+            Entrance::Genesis(_, view) => (Start::Genesis(**view), None, Places::default()),
+            Entrance::Join(seeds) => {
+                (Start::Observer, Some(Joining::new(seeds.clone(), now)), Places::new(seeds))
+            }
         };
         let corrector_config = corrector_config(&config);
         let consensus = Consensus::new(consensus_config(&config), start, now)?;
@@ -140,6 +148,8 @@ impl Engine {
             placed: View::default(),
             asking: BTreeMap::new(),
             joining,
+            places,
+            heard: now,
             namesakes: Vec::new(),
             gaps: Gaps::default(),
             fetches: 0,
@@ -192,6 +202,7 @@ impl Engine {
         if self.is_halted {
             return;
         }
+        self.note_heard(now, from);
         match message {
             Message::Join(join) => self.handle_join(now, address, join),
             Message::Roster(roster) => {
@@ -237,6 +248,7 @@ impl Engine {
 
     /// HOLD of a member's beat.
     pub fn handle_hold(&mut self, now: Instant, from: NodeKey, version: Version, index: Option<LogIndex>) {
+        self.note_heard(now, Some(from));
         self.consensus.handle_hold(now, from, version, index);
         self.turn(now);
     }

@@ -327,7 +327,8 @@ impl<D: Device> Store<D> {
         let (head, state) = out.as_bytes_mut().split_at_mut(SNAPSHOT_HEAD_BYTES);
         head.fill(0);
         head[..4].copy_from_slice(&(cut.len() as u32).to_le_bytes());
-        head[4..4 + cut.len()].copy_from_slice(cut);
+        head[4..CUT_HEAD_BYTES].copy_from_slice(&Digest::of(cut).0);
+        head[CUT_HEAD_BYTES..][..cut.len()].copy_from_slice(cut);
         let (master, rest) = state.split_at_mut(self.master.as_bytes().len());
         master.copy_from_slice(self.master.as_bytes());
         if let Some(momentum) = &self.momentum {
@@ -478,13 +479,21 @@ fn step<D: Device>(
 const SQUARE_ELEMENTS: usize = 4 * Codec::GRAIN_ELEMENTS;
 
 fn read_cut(head: &[u8]) -> Result<SnapshotCut, StoreError> {
-    let (len, cut) = head.split_first_chunk::<4>().ok_or(StoreError::Snapshot)?;
+    let (len, rest) = head.split_first_chunk::<4>().ok_or(StoreError::Snapshot)?;
+    let (digest, cut) = rest.split_first_chunk::<16>().ok_or(StoreError::Snapshot)?;
     let cut = cut.get(..u32::from_le_bytes(*len) as usize).ok_or(StoreError::Snapshot)?;
+    // Fields of one cut and the ledger of another make a log that nobody has.
+    if Digest::of(cut).0 != *digest {
+        return Err(StoreError::Snapshot);
+    }
     SnapshotCut::decode(cut).map_err(|_| StoreError::Snapshot)
 }
 
+/// A cut's length and digest, which stand before it.
+pub(crate) const CUT_HEAD_BYTES: usize = 4 + 16;
 /// Room for the cut before the state; keeps the state aligned.
-pub(crate) const SNAPSHOT_HEAD_BYTES: usize = (SNAPSHOT_CUT_BYTES_MAX + 4).next_multiple_of(4096);
+pub(crate) const SNAPSHOT_HEAD_BYTES: usize =
+    (SNAPSHOT_CUT_BYTES_MAX + CUT_HEAD_BYTES).next_multiple_of(4096);
 
 #[cfg(target_endian = "big")]
 compile_error!("slots and states travel as they lie in memory, little endian");

@@ -89,6 +89,7 @@ pub struct Machine {
     events: VecDeque<Event>,
     stamps: Stamps,
     strangers: gate::Strangers,
+    asked: gate::Asked,
     refusals: gate::Refusals,
     drops: Drops,
     bytes_sent: u64,
@@ -122,6 +123,7 @@ impl Machine {
             events: VecDeque::with_capacity(EVENTS_MAX),
             stamps: Stamps::new(),
             strangers: gate::Strangers::new(now),
+            asked: gate::Asked::default(),
             refusals: gate::Refusals::default(),
             drops: Drops::default(),
             bytes_sent: 0,
@@ -254,7 +256,10 @@ impl Machine {
                 return Some(self.write(address, dst, &message, Some(id)));
             }
             // Whoever beats before it has told what it knows would be told it again.
-            if let Some(mut order) = self.order.take().or_else(|| self.next_order()) {
+            // A message is large: without operators not even an empty place for one is moved.
+            if self.orders.is_some()
+                && let Some(mut order) = self.order.take().or_else(|| self.next_order())
+            {
                 let Some((address, dst)) = next_target(&self.directory, &mut order) else { continue };
                 let message = order.message;
                 self.order = (order.to == To::Everyone).then_some(order);
@@ -288,6 +293,9 @@ impl Machine {
                 }
             }
             if let Some((address, dst)) = target {
+                if matches!(message, Message::Join(_) | Message::Nack(_)) {
+                    self.asked.note(now, address);
+                }
                 return Some(self.write(address, dst, &message, None));
             }
         }

@@ -39,6 +39,11 @@ impl Lag {
         Self { index: LogIndex(0), peer: None, polls: 0, due: Instant(0), cursor: seed, sources }
     }
 
+    /// Whether somebody claims to have learnt what this node has not.
+    pub(super) fn is_behind(&self, index: LogIndex) -> bool {
+        self.index > index
+    }
+
     pub(super) fn note_sources(&mut self, version: Version, members: MemberSet) {
         self.sources = (version, members);
     }
@@ -148,7 +153,7 @@ impl Consensus {
             self.lag.index = self.log.index;
             self.lag.polls = 0;
         }
-        let is_behind = self.lag.index > self.log.index;
+        let is_behind = self.lag.is_behind(self.log.index);
         let every_ns = if is_behind {
             self.resend_ns() << (self.lag.polls / 4).min(4)
         } else if !self.is_member() {

@@ -16,7 +16,7 @@ use plesio_sideband::To;
 use plesio_wire::digest::Hasher;
 use plesio_wire::sideband::{Join, Message, Nack, Roster, RosterEntry, nack};
 use plesio_wire::value::{Seat, Value, View};
-use plesio_wire::{Bounded, Incarnation, Instant, LogIndex, MemberIndex, NodeKey};
+use plesio_wire::{Bounded, Incarnation, Instant, LogIndex, MemberIndex, NodeKey, Version};
 use std::net::SocketAddr;
 
 /// A node that is not in the view and wants to be.
@@ -26,8 +26,9 @@ pub(super) struct Joining {
     pub(super) next: Instant,
     sponsor: Option<View>,
     attempt: usize,
-    /// There is a state, but so old that nobody it names can help: the lives of today are asked for, as a stranger does.
+    /// Nobody that this node knows can help: the lives of today are asked for, as a stranger does, wherever nodes were.
     pub(super) lost: bool,
+    headway: Headway,
     /// A member said that this node was started with another value of this.
     differs: Option<&'static str>,
     /// Where another life of this node is in the roster of the mesh.
@@ -36,8 +37,33 @@ pub(super) struct Joining {
 
 impl Joining {
     pub(super) fn new(seeds: Vec<SocketAddr>, now: Instant) -> Self {
-        Self { seeds, next: now, sponsor: None, attempt: 0, lost: false, differs: None, namesake: None }
+        let headway = Headway { mark: Mark::default(), bytes: 0, since: now, is_behind: false };
+        Self {
+            seeds,
+            next: now,
+            sponsor: None,
+            attempt: 0,
+            lost: false,
+            headway,
+            differs: None,
+            namesake: None,
+        }
     }
+}
+
+/// What a node without a seat has come to: the log, the state, and the view that was shown to it.
+type Mark = (LogIndex, Version, u32);
+
+/// Whether a node without a seat gets anywhere.
+#[derive(Debug)]
+struct Headway {
+    mark: Mark,
+    /// Payload of states that came, when that was last looked at.
+    bytes: u64,
+    /// Since when nothing of that has changed.
+    since: Instant,
+    /// Somebody claimed to be ahead since then.
+    is_behind: bool,
 }
 
 /// A member's key, asked with from elsewhere.
@@ -169,9 +195,14 @@ impl Engine {
         let others = view.members.iter().filter(|seat| seat.key != self.key);
         let known: Vec<SocketAddr> =
             others.filter_map(|seat| Some(self.address_of(seat.key)?.sideband.0)).collect();
-        if let Some(target) = known.get(self.gaps.attempt % known.len().max(1)) {
-            let ask = Nack { code: nack::ROSTER, arg: u64::from(view.number), ..Nack::default() };
-            self.out.push_back(Out::Send(To::Address(*target), Message::Nack(ask)));
+        let ask = Nack { code: nack::ROSTER, arg: u64::from(view.number), ..Nack::default() };
+        let target = match known.get(self.gaps.attempt % known.len().max(1)) {
+            Some(target) => Some(*target),
+            // All that this node knew are other lives now: whoever is where somebody was may be a member.
+            None => self.next_places(1).pop(),
+        };
+        if let Some(target) = target {
+            self.out.push_back(Out::Send(To::Address(target), Message::Nack(ask)));
         }
     }
 
@@ -206,6 +237,7 @@ impl Engine {
         (self.fetching, self.serving) = (None, self.serving.next_life());
         (self.fetches, self.alone) = (0, None);
         self.placed = View::default();
+        self.heard = now;
         self.joining = Some(Joining::new(seeds, now));
         self.out.push_back(Out::Reentry);
     }
@@ -221,6 +253,8 @@ impl Engine {
         }
         joining.next = now.after(JOIN_INTERVAL_NS);
         joining.attempt += 1;
+        self.note_headway(now);
+        let Some(joining) = &mut self.joining else { return };
         let attempt = joining.attempt;
         let mut view = joining.sponsor;
         let mut targets = joining.seeds.clone();
@@ -231,6 +265,10 @@ impl Engine {
         if let Some(view) = &view {
             let known = view.members.iter().filter(|seat| seat.key != self.key);
             targets = known.filter_map(|seat| Some(self.address_of(seat.key)?.sideband.0)).collect();
+        }
+        if lost {
+            let places = self.next_places(PLACES_AT_ONCE);
+            targets.extend(places.into_iter().filter(|place| !targets.contains(place)).collect::<Vec<_>>());
         }
         let held = (self.consensus.has_state() && !lost).then(|| self.consensus.version_held().0 + 1);
         let join = Join {
@@ -260,6 +298,44 @@ impl Engine {
                 self.fetch(now, founder.unwrap_or(next));
             }
         }
+    }
+
+    /// Places to ask at, the next ones in turn; sealed, whoever is there is asked for a session first.
+    fn next_places(&mut self, count: usize) -> Vec<SocketAddr> {
+        let places = self.places.next(self.key, count);
+        let known = places.iter().filter_map(|(_, entry)| *entry);
+        self.work.extend(known.map(|entry| Work::Seek { entry }));
+        places.into_iter().map(|(address, _)| address).collect()
+    }
+
+    /// A member of the view that is in force here speaks.
+    pub(super) fn note_heard(&mut self, now: Instant, from: Option<NodeKey>) {
+        if self.joining.is_some() && from.is_some_and(|from| self.consensus.view().index_of(from).is_some()) {
+            self.heard = now;
+        }
+    }
+
+    /// A node without a seat for which nothing changes has lost its way if others go on, or if nobody that it knows
+    /// speaks: they are in other lives, or others are in their places. Where the mesh stands still it waits, as all do.
+    fn note_headway(&mut self, now: Instant) {
+        if self.seat(self.consensus.view()).is_some() {
+            return;
+        }
+        let (index, held) = (self.consensus.index(), self.consensus.version_held());
+        let (bytes, is_behind) = (self.links.bulk_received_bytes(), self.consensus.is_behind());
+        let is_alone = now.since(self.heard) >= LOST_NS;
+        let Some(joining) = &mut self.joining else { return };
+        let mark = (index, held, joining.sponsor.map_or(0, |view| view.number + 1));
+        let headway = &mut joining.headway;
+        let moves = headway.mark != mark || bytes > headway.bytes;
+        headway.bytes = bytes;
+        if moves {
+            *headway = Headway { mark, bytes, since: now, is_behind };
+            joining.lost = false;
+            return;
+        }
+        headway.is_behind |= is_behind;
+        joining.lost |= now.since(headway.since) >= LOST_NS && (headway.is_behind || is_alone);
     }
 
     /// Somebody asks to be let in.
@@ -393,7 +469,11 @@ const NAMESAKES_MAX: usize = 8;
 const JOIN_INTERVAL_NS: u64 = 100_000_000;
 const ROSTER_INTERVAL_NS: u64 = 50_000_000;
 /// Without a quorum for so long a node takes itself for lost: the others may have gone on without it.
-const ALONE_NS: u64 = 2_000_000_000;
+const ALONE_NS: u64 = 1_000_000_000;
+/// A node without a seat takes itself for lost when it gets nowhere for so long.
+const LOST_NS: u64 = 1_000_000_000;
+/// Places asked at with each JOIN of one who is lost.
+const PLACES_AT_ONCE: usize = 8;
 /// So many snapshots asked for in vain, and the node takes itself for lost.
 const FETCHES_LOST: u32 = 3;
 /// Every so many JOINs another member is asked for the state.

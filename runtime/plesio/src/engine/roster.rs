@@ -17,12 +17,12 @@ impl Engine {
         from.is_some()
             || self.joining.as_ref().is_some_and(|joining| joining.seeds.contains(&address))
             || self.roster.values().any(|entry| entry.sideband.0 == address)
+            || self.places.contains(address)
     }
 
     /// Whether a roster of view `number` may tell this node something: an older one may name lives that are over.
     pub(super) fn is_current(&self, number: u32) -> bool {
-        let lost = self.joining.as_ref().is_some_and(|joining| joining.lost);
-        lost || !self.consensus.is_started() || number >= self.consensus.view().number
+        !self.consensus.is_started() || number >= self.consensus.view().number
     }
 
     /// Somebody who was asked says where others are. What is known of seated lives stays, except for one who lost its
@@ -43,6 +43,7 @@ impl Engine {
         for entry in &news {
             if self.roster.len() < ROSTER_MAX {
                 self.roster.insert(entry.id.key(), *entry);
+                self.places.note(entry);
             }
         }
         self.consensus.handle_roster(&news);
@@ -58,7 +59,8 @@ impl Engine {
     }
 
     /// A view is in force: the lives it seats are where they said when they asked, and where earlier lives of them
-    /// were says nothing. Of whom it does not seat nothing is remembered: who comes back is another life, elsewhere.
+    /// were says nothing. Of whom it does not seat nothing is remembered but where to ask: who comes back is another
+    /// life, elsewhere.
     pub(super) fn seat_roster(&mut self, view: &View) {
         let before = std::mem::replace(&mut self.placed, *view);
         let me = self.key;
@@ -69,6 +71,7 @@ impl Engine {
                 let entry = *entry;
                 self.asking.remove(&seat.key);
                 self.roster.insert(seat.key, entry);
+                self.places.note(&entry);
                 self.consensus.handle_roster(&[entry]);
             } else if before.index_of(seat.key).is_some_and(|at| !is_same(&before, at, seat)) {
                 self.roster.remove(&seat.key);

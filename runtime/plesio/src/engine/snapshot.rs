@@ -58,6 +58,8 @@ struct Current {
     /// When to see whether it moves.
     look: Instant,
     sequence: Option<u16>,
+    /// Which of the two is there already. Only with both is the place free that they are sent from.
+    delivered: Option<u16>,
     /// Payload taken when that was last looked at, and how often in a row there was no more.
     bytes: u64,
     idle: u32,
@@ -163,7 +165,7 @@ impl Engine {
         self.serving.sequence = self.serving.sequence.wrapping_add(1);
         let sequence = self.serving.sequence;
         let (head, state) = (crate::store::SNAPSHOT_HEAD_BYTES as u32, len_bytes);
-        let cut_bytes = (4 + current.cut.encode().len() as u32).min(head);
+        let cut_bytes = (crate::store::CUT_HEAD_BYTES + current.cut.encode().len()) as u32;
         let parts = [
             (HANDLE_CUT, Span { region, offset_bytes: 0, len_bytes: cut_bytes }),
             (HANDLE_SNAPSHOT, Span { region, offset_bytes: head, len_bytes: state.saturating_sub(head) }),
@@ -194,8 +196,13 @@ impl Engine {
         current.messages().for_each(|message| self.abort(current.to, message));
     }
 
-    pub(super) fn handle_snapshot_delivered(&mut self, now: Instant, to: NodeKey) {
-        if self.serving.current.as_ref().is_some_and(|current| current.to == to) {
+    /// The cut or the state is there. What is left of an earlier transfer to the same node says nothing of this one.
+    pub(super) fn handle_snapshot_delivered(&mut self, now: Instant, to: NodeKey, message: MessageId) {
+        let current = self.serving.current.as_mut();
+        let is_this = |current: &&mut Current| current.to == to && current.sequence == Some(message.sequence);
+        let Some(current) = current.filter(is_this) else { return };
+        let first = *current.delivered.get_or_insert(message.handle);
+        if first != message.handle {
             self.serving.current = None;
             self.serve_next(now);
         }
@@ -366,7 +373,8 @@ impl Engine {
         self.work.push_back(Work::Capture { cut: cut.encode() });
         let look = now.after(LOOK_NS);
         let bytes = self.links.bulk_bytes(to);
-        self.serving.current = Some(Current { to, request, cut, look, sequence: None, bytes, idle: 0 });
+        self.serving.current =
+            Some(Current { to, request, cut, look, sequence: None, delivered: None, bytes, idle: 0 });
     }
 
     /// Asks a member for its state, or says that it is not wanted any more.
@@ -403,3 +411,42 @@ const REQUEST_INTERVAL_NS: u64 = 300_000_000;
 /// gone.
 const LOOK_NS: u64 = 1_000_000_000;
 const LOOKS_ALONE: u32 = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::roster::tests::{engine, ids};
+
+    /// A member gave the next one its state as soon as the first had the elements, though half of the cut was still on its
+    /// way: what went again was another cut's, and the receiver had the fields of one index and the ledger of a later one.
+    #[test]
+    fn the_next_one_is_served_when_cut_and_state_are_both_there() {
+        let (mut engine, ids) = (engine(), ids());
+        let (to, waits) = (ids[1].key(), ids[2].key());
+        let digest = Digest::of(b"state");
+        engine.handle_applied(Instant(0), Version(0), digest);
+        while engine.poll_work().is_some() {}
+        engine.handle_request(Instant(1), to, 1);
+        engine.handle_request(Instant(1), waits, 1);
+        assert!(matches!(engine.poll_work(), Some(Work::Capture { .. })));
+        let len_bytes = crate::store::snapshot_bytes(64, engine.config.rules.outer) as u32;
+        engine.send_snapshot(Instant(2), len_bytes);
+        let sequence =
+            engine.serving.current.as_ref().and_then(|current| current.sequence).expect("it is sent");
+        let part = |handle, sequence| MessageId { handle, sequence };
+        let before = sequence.wrapping_sub(1);
+        for message in [
+            part(HANDLE_SNAPSHOT, sequence),
+            part(HANDLE_CUT, before), // an earlier transfer's
+            part(HANDLE_SNAPSHOT, sequence),
+        ] {
+            engine.handle_snapshot_delivered(Instant(3), to, message);
+            assert_eq!(engine.poll_work(), None, "{message:?} does not end it");
+        }
+        engine.handle_snapshot_delivered(Instant(3), waits, part(HANDLE_CUT, sequence));
+        assert_eq!(engine.poll_work(), None, "nor does what another one has");
+        engine.handle_snapshot_delivered(Instant(4), to, part(HANDLE_CUT, sequence));
+        assert!(matches!(engine.poll_work(), Some(Work::Capture { .. })));
+        assert_eq!(engine.serving.current.as_ref().map(|current| current.to), Some(waits));
+    }
+}

@@ -179,8 +179,7 @@ impl Engine {
     /// A peer has all of a message, or knows where it lies.
     fn handle_delivered(&mut self, now: Instant, peer: NodeKey, message: MessageId) {
         match message.handle {
-            HANDLE_SNAPSHOT => self.handle_snapshot_delivered(now, peer),
-            HANDLE_CUT => {}
+            HANDLE_CUT | HANDLE_SNAPSHOT => self.handle_snapshot_delivered(now, peer, message),
             _ => {
                 if let Some(transfer) = self.transfers.by_message(message) {
                     transfer.undelivered = transfer.undelivered.saturating_sub(1);

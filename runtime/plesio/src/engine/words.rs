@@ -86,6 +86,11 @@ pub enum Work {
         /// Where, on both planes, and its full id.
         entry: RosterEntry,
     },
+    /// Sealed, ask a node for a session, so that it can be asked for more: it is known from before, and may be there.
+    Seek {
+        /// Who and where.
+        entry: RosterEntry,
+    },
     /// Close it.
     Disconnect {
         /// Who.

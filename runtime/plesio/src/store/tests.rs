@@ -67,6 +67,13 @@ fn t18_a_state_is_handed_on_with_its_momentum_and_refused_where_a_bit_differs() 
     assert_eq!((second.master(), second.momentum()), (first.master(), first.momentum()));
     let sum = [9, 8, 7, 6, 5, 4, 3];
     assert_eq!(apply(&mut second, sum), apply(&mut first, sum), "they go on alike");
+    // Neither is a cut of which a part belongs to another one, before the state is there and with it.
+    let mut torn = bytes.clone();
+    torn[super::CUT_HEAD_BYTES + cut.encode().len() - 1] ^= 1;
+    second.arena().write(into, &torn).expect("nobody reads");
+    let head = Span { len_bytes: super::SNAPSHOT_HEAD_BYTES as u32, ..into };
+    assert_eq!(second.inspect_cut(head).unwrap_err(), StoreError::Snapshot);
+    assert_eq!(second.inspect(into).unwrap_err(), StoreError::Snapshot);
     // A momentum that was changed on the way is not taken for the state.
     *bytes.last_mut().expect("a state") ^= 1;
     second.arena().write(into, &bytes).expect("nobody reads");

@@ -7,6 +7,7 @@ use crate::guard::Kept;
 use plesio_session::Refusal;
 use plesio_wire::sideband::{Beat, Header, Message, ShortBeat, decode};
 use plesio_wire::{DecodeError, Instant, LogIndex, MemberSet, MeshTime, NodeKey, Version};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 /// Bit of SHORT_BEAT's flags.
@@ -239,16 +240,16 @@ impl Machine {
         true
     }
 
-    /// JOIN, and while we are no member ourselves what answers it; all at a bounded rate.
+    /// JOIN, and what answers it: while we are no member ourselves, or from where we have just asked, for a member that
+    /// all others left behind asks as strangers do. All at a bounded rate.
     fn handle_stranger(&mut self, now: Instant, from_addr: SocketAddr, header: &Header, message: Message) {
         let is_member = self.me != plesio_wire::sideband::INDEX_NONE;
         let heard = match message {
             Message::Join(_) => true,
-            Message::Roster(_)
-            | Message::Decided { .. }
-            | Message::Snapshot(_)
-            | Message::Nack(_)
-            | Message::Revive(_) => !is_member,
+            Message::Revive(_) => !is_member,
+            Message::Roster(_) | Message::Decided { .. } | Message::Snapshot(_) | Message::Nack(_) => {
+                !is_member || self.asked.contains(now, from_addr)
+            }
             _ => false,
         };
         if !heard {
@@ -286,6 +287,30 @@ impl Machine {
         *counter += 1;
     }
 }
+
+/// Where this node has just asked.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    places: VecDeque<(SocketAddr, Instant)>,
+}
+
+impl Asked {
+    pub(super) fn note(&mut self, now: Instant, place: SocketAddr) {
+        self.places.retain(|(known, _)| *known != place);
+        if self.places.len() == ASKED_MAX {
+            self.places.pop_front();
+        }
+        self.places.push_back((place, now));
+    }
+
+    fn contains(&self, now: Instant, place: SocketAddr) -> bool {
+        self.places.iter().any(|(known, at)| *known == place && now.since(*at) <= ANSWER_NS_MAX)
+    }
+}
+
+/// Places remembered that were asked at, and how long an answer may take.
+const ASKED_MAX: usize = 64;
+const ANSWER_NS_MAX: u64 = 2_000_000_000;
 
 /// How many datagrams of strangers are heard: a bucket that fills with time.
 #[derive(Debug)]

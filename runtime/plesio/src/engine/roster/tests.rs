@@ -119,6 +119,71 @@ fn who_comes_back_after_a_view_without_it_is_asked_for_anew() {
     assert_eq!(engine.address_of(id.key()), Some(&entry(id, 700)));
 }
 
+fn joins(engine: &mut Engine) -> Vec<(u16, u64)> {
+    let mut told: Vec<(u16, u64)> = std::iter::from_fn(|| engine.poll_out())
+        .filter_map(|out| match out {
+            crate::engine::Out::Send(plesio_sideband::To::Address(to), Message::Join(join)) => {
+                Some((to.port(), join.hold))
+            }
+            _ => None,
+        })
+        .collect();
+    told.sort_unstable();
+    told
+}
+
+/// Two of three came back in new lives while the third heard nobody, and a view had put both out that it knew: it had
+/// forgotten where they were, and nobody could find it either.
+#[test]
+fn who_is_left_alone_asks_wherever_nodes_were() {
+    let (mut engine, id) = (engine(), ids()[2]);
+    let mut view = *engine.consensus.view();
+    (view.number, view.members) = (1, Bounded::from_slice(&view.members[..2]));
+    engine.enter_view(Instant(1_000_000_000), &view);
+    assert_eq!(engine.address_of(id.key()), None, "it has no seat");
+    engine.alone = Some(Instant(1_000_000_000));
+    engine.handle_join_timeout(Instant(1_900_000_000));
+    assert_eq!(joins(&mut engine), [], "the others may only be late");
+    engine.handle_join_timeout(Instant(2_000_000_000));
+    assert_eq!(joins(&mut engine), [(200, 0), (300, 0)], "once each, as a stranger");
+    // Whoever is there says so, though nobody here knows it.
+    assert!(engine.is_asked(None, address(300)) && !engine.is_asked(None, address(999)));
+}
+
+/// A joiner was told of the state of a view, then all members of that view died or began new lives: it went on asking the
+/// old ones for ever.
+#[test]
+fn a_joiner_that_gets_nowhere_asks_its_seeds_again() {
+    let ids = ids();
+    let newcomer = node_id(b"newcomer");
+    let config = EngineConfig { entry: entry(newcomer, 500), ..config(&ids) };
+    let seeds = vec![address(100), address(700)];
+    let mut engine = Engine::new(config, Entrance::Join(seeds), Instant(0)).unwrap();
+    engine.handle_join_timeout(Instant(0));
+    assert_eq!(joins(&mut engine), [(100, 0), (700, 0)]);
+    let told = Roster { view: 0, entries: Bounded::from_slice(&[entry(ids[0], 100), entry(ids[1], 200)]) };
+    let message = Message::Roster(told);
+    engine.handle_message(Instant(1_000_000), None, address(100), 0, &message);
+    let (_, view) = crate::engine::genesis(
+        &[(entry(ids[0], 100), Incarnation(1)), (entry(ids[1], 200), Incarnation(2))],
+        250_000_000,
+        &engine.config.common(),
+    )
+    .unwrap();
+    let value = plesio_wire::value::Value::View(view);
+    let message = Message::Decided { index: LogIndex(0), value };
+    engine.handle_message(Instant(1_000_000), None, address(100), 0, &message);
+    engine.handle_join_timeout(Instant(1_000_000));
+    assert_eq!(joins(&mut engine), [(100, 0), (200, 0)], "the members that it was told of");
+    let mut asked = Vec::new();
+    for at_ms in 2..1_200 {
+        engine.handle_join_timeout(Instant(at_ms * 1_000_000));
+        asked.extend(joins(&mut engine));
+        assert!(at_ms > 1_000 || asked.iter().all(|(port, _)| *port != 700), "at {at_ms} ms");
+    }
+    assert!(asked.contains(&(700, 0)), "nobody answers for a second: the other seed is asked, too");
+}
+
 #[test]
 fn names_without_end_leave_few_connections() {
     let mut engine = engine();

@@ -29,6 +29,12 @@ impl Runner {
                     Err(error) => self.note_unreachable(peer, &error.to_string()),
                 }
             }
+            Work::Seek { entry } => {
+                if let Some(sealing) = &mut self.sealing {
+                    sealing.seek(self.clock.now(), entry.id, entry.data.0);
+                    self.sideband.address(entry.id.key(), entry.sideband.0);
+                }
+            }
             Work::Disconnect { peer } => {
                 if let Some(index) = self.peers.by_key.remove(&peer) {
                     self.peers.by_peer.remove(&index);
