@@ -12,7 +12,7 @@ use crate::paint::Paint;
 use crate::trace;
 use crate::up::input;
 use crate::{signals, stdout};
-use plesio_sim::{Coverage, Fault, Phase, SeedReport, SimConfig, SimReport, Timing, Violation};
+use plesio_sim::{Coverage, Fault, Mass, Phase, SeedReport, SimConfig, SimReport, Timing, Violation};
 use replay::Replay;
 use scenario::Scenario;
 use serde_json::json;
@@ -82,6 +82,9 @@ struct Tally {
     coverage: Coverage,
     /// Of every seed that has one.
     commits_ns: Vec<u64>,
+    mass: Mass,
+    /// Nanoseconds until all had seen a kill.
+    seen_ns: Vec<u64>,
     lies: u64,
     timing: Timing,
     violations: Vec<Violation>,
@@ -111,6 +114,8 @@ impl Tally {
         }
         self.coverage.add(&seed.coverage);
         self.commits_ns.extend(Some(seed.commit_ns).filter(|commit_ns| *commit_ns > 0));
+        self.mass += seed.mass;
+        self.seen_ns.extend(&seed.seen_ns);
         self.lies = self.lies.saturating_add(seed.lies);
         self.timing.add(&seed.timing);
         self.violations.extend(seed.violation.clone());
@@ -128,6 +133,14 @@ impl Tally {
         (simulated_min > 0.0).then(|| count as f64 / simulated_min)
     }
 
+    /// Kills, and how long it took until all had seen one: median and longest, seconds.
+    fn seen(&self) -> Option<(usize, f64, f64)> {
+        let mut seen_ns = self.seen_ns.clone();
+        seen_ns.sort_unstable();
+        let seconds = |ns: &u64| *ns as f64 / 1e9;
+        Some((seen_ns.len(), seconds(seen_ns.get(seen_ns.len() / 2)?), seconds(seen_ns.last()?)))
+    }
+
     fn whole(report: &SimReport, broken: Vec<Broken>) -> Self {
         Self {
             seeds: report.seeds,
@@ -136,6 +149,8 @@ impl Tally {
             faults: report.faults.iter().map(|(fault, count)| (fault.name(), *count)).collect(),
             coverage: report.coverage.clone(),
             commits_ns: vec![report.commit_ns],
+            mass: report.mass,
+            seen_ns: report.seen_ns.clone(),
             lies: report.lies,
             timing: report.timing,
             violations: report.violations.clone(),
@@ -384,6 +399,30 @@ fn table(job: &Job<'_>, tally: &Tally, wall: Duration, paint: Paint) -> String {
             timing.lock_ns_max as f64 / 1e9,
             timing.lock_frames_max,
             if timing.never_locked > 0 { format!(", {} never", timing.never_locked) } else { String::new() },
+        );
+    }
+    let mass = tally.mass;
+    if mass.produced > 0 {
+        let (produced, parts) = (mass.produced as f64, 100.0 / mass.produced as f64);
+        let _ = writeln!(
+            text,
+            "mass        {produced:.3e} quanta: {:.2} % final, {:.2} % waiting, {:.2} % lost with {} processes that were \
+             killed ({:.2} % in slots, at most {} of a ring), {:.2} % left behind, {:.2} % thrown away after a return; {}",
+            mass.committed as f64 * parts,
+            mass.waiting as f64 * parts,
+            (mass.lost_in_slots + mass.lost_uncut) as f64 * parts,
+            mass.killed,
+            mass.lost_in_slots as f64 * parts,
+            mass.slots_lost_most,
+            mass.left_behind as f64 * parts,
+            mass.trimmed as f64 * parts,
+            if mass.is_exact() { "exact" } else { "NOT EXACT" }
+        );
+    }
+    if let Some((kills, median_s, max_s)) = tally.seen() {
+        let _ = writeln!(
+            text,
+            "kills       {kills}, seen by all after {median_s:.3} s (median), {max_s:.3} s at most"
         );
     }
     let _ =

@@ -5,6 +5,7 @@
 //! The books never trust the ring: what a slot must hold is computed here, and the slot's memory is compared with it
 //! when it is announced and again when it comes back.
 
+use crate::mass::Held;
 use crate::random::mix;
 use plesio_consensus::Part;
 
@@ -27,6 +28,8 @@ pub(crate) struct Books {
     produced: Vec<i64>,
     committed: Vec<i64>,
     lost: Vec<i64>,
+    /// Of `lost`, over all elements: thrown away after a return.
+    trimmed: i64,
     residue: Parcel,
     held: Vec<Option<Parcel>>,
 }
@@ -39,6 +42,7 @@ impl Books {
             produced: vec![0; elements],
             committed: vec![0; elements],
             lost: vec![0; elements],
+            trimmed: 0,
             residue: Parcel { content: vec![0; elements], ..Parcel::default() },
             held: vec![None; depth],
         }
@@ -127,6 +131,7 @@ impl Books {
                 let value = value(self.key, unit, element);
                 self.residue.content[element] -= value;
                 self.lost[element] += value;
+                self.trimmed += value;
             }
         }
     }
@@ -136,6 +141,21 @@ impl Books {
         if let Some(parcel) = self.held[usize::from(index)].take() {
             add(&mut self.lost, &parcel.content);
         }
+    }
+
+    /// Quanta produced, committed, not yet cut, and thrown away after a return, over all elements.
+    pub(crate) fn totals(&self) -> [i64; 4] {
+        let sum = |part: &[i64]| part.iter().sum();
+        [sum(&self.produced), sum(&self.committed), sum(&self.residue.content), self.trimmed]
+    }
+
+    /// The slots held.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = Held> {
+        self.held.iter().flatten().map(|parcel| {
+            let sent = parcel.sent.as_deref().unwrap_or(&parcel.content);
+            let (unit, whole) = (parcel.units.first().copied(), parcel.content.iter().sum());
+            Held { unit, whole, sent: sent.iter().sum() }
+        })
     }
 
     /// I2, element by element.

@@ -21,6 +21,7 @@ mod config;
 mod fault;
 mod host;
 pub mod impair;
+mod mass;
 mod net;
 mod phase;
 mod plan;
@@ -31,12 +32,14 @@ mod random;
 mod report;
 mod script;
 mod trace;
+mod watch;
 mod words;
 mod worker;
 mod world;
 
 pub use config::{ConfigError, Line, SimConfig};
 pub use fault::{Fault, FaultSet};
+pub use mass::Mass;
 pub use phase::{Coverage, Phase};
 pub use profile::Profile;
 pub use report::{SeedReport, SimReport, Timing, Violation};
@@ -112,6 +115,8 @@ fn run_caught(
         coverage: Coverage::default(),
         gap_ns: 0,
         halt_ns: 0,
+        mass: Mass::default(),
+        seen_ns: Vec::new(),
         lies: 0,
         sideband_bytes_per_s: 0,
         beat_ns: 0,

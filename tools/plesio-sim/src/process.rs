@@ -18,6 +18,7 @@ use crate::queue::{Due, Queue};
 use crate::random::Random;
 use crate::report::Timing;
 use crate::trace::{Happened, Trace};
+use crate::watch::Watch;
 use crate::worker::Worker;
 use plesio::What;
 use plesio::engine::{Engine, EngineConfig, Entrance, Out, SlotFate};
@@ -46,6 +47,7 @@ pub(crate) struct Scene<'a> {
     pub(crate) checker: &'a mut Checker,
     pub(crate) trace: &'a mut Trace,
     pub(crate) phases: &'a mut Phases,
+    pub(crate) watch: &'a mut Watch,
     /// Datagrams that the data socket keeps, and sends at once, when the host is short of buffers.
     pub(crate) buffers: Option<u32>,
     pub(crate) lies: Lies,
@@ -505,6 +507,9 @@ impl Process {
         let event = &if self.repeats { repeat(event) } else { event.clone() };
         scene.phases.handle_event(scene.now_ns, scene.host, event);
         scene.checker.handle_event(scene.host, self.number, event);
+        if let Event::View { removed, .. } = event {
+            removed.iter().for_each(|key| scene.watch.handle_noticed(scene.now_ns, self.number, *key));
+        }
         let (kind, index) = match event {
             Event::Open { context, .. } => (1, context.0),
             Event::Reopen { context, .. } => (2, context.0),
@@ -614,6 +619,9 @@ impl Process {
             }
             SidebandEvent::Beat { from, beat } => self.engine.handle_beat(from, &beat),
             other => {
+                if let SidebandEvent::Suspect { key } = other {
+                    scene.watch.handle_noticed(scene.now_ns, self.number, key);
+                }
                 scene.trace.tell(scene.now_ns, scene.host, || format!("{other:?}"));
                 self.say(scene, |_| What::sensed(&other));
             }

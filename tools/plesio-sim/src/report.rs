@@ -1,6 +1,7 @@
 //! What came of a simulation.
 
 use crate::fault::{Fault, FaultSet};
+use crate::mass::Mass;
 use crate::phase::Coverage;
 use crate::trace::Happening;
 use plesio_wire::Digest;
@@ -116,6 +117,10 @@ pub struct SeedReport {
     pub gap_ns: u64,
     /// The longest time from an order to HALT to the moment at which the last node that it could reach followed it; 0 without.
     pub halt_ns: u64,
+    /// Where all mass is in the end; nothing of a mesh that broke a promise, or in which somebody lied.
+    pub mass: Mass,
+    /// For each member that was killed: nanoseconds until the last of the others suspected it or had a view without it.
+    pub seen_ns: Vec<u64>,
     /// Lies told that some promise does not survive.
     pub lies: u64,
     /// What the sideband of any process has sent most, from 10 s on to the end, headers and tags included, as if sealed.
@@ -153,6 +158,10 @@ pub struct SimReport {
     pub coverage: Coverage,
     /// Mean time from the cut of a contribution to the moment at which it is final, of the seeds that have one; 0 without.
     pub commit_ns: u64,
+    /// Mass of all seeds together.
+    pub mass: Mass,
+    /// For each member that was killed, in the order of the seeds: nanoseconds until all the others had seen it.
+    pub seen_ns: Vec<u64>,
     /// Lies told that some promise does not survive.
     pub lies: u64,
     /// How well all nodes kept in time.
@@ -170,11 +179,13 @@ impl SimReport {
         let mut hasher = plesio_wire::digest::Hasher::default();
         let (mut faults, mut coverage) = (BTreeMap::new(), Coverage::default());
         let mut timing = Timing::default();
+        let mut mass = Mass::default();
         for report in seeds {
             hasher.update(&report.seed.to_le_bytes());
             hasher.update(&report.trace_hash.0);
             coverage.add(&report.coverage);
             timing.add(&report.timing);
+            mass += report.mass;
             for (kind, count) in &report.faults {
                 *faults.entry(*kind).or_default() += count;
             }
@@ -188,6 +199,8 @@ impl SimReport {
             faults,
             coverage,
             commit_ns: mean_ns(seeds.iter().map(|report| report.commit_ns)),
+            mass,
+            seen_ns: seeds.iter().flat_map(|report| report.seen_ns.iter().copied()).collect(),
             lies: seeds.iter().map(|report| report.lies).sum(),
             timing,
             trace_hash: hasher.finish(),

@@ -9,6 +9,7 @@ use crate::config::SimConfig;
 use crate::fault::{Fault, FaultSet};
 use crate::host::{Host, INBOX_MAX};
 use crate::impair::Impairment;
+use crate::mass::{End, Estates, Mass};
 use crate::net::{Net, Plane};
 use crate::phase::{Coverage, PhaseSet, Phases};
 use crate::plan::Plan;
@@ -18,9 +19,10 @@ use crate::queue::{Due, Queue};
 use crate::random::Random;
 use crate::report::{SeedReport, Timing, Violation};
 use crate::trace::{Happened, Trace};
-use plesio::Codec;
+use crate::watch::Watch;
 use plesio::engine::{Common, EngineConfig, Entrance, genesis};
 use plesio::store::StorePlan;
+use plesio::{Codec, Lambda};
 use plesio_wire::data::CHUNK_BYTES_JUMBO;
 use plesio_wire::sideband::RosterEntry;
 use plesio_wire::{Digest, Incarnation};
@@ -63,6 +65,8 @@ pub(crate) struct World {
     clock_error_millis: u32,
     profile: Option<Profile>,
     hysteresis: bool,
+    estates: Estates,
+    watch: Watch,
 }
 
 /// What all nodes of a mesh have in common.
@@ -154,6 +158,8 @@ impl World {
             desk: orders::Desk::new(seed),
             disks: config.disks,
             clock_error_millis: config.clock_error_millis,
+            estates: Estates::default(),
+            watch: Watch::default(),
         };
         world.net.limit(&config.lines);
         world.impair();
@@ -223,6 +229,7 @@ impl World {
             self.checker.handle_time(self.now_ns);
             self.check_end();
         }
+        let mass = self.weigh();
         self.tell_states();
         let violation = self.checker.violation().map(|(at_ns, what)| Violation {
             seed: self.seed,
@@ -258,6 +265,8 @@ impl World {
             coverage: self.coverage,
             gap_ns,
             halt_ns: self.desk.slowest_ns(),
+            mass,
+            seen_ns: self.watch.seen_ns().to_vec(),
             lies,
             sideband_bytes_per_s: sideband.0,
             beat_ns: sideband.1,
@@ -267,6 +276,41 @@ impl World {
             story,
             happened,
         }
+    }
+
+    /// A host's process ends: what it had is written down.
+    fn bury(&mut self, number: u8, end: End) {
+        let host = &mut self.hosts[usize::from(number)];
+        if let Some(process) = &host.process {
+            self.estates.add(number, process.number(), end, &process.worker.books);
+            self.watch.handle_ended(process.number());
+        }
+        host.end_process();
+    }
+
+    /// Where all mass is in the end. Where a contribution weighs less with its age it comes back in parts, which the log
+    /// alone does not show; where all of a mesh may die and begin again, versions are lost with what they held; and of a mesh
+    /// in which somebody lied about payload, or a promise broke, nothing is said.
+    fn weigh(&mut self) -> Mass {
+        if self.checker.violation().is_some()
+            || !self.checker.is_honest()
+            || self.disks
+            || self.mesh.common.rules.lambda != Lambda::ONE
+        {
+            return Mass::default();
+        }
+        for (number, host) in self.hosts.iter().enumerate() {
+            if let Some(process) = &host.process {
+                self.estates.add(number as u8, process.number(), End::Lives, &process.worker.books);
+            }
+        }
+        let depth = self.mesh.common.ring_depth;
+        let is_final = |process, unit| self.checker.is_final(process, unit);
+        let mass = self.estates.sum(depth, &self.checker.final_mass(), is_final);
+        mass.unwrap_or_else(|what| {
+            self.checker.fail(what);
+            Mass::default()
+        })
     }
 
     /// A host's process is gone.
@@ -388,6 +432,7 @@ impl World {
             checker: &mut self.checker,
             trace: &mut self.trace,
             phases: &mut self.phases,
+            watch: &mut self.watch,
             buffers: host.buffers,
             lies: host.lies,
             order: &mut host.order,
@@ -396,7 +441,7 @@ impl World {
         let result = act(process, &mut scene);
         if process.left {
             self.trace.tell(self.now_ns, number, || "ends its process".into());
-            host.end_process();
+            self.bury(number, End::Left);
             self.note_ended(number);
         } else {
             let at_ns = host.clock.when(process.poll_timeout()).max(self.now_ns);

@@ -6,7 +6,7 @@ use super::scenario::{Scenario, Seeds, Text};
 use super::{Broken, Job, Tally};
 use crate::demo::output::create_new;
 use crate::host::Host;
-use plesio_sim::{Fault, Phase};
+use plesio_sim::{Fault, Mass, Phase};
 use plesio_wire::digest::Hasher;
 use serde_json::{Map, Value, json};
 use std::io::{self, Read, Write};
@@ -43,6 +43,22 @@ pub(super) fn document(job: &Job<'_>, tally: &Tally, replay: Option<&Replay>, wa
         .coverage
         .least(scenario.faults.0)
         .map(|(fault, phase, hits)| json!({ "fault": fault.name(), "phase": phase.name(), "hits": hits }));
+    let Mass { produced, committed, waiting, lost_in_slots, lost_uncut, left_behind, trimmed, .. } = tally.mass;
+    let mass = json!({
+        "produced": produced,
+        "committed": committed,
+        "waiting": waiting,
+        "lost_in_slots": lost_in_slots,
+        "lost_uncut": lost_uncut,
+        "left_behind": left_behind,
+        "trimmed": trimmed,
+        "killed": tally.mass.killed,
+        "slots_lost_most": tally.mass.slots_lost_most,
+        "exact": tally.mass.is_exact(),
+    });
+    let seen = tally
+        .seen()
+        .map(|(kills, median_s, max_s)| json!({ "kills": kills, "median_s": median_s, "max_s": max_s }));
     let mut document = json!({
         "schema": "plesio.sim/1",
         "config": args,
@@ -64,6 +80,8 @@ pub(super) fn document(job: &Job<'_>, tally: &Tally, replay: Option<&Replay>, wa
         "coverage": coverage,
         "coverage_least": least,
         "lies": tally.lies,
+        "mass": mass,
+        "crash_seen": seen,
         "frames": tally.frames,
         "versions_per_min": tally.per_min(scenario, tally.frames),
         "contributions_per_min": tally.per_min(scenario, tally.timing.slots),

@@ -3,6 +3,7 @@
 use super::{Checker, SlotId, Standing};
 use plesio_wire::value::View;
 use plesio_wire::{Incarnation, NodeKey, SlotSeq, Version};
+use std::collections::BTreeMap;
 
 impl Checker {
     /// When `version` became final, as far as it is.
@@ -90,5 +91,24 @@ impl Checker {
     /// How many views came into force after that moment.
     pub(crate) fn views_since(&self, since_ns: u64) -> u64 {
         self.views_ns.iter().filter(|view_ns| **view_ns > since_ns).count() as u64
+    }
+
+    /// Quanta of each process that stand in final versions.
+    pub(crate) fn final_mass(&self) -> BTreeMap<u32, i64> {
+        let mut mass = BTreeMap::new();
+        for slot in self.slots.values().filter(|slot| matches!(slot.standing, Standing::Final(_))) {
+            *mass.entry(slot.process).or_default() += slot.content.iter().sum::<i64>();
+        }
+        mass
+    }
+
+    /// Whether that unit of that process stands in a final version.
+    pub(crate) fn is_final(&self, process: u32, unit: u32) -> bool {
+        self.units.get(&(process, unit)).is_some_and(|version| *version <= self.newest_final())
+    }
+
+    /// Whether all that follows from the log is what members hold: nobody lied about payload.
+    pub(crate) fn is_honest(&self) -> bool {
+        !self.forged && !self.equivocated && self.diverged_ns.is_none()
     }
 }

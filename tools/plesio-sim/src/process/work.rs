@@ -88,6 +88,7 @@ impl Process {
                     self.peers.insert(host, peer);
                 }
             }
+            Work::Seek { .. } => {} // nothing is sealed here
             Work::Disconnect { peer } => self.peers.retain(|_, known| *known != peer),
             Work::Square { contributor, seq, span, elements } => {
                 let sumsq = self.store.square(span, elements).map_err(|error| say(&error))?;

@@ -2,6 +2,7 @@
 
 use super::World;
 use crate::fault::Fault;
+use crate::mass::End;
 use crate::phase::Phase;
 use crate::plan::Scope;
 use crate::process::{Lies, Process, sideband_address};
@@ -178,10 +179,24 @@ impl World {
         let runs = self.hosts[usize::from(number)].process.is_some();
         let allowed = runs && (self.plan.brutal || self.has_quorum(Some(number)));
         if allowed {
-            self.hosts[usize::from(number)].end_process();
+            self.watch_for(number);
+            self.bury(number, End::Killed);
             self.note_ended(number);
         }
         allowed
+    }
+
+    /// Who is to see that this host's process is gone: whoever sits beside it in the newest view, and acts.
+    fn watch_for(&mut self, number: u8) {
+        let view = self.checker.newest_view();
+        let victim = &self.hosts[usize::from(number)];
+        if !victim.lives_in(view) || victim.is_stopped() {
+            return;
+        }
+        let key = victim.key();
+        let others = self.hosts.iter().filter(|host| host.key() != key && !host.is_stopped());
+        let others = others.filter(|host| host.lives_in(view)).filter_map(|host| host.process.as_ref());
+        self.watch.handle_killed(self.now_ns, key, others.map(Process::number));
     }
 
     /// Whose ballot runs, or who is next after the one that ran last.
