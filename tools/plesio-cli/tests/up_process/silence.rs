@@ -8,6 +8,8 @@
 //!     AF_PACKET                                    every datagram by the port that it comes from
 //! ```
 //!
+//! Silence is of payload and of what steers it: sessions renew their keys every two minutes, halted or not, from the same port.
+//!
 //! The two liars are real nodes on a network that keeps orders from and to them: the type of a sealed datagram is in clear, what
 //! their beats say is not, and that tells nobody anything (a beat is answered, never obeyed). They work on, at their worst: the
 //! others' silence is judged while the liars send to them.
@@ -16,6 +18,7 @@ use super::common::wait;
 use super::mesh::Mesh;
 use nix::sys::socket::{AddressFamily, LinkAddr, SockFlag, SockType, recvfrom, setsockopt, socket, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
+use plesio_wire::data;
 use plesio_wire::sideband::OrderKind;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -166,6 +169,9 @@ impl Seen {
             return;
         };
         let [high, low, ..] = udp else { return };
+        if udp.get(8..).is_some_and(is_of_a_session) {
+            return;
+        }
         let (port, now) = (u16::from_be_bytes([*high, *low]), Instant::now());
         let sent = self.by_port.entry(port).or_insert(Sent { count: 0, last: now });
         (sent.count, sent.last) = (sent.count + 1, now);
@@ -176,6 +182,15 @@ impl Seen {
             self.order.get_or_insert(now);
         }
     }
+}
+
+/// Handshakes, and the first datagram under new keys: what keeps a session and moves nothing.
+fn is_of_a_session(datagram: &[u8]) -> bool {
+    const HANDSHAKES: std::ops::RangeInclusive<u8> = 1..=3;
+    let Some((first, packet)) = datagram.first().zip(datagram.get(8..16)) else { return false };
+    let packet = u64::from_le_bytes(packet.try_into().expect("eight bytes"));
+    let is_data_plane = first >> 4 == data::VERSION;
+    is_data_plane && (HANDSHAKES.contains(&(first & 15)) || packet >= data::OWN_PACKET_FIRST)
 }
 
 /// 10 % of what comes in is lost, and no order passes these nodes.

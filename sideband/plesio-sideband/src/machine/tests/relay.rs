@@ -119,7 +119,7 @@ fn nothing_is_carried_that_nobody_lacks_nor_twice_nor_without_bound() {
     .to_vec();
     let of_another = encode(&header(3, 1, 902), &accept(8), &mut [0; DATAGRAM_BYTES_MAX]).to_vec();
     net.events.clear();
-    let before = net.machines[1].drops().clone();
+    let before = *net.machines[1].drops();
     say(&mut net, 2, 1, relay(Leg::Second, 0, &within), 3_000);
     say(&mut net, 2, 1, relay(Leg::Second, 0, &of_another), 3_001);
     say(&mut net, 2, 1, relay(Leg::Second, 0, &inner[..inner.len() - 1]), 3_002);
