@@ -1,5 +1,6 @@
 //! One seed: a mesh, its network, its faults and the checker, on virtual time.
 
+mod estates;
 mod faults;
 mod judge;
 mod orders;
@@ -9,7 +10,7 @@ use crate::config::SimConfig;
 use crate::fault::{Fault, FaultSet};
 use crate::host::{Host, INBOX_MAX};
 use crate::impair::Impairment;
-use crate::mass::{End, Estates, Mass};
+use crate::mass::{End, Estates};
 use crate::net::{Net, Plane};
 use crate::phase::{Coverage, PhaseSet, Phases};
 use crate::plan::Plan;
@@ -20,9 +21,9 @@ use crate::random::Random;
 use crate::report::{SeedReport, Timing, Violation};
 use crate::trace::{Happened, Trace};
 use crate::watch::Watch;
+use plesio::Codec;
 use plesio::engine::{Common, EngineConfig, Entrance, genesis};
 use plesio::store::StorePlan;
-use plesio::{Codec, Lambda};
 use plesio_wire::data::CHUNK_BYTES_JUMBO;
 use plesio_wire::sideband::RosterEntry;
 use plesio_wire::{Digest, Incarnation};
@@ -276,41 +277,6 @@ impl World {
             story,
             happened,
         }
-    }
-
-    /// A host's process ends: what it had is written down.
-    fn bury(&mut self, number: u8, end: End) {
-        let host = &mut self.hosts[usize::from(number)];
-        if let Some(process) = &host.process {
-            self.estates.add(number, process.number(), end, &process.worker.books);
-            self.watch.handle_ended(process.number());
-        }
-        host.end_process();
-    }
-
-    /// Where all mass is in the end. Where a contribution weighs less with its age it comes back in parts, which the log
-    /// alone does not show; where all of a mesh may die and begin again, versions are lost with what they held; and of a mesh
-    /// in which somebody lied about payload, or a promise broke, nothing is said.
-    fn weigh(&mut self) -> Mass {
-        if self.checker.violation().is_some()
-            || !self.checker.is_honest()
-            || self.disks
-            || self.mesh.common.rules.lambda != Lambda::ONE
-        {
-            return Mass::default();
-        }
-        for (number, host) in self.hosts.iter().enumerate() {
-            if let Some(process) = &host.process {
-                self.estates.add(number as u8, process.number(), End::Lives, &process.worker.books);
-            }
-        }
-        let depth = self.mesh.common.ring_depth;
-        let is_final = |process, unit| self.checker.is_final(process, unit);
-        let mass = self.estates.sum(depth, &self.checker.final_mass(), is_final);
-        mass.unwrap_or_else(|what| {
-            self.checker.fail(what);
-            Mass::default()
-        })
     }
 
     /// A host's process is gone.

@@ -2,6 +2,7 @@
 
 mod orders;
 mod relay;
+mod strangers;
 
 use super::*;
 use plesio_phase::ClockState;
@@ -462,46 +463,6 @@ fn c9_02_t3_an_unknown_version_is_refused_once_a_second_and_never_with_more_than
         }
     }
     assert_eq!(answers, 3);
-}
-
-#[test]
-fn strangers_are_heard_at_a_bounded_rate() {
-    let mut net = Net::new(2, 0);
-    net.run(SECOND);
-    let machine = &mut net.machines[0];
-    let join = Message::Join(Join { id: id_of(50), ..Join::default() });
-    let mut heard = 0;
-    for step in 0..10_000u64 {
-        let now = Instant(net.offsets[0] + SECOND + step * MS / 10);
-        machine.handle_datagram(now, address(99), &datagram(INDEX_NONE, 0, step as u32, &join), None);
-        while let Some(event) = machine.poll_event() {
-            heard += u64::from(matches!(event, Event::Message { .. }));
-        }
-    }
-    assert!((490..=510).contains(&heard), "250 at once and 250 in the second: {heard}");
-    assert_eq!(machine.drops().rate_limited, 10_000 - heard);
-}
-
-/// A member that all others left behind asks as a stranger does, and has to hear the answer.
-#[test]
-fn a_member_hears_a_stranger_where_it_has_just_asked() {
-    let mut net = Net::new(2, 0);
-    net.run(SECOND);
-    let machine = &mut net.machines[0];
-    let at = |ms: u64| Instant(net.offsets[0] + SECOND + ms * MS);
-    let answer = |machine: &mut Machine, ms: u64, from: u8| {
-        let bytes = datagram(INDEX_NONE, 0, ms as u32, &Message::Roster(Roster::default()));
-        machine.handle_datagram(at(ms), address(from), &bytes, None);
-        std::iter::from_fn(|| machine.poll_event()).any(|event| matches!(event, Event::Message { .. }))
-    };
-    assert!(!answer(machine, 1, 99), "nobody was asked");
-    machine
-        .handle_send(at(2), To::Address(address(99)), Message::Join(Join::default()))
-        .expect("there is room");
-    while machine.poll_transmit(at(2)).is_some() {}
-    assert!(answer(machine, 3, 99));
-    assert!(!answer(machine, 4, 98), "another place");
-    assert!(!answer(machine, 2_003, 99), "long ago");
 }
 
 #[test]

@@ -43,7 +43,8 @@ pub(super) fn document(job: &Job<'_>, tally: &Tally, replay: Option<&Replay>, wa
         .coverage
         .least(scenario.faults.0)
         .map(|(fault, phase, hits)| json!({ "fault": fault.name(), "phase": phase.name(), "hits": hits }));
-    let Mass { produced, committed, waiting, lost_in_slots, lost_uncut, left_behind, trimmed, .. } = tally.mass;
+    let Mass { produced, committed, waiting, lost_in_slots, lost_uncut, left_behind, trimmed, .. } =
+        tally.mass;
     let mass = json!({
         "produced": produced,
         "committed": committed,
