@@ -21,6 +21,8 @@ pub(crate) struct Sample {
     pub(crate) at: i64,
     pub(crate) fwd: i64,
     pub(crate) rev: i64,
+    /// How long the peer held the probe: `fwd` is of a moment that much before `at`, and the clocks run apart meanwhile.
+    pub(crate) held: i64,
     pub(crate) fwd_kernel: bool,
     pub(crate) rev_kernel: bool,
     /// Our own stamp of the probe, where `fwd` rests on it and the kernel's may still come.
@@ -165,7 +167,11 @@ impl Window {
             let age = now.saturating_sub(sample.at) as f64;
             let moved = (self.rate * age) as i64;
             let widened = (1.25 * residual * age.abs()) as i64;
-            let fwd_slack = widened + if sample.fwd_kernel { 0 } else { USER_STAMP_NS };
+            // The probe came some time in the two-way delay before the peer began to hold it.
+            let before = sample.held as f64 + sample.two_way() as f64 / 2.0;
+            let apart = (self.rate * before) as i64;
+            let unsure = (self.rate.abs() * sample.two_way() as f64 / 2.0 + 1.25 * residual * before) as i64;
+            let fwd_slack = widened + apart + unsure + if sample.fwd_kernel { 0 } else { USER_STAMP_NS };
             let rev_slack = widened + if sample.rev_kernel { 0 } else { USER_STAMP_NS };
             hi = hi.min(fwd.saturating_add(moved + fwd_slack));
             lo = lo.max((-rev).saturating_add(moved - rev_slack));
@@ -207,7 +213,8 @@ impl Window {
             };
             let Some((fwd, rev)) = sample.proof() else { continue };
             let trend = rate * (sample.at.rem_euclid(bin_ns) - bin_ns / 2) as f64;
-            minimum.0 = minimum.0.min(fwd.saturating_sub(anchor) as f64 - trend);
+            let apart = rate * (sample.held as f64 + sample.two_way() as f64 / 2.0);
+            minimum.0 = minimum.0.min(fwd.saturating_sub(anchor) as f64 - trend + apart);
             minimum.1 = minimum.1.min(rev.saturating_add(anchor) as f64 + trend);
         }
         let usable = |bin: &usize| minima[*bin].0.is_finite();
@@ -243,6 +250,11 @@ impl Sample {
     fn proof(&self) -> Option<(i64, i64)> {
         let eps = i64::from(self.eps?);
         Some((self.fwd.saturating_add(eps), self.rev.saturating_add(eps)))
+    }
+
+    /// The two ways' delays, as far as clocks that run apart show them; never negative.
+    fn two_way(&self) -> i64 {
+        self.fwd.saturating_add(self.rev).max(0)
     }
 
     fn middle(&self) -> i64 {

@@ -170,7 +170,8 @@ impl Peer {
             // The reply was faster: its way there was shorter than our own stamp said.
             let gain = stamp.saturating_sub(t1);
             let fwd = sample.fwd.saturating_sub(gain);
-            if (0..STAMP_GAIN_NS_MAX).contains(&gain) && fwd.saturating_add(sample.rev) >= 0 {
+            let least = -run_apart_ns(sample.held);
+            if (0..STAMP_GAIN_NS_MAX).contains(&gain) && fwd.saturating_add(sample.rev) >= least {
                 sample.fwd = fwd;
                 sample.fwd_kernel = sample.t2_kernel;
                 sample.t1_user = None;
@@ -258,13 +259,14 @@ impl Peer {
         if !(-STAMP_SLACK_NS..DELAY_NS_MAX).contains(&held) {
             return Err(BadExchange::Stamp);
         }
-        if !(0..DELAY_NS_MAX).contains(&((t4 - t1) - held)) {
+        if !(-run_apart_ns(held)..DELAY_NS_MAX).contains(&((t4 - t1) - held)) {
             return Err(BadExchange::Delay);
         }
         let sample = Sample {
             at: t4,
             fwd: reply.t2 - t1,
             rev: t4 - reply.t3,
+            held: held.max(0),
             fwd_kernel: waiting.t1_kernel.is_some() && reply.stamp_kind > 0,
             rev_kernel: false, // t3 is the user's until the next reply brings the kernel's
             t1_user: waiting.t1_kernel.is_none().then_some(waiting.t1),
@@ -284,12 +286,20 @@ impl Peer {
         let Some(sample) = self.window.recent_mut(reply.prev_pair, 1 - reply.pos) else { return };
         let rev = sample.at.saturating_sub(reply.prev_t3);
         let gain = sample.rev.saturating_sub(rev);
-        if !sample.rev_kernel && (0..STAMP_GAIN_NS_MAX).contains(&gain) && rev.saturating_add(sample.fwd) >= 0
-        {
+        // The kernel's stamp is later than the user's: it held the probe for longer.
+        let held = sample.held.saturating_add(gain);
+        let possible = rev.saturating_add(sample.fwd) >= -run_apart_ns(held);
+        if !sample.rev_kernel && (0..STAMP_GAIN_NS_MAX).contains(&gain) && possible {
+            sample.held = held;
             sample.rev = rev;
             sample.rev_kernel = true;
         }
     }
+}
+
+/// What two clocks may run apart while a probe is held: for a slow one its two-way delay looks shorter by that.
+const fn run_apart_ns(held_ns: i64) -> i64 {
+    held_ns / 400
 }
 
 /// Local time as the wire carries it.

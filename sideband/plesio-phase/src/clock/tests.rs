@@ -78,6 +78,8 @@ struct World {
     worst_over_eps: f64,
     /// What the truth may lie outside of a bound, for roundings.
     slack_ns: i64,
+    /// Programs answer at the next millisecond, and not at once.
+    lazy: bool,
     locked_at: Vec<Option<u64>>,
     /// Who was asleep and does not know yet: nothing it says of its clock holds.
     blind: Option<usize>,
@@ -115,6 +117,7 @@ impl World {
             period_ns,
             worst_over_eps: 0.0,
             slack_ns: 1_000,
+            lazy: false,
             blind: None,
         }
     }
@@ -202,7 +205,9 @@ impl World {
             }
         }
         self.now = flight.due + 20_000;
-        self.turn(flight.to);
+        if !self.lazy {
+            self.turn(flight.to);
+        }
     }
 
     fn beat(&mut self, full: bool) {

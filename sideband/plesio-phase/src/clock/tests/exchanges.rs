@@ -205,3 +205,18 @@ fn f11_a_clock_off_by_10_000_ppm_says_so_and_misleads_nobody() {
         assert!(error_ns.abs() <= i64::from(line.eps_ns), "{error_ns}: {line:?}");
     }
 }
+
+/// Found by `bench phase` on a machine with a load of 30: a peer that is preempted holds a probe for milliseconds, in which a clock
+/// 1,000 ppm slow falls behind by microseconds. Its exchanges were refused as impossible or bent its rate by 1.6 ppm.
+#[test]
+fn a_probe_that_is_held_for_long_bends_nothing() {
+    const SHORT: Link = Link { base_ns: 900, jitter_ns: 400, loss_percent: 0 };
+    for ppm in [-1_000, 1_000] {
+        let mut world = World::new(&[(0, 0), (0, ppm)], |_, _| SHORT, 4);
+        (world.kernel_stamps, world.slack_ns, world.lazy) = (true, 2, true);
+        world.run(20 * SECOND);
+        assert!(world.rate_error_ppb(1).abs() < 100, "{ppm}: {} ppb", world.rate_error_ppb(1));
+        assert!(world.error_ns(1).abs() < 1_500, "{ppm}: {} ns", world.error_ns(1));
+        assert!(world.hosts[1].clock.counters().exchanges > 60, "{ppm}: honest replies are refused");
+    }
+}
