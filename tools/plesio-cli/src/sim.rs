@@ -66,7 +66,7 @@ impl Job<'_> {
 /// What the main thread waits for.
 enum News {
     Seed(Box<SeedReport>),
-    Done(Result<SimReport, plesio_sim::ConfigError>),
+    Done(Result<Box<SimReport>, plesio_sim::ConfigError>),
     Signal,
     /// The trace could not be written.
     Trace(std::io::Error),
@@ -267,7 +267,7 @@ fn simulate(config: SimConfig, file: Option<BufWriter<File>>, news: Sender<News>
             let _ended =
                 sender.send(News::Seed(Box::new(SeedReport { happened: Vec::new(), ..seed.clone() })));
         });
-        let _ended = news.send(News::Done(report));
+        let _ended = news.send(News::Done(report.map(Box::new)));
     };
     let thread = std::thread::Builder::new().name("simulate".into());
     thread.spawn(run).map(drop).map_err(|cause| Failure::run("sim", "cannot start a thread", cause))
