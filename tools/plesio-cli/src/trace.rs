@@ -409,7 +409,7 @@ mod tests {
 
     #[test]
     fn what_is_no_file_is_refused() {
-        for path in ["/nonexistent/folder/trace", "/"] {
+        for path in ["no/such/folder/trace", "/"] {
             let refused = Trace::open(Path::new(path), Before::Stays).expect_err(path);
             assert!(refused.exit == crate::failure::Exit::Usage && refused.code == "trace", "{refused}");
         }

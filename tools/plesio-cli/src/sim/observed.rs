@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `killed`, or a view without a node whose lines have ended | crash, and its return if a later view has it again |
 //! | a view without a node that goes on | nobody hears it until it is back |
-//! | `leaving`, `left` | leave |
+//! | `leaving`, or a view without a node that nobody suspected | leave |
 //! | a node that a view has for the first time | join |
 //! | `late` | pause |
 //! | `suspect` ... `recover` | the way from it to who suspects it is cut, or all ways from it |
@@ -243,8 +243,11 @@ impl<F: Fn(&Record) -> f64> Lives<'_, F> {
             .of(node, &[])
             .find(|(t_s, _)| *t_s > at_s + 0.1)
             .is_some_and(|(_, record)| !matches!(record.kind.as_str(), "start" | "started"));
+        // Who dies or is cut off is suspected first.
+        let suspected = says_of("suspect").or_else(|| says_of("dead")).is_some();
         match (writes, goes_on) {
             (true, true) => deed(silent_s, What::Silence(None)),
+            _ if !suspected => deed(at_s - SUSPECT_S, What::Leave),
             (true, false) => {
                 let last = self.of(node, &[]).rfind(|(t_s, _)| *t_s <= at_s + 0.1).map(|(t_s, _)| t_s);
                 deed(last.unwrap_or(silent_s), What::Crash(None))
