@@ -259,7 +259,11 @@ impl Engine {
     /// Reads the state when it is here and believed, and throws it away when it is not to be believed.
     pub(super) fn judge_fetch(&mut self, now: Instant) {
         let Some((server, witnesses)) = self.fetched() else { return };
-        match witnesses.verdict(now, self.witnesses(server).len()) {
+        let verdict = match witnesses.version() {
+            Version(0) => self.judge_start(witnesses),
+            _ => witnesses.verdict(now, self.witnesses(server).len()),
+        };
+        match verdict {
             Verdict::Wait => {}
             Verdict::Believe => self.inspect_if_whole(),
             Verdict::Doubt => {

@@ -7,12 +7,15 @@
 //!                       <-------------------------------- TELL digest, or that it does not know
 //!     one says the same, none another -> applied
 //!     as many say another as say the same, the server among these -> thrown away; the server is asked for none for a minute
+//!     it is version 0 -> its digest is known without asking anybody
 //!     nobody knows, for two seconds -> applied: a mesh that begins again has one who holds its state
 //! ```
 
 use super::{Engine, Out};
+use crate::store::{SNAPSHOT_HEAD_BYTES, snapshot_bytes};
 use plesio_sideband::To;
 use plesio_wire::codec::Pad;
+use plesio_wire::digest::Hasher;
 use plesio_wire::sideband::{Message, Snapshot};
 use plesio_wire::{Digest, Instant, NodeKey, Version};
 use std::collections::BTreeMap;
@@ -108,6 +111,19 @@ impl Engine {
         // A node that does not know may come to know.
         witnesses.told.entry(from).and_modify(|known| *known = known.or(told)).or_insert(told);
         true
+    }
+
+    /// Version 0 is the state that all begin with, of which nobody needs to be told: all zeros.
+    pub(super) fn judge_start(&self, witnesses: &Witnesses) -> Verdict {
+        let mut left = snapshot_bytes(self.config.regions.elements, self.config.rules.outer)
+            - SNAPSHOT_HEAD_BYTES as u64;
+        let (mut hasher, zeros) = (Hasher::default(), [0; 4_096]);
+        while left > 0 {
+            let part = left.min(zeros.len() as u64);
+            hasher.update(&zeros[..part as usize]);
+            left -= part;
+        }
+        if hasher.finish() == witnesses.digest { Verdict::Believe } else { Verdict::Doubt }
     }
 
     /// Whom to ask instead of one whose last state was not what others hold.
