@@ -195,8 +195,9 @@ impl Consensus {
 
     /// R1: asked about a lower index, a member answers DECIDED, or SNAPSHOT when that is too long ago.
     pub(super) fn answer_lower(&mut self, from: NodeKey, index: LogIndex) {
-        let Some((oldest, _)) = self.tail.front() else { return };
-        if index >= *oldest {
+        // Who came by a snapshot has no entry to tell yet; its state says as much.
+        let oldest = self.tail.front().map_or(self.log.index, |(oldest, _)| *oldest);
+        if index >= oldest {
             let skip = (index.0 - oldest.0) as usize;
             let told: alloc::vec::Vec<_> = self.tail.iter().skip(skip).take(DECIDED_MAX).copied().collect();
             for (index, value) in told {

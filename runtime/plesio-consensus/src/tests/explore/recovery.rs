@@ -223,12 +223,14 @@ impl Run<'_> {
     /// Whoever is behind hears what was decided, or gets a snapshot.
     fn catch_up(&mut self) -> Result<(), String> {
         loop {
-            let best = (0..self.locals.len()).max_by_key(|at| self.store.local(self.locals[*at]).index());
-            let Some(best) = best else { return Ok(()) };
-            let mut told = self.words(best).decided.clone();
+            // Who is furthest may have got there by a snapshot, and have no entry to tell.
+            let mut told = Vec::new();
             for at in 0..self.locals.len() {
-                told.extend(self.words(at).snapshot);
+                let words = self.words(at);
+                told.extend(words.decided.iter().copied().chain(words.snapshot));
             }
+            told.sort_unstable();
+            told.dedup();
             let before = self.locals.clone();
             self.spread(&told, 0)?;
             self.queue.clear();
@@ -265,7 +267,9 @@ impl Run<'_> {
 
     /// The lowest live member that is furthest takes the next ballot of its own.
     fn lead(&mut self) -> Result<(), String> {
-        let furthest = self.all().map(Local::index).max().unwrap_or_default();
+        // An observer may be further than all members that live: it took a snapshot from one that died.
+        let members = self.all().filter(|local| local.machine.is_member());
+        let furthest = members.map(Local::index).max().unwrap_or_default();
         let leads = |local: &Local| !local.has_left && local.machine.is_member() && local.index() == furthest;
         let leader = self
             .locals

@@ -140,6 +140,9 @@ impl<'a> World<'a> {
 
     /// Every step of `member` that may come to something.
     fn moves(&mut self, state: &State, member: usize) -> Vec<(Move, Mind)> {
+        if self.row.silent == Some(key_of(member)) {
+            return Vec::new();
+        }
         let id = state.locals[member];
         self.idle.resize(self.idle.len().max(id as usize + 1), [0; FACT_WORDS]);
         let local = self.store.local(id);

@@ -1,9 +1,10 @@
 //! A state that takes longer than a frame to come: what is sealed meanwhile is gathered on top of it.
 
 use super::solo::{Solo, ballot, entry};
-use crate::{Event, Installed, SnapshotCut, Start};
+use crate::{Event, Installed, SnapshotCut, Start, To};
+use plesio_wire::sideband::{Message, Query};
 use plesio_wire::value::Value;
-use plesio_wire::{Digest, Version};
+use plesio_wire::{Digest, LogIndex, Version};
 use std::vec::Vec;
 
 /// Seals the next version at `solo`, which holds the result shards of `owners` by then.
@@ -123,4 +124,23 @@ fn r13_a_member_that_lags_gathers_too() {
     solo.machine.handle_unapplied(solo.now, Version(2));
     solo.until(100);
     assert!(fetches(&solo));
+}
+
+#[test]
+fn r1_who_came_by_a_snapshot_and_has_no_entry_answers_with_its_state() {
+    // Found by the search: the one member that had decided a view was dead, the observer that had its snapshot said
+    // nothing, and the rest of the old view, which no quorum voted in any more, waited for ever.
+    let mut solo = Solo::with(40, Start::Observer);
+    let cut = cut();
+    solo.machine.handle_snapshot(solo.now, &cut).expect("a sound cut");
+    solo.drain();
+    solo.forget();
+    let asked = cut.view.members[0].key;
+    let index = LogIndex(cut.index.0 - 1);
+    solo.hear(asked.0, Message::Query(Query { index, ..Query::default() }));
+    let answers = solo.took(|to, message| match (to, message) {
+        (To::One(key), Message::Snapshot(offer)) if *key == asked => Some((offer.index, offer.version)),
+        _ => None,
+    });
+    assert_eq!(answers, [(cut.index, cut.version)]);
 }
