@@ -463,13 +463,11 @@ impl Clock {
         let fresh = fused.newest > self.newest;
         self.newest = fused.newest;
         let good = width_ns < (self.period_ns / 10) as i64;
-        if good && fresh {
-            self.good_in_row = self.good_in_row.saturating_add(1);
-        } else if !good {
-            self.good_in_row = 0;
-        }
         if good {
             self.good_at = now;
+            self.good_in_row = self.good_in_row.saturating_add(u8::from(fresh));
+        } else {
+            self.good_in_row = 0;
         }
         let state = match self.line.state {
             _ if self.good_in_row >= GOOD_BINS => ClockState::Locked,
