@@ -271,6 +271,7 @@ impl Engine {
         };
         (self.suspects, self.dead) = (named(suspects), named(dead));
         self.consensus.handle_suspects(now, &self.suspects, &self.dead);
+        self.suspects.iter().chain(&self.dead).for_each(|silent| self.exchange.handle_silent(*silent));
         self.turn(now);
     }
 

@@ -471,9 +471,8 @@ impl Clock {
         }
         let state = match self.line.state {
             _ if self.good_in_row >= GOOD_BINS => ClockState::Locked,
-            ClockState::Acquire => ClockState::Acquire,
-            ClockState::Locked if now.since(self.good_at) < HOLDOVER_NS => ClockState::Locked,
-            ClockState::Locked | ClockState::Holdover => ClockState::Holdover,
+            ClockState::Locked if now.since(self.good_at) >= HOLDOVER_NS => ClockState::Holdover,
+            before => before,
         };
         self.line.usable |= state == ClockState::Locked;
         self.publish(now, slew_ppb, u32::try_from(eps_ns).unwrap_or(u32::MAX), state);

@@ -26,6 +26,28 @@ impl Exchange {
         self.open = Some(open);
     }
 
+    /// `peer` is silent: what it was let write in another owner's place (R17) is whoever's turn it was before, who waits for
+    /// that since. It may offer again.
+    pub fn handle_silent(&mut self, peer: NodeKey) {
+        for owner in 0..self.members.len() as MemberIndex {
+            if self.newest_writer(owner) != Some(peer) {
+                continue;
+            }
+            self.withdraw_result(owner);
+            let Some(open) = &mut self.open else { return };
+            open.writers.retain(|writer| *writer != (owner, peer));
+            let context = open.context;
+            let before = self.newest_writer(owner).unwrap_or(self.members[usize::from(owner)]);
+            self.post_result(context, usize::from(owner), before);
+        }
+    }
+
+    /// Who was let in last to write an owner's result, if anybody but the owner, and if it is still wanted.
+    fn newest_writer(&self, owner: MemberIndex) -> Option<NodeKey> {
+        let open = self.open.as_ref().filter(|open| !open.shards.contains(owner))?;
+        open.writers.iter().rev().find(|(of, _)| *of == owner).map(|(_, writer)| *writer)
+    }
+
     /// Sends shards of the open context to one that lacks them (R17).
     pub fn handle_serve(&mut self, to: NodeKey, shards: MemberSet) {
         let Some(open) = self.open.clone() else { return };
@@ -36,9 +58,10 @@ impl Exchange {
 
     /// Closes the window of an owner's result, whoever was to write it, unless it is complete.
     pub(super) fn withdraw_result(&mut self, owner: MemberIndex) {
-        let Some(open) = self.open.as_ref().filter(|open| !open.shards.contains(owner)) else { return };
-        let newest = open.writers.iter().rev().find(|(of, _)| *of == owner).map(|(_, writer)| *writer);
-        let writer = newest.or_else(|| self.members.get(usize::from(owner)).copied());
+        if self.open.as_ref().is_none_or(|open| open.shards.contains(owner)) {
+            return;
+        }
+        let writer = self.newest_writer(owner).or_else(|| self.members.get(usize::from(owner)).copied());
         if let Some(from) = writer.filter(|writer| *writer != self.me) {
             self.actions.push_back(Action::Withdraw { from, handle: HANDLE_RESULT + owner });
         }
@@ -64,8 +87,7 @@ impl Exchange {
         {
             return;
         }
-        let newest = open.writers.iter().rev().find(|(of, _)| *of == owner).map(|(_, writer)| *writer);
-        let writer = newest.unwrap_or(self.members[usize::from(owner)]);
+        let writer = self.newest_writer(owner).unwrap_or(self.members[usize::from(owner)]);
         if from == writer && len_bytes == self.result_span(open, usize::from(owner)).len_bytes {
             self.shard(owner);
         }

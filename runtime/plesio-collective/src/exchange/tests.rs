@@ -348,6 +348,36 @@ fn a_result_has_one_writer_at_a_time() {
     assert_eq!(actions(node), []);
 }
 
+#[test]
+fn r17_a_server_that_falls_silent_leaves_its_place_to_the_one_before() {
+    let mut mesh = Mesh::new(4);
+    mesh.view(&[0, 1, 2, 3]);
+    mesh.run();
+    let keys = mesh.keys.clone();
+    let node = &mut mesh.nodes[1];
+    node.handle_open(LogIndex(4), &manifest(&[]));
+    let (handle, message) = (HANDLE_RESULT + 3, MessageId { handle: HANDLE_RESULT + 3, sequence: 4 });
+    let span = regions().result(&regions().parts(4, &[]), 3);
+    let post = |from: NodeKey| Action::Post { from, handle, sequence: Some(4), span };
+    node.handle_offered(keys[0], message);
+    node.handle_offered(keys[2], message);
+    actions(node);
+    node.handle_silent(keys[0]);
+    assert_eq!(actions(node), [], "it is not the one that writes");
+    node.handle_silent(keys[2]);
+    assert_eq!(actions(node), [Action::Withdraw { from: keys[2], handle }, post(keys[0])]);
+    // Back again it may offer again; without any server the owner has its place.
+    node.handle_offered(keys[2], message);
+    assert_eq!(actions(node), [Action::Withdraw { from: keys[0], handle }, post(keys[2])]);
+    node.handle_silent(keys[2]);
+    node.handle_silent(keys[0]);
+    assert_eq!(actions(node).last(), Some(&post(keys[3])));
+    node.handle_received(keys[3], message, span.len_bytes);
+    assert_eq!(actions(node), [Action::Shard { context: LogIndex(4), owner: 3 }]);
+    node.handle_silent(keys[0]);
+    assert_eq!(actions(node), []);
+}
+
 fn actions(node: &mut Exchange) -> Vec<Action> {
     let all = core::iter::from_fn(|| node.poll_action());
     all.filter(|action| !matches!(action, Action::Sum(_) | Action::Held { .. })).collect()
