@@ -44,6 +44,8 @@ struct Member {
     relayed: Option<Instant>,
     /// Nothing heard yet: it may still be starting.
     fresh: bool,
+    /// Of the first view, whose members may open their ports in any order; who is let in later asked from an open one.
+    founder: bool,
     /// How often its host said, since it was last heard, that nobody listens there.
     refusals: u8,
     /// Not heard from itself.
@@ -60,13 +62,14 @@ struct Member {
 }
 
 impl Member {
-    fn new(now: Instant, key: NodeKey, incarnation: Incarnation) -> Self {
+    fn new(now: Instant, key: NodeKey, incarnation: Incarnation, founder: bool) -> Self {
         Self {
             key,
             incarnation,
             heard: now,
             relayed: None,
             fresh: true,
+            founder,
             refusals: 0,
             silent: false,
             mute: false,
@@ -80,13 +83,13 @@ impl Member {
 
     /// Its process is gone, not slow: what holds the port would take what is sent there, stopped or not.
     fn is_gone(&self) -> bool {
-        !self.fresh && self.refusals >= REFUSALS_MIN
+        !(self.fresh && self.founder) && self.refusals >= REFUSALS_MIN
     }
 
     fn suspect_at(&self) -> Instant {
         self.heard.after(match self {
-            Self { fresh: true, .. } => START_GRACE_NS,
             _ if self.is_gone() => GONE_NS,
+            Self { fresh: true, .. } => START_GRACE_NS,
             _ => SUSPECT_NS,
         })
     }
@@ -153,7 +156,8 @@ impl Membership {
         let old = core::mem::replace(&mut self.members, Vec::with_capacity(MEMBERS_MAX));
         for &(key, incarnation) in members.iter().take(MEMBERS_MAX) {
             let known = old.iter().find(|member| (member.key, member.incarnation) == (key, incarnation));
-            let mut member = known.copied().unwrap_or_else(|| Member::new(now, key, incarnation));
+            let mut member =
+                known.copied().unwrap_or_else(|| Member::new(now, key, incarnation, number == 0));
             // Accusations are bits of the old view's indices.
             member.accuses = MemberSet::EMPTY;
             self.members.push(member);

@@ -401,9 +401,9 @@ impl Clock {
             let index = self.me.map_or(step - 1, |me| usize::from(me) + step) % seats.max(1);
             near.insert(index as MemberIndex);
         }
-        let early = now.since(self.started) < FAST_NS;
-        let hungry = early || self.line.state != ClockState::Locked;
-        let interval_ns = if early { INTERVAL_FAST_NS } else { INTERVAL_NS };
+        // Whoever has to lock asks as often as at the start: a mesh that comes together again waits for its clocks.
+        let hungry = now.since(self.started) < FAST_NS || self.line.state != ClockState::Locked;
+        let interval_ns = if hungry { INTERVAL_FAST_NS } else { INTERVAL_NS };
         for at in 0..self.peers.len() {
             let near = near.contains(self.index_of(at));
             let far = self.reference == Some(self.peers[at].key) || (self.reference.is_none() && at == 0);

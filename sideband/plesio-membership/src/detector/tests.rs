@@ -20,6 +20,7 @@ struct Mesh {
     /// Whose hosts say that nobody listens there, once nobody does; or forge it.
     refusing: MemberSet,
     forged: bool,
+    view: u32,
 }
 
 impl Mesh {
@@ -34,7 +35,7 @@ impl Mesh {
         let none = vec![MemberSet::EMPTY; nodes.len()];
         let stopped = vec![false; nodes.len()];
         let (events, refusing) = (Vec::new(), MemberSet::EMPTY);
-        Self { stopped, liars: none, nodes, now_ms: 0, events, refusing, forged: false }
+        Self { stopped, liars: none, nodes, now_ms: 0, events, refusing, forged: false, view: 0 }
     }
 
     fn run(&mut self, until_ms: u64, mut heard: impl FnMut(u64, usize, usize) -> bool) {
@@ -52,7 +53,7 @@ impl Mesh {
                     let accuses = self.nodes[from].accused().or(self.liars[from]);
                     for to in (0..self.nodes.len()).filter(|to| *to != from) {
                         if !self.stopped[to] && heard(self.now_ms, from, to) {
-                            self.nodes[to].handle_beat(now, NodeKey(from as u64), 0, accuses);
+                            self.nodes[to].handle_beat(now, NodeKey(from as u64), self.view, accuses);
                         }
                         if self.refusing.contains(to as MemberIndex) && (self.stopped[to] || self.forged) {
                             self.nodes[from].handle_refusal(now, NodeKey(to as u64));
@@ -131,6 +132,16 @@ fn refusals_are_nothing_against_who_is_heard_and_start_grace_stays() {
     (starting.refusing, starting.stopped[2]) = (MemberSet::first(3), true);
     starting.run(1_900, |_, _, _| true);
     assert_eq!(starting.events, [], "it may still be opening its port");
+    let mut joined = Mesh::new(3);
+    joined.run(1_000, |_, _, _| true);
+    (joined.refusing, joined.stopped[2]) = (MemberSet::first(3), true);
+    for node in &mut joined.nodes[..2] {
+        let view = [(NodeKey(0), Incarnation(1)), (NodeKey(1), Incarnation(1)), (NodeKey(2), Incarnation(2))];
+        node.handle_view(Instant(1_000 * MS), 1, &view);
+    }
+    joined.view = 1;
+    joined.run(1_600, |_, _, _| true);
+    assert_eq!(joined.dead().len(), 2, "who asked to be let in had opened it");
 }
 
 #[test]
