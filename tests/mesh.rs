@@ -2,7 +2,7 @@
 
 use plesio::{Codec, Lambda, Nesterov, Node, NodeConfig, Outer, Rules, Trust, WeightMode, What};
 use plesio_tests::mesh::{
-    begin, begin_as, config, join_as, plaintext, settle_and_end, settle_and_end_within, wait,
+    Member, begin, begin_as, config, join_as, plaintext, settle_and_end, settle_and_end_within, wait,
 };
 use plesio_tests::say_skipped;
 use plesio_udp::Requested;
@@ -78,7 +78,7 @@ fn three_nodes_without_protection_commit_the_same_bits() {
 fn three_nodes_commit_the_same_bits_by_every_codec() {
     for (codec, residue) in [(Codec::Bf16, 2e-3), (Codec::Int8, 1e-3), (Codec::Int4By64, 5e-3)] {
         let members = begin_as(3, |index| coded(index, codec));
-        wait("versions", || members.iter().all(|member| member.version() >= 12));
+        all_take_part(&members);
         let ends = settle_and_end_within(members, residue);
         // Far more than the residue: what a slot leaves out goes with later ones.
         let moved = ends[0].state.iter().fold(0f32, |most, value| most.max(value.abs()));
@@ -138,13 +138,25 @@ fn a_node_dies_and_another_joins_with_encoded_slots() {
     dies_and_joins(Codec::Int8);
 }
 
+/// Waits until everybody's first contribution, which holds all that was trained before its clock was locked, and what a codec
+/// left of it are versions ago.
+fn all_take_part(members: &[Member]) {
+    let listed = |member: &Member| {
+        let key = member.hello.id.key();
+        members[0].has(|what| matches!(what, What::Manifest { entries, .. } if entries.iter().any(|entry| entry.node == key)))
+    };
+    wait("everybody's first contribution", || members.iter().all(listed));
+    let then = members.iter().map(Member::version).max().unwrap_or_default();
+    wait("versions", || members.iter().all(|member| member.version() >= then + 8));
+}
+
 fn coded(index: u64, codec: Codec) -> NodeConfig {
     NodeConfig { codec, ..config(index, Requested::Auto) }
 }
 
 fn dies_and_joins(codec: Codec) {
     let mut members = begin_as(3, |index| coded(index, codec));
-    wait("versions", || members.iter().all(|member| member.version() >= 4));
+    all_take_part(&members);
     let dead = members.pop().expect("there are three");
     dead.control.stop();
     let before = members[0].version();
@@ -158,10 +170,6 @@ fn dies_and_joins(codec: Codec) {
     wait("the view with it", || {
         members[0].has(|what| matches!(what, What::View { added, .. } if added.contains(&key)))
     });
-    wait("its contribution", || {
-        members[0].has(|what| {
-            matches!(what, What::Manifest { entries, .. } if entries.iter().any(|entry| entry.node == key))
-        })
-    });
+    all_take_part(&members);
     settle_and_end(members);
 }

@@ -290,7 +290,8 @@ pub fn settle_and_end_within(members: Vec<Member>, residue: f32) -> Vec<Final> {
     let (ends, params): (Vec<Final>, Vec<Vec<f32>>) = members.into_iter().map(Member::finish).unzip();
     for (end, params) in ends.iter().zip(&params) {
         // I1 with nothing uncommitted: x is float(G), and the residue.
-        assert!(params.iter().zip(&end.state).all(|(x, g)| (x - g).abs() < residue));
+        let most = params.iter().zip(&end.state).fold(0f32, |most, (x, g)| most.max((x - g).abs()));
+        assert!(most < residue, "{most} is not in the state, of at most {residue}");
         assert_eq!((end.digest, &end.state), (ends[0].digest, &ends[0].state));
         assert!(end.state.iter().all(|value| value.is_finite()));
         assert!(end.progress.steps_committed > 0);
