@@ -14,6 +14,8 @@ pub(crate) use key::{GenArgs, KeyArgs, KeyCommand, KeyKind, PubArgs, TicketArgs}
 pub(crate) use phase::{PhaseArgs, StampsArg, TimeArg};
 pub(crate) use rules::{OuterArg, RulesArgs, WeightsArg, refused};
 use sim::SCENARIO;
+#[cfg(test)]
+pub(crate) use sim::sim_args;
 pub(crate) use sim::{Said, parse_seeds};
 pub(crate) use up::{Seed, StatusArgs, TrustArg, UpArgs, data_beside, parse_seed};
 

@@ -29,6 +29,7 @@ mod report;
 mod require;
 mod rival;
 mod round;
+mod scratch;
 mod table;
 mod worker;
 

@@ -83,6 +83,16 @@ pub(crate) fn parse_seeds(text: &str) -> Result<Range<u64>, String> {
     Ok(seeds)
 }
 
+/// What a line of flags says, for tests.
+#[cfg(test)]
+pub(crate) fn sim_args(line: &str) -> super::SimArgs {
+    let cli = Cli::read(format!("plesio sim {line}").split_whitespace()).expect("a good line");
+    match cli.command {
+        super::Command::Sim(args) => *args,
+        other => panic!("{other:?}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

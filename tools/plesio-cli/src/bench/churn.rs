@@ -14,6 +14,7 @@ mod report;
 mod schedule;
 
 use super::require;
+use super::scratch::Scratch;
 use crate::args::ChurnArgs;
 use crate::demo::keys::Keys;
 use crate::demo::plan::Plan;
@@ -21,14 +22,11 @@ use crate::demo::process::{Fleet, Heard};
 use crate::demo::{self, data, train};
 use crate::failure::{Exit, Failure};
 use crate::host::{self, Host};
-use crate::{random, signals, stdout};
+use crate::{signals, stdout};
 use driver::Driver;
 use report::Report;
 use serde_json::json;
-use std::fs::DirBuilder;
 use std::io::Write;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
 use std::sync::mpsc;
 
 /// Part of the demo's training that each node does here: the rest of the machine is for the mesh and for processes that start.
@@ -57,8 +55,8 @@ pub(super) fn run(args: &ChurnArgs) -> Result<Exit, Failure> {
     if args.output.json_stream {
         stdout::emit("start", &report.start());
     }
-    let logs = Logs::make()?;
-    let fleet = Fleet::new(0, logs.0.clone(), elements, heard_sender);
+    let logs = Scratch::make("churn")?;
+    let fleet = Fleet::new(0, logs.path().to_path_buf(), elements, heard_sender);
     let (record, ended) = Driver::new(args, plan, keys, fleet, &heard).run()?;
     report.end(&record, &ended);
     let document = report.document();
@@ -80,26 +78,6 @@ pub(super) fn run(args: &ChurnArgs) -> Result<Exit, Failure> {
         return Ok(Exit::Failed);
     }
     Ok(require::judge(&args.require, &document))
-}
-
-/// Where the nodes' logs are while they run.
-struct Logs(PathBuf);
-
-impl Logs {
-    fn make() -> Result<Self, Failure> {
-        let path = std::env::temp_dir().join(format!("plesio-churn-{:016x}", random::number()?));
-        DirBuilder::new().mode(0o700).create(&path).map_err(|cause| {
-            Failure::run("bench", format!("cannot make the folder {}", path.display()), cause)
-                .fix("set TMPDIR to a folder that this user may write to")
-        })?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Logs {
-    fn drop(&mut self) {
-        let _gone = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 /// What every document of this kind says it is.

@@ -16,19 +16,17 @@ mod rivals;
 pub(crate) use end::run as run_clock;
 
 use super::require;
+use super::scratch::Scratch;
 use crate::args::{PhaseArgs, StampsArg, TimeArg};
 use crate::failure::{Exit, Failure};
 use crate::host::Host;
-use crate::{random, signals, stdout};
+use crate::{signals, stdout};
 use figures::{Errors, Figures, points};
 use mesh::{Run, Wrong};
 use plesio_netns::Pair;
 use report::{Outcome, Report};
 use rivals::RivalRun;
-use std::fs::DirBuilder;
 use std::io::Write;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -182,10 +180,10 @@ impl Bench<'_> {
             return Ok(());
         }
         self.say(&format!("round {round}: {}", rival.name()));
-        let folder = Folder::make()?;
+        let folder = Scratch::make("phase")?;
         let run = RivalRun {
             pair: self.pair,
-            folder: &folder.0,
+            folder: folder.path(),
             time: Duration::from_secs(self.args.seconds.into()),
             settled: SETTLED,
             interrupted: self.interrupted,
@@ -204,25 +202,5 @@ impl Bench<'_> {
         if !self.args.output.quiet && std::io::stderr().is_terminal() {
             let _gone = writeln!(std::io::stderr(), "{what}");
         }
-    }
-}
-
-/// Where a rival keeps its files while it runs.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn make() -> Result<Self, Failure> {
-        let path = std::env::temp_dir().join(format!("plesio-phase-{:016x}", random::number()?));
-        DirBuilder::new().mode(0o700).create(&path).map_err(|cause| {
-            Failure::run("bench", format!("cannot make the folder {}", path.display()), cause)
-                .fix("set TMPDIR to a folder that this user may write to")
-        })?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _gone = std::fs::remove_dir_all(&self.0);
     }
 }

@@ -234,15 +234,7 @@ const FIRST_LINE_BYTES_MAX: u64 = 64 << 10;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::{Cli, Command};
-
-    fn args(line: &str) -> SimArgs {
-        let cli = Cli::read(format!("plesio sim {line}").split_whitespace()).expect("a good line");
-        match cli.command {
-            Command::Sim(args) => *args,
-            other => panic!("{other:?}"),
-        }
-    }
+    use crate::args::sim_args as args;
 
     fn written(name: &str, text: &str) -> PathBuf {
         let path = std::env::temp_dir().join(format!("plesio-replay-{name}-{}", std::process::id()));

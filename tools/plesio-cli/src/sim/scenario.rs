@@ -334,15 +334,7 @@ fn nanoseconds(seconds: f64) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::{Cli, Command};
-
-    fn args(line: &str) -> SimArgs {
-        let cli = Cli::read(format!("plesio sim {line}").split_whitespace()).expect("a good line");
-        match cli.command {
-            Command::Sim(args) => *args,
-            other => panic!("{other:?}"),
-        }
-    }
+    use crate::args::sim_args as args;
 
     const WHOLE: &str = r#"
         nodes = 4
