@@ -287,6 +287,12 @@ impl Consensus {
         self.advance(now);
     }
 
+    /// Who has no mesh clock, whole each time: their turn at a close is passed over, and slots are shown to who follows.
+    pub fn handle_untimed(&mut self, now: Instant, untimed: &[NodeKey]) {
+        self.members.set_untimed(untimed);
+        self.advance(now);
+    }
+
     /// A JOIN was heard; every repetition updates its HOLD.
     pub fn handle_joiner(&mut self, now: Instant, join: &Join) {
         if self.is_started && join.id.key() != self.config.me {
@@ -504,6 +510,11 @@ impl Consensus {
     /// Members that are not suspected, as far as this node knows.
     fn heard(&self) -> MemberSet {
         MemberSet::first(self.log.members()).without(self.members.unheard(&self.log.view, self.config.me))
+    }
+
+    /// Members who may be waited for at a close: heard, and with a clock that tells them when it is.
+    fn punctual(&self) -> MemberSet {
+        self.heard().without(self.members.untimed(&self.log.view, self.config.me))
     }
 
     fn key_of(&self, member: MemberIndex) -> Option<NodeKey> {

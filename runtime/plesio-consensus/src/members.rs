@@ -74,6 +74,8 @@ struct Bar {
 pub(crate) struct Members {
     suspects: Vec<NodeKey>,
     dead: Vec<NodeKey>,
+    /// Members without a mesh clock.
+    untimed: Vec<NodeKey>,
     /// Members whose data kept a version open too long (R14).
     stalled: Vec<NodeKey>,
     /// Members that told two stories in one ballot.
@@ -107,6 +109,11 @@ impl Members {
     pub(crate) fn set_verdict(&mut self, suspects: &[NodeKey], dead: &[NodeKey]) {
         let bounded = |keys: &[NodeKey]| keys.iter().copied().take(ROSTER_MAX).collect();
         (self.suspects, self.dead) = (bounded(suspects), bounded(dead));
+    }
+
+    /// Takes who has no mesh clock at present.
+    pub(crate) fn set_untimed(&mut self, untimed: &[NodeKey]) {
+        self.untimed = untimed.iter().copied().take(ROSTER_MAX).collect();
     }
 
     /// The context that they held up is over.
@@ -147,6 +154,11 @@ impl Members {
     pub(crate) fn unheard(&self, view: &View, me: NodeKey) -> MemberSet {
         let keys = self.suspects.iter().chain(&self.dead).chain(self.replaced.keys()).copied();
         set_of(view, keys.filter(|key| *key != me))
+    }
+
+    /// Members that do not know when a frame closes.
+    pub(crate) fn untimed(&self, view: &View, me: NodeKey) -> MemberSet {
+        set_of(view, self.untimed.iter().copied().filter(|key| *key != me))
     }
 
     /// Members that are to be excluded at once.
@@ -302,6 +314,7 @@ impl Members {
         self.stalled.clear();
         self.suspects.retain(|key| view.index_of(*key).is_some());
         self.dead.retain(|key| view.index_of(*key).is_some());
+        self.untimed.retain(|key| view.index_of(*key).is_some());
         self.condemned.retain(|key| view.index_of(*key).is_some());
         self.holds.retain(|key, _| view.index_of(*key).is_some());
         self.sharing.retain(|key| view.index_of(key).is_some());

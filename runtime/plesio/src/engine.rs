@@ -260,19 +260,28 @@ impl Engine {
 
     /// The sideband's whole verdict, as indices of the view `view`.
     pub fn handle_liveness(&mut self, now: Instant, view: u32, suspects: MemberSet, dead: MemberSet) {
-        let members = self.consensus.view();
-        if view != members.number {
+        if view != self.consensus.view().number {
             return;
         }
-        let named = |set: MemberSet| {
-            set.iter()
-                .filter_map(|index| members.members.get(usize::from(index)).map(|seat| seat.key))
-                .collect()
-        };
-        (self.suspects, self.dead) = (named(suspects), named(dead));
+        (self.suspects, self.dead) = (self.named(suspects).collect(), self.named(dead).collect());
         self.consensus.handle_suspects(now, &self.suspects, &self.dead);
         self.suspects.iter().chain(&self.dead).for_each(|silent| self.exchange.handle_silent(*silent));
         self.turn(now);
+    }
+
+    /// Who has no mesh clock, as indices of the view `view`.
+    pub fn handle_untimed(&mut self, now: Instant, view: u32, untimed: MemberSet) {
+        if view == self.consensus.view().number {
+            let untimed: Vec<NodeKey> = self.named(untimed).collect();
+            self.consensus.handle_untimed(now, &untimed);
+            self.turn(now);
+        }
+    }
+
+    /// The members of the view in force that have these indices.
+    fn named(&self, set: MemberSet) -> impl Iterator<Item = NodeKey> + '_ {
+        let seats = &self.consensus.view().members;
+        set.iter().filter_map(|index| seats.get(usize::from(index)).map(|seat| seat.key))
     }
 
     /// An own slot is cut and frozen.

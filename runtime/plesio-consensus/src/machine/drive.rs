@@ -4,7 +4,7 @@ use super::Consensus;
 use crate::event::{Event, OwnSlot, To};
 use alloc::vec::Vec;
 use plesio_wire::sideband::{Have, HaveEntry, Leave, Message, Ready};
-use plesio_wire::{Ballot, Bounded, Frame, Instant, MemberIndex, SlotSeq};
+use plesio_wire::{Ballot, Bounded, Frame, Instant, MemberIndex, MemberSet, SlotSeq};
 
 /// HAVEs of one burst of arrivals travel together.
 const HAVE_BATCH_NS: u64 = 1_000_000;
@@ -167,13 +167,9 @@ impl Consensus {
             }
             Some(due) if now >= due => {
                 self.timers.have_due = None;
-                let members = self.log.members();
-                let first = Ballot { frame, term: 0 }.owner(members);
-                let second = Ballot { frame, term: 1 }.owner(members);
                 let news = self.have_news(frame);
-                self.send_have_of(first, &news);
-                if second != first {
-                    self.send_have_of(second, &news);
+                for member in self.next_proposers(frame) {
+                    self.send_have_of(member, &news);
                 }
             }
             _ => {}
@@ -181,6 +177,18 @@ impl Consensus {
         if let Some(due) = self.timers.have_due {
             self.alarm(now, due);
         }
+    }
+
+    /// The first two members, in ballot order, who will propose at the close of `frame`; where nobody will, as far as is
+    /// known, the two whose turn it is.
+    fn next_proposers(&self, frame: Frame) -> Vec<MemberIndex> {
+        let members = self.log.members();
+        let mut punctual = self.punctual();
+        if punctual.is_empty() {
+            punctual = MemberSet::first(members);
+        }
+        let owners = (0..members as u32).map(|term| Ballot { frame, term }.owner(members));
+        owners.filter(|owner| punctual.contains(*owner)).take(2).collect()
     }
 
     /// What this owner has and did not tell the proposers of `frame` yet; before its close all of it is told once more, so

@@ -83,7 +83,7 @@ impl Consensus {
 
     /// Starts an attempt when this member's turn has come, else sets the alarm.
     fn fire(&mut self, now: Instant, me: MemberIndex, from: Instant, frame: Frame, is_due: bool) {
-        let Some((ballot, rank)) = self.my_next_ballot(me, frame) else { return };
+        let Some((ballot, rank)) = self.my_next_ballot(me, frame, self.heard()) else { return };
         let from = self.quiet_from(from);
         let at = from.after(rank.saturating_mul(self.t_prop_ns()));
         if is_due && now >= at {
@@ -98,10 +98,15 @@ impl Consensus {
         self.pace.activity.map_or(from, |activity| from.max(activity.after(self.t_prop_ns())))
     }
 
-    fn my_next_ballot(&self, me: MemberIndex, frame: Frame) -> Option<(Ballot, u64)> {
-        let heard = self.heard();
+    /// This member's next ballot, and how many of `waited_for` own one before it.
+    fn my_next_ballot(
+        &self,
+        me: MemberIndex,
+        frame: Frame,
+        waited_for: MemberSet,
+    ) -> Option<(Ballot, u64)> {
         let open = self.log.open.is_some();
-        self.round.next_ballot(frame, me, self.log.members(), open, |owner| heard.contains(owner))
+        self.round.next_ballot(frame, me, self.log.members(), open, |owner| waited_for.contains(owner))
     }
 
     /// Members that are to be excluded now: those known to be gone, while the rest can go on (R15).
@@ -139,7 +144,8 @@ impl Consensus {
         Some(asked.after(self.t_open_ns()).min(stalled))
     }
 
-    /// R0: the owner of (k, 0) at T_k; the owner of (k, 1) after T_prop of silence, if it sees something to list.
+    /// R0: the owner of (k, 0) at T_k; the owner of (k, 1) after T_prop of silence, if it sees something to list. Who has no
+    /// mesh clock knows of no T_k, and its turn goes to the next: where a mesh comes together again, that is most of it.
     fn pace_close(&mut self, now: Instant, me: MemberIndex) {
         let Some(closed) = self.pace.closed.filter(|_| self.clock.is_usable()) else { return };
         let first = self.log.frame_first();
@@ -156,10 +162,8 @@ impl Consensus {
         } else {
             return;
         };
-        let Some((ballot, rank)) = self.my_next_ballot(me, frame).filter(|(ballot, _)| ballot.frame == frame)
-        else {
-            return;
-        };
+        let next = self.my_next_ballot(me, frame, self.punctual());
+        let Some((ballot, rank)) = next.filter(|(ballot, _)| ballot.frame == frame) else { return };
         if rank > 1 {
             return;
         }

@@ -8,7 +8,7 @@ use super::peer::local;
 use super::{Clock, UPDATE_NS};
 use crate::MeshClock;
 use plesio_wire::sideband::state;
-use plesio_wire::{Instant, MeshTime};
+use plesio_wire::{Instant, MemberSet, MeshTime};
 
 /// What the rule remembers.
 #[derive(Debug)]
@@ -34,6 +34,16 @@ impl Founding {
 }
 
 impl Clock {
+    /// Members who say that they have no mesh clock, or have not said anything yet; bits are indices of the view.
+    #[must_use]
+    pub fn untimed(&self) -> MemberSet {
+        let mut untimed = MemberSet::EMPTY;
+        for at in (0..self.peers.len()).filter(|at| !holds_clock(self.peers[*at].state)) {
+            untimed.insert(self.index_of(at));
+        }
+        untimed
+    }
+
     /// Whether we and those we hear weigh a quorum: of two halves only one may found the mesh clock.
     pub fn handle_quorum(&mut self, _now: Instant, quorum: bool) {
         self.founding.quorum = quorum;

@@ -182,6 +182,13 @@ pub enum Event {
         /// Whether we and those we hear weigh a quorum.
         quorum: bool,
     },
+    /// Who of the view has no mesh clock, after each change and each view: nobody to wait for at a close.
+    Untimed {
+        /// View whose indices the set uses.
+        view: u32,
+        /// Without a clock, as their beats say; this node is never among them.
+        members: MemberSet,
+    },
     /// We suspect more than half of the view: it is us.
     Sick {
         /// Whether it is so.
