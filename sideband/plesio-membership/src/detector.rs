@@ -316,6 +316,7 @@ impl Membership {
             }
         }
         let (silent, mute) = (self.set(|member| member.silent), self.set(|member| member.mute));
+        self.forgive(now, mute);
         let sick = 2 * silent.len() > self.members.len();
         if sick != self.sick {
             self.sick = sick;
@@ -363,6 +364,23 @@ impl Membership {
         member.dead &= !revives;
         if recovers || revives {
             self.event(Event::Recover(key));
+        }
+    }
+
+    /// Damping spares the others a member that comes and goes. Where the quorum hangs on it there is nothing to spare: who is
+    /// heard is back at once.
+    fn forgive(&mut self, now: Instant, mute: MemberSet) {
+        let (count, suspects) = (self.members.len(), self.set(|member| member.suspect));
+        let quorum_without = |set| is_quorum(count, MemberSet::first(count).without(set));
+        if self.me.is_none() || quorum_without(suspects) || !quorum_without(mute) {
+            return;
+        }
+        for at in 0..count {
+            let member = &mut self.members[at];
+            if member.suspect && !member.mute {
+                member.steady_at = Some(now);
+                self.judge_silence(now, at, false);
+            }
         }
     }
 

@@ -255,6 +255,25 @@ fn f6_a_flapping_member_waits_longer_each_time_up_to_half_a_minute() {
 }
 
 #[test]
+fn f6_a_flapping_member_is_back_at_once_where_the_quorum_hangs_on_it() {
+    let mut mesh = Mesh::new(3);
+    for round in 0..4u64 {
+        let start = round * 40_000;
+        mesh.run(start + 1_000, |_, _, _| true);
+        mesh.run(start + 1_700, |_, from, to| (from, to) != (2, 1));
+        mesh.run(start + 40_000, |_, _, _| true);
+    }
+    // The lowest dies: of the other two neither decides alone.
+    mesh.stopped[0] = true;
+    mesh.run(161_000, |_, _, _| true);
+    mesh.run(161_700, |_, from, to| (from, to) != (2, 1));
+    assert!(mesh.nodes[1].suspects().contains(2) && !mesh.nodes[1].has_quorum());
+    mesh.run(161_900, |_, _, _| true);
+    assert!(!mesh.nodes[1].suspects().contains(2), "eight seconds were due to it");
+    assert!(mesh.nodes[1].has_quorum());
+}
+
+#[test]
 fn f6_whom_somebody_else_brings_is_accused_and_not_suspected() {
     let mut node = Membership::new(Instant(0), NodeKey(0));
     node.handle_view(Instant(0), 0, &members(4));
