@@ -5,11 +5,14 @@
 //! without a mesh clock stays silent, and lock spreads outward from the reference.
 
 mod founding;
+mod majority;
+mod neighbours;
 mod peer;
 #[cfg(test)]
 mod tests;
 
 use founding::{Founding, holds_clock};
+use majority::is_near;
 pub use peer::BadExchange;
 use peer::{Peer, local};
 
@@ -267,6 +270,9 @@ impl Clock {
         }
         self.next_update = now.after(UPDATE_NS);
         self.choose_neighbours(now);
+        if self.wake(now) {
+            return;
+        }
         let reference = self.reference == Some(self.key);
         if self.has_line && (reference || self.peers.is_empty()) {
             self.lead(now);
@@ -393,35 +399,6 @@ impl Clock {
         }
     }
 
-    /// Indices i+1, i+2, i+4, i+8; the reference too, once per 2 s if it is none of them and we are locked.
-    fn choose_neighbours(&mut self, now: Instant) {
-        let seats = self.peers.len() + usize::from(self.me.is_some());
-        let mut near = MemberSet::EMPTY;
-        for step in [1, 2, 4, 8] {
-            let index = self.me.map_or(step - 1, |me| usize::from(me) + step) % seats.max(1);
-            near.insert(index as MemberIndex);
-        }
-        // Whoever has to lock asks as often as at the start: a mesh that comes together again waits for its clocks.
-        let hungry = now.since(self.started) < FAST_NS || self.line.state != ClockState::Locked;
-        let interval_ns = if hungry { INTERVAL_FAST_NS } else { INTERVAL_NS };
-        for at in 0..self.peers.len() {
-            let near = near.contains(self.index_of(at));
-            let far = self.reference == Some(self.peers[at].key) || (self.reference.is_none() && at == 0);
-            let peer = &mut self.peers[at];
-            let chosen = match (near, far) {
-                (true, _) => Some(interval_ns),
-                (false, true) if hungry => Some(interval_ns),
-                (false, true) => Some(INTERVAL_FAR_NS),
-                (false, false) => None,
-            };
-            if peer.interval_ns.is_none() && chosen.is_some() {
-                peer.next_pair_at = now;
-                peer.window.clear();
-            }
-            peer.interval_ns = chosen;
-        }
-    }
-
     /// As the reference: our own M goes on at the rate it had.
     fn lead(&mut self, now: Instant) {
         (self.fused_at, self.good_at) = (now, now);
@@ -518,6 +495,7 @@ impl Clock {
             [(0, Interval::default(), 0.0, 0.0); SOURCES_MAX];
         let mut count = 0;
         let mut newest = i64::MIN;
+        let majority = self.majority_ns(now);
         for (at, peer) in self.peers.iter_mut().enumerate() {
             let excluded = peer.suspected || peer.is_excluded(now) || peer.eps_ns == u32::MAX;
             if peer.interval_ns.is_none() || excluded || count == SOURCES_MAX {
@@ -525,6 +503,9 @@ impl Clock {
             }
             let Some(fit) = peer.window.fit(local(now)) else { continue };
             if local(now).saturating_sub(fit.newest) > SILENCE_NS_MAX {
+                continue;
+            }
+            if majority.is_some_and(|majority_ns| !is_near(fit.theta.middle(), majority_ns)) {
                 continue;
             }
             newest = newest.max(fit.newest);
@@ -586,10 +567,6 @@ const SOURCES_MAX: usize = 6;
 const UPDATE_NS: u64 = 250_000_000;
 /// A second of updates: two full beats.
 const BOUNDS: usize = 4;
-const FAST_NS: u64 = 8_000_000_000;
-const INTERVAL_FAST_NS: u64 = 125_000_000;
-const INTERVAL_NS: u64 = 500_000_000;
-const INTERVAL_FAR_NS: u64 = 2_000_000_000;
 const HOLDOVER_NS: u64 = 2_000_000_000;
 /// A source that has not answered for a window's length is none.
 const SILENCE_NS_MAX: i64 = 16_000_000_000;

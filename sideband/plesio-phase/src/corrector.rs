@@ -373,6 +373,10 @@ impl Corrector {
         if self.state == State::Acquire && locked && self.clock_is_close() && self.applied {
             self.enter(State::Locked);
         }
+        if self.works() && self.state != State::Acquire && self.clock.state == ClockState::Acquire {
+            // It slept, and has no clock until it has found the others' again.
+            self.enter(State::Acquire);
+        }
         if self.state == State::Locked && !locked {
             self.enter(State::Holdover);
         }

@@ -8,7 +8,7 @@ use super::peer::local;
 use super::{Clock, UPDATE_NS};
 use crate::MeshClock;
 use plesio_wire::sideband::state;
-use plesio_wire::{Instant, MemberSet, MeshTime};
+use plesio_wire::{Instant, MemberSet, MeshTime, NodeKey};
 
 /// What the rule remembers.
 #[derive(Debug)]
@@ -49,11 +49,13 @@ impl Clock {
         self.founding.quorum = quorum;
     }
 
-    /// A full beat says that M is `mesh`, give or take `eps_ns`; `u32::MAX`: its sender has no clock.
-    pub fn handle_mesh_time(&mut self, now: Instant, mesh: MeshTime, eps_ns: u32) {
-        if eps_ns != u32::MAX && (0..=FOUNDED_NS_MAX).contains(&mesh.0) {
+    /// A full beat of `from` says that M is `mesh`, give or take `eps_ns`; `u32::MAX`: it has no clock.
+    pub fn handle_mesh_time(&mut self, now: Instant, from: NodeKey, mesh: MeshTime, eps_ns: u32) {
+        let holds = eps_ns != u32::MAX && (0..=FOUNDED_NS_MAX).contains(&mesh.0);
+        if holds {
             self.founding.heard = Some((now, mesh));
         }
+        self.note_told(now, from, holds.then(|| mesh.0.saturating_sub(local(now))));
     }
 
     /// What is decided proves that M was here: no clock is founded before it.

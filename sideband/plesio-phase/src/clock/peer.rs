@@ -70,6 +70,8 @@ pub(super) struct Peer {
     pub(super) eps_ns: u32,
     pub(super) state: u8,
     pub(super) suspected: bool,
+    /// M - C as its last full beat said, and when that came.
+    pub(super) told: Option<(Instant, i64)>,
     /// Between probes; `None`: not probed.
     pub(super) interval_ns: Option<u64>,
     pub(super) next_pair_at: Instant,
@@ -90,6 +92,7 @@ impl Peer {
             eps_ns: u32::MAX,
             state: plesio_wire::sideband::state::ACQUIRE,
             suspected: false,
+            told: None,
             interval_ns: None,
             next_pair_at: now,
             excluded_until: Instant(0),

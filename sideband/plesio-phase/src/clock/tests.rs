@@ -2,6 +2,7 @@
 
 mod exchanges;
 mod founding;
+mod majority;
 
 use super::*;
 use std::collections::BinaryHeap;
@@ -222,7 +223,7 @@ impl World {
                 let now = self.hosts[to].local(self.now);
                 self.hosts[to].clock.handle_state(now, NodeKey(from as u64), state, eps_ns);
                 if let Some(eps_ns) = eps_ns {
-                    self.hosts[to].clock.handle_mesh_time(now, mesh, eps_ns);
+                    self.hosts[to].clock.handle_mesh_time(now, NodeKey(from as u64), mesh, eps_ns);
                 }
             }
         }
@@ -230,7 +231,11 @@ impl World {
 
     /// I10: monotonic, slewed by no more than 500 ppm, and the truth inside the published bound.
     fn check(&mut self) {
-        let reference = self.hosts.iter().position(|host| !host.stopped && host.clock.estimate().usable);
+        let leads = |at: &usize| {
+            let host = &self.hosts[*at];
+            !host.stopped && host.clock.estimate().usable && self.blind != Some(*at)
+        };
+        let reference = (0..self.hosts.len()).find(leads);
         let truth = reference.map(|at| self.mesh(at));
         for at in 0..self.hosts.len() {
             let local = self.hosts[at].local(self.now);

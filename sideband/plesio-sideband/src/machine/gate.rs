@@ -211,7 +211,7 @@ impl Machine {
         }
         if !is_observer && !carried {
             // One who was removed lately still knows what time it is.
-            self.clock.handle_mesh_time(now, MeshTime(beat.mesh_time), beat.eps_ns);
+            self.clock.handle_mesh_time(now, key, MeshTime(beat.mesh_time), beat.eps_ns);
         }
         let index = Some(LogIndex(beat.index));
         self.event(Event::Hold { from: key, view, version: Version(beat.version), index });

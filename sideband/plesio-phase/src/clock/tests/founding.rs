@@ -121,21 +121,21 @@ fn m_goes_on_from_the_best_that_is_known() {
     let start = Instant(900 * SECOND);
     let second = SECOND as i64;
     let mut clock = lonely(start);
-    clock.handle_mesh_time(start, MeshTime(70 * second), 1_000);
+    clock.handle_mesh_time(start, NodeKey(1), MeshTime(70 * second), 1_000);
     let (at, mesh) = founded(&mut clock, start);
     assert_eq!(mesh, 70 * second + at.since(start) as i64, "what was heard, and the time since");
     assert!(at.since(start) >= SECOND && at.since(start) <= 1_300 * MS);
 
     let mut clock = lonely(start);
-    clock.handle_mesh_time(start, MeshTime(70 * second), 1_000);
+    clock.handle_mesh_time(start, NodeKey(1), MeshTime(70 * second), 1_000);
     clock.handle_floor(MeshTime(100 * second));
     clock.handle_floor(MeshTime(90 * second));
     assert_eq!(founded(&mut clock, start).1, 100 * second, "an entry of the log proves that M was there");
 
     let mut clock = lonely(start);
-    clock.handle_mesh_time(start, MeshTime(900 * second), u32::MAX);
-    clock.handle_mesh_time(start, MeshTime(i64::MAX), 1_000);
-    clock.handle_mesh_time(start, MeshTime(i64::MIN), 1_000);
+    clock.handle_mesh_time(start, NodeKey(1), MeshTime(900 * second), u32::MAX);
+    clock.handle_mesh_time(start, NodeKey(1), MeshTime(i64::MAX), 1_000);
+    clock.handle_mesh_time(start, NodeKey(1), MeshTime(i64::MIN), 1_000);
     assert_eq!(founded(&mut clock, start).1, 0, "no clock, or none that can be");
 
     let mut clock = lonely(start);
@@ -152,7 +152,7 @@ fn m_never_runs_back_at_one_who_has_published_it() {
         // An estimate that was published and never locked.
         clock.line = MeshClock { base_local: start, base_mesh: MeshTime(70 * SECOND as i64), ..clock.line };
         clock.has_line = true;
-        clock.handle_mesh_time(start, MeshTime(heard_s * SECOND as i64), 1_000);
+        clock.handle_mesh_time(start, NodeKey(1), MeshTime(heard_s * SECOND as i64), 1_000);
         clock.handle_floor(MeshTime(floor_s * SECOND as i64));
         let mut shown = clock.estimate().at(start);
         for step in 1..400 {
