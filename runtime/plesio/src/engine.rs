@@ -330,8 +330,8 @@ impl Engine {
         self.turn(now);
     }
 
-    /// Answer to [`Work::Capture`].
-    pub fn handle_captured(&mut self, now: Instant, len_bytes: u32) {
+    /// Answer to [`Work::Capture`]: how long it is, or that there was no room for it yet.
+    pub fn handle_captured(&mut self, now: Instant, len_bytes: Option<u32>) {
         self.send_snapshot(now, len_bytes);
         self.turn(now);
     }

@@ -41,12 +41,15 @@ pub(super) struct Serving {
     sequence: u16,
     /// Requests made by this node: a repetition has the number of the first.
     requests: u32,
+    /// Captures asked for and not answered yet. Whoever asks anew before the first is there has several; all but the
+    /// newest are of a cut that nobody waits for.
+    captures: u32,
 }
 
 impl Serving {
-    /// Nobody is served any more; the requests of this node go on being numbered.
+    /// Nobody is served any more; the requests of this node go on being numbered, and captures under way are answered.
     pub(super) fn next_life(&self) -> Self {
-        Self { requests: self.requests, ..Self::default() }
+        Self { requests: self.requests, captures: self.captures, ..Self::default() }
     }
 }
 
@@ -159,9 +162,20 @@ impl Engine {
         }
     }
 
-    pub(super) fn send_snapshot(&mut self, now: Instant, len_bytes: u32) {
+    /// A capture is answered: cut and state go on their way, if they are those that were asked for last. `None`: what went
+    /// before is still read; whoever waits asks again.
+    pub(super) fn send_snapshot(&mut self, now: Instant, len_bytes: Option<u32>) {
         let region = self.config.regions.snapshot_out;
-        let Some(current) = &mut self.serving.current else { return };
+        self.serving.captures = self.serving.captures.saturating_sub(1);
+        if self.serving.captures > 0 {
+            return;
+        }
+        let Some(len_bytes) = len_bytes else {
+            self.serving.current.take_if(|current| current.sequence.is_none());
+            return;
+        };
+        let current = self.serving.current.as_mut().filter(|current| current.sequence.is_none());
+        let Some(current) = current else { return };
         self.serving.sequence = self.serving.sequence.wrapping_add(1);
         let sequence = self.serving.sequence;
         let (head, state) = (crate::store::SNAPSHOT_HEAD_BYTES as u32, len_bytes);
@@ -366,7 +380,10 @@ impl Engine {
         if self.serving.current.is_some() || self.serving.queue.is_empty() {
             return;
         }
-        let Some(cut) = self.consensus.snapshot() else { return };
+        let Some(mut cut) = self.consensus.snapshot() else { return };
+        if cut.version == Version(0) {
+            cut.digest = self.start_digest(); // nobody has ever applied it
+        }
         // Who has no session any more has gone or come back as another life, and will ask again.
         let (to, request) = loop {
             let Some((to, request)) = self.serving.queue.pop_front() else { return };
@@ -375,6 +392,7 @@ impl Engine {
             }
         };
         self.work.push_back(Work::Capture { cut: cut.encode() });
+        self.serving.captures += 1;
         let look = now.after(LOOK_NS);
         let bytes = self.links.bulk_bytes(to);
         self.serving.current =
@@ -421,6 +439,31 @@ mod tests {
     use super::*;
     use crate::engine::roster::tests::{engine, ids};
 
+    /// A joiner that slept asked three times at once. All three captures were sent, and two of them never taken back: their
+    /// bytes were another cut's by the time they arrived.
+    #[test]
+    fn of_captures_for_one_who_asks_again_only_the_last_is_sent() {
+        let (mut engine, ids) = (engine(), ids());
+        let to = ids[1].key();
+        engine.handle_applied(Instant(0), Version(0), Digest::of(b"state"));
+        let len_bytes = Some(crate::store::snapshot_bytes(64, engine.config.rules.outer) as u32);
+        for request in 1..=3 {
+            engine.handle_request(Instant(1), to, request);
+        }
+        let sequence = |engine: &Engine| engine.serving.current.as_ref().and_then(|current| current.sequence);
+        for _ in 0..2 {
+            engine.send_snapshot(Instant(2), len_bytes);
+            assert_eq!(sequence(&engine), None);
+        }
+        engine.send_snapshot(Instant(2), len_bytes);
+        assert_eq!(sequence(&engine), Some(1));
+        engine.send_snapshot(Instant(2), len_bytes);
+        assert_eq!(sequence(&engine), Some(1), "an answer to nothing");
+        engine.handle_request(Instant(3), to, 4);
+        engine.send_snapshot(Instant(4), None);
+        assert!(engine.serving.current.is_none(), "no room: it asks again");
+    }
+
     /// A member gave the next one its state as soon as the first had the elements, though half of the cut was still on its
     /// way: what went again was another cut's, and the receiver had the fields of one index and the ledger of a later one.
     #[test]
@@ -434,7 +477,7 @@ mod tests {
         engine.handle_request(Instant(1), waits, 1);
         assert!(matches!(engine.poll_work(), Some(Work::Capture { .. })));
         let len_bytes = crate::store::snapshot_bytes(64, engine.config.rules.outer) as u32;
-        engine.send_snapshot(Instant(2), len_bytes);
+        engine.send_snapshot(Instant(2), Some(len_bytes));
         let sequence =
             engine.serving.current.as_ref().and_then(|current| current.sequence).expect("it is sent");
         let part = |handle, sequence| MessageId { handle, sequence };

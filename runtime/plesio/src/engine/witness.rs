@@ -113,8 +113,13 @@ impl Engine {
         true
     }
 
-    /// Version 0 is the state that all begin with, of which nobody needs to be told: all zeros.
+    /// What to make of version 0, of which nobody needs to be told.
     pub(super) fn judge_start(&self, witnesses: &Witnesses) -> Verdict {
+        if self.start_digest() == witnesses.digest { Verdict::Believe } else { Verdict::Doubt }
+    }
+
+    /// Digest of version 0, the state that all begin with: all zeros.
+    pub(super) fn start_digest(&self) -> Digest {
         let mut left = snapshot_bytes(self.config.regions.elements, self.config.rules.outer)
             - SNAPSHOT_HEAD_BYTES as u64;
         let (mut hasher, zeros) = (Hasher::default(), [0; 4_096]);
@@ -123,7 +128,7 @@ impl Engine {
             hasher.update(&zeros[..part as usize]);
             left -= part;
         }
-        if hasher.finish() == witnesses.digest { Verdict::Believe } else { Verdict::Doubt }
+        hasher.finish()
     }
 
     /// Whom to ask instead of one whose last state was not what others hold.

@@ -136,11 +136,12 @@ impl Process {
             Work::Capture { cut } => {
                 #[cfg(test)]
                 let cut = self.fake(cut).map_err(|error| say(&error))?;
-                if let Ok(len_bytes) = self.store.capture(&cut) {
-                    #[cfg(test)]
+                let len_bytes = self.store.capture(&cut).ok();
+                #[cfg(test)]
+                if len_bytes.is_some() {
                     self.bend_snapshot().map_err(|error| say(&error))?;
-                    self.engine.handle_captured(now, len_bytes);
                 }
+                self.engine.handle_captured(now, len_bytes);
             }
             Work::Gather { version, results, first } => match self.store.gather(&results, first) {
                 Err(StoreError::Full) => self.engine.handle_unapplied(now, version),

@@ -68,9 +68,8 @@ impl Runner {
                 self.unpublished.push((index, fate, part));
             }
             Work::Capture { cut } => {
-                if let Ok(len_bytes) = self.store.capture(&cut) {
-                    self.engine.handle_captured(self.clock.now(), len_bytes);
-                }
+                let len_bytes = self.store.capture(&cut).ok();
+                self.engine.handle_captured(self.clock.now(), len_bytes);
             }
             Work::Gather { version, results, first } => match self.store.gather(&results, first) {
                 Err(StoreError::Kernel(KernelError::Overflow { .. })) => {
