@@ -82,6 +82,8 @@ pub struct Namesake {
 pub(super) struct Gaps {
     due: Option<Instant>,
     attempt: usize,
+    /// How many they were when the sideband was last told where the members are.
+    missing: usize,
 }
 
 impl Engine {
@@ -160,8 +162,13 @@ impl Engine {
 
     /// Notes whether somebody of the view in force cannot be reached for want of an address.
     pub(super) fn note_gaps(&mut self, now: Instant, view: &View) {
-        let is_known = |seat: &Seat| seat.key == self.key || self.roster.contains_key(&seat.key);
-        self.gaps.due = (!view.members.iter().all(is_known)).then_some(now);
+        self.gaps.missing = self.count_gaps(view);
+        self.gaps.due = (self.gaps.missing > 0).then_some(now);
+    }
+
+    fn count_gaps(&self, view: &View) -> usize {
+        let is_known = |seat: &&Seat| seat.key == self.key || self.roster.contains_key(&seat.key);
+        view.members.len() - view.members.iter().filter(is_known).count()
     }
 
     /// Addresses came: whoever could not be reached is connected now.
@@ -171,7 +178,8 @@ impl Engine {
         }
         let view = *self.consensus.view();
         let number = self.seat(&view).map(|_| view.number);
-        let mut any = false;
+        // A connection may be there already, from when that member was asking to be let in.
+        let mut any = self.count_gaps(&view) < self.gaps.missing;
         for seat in view.members.iter() {
             if self.connect(now, seat.key, seat.incarnation) {
                 any = true;
@@ -360,6 +368,7 @@ impl Engine {
         } else if self.consensus.view().members.iter().any(seated) {
             // It was let in and does not know it; this node may not know where it is.
             self.learn_roster(&[entry]);
+            self.fill_gaps(now);
         }
         if join.hold == 0 {
             self.send_roster(address);
