@@ -6,9 +6,10 @@
 use super::Consensus;
 use crate::event::{Event, To};
 use crate::quorum::is_quorum;
+use alloc::vec::Vec;
 use plesio_wire::sideband::{Message, Query, Snapshot};
 use plesio_wire::value::View;
-use plesio_wire::{Instant, LogIndex, MemberIndex, MemberSet, NodeKey, Version};
+use plesio_wire::{Instant, LogIndex, MEMBERS_MAX, MemberIndex, MemberSet, NodeKey, Version};
 
 /// Entries told at once to one who asks.
 const DECIDED_MAX: usize = 4;
@@ -29,6 +30,8 @@ pub(super) struct Lag {
     polls: u32,
     due: Instant,
     cursor: u64,
+    /// Who answered that it cannot tell what comes next: lives that came by a snapshot themselves.
+    unable: Vec<NodeKey>,
     /// Members that accepted SEAL of that version.
     sources: (Version, MemberSet),
 }
@@ -36,7 +39,8 @@ pub(super) struct Lag {
 impl Lag {
     pub(super) const fn new(seed: u64) -> Self {
         let sources = (Version(0), MemberSet::EMPTY);
-        Self { index: LogIndex(0), peer: None, polls: 0, due: Instant(0), cursor: seed, sources }
+        let unable = Vec::new();
+        Self { index: LogIndex(0), peer: None, polls: 0, due: Instant(0), cursor: seed, unable, sources }
     }
 
     /// Whether somebody claims to have learnt what this node has not.
@@ -107,7 +111,7 @@ impl Consensus {
     /// The newest final version that members who are a quorum, this one included, say they hold: no single claim moves it.
     #[must_use]
     pub fn version_reached(&self) -> Version {
-        let mut holds: alloc::vec::Vec<(Version, MemberIndex)> = MemberSet::first(self.log.members())
+        let mut holds: Vec<(Version, MemberIndex)> = MemberSet::first(self.log.members())
             .iter()
             .filter_map(|member| Some((self.key_of(member)?, member)))
             .map(|(key, member)| {
@@ -140,6 +144,7 @@ impl Consensus {
     /// An entry or a cut was learnt: with more to come, ask for it at once.
     pub(super) fn note_learnt(&mut self) {
         self.lag.polls = 0;
+        self.lag.unable.clear();
         if self.lag.index > self.log.index {
             self.lag.due = Instant(0);
         }
@@ -168,8 +173,9 @@ impl Consensus {
         if now >= due {
             self.lag.due = now.after(every_ns);
             self.lag.polls = self.lag.polls.saturating_add(u32::from(is_behind));
-            let next =
-                if is_behind && !self.lag.polls.is_multiple_of(4) { self.lag.peer } else { self.next_peer() };
+            let peer = self.lag.peer.filter(|peer| is_behind && !self.lag.unable.contains(peer));
+            let peer = peer.filter(|_| !self.lag.polls.is_multiple_of(4));
+            let next = peer.or_else(|| self.next_peer());
             if let Some(key) = next.filter(|key| *key != self.config.me) {
                 let poll = Query { index: self.log.index, ..Query::default() };
                 self.send(To::One(key), Message::Query(poll));
@@ -180,17 +186,20 @@ impl Consensus {
         self.alarm(now, self.lag.due);
     }
 
-    /// The members in turn.
+    /// The members in turn, those first who may be able to tell what comes next.
     fn next_peer(&mut self) -> Option<NodeKey> {
         let members = self.log.members() as u64;
+        let mut unable = None;
         for _ in 0..members {
             self.lag.cursor = self.lag.cursor.wrapping_add(1);
             let member = (self.lag.cursor % members) as MemberIndex;
-            if let Some(key) = self.key_of(member).filter(|key| *key != self.config.me) {
-                return Some(key);
+            match self.key_of(member).filter(|key| *key != self.config.me) {
+                Some(key) if self.lag.unable.contains(&key) => unable = unable.or(Some(key)),
+                Some(key) => return Some(key),
+                None => {}
             }
         }
-        None
+        unable
     }
 
     /// R1: asked about a lower index, a member answers DECIDED, or SNAPSHOT when that is too long ago.
@@ -199,7 +208,7 @@ impl Consensus {
         let oldest = self.tail.front().map_or(self.log.index, |(oldest, _)| *oldest);
         if index >= oldest {
             let skip = (index.0 - oldest.0) as usize;
-            let told: alloc::vec::Vec<_> = self.tail.iter().skip(skip).take(DECIDED_MAX).copied().collect();
+            let told: Vec<_> = self.tail.iter().skip(skip).take(DECIDED_MAX).copied().collect();
             for (index, value) in told {
                 self.send(To::One(from), Message::Decided { index, value });
             }
@@ -219,6 +228,9 @@ impl Consensus {
     /// A member cannot tell the entries any more: its snapshot is to be fetched.
     pub(super) fn note_offer(&mut self, now: Instant, from: NodeKey, offer: &Snapshot) {
         let is_news = offer.op == 1 && offer.len_bytes == 0 && offer.index > self.log.index;
+        if is_news && self.lag.unable.len() < MEMBERS_MAX && !self.lag.unable.contains(&from) {
+            self.lag.unable.push(from);
+        }
         let is_free = self.fetching.as_ref().is_none_or(|fetching| now >= fetching.due);
         if is_news && is_free && offer.version >= self.held {
             let due = now.after(self.config.fetch_retry_ns);
