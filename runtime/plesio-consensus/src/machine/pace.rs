@@ -99,12 +99,7 @@ impl Consensus {
     }
 
     /// This member's next ballot, and how many of `waited_for` own one before it.
-    fn my_next_ballot(
-        &self,
-        me: MemberIndex,
-        frame: Frame,
-        waited_for: MemberSet,
-    ) -> Option<(Ballot, u64)> {
+    fn my_next_ballot(&self, me: MemberIndex, frame: Frame, waited_for: MemberSet) -> Option<(Ballot, u64)> {
         let open = self.log.open.is_some();
         self.round.next_ballot(frame, me, self.log.members(), open, |owner| waited_for.contains(owner))
     }

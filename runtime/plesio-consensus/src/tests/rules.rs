@@ -48,6 +48,22 @@ fn r0_the_owner_proposes_at_the_close_what_all_owners_have() {
 }
 
 #[test]
+fn r0_who_has_no_mesh_clock_is_not_waited_for_at_a_close() {
+    for (untimed, at_ms) in [(&[][..], 250 + 80), (&[NodeKey(11)][..], 250), (&[NodeKey(10)][..], 250 + 80)] {
+        let mut solo = Solo::new(12);
+        solo.machine.handle_untimed(solo.now, untimed);
+        solo.offer(0, 0);
+        solo.until(249);
+        assert_eq!(solo.has_told(11), untimed != [NodeKey(11)], "the owner of (1, 0)");
+        assert_eq!(solo.has_told(10), untimed == [NodeKey(11)], "that of (1, 2), where it is the second");
+        solo.until(at_ms - 1);
+        assert!(solo.queries().is_empty(), "{untimed:?}");
+        solo.until(at_ms + 1);
+        assert_eq!(solo.queries(), [ballot(1, 1)], "{untimed:?}");
+    }
+}
+
+#[test]
 fn r0_the_next_owner_takes_over_after_silence_and_asks_first() {
     let mut solo = Solo::new(12);
     solo.offer(0, 0);

@@ -80,6 +80,14 @@ impl Solo {
         self.events.clear();
     }
 
+    /// Whether a HAVE was sent to that member.
+    pub(in crate::tests) fn has_told(&self, key: u64) -> bool {
+        let is_have = |(to, message): &(To, Message)| {
+            *to == To::One(NodeKey(key)) && matches!(message, Message::Have(_))
+        };
+        self.sent.iter().any(is_have)
+    }
+
     pub(in crate::tests) fn took<T>(&mut self, pick: impl Fn(&To, &Message) -> Option<T>) -> Vec<T> {
         let found = self.sent.iter().filter_map(|(to, message)| pick(to, message)).collect();
         self.sent.clear();
