@@ -13,7 +13,9 @@
 //! twice within `dwell` slots (I9). Where delays have a long tail that alone is not still enough: rows of early slots are
 //! common there, and late ones seldom come in rows. So a lead that five of the last 64 slots would have been late at, which
 //! is 8 %, is raised to what all but two of them needed, and no row of early ones lowers it below that, nor for less than a
-//! tenth of a frame. A row of late slots raises it by what the least late of them needed, not by what one of them happened to.
+//! fifth of a frame. Before there are 64, the largest of a few draws is the best word there is on a tail: two late ones are
+//! enough then, and the lead goes to what all of them needed. A row of late slots alone raises it by what the least late of
+//! them needed, not by what one of them happened to.
 //!
 //! The clock itself waits two seconds for a valid line before it says that it holds over, so nothing waits here. In
 //! RESYNC and DETACHED the worker may go on for tau + 1 frames and stands then ([`Corrector::is_paused`]).
@@ -49,6 +51,8 @@ pub struct Corrector {
     /// The early side waits so many times `dwell`: 4, and 1 without hysteresis.
     patience: u32,
     seen: u64,
+    /// How many of these are, or were, in `needs`.
+    learnt: u64,
     late: u8,  // of the last 8 slots, newest in bit 0
     slots: u8, // how many of the 8 are there
     clean_in_row: u32,
@@ -93,6 +97,7 @@ impl Corrector {
             needs: [0; NEEDS],
             patience: PATIENCE,
             seen: 0,
+            learnt: 0,
             late: 0,
             slots: 0,
             clean_in_row: 0,
@@ -145,19 +150,32 @@ impl Corrector {
     /// `margin_frames`: how long before the close of the frame it was aimed at the last owner had it; negative is late.
     /// `waited`: closes that it was complete for and passed unlisted. `staleness`: versions that its base lies behind.
     pub fn handle_slot(&mut self, now: Instant, margin_frames: f64, waited: u64, staleness: u64) {
-        if !margin_frames.is_finite() {
-            return;
+        if margin_frames.is_finite() {
+            let need_ns = self.lead_ns as f64 - margin_frames * self.config.period_ns as f64;
+            self.needs.rotate_left(1);
+            self.needs[NEEDS - 1] = need_ns.max(0.0) as u64;
+            self.learnt = self.learnt.saturating_add(1);
+            self.take(now, margin_frames, waited, staleness, false);
         }
+    }
+
+    /// The same of a slot that was cut while the one before it was still on its way. That it is late counts; of the lead
+    /// it says nothing, because it waited for the other one and would have done so had it been cut sooner. It moves no lead
+    /// and is not remembered as one that needed any.
+    pub fn handle_slot_behind(&mut self, now: Instant, margin_frames: f64, waited: u64, staleness: u64) {
+        if margin_frames.is_finite() {
+            self.take(now, margin_frames, waited, staleness, true);
+        }
+    }
+
+    fn take(&mut self, now: Instant, margin: f64, waited: u64, staleness: u64, behind: bool) {
         self.seen += 1;
-        let is_late = margin_frames < 0.0;
+        let is_late = margin < 0.0;
         let is_stale = staleness > self.config.staleness_max;
         self.late = self.late << 1 | u8::from(is_late);
         self.slots = (self.slots + 1).min(8);
         self.clean_in_row = if is_late || is_stale { 0 } else { self.clean_in_row.saturating_add(1) };
-        let need_ns = self.lead_ns as f64 - margin_frames * self.config.period_ns as f64;
-        self.needs.rotate_left(1);
-        self.needs[NEEDS - 1] = need_ns.max(0.0) as u64;
-        self.act(margin_frames, waited);
+        self.act(margin, waited, behind);
         match self.state {
             State::Locked if self.late.count_ones() >= LATE_MAX => self.enter(State::Strained),
             State::Strained if is_stale => self.enter(State::Slipping),
@@ -331,11 +349,15 @@ impl Corrector {
         self.transfers.into_iter().min().filter(|shortest| *shortest < u64::MAX)
     }
 
-    /// The lead that all but two of the last 64 slots could do with.
+    /// The lead that all but two of the last 64 slots could do with; all, while there are fewer.
     fn needed_ns(&self) -> u64 {
         let mut needs = self.needs;
         needs.sort_unstable();
-        needs[NEEDS - 3]
+        needs[NEEDS - 1 - if self.knows_tail() { SPARED } else { 0 }]
+    }
+
+    const fn knows_tail(&self) -> bool {
+        self.learnt >= NEEDS as u64
     }
 
     /// The lead that some slot of the last `dwell` could do with.
@@ -346,7 +368,7 @@ impl Corrector {
 
     /// Whether this slot is late, and so many of the last 64 would have been at this lead that it is no accident.
     fn is_late_often(&self, margin: f64) -> bool {
-        let enough = if self.seen < NEEDS as u64 / 2 { LATE_AT_FIRST } else { LATE_OF_NEEDS };
+        let enough = if self.knows_tail() { LATE_OF_NEEDS } else { LATE_AT_FIRST };
         margin < 0.0 && self.needs.iter().filter(|need| **need > self.lead_ns).count() >= enough
     }
 
@@ -385,14 +407,17 @@ impl Corrector {
     }
 
     /// At most one actuator, at most once per `dwell` slots, only where the margins mean something.
-    fn act(&mut self, margin: f64, waited: u64) {
+    /// A slot behind another moves stride and queue alone.
+    fn act(&mut self, margin: f64, waited: u64, behind: bool) {
         self.slots_since_act = self.slots_since_act.saturating_add(1);
         let CorrectorConfig { lo, hi, dwell, .. } = self.config;
         let period = self.config.period_ns as f64;
         let stride = f64::from(self.stride);
         let transfer = self.transfer_ns().map(|transfer_ns| transfer_ns as f64 / period);
-        count(&mut self.low_in_row, margin < lo);
-        count(&mut self.high_in_row, margin > hi);
+        if !behind {
+            count(&mut self.low_in_row, margin < lo);
+            count(&mut self.high_in_row, margin > hi);
+        }
         // Every late slot leaves a queue of one, which costs a version of staleness and nothing else.
         count(&mut self.queued_in_row, margin >= lo && waited > 1);
         count(&mut self.slow_in_row, transfer.is_some_and(|frames| frames > 0.8 * stride));
@@ -406,14 +431,16 @@ impl Corrector {
             return;
         }
         let lead_max_ns = 3 * self.config.period_ns;
+        let is_late_often = self.is_late_often(margin);
         let (lead_ns, strode, passed) = (self.lead_ns, self.stride, self.passes);
         let patience = self.patience.saturating_mul(dwell);
         if self.slow_in_row >= dwell && self.stride < STRIDE_MAX {
             self.stride += 1;
-        } else if self.low_in_row >= dwell || self.is_late_often(margin) {
-            let needed_ns =
-                if self.low_in_row >= dwell { self.row_needs_ns(dwell) } else { self.needed_ns() };
+        } else if !behind && (is_late_often || self.low_in_row >= dwell) {
+            let row_ns = if self.low_in_row >= dwell { self.row_needs_ns(dwell) } else { 0 };
+            let needed_ns = if is_late_often { row_ns.max(self.needed_ns()) } else { row_ns };
             let late = (needed_ns as f64 - self.lead_ns as f64) / period;
+            // No more at once: whoever cuts a frame sooner from one slot to the next leaves a frame out.
             let later = (lo + late + 0.05).clamp(0.02, 0.5) * period;
             self.lead_ns = self.lead_ns.saturating_add(later as u64).min(lead_max_ns);
         } else if self.fast_in_row >= patience && self.stride > 1 {
@@ -422,13 +449,14 @@ impl Corrector {
             // One slot of a member is committed per frame, so a queue once there stays: each slot waits as many frames
             // as there are before it, however late it is cut.
             self.passes = self.passes.wrapping_add(1);
-        } else if self.high_in_row >= patience {
+        } else if !behind && self.high_in_row >= patience {
             let sooner = 0.5 * (margin - hi).clamp(0.02, 0.5) * period;
             let floor_ns = match self.needed_ns() {
                 0 => 0,
+                _ if self.patience == 1 => 0, // without hysteresis
                 needed_ns => needed_ns.saturating_add((lo * period) as u64),
             };
-            if self.lead_ns >= floor_ns.saturating_add(self.config.period_ns / 10) || floor_ns == 0 {
+            if self.lead_ns >= floor_ns.saturating_add(self.config.period_ns / LOWERED_BY) || floor_ns == 0 {
                 self.lead_ns = self.lead_ns.saturating_sub(sooner as u64).max(floor_ns);
             }
         } else {
@@ -477,7 +505,11 @@ const PATIENCE: u32 = 4;
 const TRANSFERS: usize = 4;
 const NEEDS: usize = 64;
 const LATE_OF_NEEDS: usize = 5;
-const LATE_AT_FIRST: usize = 3;
+const LATE_AT_FIRST: usize = 2;
+/// So many of the newest needs may be beyond the lead.
+const SPARED: usize = 2;
+/// A lead is left alone until it is so many parts of a frame longer than needed.
+const LOWERED_BY: u64 = 5;
 
 #[cfg(test)]
 mod tests;

@@ -182,6 +182,7 @@ impl Bound {
             published_at: Instant(0),
         };
         let run = move || {
+            let _refused = plesio_udp::shorten_slice(); // Then it waits its turn.
             if let Err(failure) = turn.run(&notify) {
                 turn.publish(Some(failure));
                 notify();

@@ -39,6 +39,7 @@ const UNSAFE_FILES: &[&str] = &[
     "tests/limits.rs",
     "transport/plesio-udp/src/message.rs",
     "transport/plesio-udp/src/option.rs",
+    "transport/plesio-udp/src/slice.rs",
     "transport/plesio-udp/src/uring.rs",
     "transport/plesio-udp/src/uring/buffers.rs",
     "transport/plesio-udp/src/uring/registered.rs",

@@ -30,6 +30,7 @@ mod message;
 mod mio_engine;
 mod option;
 mod receive;
+mod slice;
 mod socket;
 mod timestamped;
 mod train;
@@ -43,6 +44,7 @@ pub use io::{
     Counters, DatagramIo, DatagramSink, OPENERS_MAX, Peer, Placement, Protection, Ready, STRANGER_BYTES_MAX,
     Sent, SocketConfig,
 };
+pub use slice::shorten_slice;
 pub use socket::refuse_off_host;
 pub use timestamped::{Received, Report, StampKind, TimestampedSocket};
 pub use train::SEGMENTS_MAX;

@@ -2,6 +2,7 @@
 //! that is away.
 
 use super::Engine;
+use super::transfer::Judged;
 use plesio_phase::{Pulse, State, Tempo, Transition};
 use plesio_wire::{Frame, Instant, MeshTime};
 use std::collections::VecDeque;
@@ -112,34 +113,41 @@ impl Engine {
         listed: f64,
         staleness: u64,
     ) {
-        let Some(slot) = self.transfers.judge(seq) else { return };
-        let waited = self.aim().closes_after(slot.target, self.timing.close).round();
+        let Some(Judged { aim, is_behind, delivered }) = self.transfers.judge(seq) else { return };
+        let steered = self.aim();
+        let waited = steered.closes_after(aim.target, self.timing.close).round();
         // Frames of another period, or a proposer's nonsense.
         if waited.abs() > WAIT_FRAMES_MAX {
             return;
         }
-        let margin = listed - waited;
+        let delivered = delivered.filter(|_| steered.clock.usable);
+        let delivered = delivered.map(|at| steered.closes_after(aim.target, steered.clock.at(at)));
+        let margin = margin(listed, waited, delivered);
         // Closes that passed after it was complete.
         let idle = if margin < 0.0 { libm::floor(listed) } else { waited };
-        self.judge(now, margin, idle.max(0.0) as u64, staleness);
+        self.judge(now, margin, idle.max(0.0) as u64, staleness, is_behind);
     }
 
-    fn judge(&mut self, now: Instant, margin: f64, waited: u64, staleness: u64) {
+    fn judge(&mut self, now: Instant, margin: f64, waited: u64, staleness: u64, is_behind: bool) {
         self.margin = margin as f32;
         self.timing.punctuality.slots += 1;
         if margin < 0.0 {
             self.timing.punctuality.late += 1;
         }
-        self.corrector.handle_slot(now, margin, waited, staleness);
+        if is_behind {
+            self.corrector.handle_slot_behind(now, margin, waited, staleness);
+        } else {
+            self.corrector.handle_slot(now, margin, waited, staleness);
+        }
     }
 
     /// A frame has closed: slots that should have been there a whole frame ago and are not count as late now, once.
     pub(super) fn note_close(&mut self, now: Instant, closed: Frame) {
         let reached = self.consensus.version_reached();
         if self.consensus.has_quorum() {
-            for slot in self.transfers.overdue(closed) {
-                let margin = slot.target.0 as f64 - closed.0 as f64;
-                self.judge(now, margin, 0, reached.0.saturating_sub(slot.base.0));
+            for Judged { aim, is_behind, .. } in self.transfers.overdue(closed) {
+                let margin = aim.target.0 as f64 - closed.0 as f64;
+                self.judge(now, margin, 0, reached.0.saturating_sub(aim.base.0), is_behind);
             }
         }
         let is_full = std::mem::take(&mut self.timing.is_full);
@@ -204,6 +212,20 @@ impl Engine {
 
     pub(super) fn resync_timeout(&self) -> Option<Instant> {
         self.timing.resync_due
+    }
+}
+
+/// How long before the close that it was aimed at a slot was there, frames, from what is known of it where it is `listed`,
+/// `waited` closes later, and from when it was `delivered`, in frames after that close, as its owners acknowledged it.
+///
+/// Owners tell of a slot those who close this frame and the next. Who closes a later one hears of it from then on, however
+/// long it has been there: his word is no news of when that was, and taken for it makes a slot that waits for its turn late
+/// at any lead.
+fn margin(listed: f64, waited: f64, delivered: Option<f64>) -> f64 {
+    let margin = listed - waited;
+    match delivered {
+        Some(after) if waited >= 2.0 => margin.max(-after),
+        _ => margin,
     }
 }
 

@@ -15,14 +15,17 @@ pub(super) struct Transfers {
 
 #[derive(Debug)]
 struct Transfer {
-    cut: Instant,
+    /// It was cut, or the one before it was there: from then on its own way is what it takes.
+    began: Instant,
     index: u8,
     undelivered: u32,
-    /// Every owner had it once.
-    is_delivered: bool,
+    /// When every owner had it first, as far as was heard.
+    delivered: Option<Instant>,
     /// The corrector has heard of it.
     is_judged: bool,
     aim: Aimed,
+    /// It was cut while one before it was on its way.
+    is_behind: bool,
     /// Its owners changed while it was on its way, or it stood still.
     straddles: bool,
 }
@@ -34,40 +37,73 @@ pub(super) struct Aimed {
     pub(super) base: Version,
 }
 
+/// A slot whose punctuality is known now.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Judged {
+    pub(super) aim: Aimed,
+    /// It waited for one before it: late or not, no other lead would have changed that.
+    pub(super) is_behind: bool,
+    /// When every owner had it at the latest; none while one lacks it.
+    pub(super) delivered: Option<Instant>,
+}
+
+impl Transfer {
+    /// Some owner lacks it and never had it.
+    fn is_on_its_way(&self) -> bool {
+        self.undelivered > 0 && self.delivered.is_none()
+    }
+
+    fn judged(&mut self) -> Judged {
+        self.is_judged = true;
+        Judged { aim: self.aim, is_behind: self.is_behind, delivered: self.delivered }
+    }
+}
+
 impl Transfers {
     pub(super) fn handle_cut(&mut self, now: Instant, seq: SlotSeq, index: u8, aim: Aimed) {
         let transfer = Transfer {
-            cut: now,
+            began: now,
             index,
             undelivered: 0,
-            is_delivered: false,
+            delivered: None,
             is_judged: false,
             aim,
+            is_behind: self.slots.values().any(Transfer::is_on_its_way),
             straddles: false,
         };
         self.slots.insert(seq, transfer);
     }
 
-    /// What a slot that is listed now was aimed at, if that is news: it is told once.
-    pub(super) fn judge(&mut self, seq: SlotSeq) -> Option<Aimed> {
+    /// A slot is listed now: what to judge it by, if that is news; it is told once.
+    pub(super) fn judge(&mut self, seq: SlotSeq) -> Option<Judged> {
         let transfer = self.slots.get_mut(&seq)?;
-        let is_news = !transfer.straddles && !std::mem::replace(&mut transfer.is_judged, true);
-        is_news.then_some(transfer.aim)
+        (!transfer.straddles && !transfer.is_judged).then(|| transfer.judged())
     }
 
     /// Slots that were due a whole frame before the close of `closed` and that some owner still lacks; each is told once.
-    pub(super) fn overdue(&mut self, closed: Frame) -> Vec<Aimed> {
+    pub(super) fn overdue(&mut self, closed: Frame) -> Vec<Judged> {
         let is_due = |transfer: &Transfer| {
-            let is_late = transfer.aim.target < closed && transfer.undelivered > 0 && !transfer.is_delivered;
+            let is_late = transfer.aim.target < closed && transfer.is_on_its_way();
             is_late && !transfer.straddles && !transfer.is_judged
         };
-        let overdue = self.slots.values_mut().filter(|transfer| is_due(transfer));
-        overdue
-            .map(|transfer| {
-                transfer.is_judged = true;
-                transfer.aim
-            })
-            .collect()
+        self.slots.values_mut().filter(|transfer| is_due(transfer)).map(Transfer::judged).collect()
+    }
+
+    /// A part of a slot is where it belongs. How long the slot took on its own way, when that was the last part; those cut
+    /// meanwhile begin theirs.
+    fn handle_delivered(&mut self, now: Instant, message: MessageId) -> Option<u64> {
+        let (seq, transfer) = self.by_message(message)?;
+        transfer.undelivered = transfer.undelivered.saturating_sub(1);
+        if transfer.undelivered > 0 {
+            return None;
+        }
+        transfer.delivered.get_or_insert(now);
+        let took_ns = now.since(transfer.began);
+        let later = (std::ops::Bound::Excluded(seq), std::ops::Bound::Unbounded);
+        for (_, next) in self.slots.range_mut(later).filter(|(_, next)| next.is_on_its_way()) {
+            next.began = now;
+        }
+        Some(took_ns)
     }
 
     /// Forgets a slot and says where in the ring it was.
@@ -99,18 +135,18 @@ impl Transfers {
 
     /// A part of a slot, or notice of it, is on its way.
     pub(super) fn handle_sent(&mut self, message: MessageId) {
-        if let Some(transfer) = self.by_message(message) {
+        if let Some((_, transfer)) = self.by_message(message) {
             transfer.undelivered += 1;
         }
     }
 
-    fn by_message(&mut self, message: MessageId) -> Option<&mut Transfer> {
+    fn by_message(&mut self, message: MessageId) -> Option<(SlotSeq, &mut Transfer)> {
         self.slots
             .iter_mut()
             .find(|(seq, transfer)| {
                 u16::from(transfer.index) == message.handle && seq.0 as u16 == message.sequence
             })
-            .map(|(_, transfer)| transfer)
+            .map(|(seq, transfer)| (*seq, transfer))
     }
 }
 
@@ -181,13 +217,8 @@ impl Engine {
         match message.handle {
             HANDLE_CUT | HANDLE_SNAPSHOT => self.handle_snapshot_delivered(now, peer, message),
             _ => {
-                if let Some(transfer) = self.transfers.by_message(message) {
-                    transfer.undelivered = transfer.undelivered.saturating_sub(1);
-                    if transfer.undelivered == 0 {
-                        transfer.is_delivered = true;
-                        let transfer_ns = now.since(transfer.cut);
-                        self.corrector.handle_transfer(transfer_ns);
-                    }
+                if let Some(took_ns) = self.transfers.handle_delivered(now, message) {
+                    self.corrector.handle_transfer(took_ns);
                 }
             }
         }
@@ -202,14 +233,30 @@ fn is_near(message: MessageId) -> bool {
 mod tests {
     use super::*;
 
+    const AIM: Aimed = Aimed { target: Frame(5), base: Version(1) };
+
+    fn message(seq: u32, index: u8) -> MessageId {
+        MessageId { handle: index.into(), sequence: seq as u16 }
+    }
+
+    /// Cuts it, and sends it to so many owners.
+    fn cut(transfers: &mut Transfers, now: u64, (seq, index): (u32, u8), owners: u32) {
+        transfers.handle_cut(Instant(now), SlotSeq(seq), index, AIM);
+        (0..owners).for_each(|_| transfers.handle_sent(message(seq, index)));
+    }
+
+    fn judged(is_behind: bool) -> Judged {
+        Judged { aim: AIM, is_behind, delivered: None }
+    }
+
     #[test]
     fn what_was_under_way_when_a_view_came_tells_nothing_of_the_lead() {
-        let aim = Aimed { target: Frame(5), base: Version(1) };
         let mut transfers = Transfers::default();
-        transfers.handle_cut(Instant(1), SlotSeq(7), 0, aim);
+        cut(&mut transfers, 1, (7, 0), 0);
         transfers.handle_view();
-        transfers.handle_cut(Instant(2), SlotSeq(8), 1, aim);
-        assert_eq!((transfers.judge(SlotSeq(7)), transfers.judge(SlotSeq(8))), (None, Some(aim)));
+        cut(&mut transfers, 2, (8, 1), 0);
+        let told = (transfers.judge(SlotSeq(7)), transfers.judge(SlotSeq(8)));
+        assert_eq!(told, (None, Some(judged(false))));
         assert_eq!(transfers.judge(SlotSeq(8)), None, "once");
         assert_eq!(transfers.handle_done(SlotSeq(7)), Some(0));
     }
@@ -217,15 +264,46 @@ mod tests {
     #[test]
     fn a_slot_that_nobody_lists_is_late_a_frame_after_its_close_once() {
         let mut transfers = Transfers::default();
-        let aim = Aimed { target: Frame(5), base: Version(1) };
-        for (seq, index) in [(SlotSeq(7), 0), (SlotSeq(8), 1)] {
-            transfers.handle_cut(Instant(1), seq, index, aim);
-            transfers.handle_sent(MessageId { handle: u16::from(index), sequence: seq.0 as u16 });
-        }
-        let delivered = transfers.slots.get_mut(&SlotSeq(8)).unwrap();
-        (delivered.undelivered, delivered.is_delivered) = (0, true);
+        cut(&mut transfers, 1, (7, 0), 1);
+        cut(&mut transfers, 1, (8, 1), 1);
+        assert_eq!(transfers.handle_delivered(Instant(2), message(8, 1)), Some(1));
         assert_eq!(transfers.overdue(Frame(5)), [], "it may come within the frame");
-        assert_eq!(transfers.overdue(Frame(6)), [aim], "the other one is there and waits for its turn");
+        let overdue = transfers.overdue(Frame(6));
+        assert_eq!(overdue, [judged(false)], "the other one is there and waits for its turn");
         assert_eq!((transfers.overdue(Frame(7)), transfers.judge(SlotSeq(7))), (Vec::new(), None));
+    }
+
+    #[test]
+    fn a_slot_cut_while_another_is_on_its_way_is_behind_and_its_own_way_begins_when_that_one_is_there() {
+        let mut transfers = Transfers::default();
+        cut(&mut transfers, 100, (7, 0), 2);
+        assert_eq!(transfers.handle_delivered(Instant(130), message(7, 0)), None, "one owner lacks it");
+        cut(&mut transfers, 200, (8, 1), 2);
+        cut(&mut transfers, 300, (9, 2), 2);
+        assert_eq!(transfers.handle_delivered(Instant(350), message(7, 0)), Some(250));
+        for (seq, index, at, took_ns) in [(8, 1, 390, 40), (9, 2, 450, 60)] {
+            assert_eq!(transfers.handle_delivered(Instant(at - 5), message(seq, index)), None);
+            assert_eq!(transfers.handle_delivered(Instant(at), message(seq, index)), Some(took_ns));
+        }
+        // All there: the next one waits for nobody, whether those are settled or not.
+        cut(&mut transfers, 500, (10, 3), 2);
+        let behind: Vec<bool> =
+            (8..=10).filter_map(|seq| transfers.judge(SlotSeq(seq))).map(|one| one.is_behind).collect();
+        assert_eq!(behind, [true, true, false]);
+        assert_eq!(
+            transfers.judge(SlotSeq(7)),
+            Some(Judged { delivered: Some(Instant(350)), ..judged(false) })
+        );
+    }
+
+    #[test]
+    fn a_slot_that_is_sent_again_after_a_view_holds_up_those_cut_meanwhile() {
+        let mut transfers = Transfers::default();
+        cut(&mut transfers, 1, (7, 0), 2);
+        transfers.handle_view();
+        transfers.handle_sent(message(7, 0));
+        cut(&mut transfers, 2, (8, 1), 2);
+        assert_eq!(transfers.judge(SlotSeq(8)), Some(judged(true)));
+        assert_eq!(transfers.handle_delivered(Instant(9), message(1, 3)), None, "nobody's");
     }
 }

@@ -80,6 +80,17 @@ fn a_slot_that_some_owner_lacks_is_late_without_being_listed() {
 }
 
 #[test]
+fn the_margin_of_a_slot_that_waited_in_line_is_its_own() {
+    // Listed where it was aimed at, or one close later: the proposer heard of it when it was there.
+    assert_eq!((margin(0.2, 0.0, Some(-0.1)), margin(-0.3, 0.0, None)), (0.2, -0.3));
+    assert_eq!(margin(0.5, 1.0, Some(-0.4)), -0.5);
+    // Two closes later the proposer heard of it only after the first of them, by a slow clock long after it.
+    assert!((margin(1.9, 2.0, Some(-0.4)) - 0.4).abs() < 1e-12, "its owners had it before");
+    assert!((margin(1.9, 2.0, Some(0.3)) + 0.1).abs() < 1e-12, "acknowledged after the proposer knew");
+    assert!((margin(1.9, 2.0, None) + 0.1).abs() < 1e-12, "nothing better is known");
+}
+
+#[test]
 fn beats_say_the_tempo() {
     let mut engine = locked();
     assert_eq!(engine.status(at(500)).phase, 2 << 32, "before the first cut it is where the mesh is");
