@@ -22,7 +22,7 @@ use crate::report::{SeedReport, Timing, Violation};
 use crate::trace::{Happened, Trace};
 use crate::watch::Watch;
 use plesio::Codec;
-use plesio::engine::{Common, EngineConfig, Entrance, genesis};
+use plesio::engine::{Common, EngineConfig, Entrance, Period, genesis};
 use plesio::store::StorePlan;
 use plesio_wire::data::CHUNK_BYTES_JUMBO;
 use plesio_wire::sideband::RosterEntry;
@@ -129,7 +129,12 @@ impl World {
             (0..plan.hosts).map(|number| Host::new(seed, number, &mut random)).collect();
         let first: Vec<(RosterEntry, Incarnation)> =
             hosts[..usize::from(config.nodes)].iter().map(|host| (host.entry, life(seed, host, 0))).collect();
-        let (roster, view) = genesis(&first, mesh.period_ns, &mesh.common)
+        let period = Period {
+            first_ns: period_ns,
+            min_ns: config.period_min_ns.map_or(period_ns, |min_ns| min_ns.min(period_ns)),
+            max_ns: config.period_max_ns.map_or(Period::LONGEST_NS, |max_ns| max_ns.max(period_ns)),
+        };
+        let (roster, view) = genesis(&first, &period, &mesh.common)
             .expect("ids are digests of different bytes, and there are 1 to 24 nodes");
         let mut world = Self {
             seed,
@@ -242,6 +247,7 @@ impl World {
         let (events, frames) = (self.trace.events(), self.checker.newest_final().0);
         let (views, datagrams) = (self.checker.views(), self.net.tally().taken);
         let shares = self.checker.newest_view().shares.to_vec();
+        let periods_ns = self.checker.periods_ns();
         let (unlike_views, commit_ns) = (self.checker.unlike_views(), self.checker.commit_ns());
         let rates = self.hosts.iter().filter_map(|host| host.process.as_ref()?.sideband_rate(self.now_ns));
         let sideband = rates.fold((0, 0), |most, (rate, beat_ns)| (most.0.max(rate), most.1.max(beat_ns)));
@@ -259,6 +265,7 @@ impl World {
             frames,
             views,
             shares,
+            periods_ns,
             unlike_views,
             commit_ns,
             datagrams,

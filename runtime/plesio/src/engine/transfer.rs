@@ -5,12 +5,14 @@ use plesio_collective::{Action, HANDLE_CUT, HANDLE_NEAR, HANDLE_NOTICE, HANDLE_S
 use plesio_proto::{Event, Refused};
 use plesio_wire::data::{Header, MessageId};
 use plesio_wire::{Frame, Instant, NodeKey, SlotSeq, Version};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Own slots that are announced: when they were cut and how many owners still lack their part.
 #[derive(Debug, Default)]
 pub(super) struct Transfers {
     slots: BTreeMap<SlotSeq, Transfer>,
+    /// How long the newest slots took to the last owner, or had taken when they were given up.
+    took: VecDeque<u64>,
 }
 
 #[derive(Debug)]
@@ -68,6 +70,29 @@ impl Transfers {
                 transfer.aim
             })
             .collect()
+    }
+
+    /// `T_xfer`: the shortest of the newest four, as a slow link is slow for all of them. None before there are so many.
+    pub(super) fn took_ns(&self) -> Option<u64> {
+        self.took.iter().min().copied().filter(|_| self.took.len() == TOOK)
+    }
+
+    fn note_took(&mut self, took_ns: u64) {
+        if self.took.len() == TOOK {
+            self.took.pop_front();
+        }
+        self.took.push_back(took_ns);
+    }
+
+    /// A slot is not waited for any more. Where owners still lack parts of it, it takes longer than it had: else a link on
+    /// which no slot ever comes in time would have no `T_xfer` at all.
+    pub(super) fn handle_given_up(&mut self, now: Instant, seq: SlotSeq) {
+        let slow = self.slots.get(&seq).filter(|transfer| {
+            transfer.undelivered > 0 && !transfer.is_delivered && !transfer.straddles
+        });
+        if let Some(took_ns) = slow.map(|transfer| now.since(transfer.cut)) {
+            self.note_took(took_ns);
+        }
     }
 
     /// Forgets a slot and says where in the ring it was.
@@ -185,14 +210,20 @@ impl Engine {
                     transfer.undelivered = transfer.undelivered.saturating_sub(1);
                     if transfer.undelivered == 0 {
                         transfer.is_delivered = true;
-                        let transfer_ns = now.since(transfer.cut);
+                        let (transfer_ns, straddles) = (now.since(transfer.cut), transfer.straddles);
                         self.corrector.handle_transfer(transfer_ns);
+                        if !straddles {
+                            self.transfers.note_took(transfer_ns);
+                        }
                     }
                 }
             }
         }
     }
 }
+
+/// Slots whose times are remembered.
+const TOOK: usize = 4;
 
 fn is_near(message: MessageId) -> bool {
     message.handle == HANDLE_NEAR || message.handle & HANDLE_NOTICE != 0
@@ -212,6 +243,28 @@ mod tests {
         assert_eq!((transfers.judge(SlotSeq(7)), transfers.judge(SlotSeq(8))), (None, Some(aim)));
         assert_eq!(transfers.judge(SlotSeq(8)), None, "once");
         assert_eq!(transfers.handle_done(SlotSeq(7)), Some(0));
+    }
+
+    #[test]
+    fn the_shortest_of_four_counts_and_what_is_given_up_does_too() {
+        let aim = Aimed { target: Frame(5), base: Version(1) };
+        let mut transfers = Transfers::default();
+        for (seq, took_ns) in [(1, 900), (2, 700), (3, 800)] {
+            transfers.handle_cut(Instant(100), SlotSeq(seq), seq as u8, aim);
+            transfers.handle_sent(MessageId { handle: seq as u16, sequence: seq as u16 });
+            transfers.handle_given_up(Instant(100 + took_ns), SlotSeq(seq));
+            assert_eq!(transfers.took_ns(), None, "too few");
+        }
+        transfers.handle_cut(Instant(100), SlotSeq(4), 0, aim);
+        transfers.handle_given_up(Instant(101), SlotSeq(4));
+        assert_eq!(transfers.took_ns(), None, "nothing of it was under way");
+        transfers.note_took(950);
+        assert_eq!(transfers.took_ns(), Some(700));
+        (0..2).for_each(|_| transfers.note_took(950));
+        assert_eq!(transfers.took_ns(), Some(800), "the newest four");
+        transfers.handle_view();
+        transfers.handle_given_up(Instant(102), SlotSeq(3));
+        assert_eq!(transfers.took_ns(), Some(800), "a view came in between");
     }
 
     #[test]
