@@ -143,13 +143,11 @@ pub(crate) fn turned(now: &View, origin: Frame, turn: Turn) -> Option<View> {
 /// R26: whether the period of `view` may follow that of `now`, the view before it: the same, or one change that is
 /// allowed. True when it is a change.
 pub(crate) fn check(now: &View, view: &View) -> Result<bool, Rule> {
-    let pace =
-        |view: &View| (view.period_us, view.anchor, view.anchor_close, view.halvings, view.doublings);
+    let pace = |view: &View| (view.period_us, view.anchor, view.anchor_close, view.halvings, view.doublings);
     if pace(view) == pace(now) {
         return Ok(false);
     }
-    let may_be =
-        |turn| turned(now, view.origin, turn).is_some_and(|expected| pace(&expected) == pace(view));
+    let may_be = |turn| turned(now, view.origin, turn).is_some_and(|expected| pace(&expected) == pace(view));
     if may_be(Turn::Double) || may_be(Turn::Halve) { Ok(true) } else { Err(Rule(26)) }
 }
 

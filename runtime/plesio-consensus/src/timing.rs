@@ -64,13 +64,16 @@ mod tests {
     #[test]
     fn a_frame_has_closed_exactly_at_its_close() {
         let bent = Schedule { frame: Frame(999), close: MeshTime(300_000_000_123), period_ns: 500_000_000 };
-        for (rate_ppb, schedule) in
-            [0, 200_000, -200_000, 1, -1, 99_999_999].into_iter().flat_map(|rate| [(rate, QUARTER), (rate, bent)])
+        for (rate_ppb, schedule) in [0, 200_000, -200_000, 1, -1, 99_999_999]
+            .into_iter()
+            .flat_map(|rate| [(rate, QUARTER), (rate, bent)])
         {
             let mut clock = MeshClock::default();
             assert_eq!(clock.closed(Instant(5), schedule), None);
             clock.set(Instant(7_000_000_123), MeshTime(1_234_567), rate_ppb, true);
-            for frame in [1, 2, 3, 1000, 999_983].into_iter().filter(|frame| schedule.close_ns(Frame(*frame)) > 0) {
+            for frame in
+                [1, 2, 3, 1000, 999_983].into_iter().filter(|frame| schedule.close_ns(Frame(*frame)) > 0)
+            {
                 let close = clock.close_local(Frame(frame), schedule).unwrap();
                 assert_eq!(clock.closed(close, schedule), Some(Frame(frame)));
                 assert_eq!(
@@ -90,7 +93,10 @@ mod tests {
         clock.set(Instant(9), MeshTime(i64::MIN), i32::MIN, true);
         assert_eq!(clock.closed(Instant(10), QUARTER), None);
         let wild = Schedule { frame: Frame(u64::MAX), close: MeshTime(i64::MIN), period_ns: 60_000_000_000 };
-        assert_eq!(clock.close_local(Frame(u64::MAX), Schedule::every(60_000_000_000)), Some(Instant(u64::MAX)));
+        assert_eq!(
+            clock.close_local(Frame(u64::MAX), Schedule::every(60_000_000_000)),
+            Some(Instant(u64::MAX))
+        );
         assert_eq!(clock.close_local(Frame(0), wild), Some(Instant(0)));
         assert_eq!(clock.closed(Instant(10), Schedule::default()), None, "there is no view yet");
     }

@@ -41,7 +41,9 @@ use crate::engine::meter::Meter;
 use crate::engine::places::Places;
 use crate::engine::snapshot::{Fetching, Serving};
 use plesio_collective::{Exchange, Neighbours};
-use plesio_consensus::{Config as ConsensusConfig, ConfigError, Consensus, Event, Report, SnapshotCut, Start};
+use plesio_consensus::{
+    Config as ConsensusConfig, ConfigError, Consensus, Event, Report, SnapshotCut, Start,
+};
 use plesio_phase::{Aim, Corrector, CorrectorConfig, MeshClock, State};
 use plesio_proto::{Congestion, Next, Refused, Train};
 use plesio_sideband::{Status, To};
@@ -49,8 +51,7 @@ use plesio_wire::data::{Header, Kind};
 use plesio_wire::sideband::{Beat, Message, RosterEntry};
 use plesio_wire::value::View;
 use plesio_wire::{
-    Digest, Frame, Incarnation, Instant, LogIndex, MemberSet, NodeKey, Schedule, SlotSeq, Span, Took,
-    Version,
+    Digest, Frame, Incarnation, Instant, LogIndex, MemberSet, NodeKey, Schedule, SlotSeq, Span, Took, Version,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -408,7 +409,7 @@ impl Engine {
             self.frame = frame;
             self.meter.handle_frame();
             self.consensus.handle_speeds(self.key, self.meter.speeds());
-            self.consensus.handle_report(self.key, self.report());
+            self.consensus.handle_report(self.key, self.report(now));
             self.note_close(now, Frame(frame.0.saturating_sub(1)));
             self.corrector.handle_quorum(now, self.consensus.has_quorum());
         }
@@ -497,7 +498,7 @@ impl Engine {
             fill: self.fill(),
             depth: self.config.regions.depth,
             speeds: self.meter.speeds(),
-            transfer: Took::of(self.report().transfer_ns.unwrap_or_default()),
+            transfer: Took::of(self.report(now).transfer_ns.unwrap_or_default()),
             ..Status::default()
         }
     }

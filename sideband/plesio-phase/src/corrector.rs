@@ -235,7 +235,8 @@ impl Corrector {
     /// stride is the smallest that bears what transfers take, and a lead beyond three frames is cut. The lead itself is a
     /// time, and stays.
     pub fn handle_view(&mut self, now: Instant, member: bool, period_ns: u64) {
-        let before_ns = core::mem::replace(&mut self.config.period_ns, period_ns.clamp(50_000_000, 60_000_000_000));
+        let before_ns =
+            core::mem::replace(&mut self.config.period_ns, period_ns.clamp(50_000_000, 60_000_000_000));
         self.lead_ns = self.lead_ns.min(3 * self.config.period_ns);
         if self.config.period_ns != before_ns {
             self.handle_period();

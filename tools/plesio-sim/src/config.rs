@@ -4,8 +4,8 @@ use crate::fault::{Fault, FaultSet};
 use crate::impair::{ImpairError, Impairment};
 use crate::profile::Profile;
 use crate::script::{self, Strike};
-use plesio::engine::Period;
-use plesio::{Codec, Rules, Sharing};
+
+use plesio::{Codec, Period, Rules, Sharing};
 use plesio_wire::MEMBERS_MAX;
 use std::fmt;
 use std::ops::Range;
@@ -215,8 +215,16 @@ mod tests {
             SimConfig { simulated_s: 9, ..SimConfig::default() },
             SimConfig { threads: 0, ..SimConfig::default() },
             SimConfig { period_ns: Some(49_999_999), ..SimConfig::default() },
-            SimConfig { period_ns: Some(250_000_000), period_min_ns: Some(250_000_001), ..SimConfig::default() },
-            SimConfig { period_ns: Some(250_000_000), period_max_ns: Some(249_999_999), ..SimConfig::default() },
+            SimConfig {
+                period_ns: Some(250_000_000),
+                period_min_ns: Some(250_000_001),
+                ..SimConfig::default()
+            },
+            SimConfig {
+                period_ns: Some(250_000_000),
+                period_max_ns: Some(249_999_999),
+                ..SimConfig::default()
+            },
             SimConfig { period_min_ns: Some(1), ..SimConfig::default() },
             SimConfig { ring_depth: Some(6), ..SimConfig::default() },
             SimConfig { ring_depth: Some(32), ..SimConfig::default() },

@@ -65,8 +65,7 @@ mod tests {
     fn a_bent_schedule_shares_the_close_at_its_bend() {
         let before = Schedule::every(250_000_000);
         assert_eq!((before.close_of(Frame(40)), before.closed(0)), (MeshTime(10_000 * MS), Some(Frame(0))));
-        let after =
-            Schedule { frame: Frame(40), close: before.close_of(Frame(40)), period_ns: 500_000_000 };
+        let after = Schedule { frame: Frame(40), close: before.close_of(Frame(40)), period_ns: 500_000_000 };
         for at_ms in [10_000, 10_001, 10_249] {
             let mesh_ns = i128::from(at_ms * MS);
             assert_eq!((before.closed(mesh_ns), after.closed(mesh_ns)), (Some(Frame(40)), Some(Frame(40))));

@@ -3,7 +3,9 @@
 
 use crate::codec::{DecodeError, Reader, Wire, Writer, layout};
 use crate::shares::{Shares, SharesError, check_shares};
-use crate::{Bounded, Digest, Frame, Incarnation, LogIndex, MEMBERS_MAX, MemberIndex, MeshTime, NodeKey, Schedule};
+use crate::{
+    Bounded, Digest, Frame, Incarnation, LogIndex, MEMBERS_MAX, MemberIndex, MeshTime, NodeKey, Schedule,
+};
 
 /// 1.0 in the Q0.24 of weights; the weights of a manifest sum to exactly this.
 pub const WEIGHT_ONE: u32 = 1 << 24;

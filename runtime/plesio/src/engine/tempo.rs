@@ -95,9 +95,10 @@ impl Engine {
     }
 
     /// What the frame period follows: how long its slots and its steps take.
-    pub(super) fn report(&self) -> Report {
+    pub(super) fn report(&self, now: Instant) -> Report {
         let step_ns = self.timing.tempo.pulse().step_ns;
-        Report { transfer_ns: self.transfers.took_ns(), step_ns: (step_ns > 0).then_some(step_ns) }
+        let transfer_ns = self.transfers.took_ns(now, self.suspects.is_empty());
+        Report { transfer_ns, step_ns: (step_ns > 0).then_some(step_ns) }
     }
 
     /// e: how late this node is against the mesh, lead included, frames; 0 before its first cut.

@@ -29,6 +29,13 @@ struct Transfer {
     straddles: bool,
 }
 
+impl Transfer {
+    /// Whether some owner lacks a part of it, and nothing but the way there is the reason.
+    fn is_under_way(&self) -> bool {
+        self.undelivered > 0 && !self.is_delivered && !self.straddles
+    }
+}
+
 /// What a slot was cut for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Aimed {
@@ -72,9 +79,15 @@ impl Transfers {
             .collect()
     }
 
-    /// `T_xfer`: the shortest of the newest four, as a slow link is slow for all of them. None before there are so many.
-    pub(super) fn took_ns(&self) -> Option<u64> {
-        self.took.iter().min().copied().filter(|_| self.took.len() == TOOK)
+    /// `T_xfer` as the frame period follows it: the shorter one of the newest two, or what the oldest that is still under way
+    /// has taken so far if that is longer. On a link that is slow enough nothing is finished for many frames. None before
+    /// there were two.
+    pub(super) fn took_ns(&self, now: Instant, is_heard: bool) -> Option<u64> {
+        let finished_ns = *self.took.iter().min().filter(|_| self.took.len() == TOOK)?;
+        // What a silent owner does not acknowledge says nothing of the link.
+        let under_way = self.slots.values().filter(|transfer| is_heard && transfer.is_under_way());
+        let oldest_ns = under_way.map(|transfer| now.since(transfer.cut)).max();
+        Some(finished_ns.max(oldest_ns.unwrap_or_default()))
     }
 
     fn note_took(&mut self, took_ns: u64) {
@@ -87,9 +100,7 @@ impl Transfers {
     /// A slot is not waited for any more. Where owners still lack parts of it, it takes longer than it had: else a link on
     /// which no slot ever comes in time would have no `T_xfer` at all.
     pub(super) fn handle_given_up(&mut self, now: Instant, seq: SlotSeq) {
-        let slow = self.slots.get(&seq).filter(|transfer| {
-            transfer.undelivered > 0 && !transfer.is_delivered && !transfer.straddles
-        });
+        let slow = self.slots.get(&seq).filter(|transfer| transfer.is_under_way());
         if let Some(took_ns) = slow.map(|transfer| now.since(transfer.cut)) {
             self.note_took(took_ns);
         }
@@ -223,7 +234,7 @@ impl Engine {
 }
 
 /// Slots whose times are remembered.
-const TOOK: usize = 4;
+const TOOK: usize = 2;
 
 fn is_near(message: MessageId) -> bool {
     message.handle == HANDLE_NEAR || message.handle & HANDLE_NOTICE != 0
@@ -246,25 +257,34 @@ mod tests {
     }
 
     #[test]
-    fn the_shortest_of_four_counts_and_what_is_given_up_does_too() {
+    fn the_shorter_of_two_counts_and_what_is_under_way_for_longer() {
         let aim = Aimed { target: Frame(5), base: Version(1) };
         let mut transfers = Transfers::default();
-        for (seq, took_ns) in [(1, 900), (2, 700), (3, 800)] {
+        let begin = |seq: u32, transfers: &mut Transfers| {
             transfers.handle_cut(Instant(100), SlotSeq(seq), seq as u8, aim);
             transfers.handle_sent(MessageId { handle: seq as u16, sequence: seq as u16 });
-            transfers.handle_given_up(Instant(100 + took_ns), SlotSeq(seq));
-            assert_eq!(transfers.took_ns(), None, "too few");
-        }
+        };
+        begin(1, &mut transfers);
+        transfers.handle_given_up(Instant(1_000), SlotSeq(1));
+        assert_eq!(transfers.took_ns(Instant(1_000), true), None, "one of two");
+        transfers.handle_done(SlotSeq(1));
         transfers.handle_cut(Instant(100), SlotSeq(4), 0, aim);
         transfers.handle_given_up(Instant(101), SlotSeq(4));
-        assert_eq!(transfers.took_ns(), None, "nothing of it was under way");
+        assert_eq!(transfers.took_ns(Instant(101), true), None, "nothing of it was under way");
         transfers.note_took(950);
-        assert_eq!(transfers.took_ns(), Some(700));
-        (0..2).for_each(|_| transfers.note_took(950));
-        assert_eq!(transfers.took_ns(), Some(800), "the newest four");
+        assert_eq!(transfers.took_ns(Instant(1_000), true), Some(900));
+        begin(2, &mut transfers);
+        assert_eq!(transfers.took_ns(Instant(1_000), true), Some(900));
+        assert_eq!(
+            transfers.took_ns(Instant(1_100), true),
+            Some(1_000),
+            "longer than both, and not there yet"
+        );
+        assert_eq!(transfers.took_ns(Instant(1_100), false), Some(900), "an owner is silent");
         transfers.handle_view();
-        transfers.handle_given_up(Instant(102), SlotSeq(3));
-        assert_eq!(transfers.took_ns(), Some(800), "a view came in between");
+        assert_eq!(transfers.took_ns(Instant(1_100), true), Some(900), "a view came in between");
+        transfers.handle_given_up(Instant(102), SlotSeq(2));
+        assert_eq!(transfers.took_ns(Instant(1_100), true), Some(900));
     }
 
     #[test]

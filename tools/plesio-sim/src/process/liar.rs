@@ -4,9 +4,9 @@
 //! Links are plain here: sessions, and the replay of their first messages (T5), are not simulated; `plesio-session` has
 //! tests of its own for that.
 
-use plesio_wire::{MemberSet, Took};
 use plesio_wire::data::Header;
 use plesio_wire::sideband::{DATAGRAM_BYTES_MAX, Message, decode, encode};
+use plesio_wire::{MemberSet, Took};
 
 /// What a host's process says that is not so.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
