@@ -167,7 +167,8 @@ impl Consensus {
 
     /// Whether there is anything to propose at a close.
     pub(super) fn has_something(&mut self, now: Instant) -> bool {
-        let origin = self.log.frame_first();
+        // Of the ballot that it would be proposed in: behind this frame the log is when frames were void.
+        let origin = self.log.frame_first().max(self.pace.closed.unwrap_or_default());
         !self.removable(now).is_empty()
             || self.orderly_change(now, origin).is_some()
             || !self.candidates().0.is_empty()

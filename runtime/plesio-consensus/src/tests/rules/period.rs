@@ -99,7 +99,7 @@ fn r26_who_is_asked_by_the_medians_proposes_and_nobody_else() {
     let mut solo = begin(11);
     let slow = Report { transfer_ns: Some(1_000_000), step_ns: Some(600_000_000) };
     for key in [10, 11, 12] {
-        solo.machine.handle_report(NodeKey(key), Report { step_ns: Some(1), ..slow });
+        solo.machine.handle_report(NodeKey(key), Report { step_ns: Some(200_000_000), ..slow });
         solo.machine.handle_hold(solo.now, NodeKey(key), Version(0), None);
     }
     solo.machine.handle_report(NodeKey(12), slow);
