@@ -106,6 +106,14 @@ impl Default for SimConfig {
 }
 
 impl SimConfig {
+    /// What becomes of a period that is this at first.
+    pub(crate) fn period(&self, first_ns: u64) -> Period {
+        let whole = Period::of(first_ns);
+        let min_ns = self.period_min_ns.map_or(whole.min_ns, |min_ns| min_ns.min(first_ns));
+        let max_ns = self.period_max_ns.map_or(whole.max_ns, |max_ns| max_ns.max(first_ns));
+        Period { min_ns, max_ns, ..whole }
+    }
+
     /// Whether every field is in its range.
     ///
     /// # Errors

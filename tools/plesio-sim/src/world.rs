@@ -22,7 +22,7 @@ use crate::report::{SeedReport, Timing, Violation};
 use crate::trace::{Happened, Trace};
 use crate::watch::Watch;
 use plesio::Codec;
-use plesio::engine::{Common, EngineConfig, Entrance, Period, genesis};
+use plesio::engine::{Common, EngineConfig, Entrance, genesis};
 use plesio::store::StorePlan;
 use plesio_wire::data::CHUNK_BYTES_JUMBO;
 use plesio_wire::sideband::RosterEntry;
@@ -129,12 +129,7 @@ impl World {
             (0..plan.hosts).map(|number| Host::new(seed, number, &mut random)).collect();
         let first: Vec<(RosterEntry, Incarnation)> =
             hosts[..usize::from(config.nodes)].iter().map(|host| (host.entry, life(seed, host, 0))).collect();
-        let period = Period {
-            first_ns: period_ns,
-            min_ns: config.period_min_ns.map_or(period_ns, |min_ns| min_ns.min(period_ns)),
-            max_ns: config.period_max_ns.map_or(Period::LONGEST_NS, |max_ns| max_ns.max(period_ns)),
-        };
-        let (roster, view) = genesis(&first, &period, &mesh.common)
+        let (roster, view) = genesis(&first, &config.period(period_ns), &mesh.common)
             .expect("ids are digests of different bytes, and there are 1 to 24 nodes");
         let mut world = Self {
             seed,
