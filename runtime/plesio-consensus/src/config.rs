@@ -1,11 +1,12 @@
 //! What a node is told at its start, and the ranges that are refused.
 
+use crate::period;
 use crate::weights::{Lambda, WeightMode};
 use core::fmt;
 use plesio_collective::Work;
 use plesio_wire::shares::SharesError;
 use plesio_wire::value::View;
-use plesio_wire::{Incarnation, NodeKey};
+use plesio_wire::{Frame, Incarnation, NodeKey};
 
 /// Parameters of one node. Those in [`Config::common`] must be the same on all members: `tau` decides which slots may
 /// be listed and when a stale one may be folded.
@@ -166,8 +167,8 @@ pub(crate) fn check_genesis(view: &View) -> Result<(), ConfigError> {
     if view.number != 0 || view.origin.0 != 0 {
         return Err(broken("number and origin must be 0"));
     }
-    if !(PERIOD_US_MIN..=PERIOD_US_MAX).contains(&view.period_us) {
-        return Err(broken("the frame period is outside 0.05 s to 60 s"));
+    if !period::is_sound(view) || (view.anchor, view.anchor_close) != (Frame(0), 0) {
+        return Err(broken("the frame period, or what it may become, is outside 0.05 s to 60 s"));
     }
     WeightMode::from_id(view.weight_mode)?;
     if view.elements == 0 {

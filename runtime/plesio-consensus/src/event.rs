@@ -237,6 +237,15 @@ pub enum Event {
         /// Which.
         frame: Frame,
     },
+    /// The frame period is another one from the close of `frame` on, as the view in force says (R26).
+    Period {
+        /// The last frame of the period before.
+        frame: Frame,
+        /// P before, nanoseconds.
+        before_ns: u64,
+        /// P now, nanoseconds.
+        period_ns: u64,
+    },
     /// Trace: this node asks what was accepted.
     Queried {
         /// Index.

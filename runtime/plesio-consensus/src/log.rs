@@ -4,6 +4,7 @@
 
 use crate::config::Terms;
 use crate::ledger::{Admission, Ledger};
+use crate::period;
 use crate::weights::weights;
 use alloc::vec::Vec;
 use plesio_wire::value::{Entry, Manifest, Seat, Value, View};
@@ -107,7 +108,7 @@ impl LogState {
         LogIndex(self.index.0.saturating_sub(1))
     }
 
-    /// Whether `value` may stand at this index (R9, R14 to R16, R25). Possession (R12) is the acceptor's own matter.
+    /// Whether `value` may stand at this index (R9, R14 to R16, R25, R26). Possession (R12) is the acceptor's own matter.
     pub(crate) fn check(&self, value: &Value, terms: Terms) -> Result<(), Rule> {
         match value {
             Value::Manifest(manifest) => self.check_manifest(manifest, terms),
@@ -157,8 +158,8 @@ impl LogState {
     fn check_view(&self, view: &View) -> Result<(), Rule> {
         self.check_origin(view.origin)?;
         let now = &self.view;
-        let parameters = (view.period_us, view.scale_exponent, view.weight_mode, view.elements)
-            == (now.period_us, now.scale_exponent, now.weight_mode, now.elements)
+        let parameters = (view.scale_exponent, view.weight_mode, view.elements)
+            == (now.scale_exponent, now.weight_mode, now.elements)
             && view.share_factor == now.share_factor;
         let chained = Some(view.number) == now.number.checked_add(1) && view.previous == self.view_digest;
         let sorted = view.members.windows(2).all(|pair| pair[0].key < pair[1].key);
@@ -167,6 +168,7 @@ impl LogState {
             return Err(Rule(15));
         }
         view.check_shares().map_err(|_| Rule(25))?;
+        let is_turned = period::check(now, view)?;
         let mut kept = 0;
         for seat in view.members.iter() {
             match now.index_of(seat.key) {
@@ -179,10 +181,15 @@ impl LogState {
             }
         }
         let changed = kept < now.members.len() || view.members.len() > kept;
-        if kept == 0 || !(changed || view.shares != now.shares) {
+        let is_shared_anew = view.shares != now.shares;
+        if kept == 0 || !(changed || is_shared_anew || is_turned) {
             return Err(Rule(15));
         }
-        // For other shares alone no version begins anew.
+        // Another period is a view of its own: nobody needs to ask what else it came with.
+        if is_turned && (changed || is_shared_anew) {
+            return Err(Rule(26));
+        }
+        // For other shares or another period alone no version begins anew.
         if !changed && self.open.is_some() { Err(Rule(16)) } else { Ok(()) }
     }
 

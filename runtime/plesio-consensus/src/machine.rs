@@ -23,6 +23,7 @@ use crate::log::LogState;
 use crate::members::Members;
 use crate::offers::{Offers, Ready};
 use crate::own::OwnSlots;
+use crate::period::{PeriodControl, Report};
 use crate::quorum::is_quorum;
 use crate::round::Round;
 use crate::snapshot::SnapshotCut;
@@ -91,6 +92,7 @@ pub struct Consensus {
     track: OpenTrack,
     late: Option<Late>,
     pace: Pace,
+    control: PeriodControl,
     timers: Timers,
     lag: Lag,
     fetching: Option<Fetching>,
@@ -148,6 +150,7 @@ impl Consensus {
             track: OpenTrack::new(now),
             late: None,
             pace: Pace::new(now),
+            control: PeriodControl::default(),
             timers: Timers::new(now),
             fetching: None,
             is_leaving: false,
@@ -162,6 +165,7 @@ impl Consensus {
             counters: Counters::default(),
             log,
         };
+        machine.control.enter(&machine.log.view);
         if is_started {
             machine.tail.push_back((LogIndex(0), Value::View(machine.log.view)));
         }
@@ -336,6 +340,13 @@ impl Consensus {
         }
     }
 
+    /// How long a member's slots and steps take, this one's included: the period follows the medians.
+    pub fn handle_report(&mut self, from: NodeKey, report: Report) {
+        if self.log.view.index_of(from).is_some() {
+            self.control.insert(from, report);
+        }
+    }
+
     /// This node wants to leave; [`Event::Left`] tells when it may go (R18).
     pub fn handle_leave(&mut self, now: Instant) {
         self.is_leaving = true;
@@ -467,13 +478,13 @@ impl Consensus {
     /// The frame in progress.
     #[must_use]
     pub fn frame_at(&self, now: Instant) -> Option<Frame> {
-        self.clock.closed(now, self.log.view.period_us).map(Frame::next)
+        self.clock.closed(now, self.log.view.schedule()).map(Frame::next)
     }
 
     /// The moment at which `frame` closes, on the local clock.
     #[must_use]
     pub fn close_local(&self, frame: Frame) -> Option<Instant> {
-        self.clock.close_local(frame, self.log.view.period_us)
+        self.clock.close_local(frame, self.log.view.schedule())
     }
 
     /// Own slots that are announced and neither released nor folded, and whether the open version lists them.
@@ -539,7 +550,7 @@ impl Consensus {
     }
 
     fn period_ns(&self) -> u64 {
-        u64::from(self.log.view.period_us) * 1_000
+        self.log.view.schedule().period_ns
     }
 
     /// T_prop, wider with every ballot that went above another at this index, so that duels end.

@@ -474,6 +474,9 @@ impl Restart {
         let mut view = View {
             origin: Frame(0),
             effective: Frame(0),
+            // Frames are counted from the beginning of mesh time again.
+            anchor: Frame(0),
+            anchor_close: 0,
             number,
             previous: decided.1.digest(),
             members: plesio_wire::Bounded::default(),

@@ -1,8 +1,8 @@
 //! One cut of the log without an open version: what a node needs beside G to go on from there (R24).
 
-use crate::config::{PERIOD_US_MAX, PERIOD_US_MIN};
 use crate::ledger::{Admission, LEDGER_BYTES_MAX, Ledger};
 use crate::log::{FRAME_MAX, LogState};
+use crate::period;
 use crate::weights::WeightMode;
 use alloc::vec::Vec;
 use core::fmt;
@@ -138,7 +138,8 @@ impl SnapshotCut {
         let counted =
             self.version.0 < self.index.0 && self.view_index < self.index && self.index.0 < FRAME_MAX;
         let ranges = self.origin.0 < FRAME_MAX
-            && (PERIOD_US_MIN..=PERIOD_US_MAX).contains(&view.period_us)
+            && period::is_sound(view)
+            && view.anchor.0 < FRAME_MAX
             && WeightMode::from_id(view.weight_mode).is_ok()
             && u64::from(view.number) <= self.view_index.0;
         let seated = view

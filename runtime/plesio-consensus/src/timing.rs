@@ -1,6 +1,6 @@
-//! Frames on the mesh clock: frame k closes at mesh time k * P. Safety never asks this file anything.
+//! Frames on the mesh clock, as the view in force schedules them. Safety never asks this file anything.
 
-use plesio_wire::{Frame, Instant, MeshTime};
+use plesio_wire::{Frame, Instant, MeshTime, Schedule};
 
 /// The mesh clock as last told, run on at the rate last told.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,26 +35,17 @@ impl MeshClock {
         i128::from(self.mesh_ns) + (local_ns * (BILLION + i128::from(self.rate_ppb))).div_euclid(BILLION)
     }
 
-    /// The newest frame whose close has passed, also on a clock that ran out of news; none before mesh time 0.
-    pub(crate) fn closed(&self, now: Instant, period_us: u32) -> Option<Frame> {
-        if !self.told || period_us == 0 {
-            return None;
-        }
-        let mesh_ns = self.mesh_at(now);
-        (mesh_ns >= 0).then(|| Frame((mesh_ns / (i128::from(period_us) * 1000)) as u64))
-    }
-
-    /// Mesh time of the close of `frame`.
-    pub(crate) fn close_mesh(frame: Frame, period_us: u32) -> i64 {
-        i64::try_from(i128::from(frame.0) * i128::from(period_us) * 1000).unwrap_or(i64::MAX)
+    /// The newest frame whose close has passed, also on a clock that ran out of news; none before that of frame 0.
+    pub(crate) fn closed(&self, now: Instant, schedule: Schedule) -> Option<Frame> {
+        if self.told { schedule.closed(self.mesh_at(now)) } else { None }
     }
 
     /// The first local moment at which `frame` has closed.
-    pub(crate) fn close_local(&self, frame: Frame, period_us: u32) -> Option<Instant> {
-        if !self.told || period_us == 0 {
+    pub(crate) fn close_local(&self, frame: Frame, schedule: Schedule) -> Option<Instant> {
+        if !self.told || schedule.period_ns == 0 {
             return None;
         }
-        let mesh_ns = i128::from(frame.0) * i128::from(period_us) * 1000 - i128::from(self.mesh_ns);
+        let mesh_ns = schedule.close_ns(frame) - i128::from(self.mesh_ns);
         let scaled = mesh_ns.saturating_mul(BILLION);
         let rate = BILLION + i128::from(self.rate_ppb);
         // Rounded up, so that `closed` agrees at the very moment.
@@ -68,17 +59,25 @@ impl MeshClock {
 mod tests {
     use super::*;
 
+    const QUARTER: Schedule = Schedule::every(250_000_000);
+
     #[test]
     fn a_frame_has_closed_exactly_at_its_close() {
-        for rate_ppb in [0, 200_000, -200_000, 1, -1, 99_999_999] {
+        let bent = Schedule { frame: Frame(999), close: MeshTime(300_000_000_123), period_ns: 500_000_000 };
+        for (rate_ppb, schedule) in [0, 200_000, -200_000, 1, -1, 99_999_999]
+            .into_iter()
+            .flat_map(|rate| [(rate, QUARTER), (rate, bent)])
+        {
             let mut clock = MeshClock::default();
-            assert_eq!(clock.closed(Instant(5), 250_000), None);
+            assert_eq!(clock.closed(Instant(5), schedule), None);
             clock.set(Instant(7_000_000_123), MeshTime(1_234_567), rate_ppb, true);
-            for frame in [1, 2, 3, 1000, 999_983] {
-                let close = clock.close_local(Frame(frame), 250_000).unwrap();
-                assert_eq!(clock.closed(close, 250_000), Some(Frame(frame)));
+            for frame in
+                [1, 2, 3, 1000, 999_983].into_iter().filter(|frame| schedule.close_ns(Frame(*frame)) > 0)
+            {
+                let close = clock.close_local(Frame(frame), schedule).unwrap();
+                assert_eq!(clock.closed(close, schedule), Some(Frame(frame)));
                 assert_eq!(
-                    clock.closed(Instant(close.0 - 1), 250_000),
+                    clock.closed(Instant(close.0 - 1), schedule),
                     Some(Frame(frame - 1)),
                     "rate {rate_ppb}"
                 );
@@ -90,10 +89,15 @@ mod tests {
     fn absurd_frames_and_times_saturate() {
         let mut clock = MeshClock::default();
         clock.set(Instant(9), MeshTime(i64::MAX), i32::MAX, true);
-        assert_eq!(clock.close_local(Frame(1), 250_000), Some(Instant(0)));
+        assert_eq!(clock.close_local(Frame(1), QUARTER), Some(Instant(0)));
         clock.set(Instant(9), MeshTime(i64::MIN), i32::MIN, true);
-        assert_eq!(clock.closed(Instant(10), 250_000), None);
-        assert_eq!(clock.close_local(Frame(u64::MAX), 60_000_000), Some(Instant(u64::MAX)));
-        assert_eq!(MeshClock::close_mesh(Frame(u64::MAX), u32::MAX), i64::MAX);
+        assert_eq!(clock.closed(Instant(10), QUARTER), None);
+        let wild = Schedule { frame: Frame(u64::MAX), close: MeshTime(i64::MIN), period_ns: 60_000_000_000 };
+        assert_eq!(
+            clock.close_local(Frame(u64::MAX), Schedule::every(60_000_000_000)),
+            Some(Instant(u64::MAX))
+        );
+        assert_eq!(clock.close_local(Frame(0), wild), Some(Instant(0)));
+        assert_eq!(clock.closed(Instant(10), Schedule::default()), None, "there is no view yet");
     }
 }

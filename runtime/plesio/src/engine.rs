@@ -27,7 +27,7 @@ mod transfer;
 mod witness;
 mod words;
 
-pub use founding::{Common, genesis, node_id};
+pub use founding::{Common, Period, genesis, node_id};
 pub use join::Namesake;
 pub use keeping::{Disk, Revival};
 pub use near::Note;
@@ -41,7 +41,9 @@ use crate::engine::meter::Meter;
 use crate::engine::places::Places;
 use crate::engine::snapshot::{Fetching, Serving};
 use plesio_collective::{Exchange, Neighbours};
-use plesio_consensus::{Config as ConsensusConfig, ConfigError, Consensus, Event, SnapshotCut, Start};
+use plesio_consensus::{
+    Config as ConsensusConfig, ConfigError, Consensus, Event, Report, SnapshotCut, Start,
+};
 use plesio_phase::{Aim, Corrector, CorrectorConfig, MeshClock, State};
 use plesio_proto::{Congestion, Next, Refused, Train};
 use plesio_sideband::{Status, To};
@@ -49,7 +51,7 @@ use plesio_wire::data::{Header, Kind};
 use plesio_wire::sideband::{Beat, Message, RosterEntry};
 use plesio_wire::value::View;
 use plesio_wire::{
-    Digest, Frame, Incarnation, Instant, LogIndex, MemberSet, NodeKey, SlotSeq, Span, Version,
+    Digest, Frame, Incarnation, Instant, LogIndex, MemberSet, NodeKey, Schedule, SlotSeq, Span, Took, Version,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -256,6 +258,8 @@ impl Engine {
     /// A member's full beat: what it says it can do.
     pub fn handle_beat(&mut self, from: NodeKey, beat: &Beat) {
         self.consensus.handle_speeds(from, beat.speeds);
+        let step_ns = (beat.step_us > 0).then(|| u64::from(beat.step_us) * 1_000);
+        self.consensus.handle_report(from, Report { transfer_ns: beat.transfer.ns(), step_ns });
     }
 
     /// The sideband's whole verdict, as indices of the view `view`.
@@ -414,6 +418,7 @@ impl Engine {
             self.frame = frame;
             self.meter.handle_frame();
             self.consensus.handle_speeds(self.key, self.meter.speeds());
+            self.consensus.handle_report(self.key, self.report(now));
             self.note_close(now, Frame(frame.0.saturating_sub(1)));
             self.corrector.handle_quorum(now, self.consensus.has_quorum());
         }
@@ -465,11 +470,11 @@ impl Engine {
     /// When the worker should cut.
     #[must_use]
     pub fn aim(&self) -> Aim {
-        let period_us = self.consensus.view().period_us;
-        let period_ns = if period_us == 0 { self.config.period_ns } else { u64::from(period_us) * 1_000 };
+        let schedule = self.consensus.view().schedule();
+        let before = Schedule::every(self.config.period_ns);
         Aim {
             clock: self.clock,
-            period_ns,
+            schedule: if schedule.period_ns == 0 { before } else { schedule },
             lead_ns: self.corrector.lead_ns(),
             stride: self.corrector.stride(),
             passes: self.corrector.passes(),
@@ -488,7 +493,7 @@ impl Engine {
         Status {
             // Whoever has not cut yet is where the mesh is.
             phase: tempo.phase(aim.stride).unwrap_or_else(|| aim.mesh_phase(now)),
-            y_ppb: tempo.y_ppb(aim.period_ns),
+            y_ppb: tempo.y_ppb(aim.period_ns()),
             margin: (self.margin * 65_536.0) as i32,
             version: self.consensus.version_held().0,
             index: self.consensus.index().0,
@@ -502,6 +507,7 @@ impl Engine {
             fill: self.fill(),
             depth: self.config.regions.depth,
             speeds: self.meter.speeds(),
+            transfer: Took::of(self.report(now).transfer_ns.unwrap_or_default()),
             ..Status::default()
         }
     }

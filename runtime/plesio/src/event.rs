@@ -152,6 +152,15 @@ pub enum What {
     },
     /// No version was opened in this frame.
     Void(Frame),
+    /// The frame period is another one from the close of that frame on: links or steps ask for it.
+    Period {
+        /// The last frame of the period before.
+        frame: Frame,
+        /// P before, nanoseconds.
+        before_ns: u64,
+        /// P now, nanoseconds.
+        period_ns: u64,
+    },
     /// This node asks what was accepted at an index.
     Queried {
         /// Log index.

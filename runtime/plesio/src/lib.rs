@@ -14,7 +14,7 @@ mod sealing;
 pub mod store;
 mod worker;
 
-pub use engine::{Revival, Rules, Steering};
+pub use engine::{Period, Revival, Rules, Steering};
 pub use event::{
     Contribution, Counters, Entering, Final, Lateness, NodeEvent, Progress, StepCounters, TempoReport, Way,
     What,

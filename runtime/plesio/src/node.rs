@@ -7,7 +7,7 @@ mod run;
 mod sink;
 mod state;
 
-use crate::engine::{Common, Entrance, Rules, Steering, genesis};
+use crate::engine::{Common, Entrance, Period, Rules, Steering, genesis};
 use crate::event::NodeEvent;
 use crate::mailbox::Mailbox;
 use crate::store::{Store, StoreError, StorePlan};
@@ -74,8 +74,13 @@ pub struct NodeConfig {
     pub sharing: Sharing,
     /// Fixed-point exponent of slots.
     pub scale: Scale,
-    /// Frame period at genesis, nanoseconds; 50 ms to 60 s.
+    /// Frame period at genesis, nanoseconds; 50 ms to 60 s. It follows links and steps by factors of two, within the range
+    /// that the node says which begins the mesh.
     pub period_ns: u64,
+    /// It is never shorter than this, nanoseconds; `None`: than at genesis.
+    pub period_min_ns: Option<u64>,
+    /// Nor longer than this, nanoseconds; 60 s.
+    pub period_max_ns: u64,
     /// Slots of the elastic ring: 2, 4, 8 or 16.
     pub ring_depth: u8,
     /// Digest of model and adapter configuration.
@@ -168,6 +173,8 @@ impl NodeConfig {
             sharing: Sharing::default(),
             scale: Scale::DEFAULT,
             period_ns: 250_000_000,
+            period_min_ns: None,
+            period_max_ns: Period::LONGEST_NS,
             ring_depth: 4,
             model: Digest::default(),
             chunk_bytes: plesio_wire::data::CHUNK_BYTES_LOOPBACK,
@@ -180,6 +187,11 @@ impl NodeConfig {
 }
 
 impl NodeConfig {
+    fn period(&self) -> Period {
+        let (first_ns, max_ns) = (self.period_ns, self.period_max_ns);
+        Period { first_ns, min_ns: self.period_min_ns.unwrap_or(first_ns), max_ns }
+    }
+
     /// Whether an address may be used: plaintext stays on this host unless the network is captive.
     fn admit(&self, address: SocketAddr) -> Result<(), OpenError> {
         match (&self.protection, self.trust) {
@@ -527,7 +539,7 @@ impl Node {
             self.config.admit(hello.sideband)?;
         }
         let entries: Vec<_> = roster.iter().map(|hello| (hello.entry(), hello.incarnation)).collect();
-        let (entries, view) = genesis(&entries, self.config.period_ns, &self.config.common())
+        let (entries, view) = genesis(&entries, &self.config.period(), &self.config.common())
             .map_err(|rule| NodeError::Config(rule.into()))?;
         self.enter(Entrance::Genesis(entries, Box::new(view)), Vec::new())
     }

@@ -13,7 +13,7 @@ use plesio_memory::{Arena, CutMeta, CutOutcome, Fate, Producer, SlotInfo};
 use plesio_phase::Cutter;
 use plesio_sideband::LocalClock;
 use plesio_udp::Waker;
-use plesio_wire::{Frame, Instant, Version};
+use plesio_wire::{Frame, Instant, Schedule, Version};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,7 +101,8 @@ pub struct Worker<D: Device> {
     part: Vec<i32>,
     version: Version,
     base: Version,
-    target: Option<Frame>,
+    /// Where the slot that is filling is aimed, and when frames closed when that was chosen.
+    target: Option<(Frame, Schedule)>,
     n_steps: u32,
     commits: u64,
     /// Letter taken last.
@@ -271,13 +272,14 @@ impl<D: Device> Worker<D> {
             // After RESYNC: whatever is not announced goes into one slot, on the version that was taken over.
             self.base = self.version;
         }
-        let target = *self.target.get_or_insert_with(|| aim.next_target(now, Frame(0)));
+        let target = aim.target(now, self.target);
+        self.target = Some((target, aim.schedule));
         if self.n_steps > 0 && (flush || self.cutter.is_due(now, aim.cut(target), self.n_steps)) {
             let due = aim.cut(target);
             outcome.phase_error_ns = now.since(due) as i64 - due.since(now) as i64;
             outcome.cut = self.cut(params, target);
             let passed = Frame(target.0.saturating_add(self.cutter.pass(aim.passes)));
-            self.target = Some(aim.next_target(now, passed));
+            self.target = Some((aim.next_target(now, passed), aim.schedule));
             self.mailbox.leave_pulse(self.cutter.pulse());
         }
         outcome.discarded_steps = std::mem::take(&mut self.discarded_steps);

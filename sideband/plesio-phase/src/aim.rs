@@ -2,15 +2,15 @@
 
 use crate::MeshClock;
 use crate::tempo::Pulse;
-use plesio_wire::{Frame, Instant, MeshTime};
+use plesio_wire::{Frame, Instant, MeshTime, Schedule};
 
-/// Where slots are aimed: plain data that the node publishes to its worker. Frame k closes at k P.
+/// Where slots are aimed: plain data that the node publishes to its worker.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Aim {
     /// The mesh clock.
     pub clock: MeshClock,
-    /// Frame period P.
-    pub period_ns: u64,
+    /// When frames close.
+    pub schedule: Schedule,
     /// How long before the close a slot is cut.
     pub lead_ns: u64,
     /// Frames from one slot to the next.
@@ -24,11 +24,16 @@ pub struct Aim {
 }
 
 impl Aim {
+    /// Frame period P, nanoseconds.
+    #[must_use]
+    pub const fn period_ns(&self) -> u64 {
+        self.schedule.period_ns
+    }
+
     /// Mesh time at which `frame` closes.
     #[must_use]
     pub fn close(&self, frame: Frame) -> MeshTime {
-        let close = i128::from(frame.0) * i128::from(self.period_ns);
-        MeshTime(i64::try_from(close).unwrap_or(i64::MAX))
+        self.schedule.close_of(frame)
     }
 
     /// Local moment at which the slot aimed at `target` is due.
@@ -42,14 +47,26 @@ impl Aim {
     #[must_use]
     pub fn closes_after(&self, target: Frame, close: MeshTime) -> f64 {
         let apart_ns = i128::from(close.0) - i128::from(self.close(target).0);
-        apart_ns as f64 / self.period_ns.max(1) as f64
+        apart_ns as f64 / self.period_ns().max(1) as f64
     }
 
     /// PHI: the mesh phase at a local moment, Q32.32 frames.
     #[must_use]
     pub fn mesh_phase(&self, now: Instant) -> i64 {
-        let phase = i128::from(self.clock.at(now).0) * (1 << 32) / i128::from(self.period_ns.max(1));
-        i64::try_from(phase).unwrap_or(i64::MAX)
+        self.schedule.phase(self.clock.at(now))
+    }
+
+    /// The target of the slot that is filling: the one chosen before, unless frames close otherwise than when it was.
+    /// Then it is the first whose cut is still to come, if that comes sooner: the number of a frame far ahead, chosen when
+    /// they were shorter, may stand for a close that is farther still.
+    #[must_use]
+    pub fn target(&self, now: Instant, chosen: Option<(Frame, Schedule)>) -> Frame {
+        let first = || self.next_target(now, Frame(0));
+        match chosen {
+            Some((target, schedule)) if schedule == self.schedule => target,
+            Some((target, _)) => first().min(target),
+            None => first(),
+        }
     }
 
     /// The frame that is open now: the first one whose close lies in the future.
@@ -67,7 +84,8 @@ impl Aim {
     }
 
     fn first_after(&self, mesh_ns: i64) -> Frame {
-        u64::try_from(mesh_ns).map_or(Frame(1), |mesh_ns| Frame(mesh_ns / self.period_ns.max(1) + 1))
+        let closed = self.schedule.closed(mesh_ns.into()).unwrap_or_default();
+        Frame(closed.0.saturating_add(1))
     }
 }
 
@@ -154,7 +172,8 @@ mod tests {
 
     fn aim() -> Aim {
         let clock = MeshClock { base_local: Instant(10_000 * MS), usable: true, ..MeshClock::default() };
-        Aim { clock, period_ns: 250 * MS, lead_ns: 20 * MS, stride: 1, passes: 0, resyncs: 0, holds: false }
+        let schedule = Schedule::every(250 * MS);
+        Aim { clock, schedule, lead_ns: 20 * MS, stride: 1, passes: 0, resyncs: 0, holds: false }
     }
 
     #[test]
@@ -182,6 +201,21 @@ mod tests {
         assert_eq!(Aim { stride: 3, ..aim }.next_target(Instant(10_970 * MS), Frame(4)), Frame(7));
         assert_eq!(aim.frame_at(Instant(0)), Frame(1), "before mesh time 0 the first frame is open");
         assert_eq!(aim.next_target(Instant(0), Frame(u64::MAX)), Frame(u64::MAX));
+    }
+
+    #[test]
+    fn a_target_of_another_schedule_is_chosen_anew() {
+        let before = aim();
+        // Doubled at frame 40; this member learns it ten seconds later, when frame 60 is open and it aims at 81.
+        let schedule = Schedule { frame: Frame(40), close: MeshTime(10_000_000_000), period_ns: 500 * MS };
+        let (after, now) = (Aim { schedule, ..before }, Instant(30_010 * MS));
+        let chosen = (Frame(81), before.schedule);
+        assert_eq!(before.target(now, Some(chosen)), Frame(81));
+        assert_eq!((after.target(now, Some(chosen)), after.target(now, None)), (Frame(61), Frame(61)));
+        assert_eq!(after.target(now, Some((Frame(64), schedule))), Frame(64));
+        // Halved: what it aimed at comes sooner, and is cut at once where that is over.
+        let halved = Schedule { frame: Frame(78), close: MeshTime(19_500 * MS as i64), period_ns: 125 * MS };
+        assert_eq!(Aim { schedule: halved, ..before }.target(now, Some(chosen)), Frame(81));
     }
 
     #[test]

@@ -249,10 +249,16 @@ impl Corrector {
         self.settle(now);
     }
 
-    /// Another view is in force. A lead beyond three frames of the new period is cut.
+    /// Another view is in force. With another period, rows of margins begin anew, as they were counted in frames; the
+    /// stride is the smallest that bears what transfers take, and a lead beyond three frames is cut. The lead itself is a
+    /// time, and stays.
     pub fn handle_view(&mut self, now: Instant, member: bool, period_ns: u64) {
-        self.config.period_ns = period_ns.clamp(50_000_000, 60_000_000_000);
+        let before_ns =
+            core::mem::replace(&mut self.config.period_ns, period_ns.clamp(50_000_000, 60_000_000_000));
         self.lead_ns = self.lead_ns.min(3 * self.config.period_ns);
+        if self.config.period_ns != before_ns {
+            self.handle_period();
+        }
         self.member = member;
         if member && self.state == State::Detached {
             self.quorum_at = now;
@@ -263,6 +269,16 @@ impl Corrector {
             self.enter(State::Detached);
         }
         self.settle(now);
+    }
+
+    fn handle_period(&mut self) {
+        (self.low_in_row, self.high_in_row, self.queued_in_row) = (0, 0, 0);
+        (self.slow_in_row, self.fast_in_row, self.slots_since_act) = (0, 0, 0);
+        if let Some(transfer_ns) = self.transfer_ns() {
+            // T_xfer <= 0.8 q P.
+            let frames = transfer_ns.saturating_mul(5).div_ceil(self.config.period_ns.saturating_mul(4));
+            self.stride = u8::try_from(frames).unwrap_or(u8::MAX).clamp(1, STRIDE_MAX);
+        }
     }
 
     /// Time has passed.

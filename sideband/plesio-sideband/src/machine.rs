@@ -33,7 +33,7 @@ use plesio_wire::sideband::{
     Beat, DATAGRAM_BYTES_MAX, Header, INDEX_NONE, Message, Nack, ShortBeat, encode, nack,
 };
 use plesio_wire::value::View;
-use plesio_wire::{Incarnation, Instant, MemberSet, MeshTime, NodeKey};
+use plesio_wire::{Incarnation, Instant, MemberSet, NodeKey};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
@@ -151,11 +151,10 @@ impl Machine {
         }
         self.outbox.retain(|outgoing| !matches!(outgoing.to, To::Member(_)));
         self.membership.handle_view(now, view.number, &seats.seats);
-        let period_ns = u64::from(view.period_us) * 1_000;
+        let (schedule, period_ns) = (view.schedule(), view.schedule().period_ns);
         self.budget.handle_view(seats.seats.len(), period_ns);
         // The view was decided in its origin frame or later: the mesh clock has been there.
-        let floor_ns = i64::try_from(view.origin.0.saturating_mul(period_ns)).unwrap_or(i64::MAX);
-        self.clock.handle_floor(MeshTime(floor_ns));
+        self.clock.handle_floor(schedule.close_of(view.origin));
         self.clock.handle_view(now, view.number, &seats.seats, period_ns);
         self.tell_liveness(now);
         self.drain(now);
@@ -425,10 +424,10 @@ impl Machine {
                 fill: status.fill.min(status.depth),
                 depth: status.depth,
                 speeds: status.speeds,
+                transfer: status.transfer,
                 suspect,
                 halt_sequence: self.halt_sequence(),
                 index: status.index,
-                ..Beat::default()
             }),
         }
     }

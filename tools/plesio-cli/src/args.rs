@@ -282,7 +282,7 @@ pub(crate) struct SimArgs {
     /// leave. Members that lie: accuse (in their beats), stall (no data). Not in `all`, because some promises end with them:
     /// forge (other contributions than announced), equivocate (other proposals and sums for some); nor, because a mesh that is
     /// ordered to stand still makes no version: halt (HALT and RESUME of the operators, forged and replayed too), suppress (a
-    /// member keeps orders to itself)
+    /// member keeps orders to itself); nor narrow (uplinks of a megabyte per second to a hundredth of that)
     #[arg(long, env = "PLESIO_FAULTS", default_value = "all", value_name = "LIST")]
     #[serde(serialize_with = "as_text")]
     pub(crate) faults: FaultSet,

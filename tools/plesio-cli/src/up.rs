@@ -235,7 +235,9 @@ fn traced_start(settings: &Settings, start: &Value, node: &str) -> Value {
         "program": env!("CARGO_PKG_VERSION"),
         "mesh": format!("{:016x}", settings.mesh()),
         "setup": {
-            "period_ns": settings.period_ns,
+            "period_ns": settings.period.first_ns,
+            "period_min_ns": settings.period.min_ns,
+            "period_max_ns": settings.period.max_ns,
             "codec": settings.codec,
             "shares": settings.shares,
             "rules": settings.said_rules,
@@ -282,7 +284,9 @@ fn config(settings: &Settings, elements: usize) -> Result<NodeConfig, Failure> {
     config.rules = settings.rules;
     config.ring_depth = settings.ring_depth;
     config.steering = settings.steering;
-    config.period_ns = settings.period_ns;
+    config.period_ns = settings.period.first_ns;
+    config.period_min_ns = Some(settings.period.min_ns);
+    config.period_max_ns = settings.period.max_ns;
     config.model = data::base_digest();
     config.halt.clone_from(&settings.halt);
     config.state.clone_from(&settings.state);

@@ -4,7 +4,8 @@ use crate::fault::{Fault, FaultSet};
 use crate::impair::{ImpairError, Impairment};
 use crate::profile::Profile;
 use crate::script::{self, Strike};
-use plesio::{Codec, Rules, Sharing};
+
+use plesio::{Codec, Period, Rules, Sharing};
 use plesio_wire::MEMBERS_MAX;
 use std::fmt;
 use std::ops::Range;
@@ -49,6 +50,11 @@ pub struct SimConfig {
     pub script: Option<Vec<Strike>>,
     /// Frame period at the start, nanoseconds, 50 ms to 60 s; none: drawn, as the ways between the hosts are. Default none.
     pub period_ns: Option<u64>,
+    /// No frame is shorter than this, nanoseconds; none: than at the start. Default none.
+    pub period_min_ns: Option<u64>,
+    /// Nor longer than this, nanoseconds; none: 60 s. Where the period is drawn, a range that it is not in begins with it.
+    /// Default none.
+    pub period_max_ns: Option<u64>,
     /// Slots of every ring: 2, 4, 8 or 16; none: drawn. Default none.
     pub ring_depth: Option<u8>,
     /// What the mesh clock of every fourth node is ahead, and of another fourth behind, unknown to them, in thousandths of a
@@ -89,6 +95,8 @@ impl Default for SimConfig {
             disks: false,
             script: None,
             period_ns: None,
+            period_min_ns: None,
+            period_max_ns: None,
             ring_depth: None,
             clock_error_millis: 0,
             story: false,
@@ -98,6 +106,14 @@ impl Default for SimConfig {
 }
 
 impl SimConfig {
+    /// What becomes of a period that is this at first.
+    pub(crate) fn period(&self, first_ns: u64) -> Period {
+        let whole = Period::of(first_ns);
+        let min_ns = self.period_min_ns.map_or(whole.min_ns, |min_ns| min_ns.min(first_ns));
+        let max_ns = self.period_max_ns.map_or(whole.max_ns, |max_ns| max_ns.max(first_ns));
+        Period { min_ns, max_ns, ..whole }
+    }
+
     /// Whether every field is in its range.
     ///
     /// # Errors
@@ -119,12 +135,24 @@ impl SimConfig {
         range("thousandths of a frame of clock error", u64::from(self.clock_error_millis), 0, 8_000)?;
         range("threads", self.threads as u64, 1, 256)?;
         range("number of seeds", self.seeds.end.saturating_sub(self.seeds.start), 1, 1_000_000)?;
-        range(
-            "frame period in nanoseconds",
-            self.period_ns.unwrap_or(50_000_000),
-            50_000_000,
-            60_000_000_000,
-        )?;
+        let bounds = [
+            ("frame period in nanoseconds", self.period_ns, Period::SHORTEST_NS, Period::LONGEST_NS),
+            (
+                "shortest frame period in nanoseconds",
+                self.period_min_ns,
+                Period::SHORTEST_NS,
+                self.period_ns.unwrap_or(Period::LONGEST_NS),
+            ),
+            (
+                "longest frame period in nanoseconds",
+                self.period_max_ns,
+                self.period_ns.unwrap_or(Period::SHORTEST_NS),
+                Period::LONGEST_NS,
+            ),
+        ];
+        for (name, value, low, high) in bounds {
+            range(name, value.unwrap_or(low), low, high)?;
+        }
         let depth = u64::from(self.ring_depth.unwrap_or(2));
         range("ring depth", depth, 2, 16)?;
         if !depth.is_power_of_two() {
@@ -195,6 +223,17 @@ mod tests {
             SimConfig { simulated_s: 9, ..SimConfig::default() },
             SimConfig { threads: 0, ..SimConfig::default() },
             SimConfig { period_ns: Some(49_999_999), ..SimConfig::default() },
+            SimConfig {
+                period_ns: Some(250_000_000),
+                period_min_ns: Some(250_000_001),
+                ..SimConfig::default()
+            },
+            SimConfig {
+                period_ns: Some(250_000_000),
+                period_max_ns: Some(249_999_999),
+                ..SimConfig::default()
+            },
+            SimConfig { period_min_ns: Some(1), ..SimConfig::default() },
             SimConfig { ring_depth: Some(6), ..SimConfig::default() },
             SimConfig { ring_depth: Some(32), ..SimConfig::default() },
         ] {

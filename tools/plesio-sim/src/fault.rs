@@ -5,8 +5,8 @@ use std::fmt;
 use std::str::FromStr;
 
 /// What goes wrong. The first nine concern links, the next sixteen hosts; the two after them are lies that the agreement
-/// does not promise to survive, and the last two are about orders of the operators: these four are drawn only where they are
-/// named.
+/// does not promise to survive, the next two are about orders of the operators, and the last one narrows lines: these five are
+/// drawn only where they are named.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 #[repr(u8)]
 pub enum Fault {
@@ -68,6 +68,9 @@ pub enum Fault {
     Halt,
     /// A member keeps the operators' orders to itself, and does not follow them (T17).
     Suppress,
+    /// The uplink of a host, or of all, carries little: 1 MB/s at level 1, 10 kB/s at level 100. What keeps clocks and
+    /// agreement together goes ahead of payload there.
+    Narrow,
 }
 
 impl Fault {
@@ -106,9 +109,12 @@ impl Fault {
     /// What the operators do, and who is against it: a mesh that is ordered to stand still makes no version.
     pub const ORDERS: [Self; 2] = [Self::Halt, Self::Suppress];
 
+    /// What makes frames longer: a mesh whose versions take so long is not held to the times of the others.
+    pub const LINES: [Self; 1] = [Self::Narrow];
+
     /// All of them.
     pub(crate) fn every() -> impl Iterator<Item = Self> {
-        Self::ALL.into_iter().chain(Self::LIES).chain(Self::ORDERS)
+        Self::ALL.into_iter().chain(Self::LIES).chain(Self::ORDERS).chain(Self::LINES)
     }
 
     /// As on the command line.
@@ -144,6 +150,7 @@ impl Fault {
             Self::Equivocate => "equivocate",
             Self::Halt => "halt",
             Self::Suppress => "suppress",
+            Self::Narrow => "narrow",
         }
     }
 }
@@ -220,7 +227,7 @@ impl FaultSet {
         self.0 == 0
     }
 
-    /// The kinds, in the order of [`Fault::ALL`], then [`Fault::LIES`], then [`Fault::ORDERS`].
+    /// The kinds, in the order of [`Fault::ALL`], then [`Fault::LIES`], [`Fault::ORDERS`], [`Fault::LINES`].
     pub fn iter(self) -> impl Iterator<Item = Fault> {
         Fault::every().filter(move |fault| self.contains(*fault))
     }

@@ -122,6 +122,7 @@ fn run_caught(
         beat_ns: 0,
         timing: Timing::default(),
         shares: Vec::new(),
+        periods_ns: Vec::new(),
         unlike_views: 0,
         commit_ns: 0,
         trace_hash: Digest::default(),

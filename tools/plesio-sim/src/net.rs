@@ -40,8 +40,9 @@ pub(crate) struct Net {
     spare: Vec<Vec<u8>>,
     random: Random,
     copy: Vec<u8>,
-    /// Where a host's line begins and ends, if it has its limits.
+    /// Where a host's line begins and ends, if it has its limits; and what it carries when nothing narrows it.
     gates: Vec<Option<(Gate, Gate)>>,
+    lines: Vec<Option<Line>>,
     #[cfg(test)]
     throttled: Vec<Option<u64>>,
 }
@@ -97,6 +98,7 @@ impl Net {
             random,
             copy: Vec::new(),
             gates: vec![None; hosts],
+            lines: vec![None; hosts],
             #[cfg(test)]
             throttled: vec![None; hosts],
         }
@@ -104,8 +106,22 @@ impl Net {
 
     /// From here on the hosts' own lines carry so much, in turn.
     pub(crate) fn limit(&mut self, lines: &[Line]) {
-        for (gate, line) in self.gates.iter_mut().zip(lines.iter().cycle()) {
+        for ((gate, own), line) in self.gates.iter_mut().zip(&mut self.lines).zip(lines.iter().cycle()) {
             *gate = Some((Gate::new(line.up_bytes_per_s), Gate::new(line.down_bytes_per_s)));
+            *own = Some(*line);
+        }
+    }
+
+    /// From here on a host's uplink carries so much at most; none: what it would.
+    pub(crate) fn narrow(&mut self, host: u8, bytes_per_s: Option<u64>) {
+        let gate = &mut self.gates[usize::from(host)];
+        let own = self.lines[usize::from(host)];
+        let (up, down) =
+            own.map_or((u64::MAX, u64::MAX), |line| (line.up_bytes_per_s, line.down_bytes_per_s));
+        match (gate.as_mut(), bytes_per_s) {
+            (Some((gate, _)), _) => gate.bytes_per_s = bytes_per_s.unwrap_or(u64::MAX).min(up),
+            (None, Some(bytes_per_s)) => *gate = Some((Gate::new(bytes_per_s.min(up)), Gate::new(down))),
+            (None, None) => {}
         }
     }
 

@@ -210,8 +210,19 @@ impl Planned {
             | Fault::Forge
             | Fault::Equivocate
             | Fault::Halt
-            | Fault::Suppress => {}
+            | Fault::Suppress
+            | Fault::Narrow => {}
         }
+    }
+
+    /// What it leaves of the uplink of a host, bytes per second.
+    pub(crate) fn uplink(&self, host: u8) -> Option<u64> {
+        let concerns = match self.scope {
+            Scope::All => true,
+            Scope::Into(narrow) | Scope::From(narrow) | Scope::Way(narrow, _) => narrow == host,
+            Scope::Between(side) => side >> host & 1 == 1,
+        };
+        (self.kind == Fault::Narrow && concerns).then(|| UPLINK / self.level.max(1))
     }
 
     /// Before a process is started anew, what it sends takes its time: it arrives in the next life.
@@ -271,6 +282,8 @@ const AIMS: [Phase; 12] = [
     Phase::Joining,
     Phase::Bereaved,
 ];
+/// What a narrowed uplink carries at level 1, bytes per second.
+const UPLINK: u64 = 1_000_000;
 /// What paths carry that are narrower than others, UDP payload: 1,232 is what IPv6 promises, less its headers.
 const MTUS: [u32; 5] = [1_232, 1_252, 1_392, 1_472, 4_052];
 

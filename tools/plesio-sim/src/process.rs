@@ -32,7 +32,7 @@ use plesio_proto::Train;
 use plesio_sideband::{Carried, Drops, Machine, MachineConfig, RelayCounters};
 use plesio_wire::data::TAG_BYTES;
 use plesio_wire::sideband::{Beat, Message, Speeds};
-use plesio_wire::{Incarnation, Instant, NodeKey, SlotSeq, Speed, Version};
+use plesio_wire::{Incarnation, Instant, NodeKey, SlotSeq, Speed, Took, Version};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -302,8 +302,10 @@ impl Process {
             self.engine.handle_ring(now, self.consumer.counters().fold_total());
             let mut status = self.engine.status(now);
             if let Some(claimed) = self.claim(now) {
-                status.speeds = claimed;
-                self.engine.handle_beat(self.key, &Beat { speeds: claimed, ..Beat::default() });
+                // From a millisecond to half a minute: periods change as well.
+                let transfer = Took(80 + claimed.up.0);
+                (status.speeds, status.transfer) = (claimed, transfer);
+                self.engine.handle_beat(self.key, &Beat { speeds: claimed, transfer, ..Beat::default() });
             }
             self.machine.handle_status(now, status);
         }

@@ -103,6 +103,8 @@ pub struct SeedReport {
     pub views: u64,
     /// What the members of the newest view own, in 32,768ths; none: equal parts.
     pub shares: Vec<u16>,
+    /// The frame periods of its mesh, nanoseconds, in the order in which they were in force.
+    pub periods_ns: Vec<u64>,
     /// Views whose members own unlike parts.
     pub unlike_views: u64,
     /// Mean time from the cut of a contribution to the moment at which it is final; 0 without one.

@@ -4,14 +4,14 @@
 use crate::books::Books;
 use plesio_memory::{CutMeta, CutOutcome, Fate, Producer};
 use plesio_phase::{Aim, Cutter, Pulse};
-use plesio_wire::{Frame, Instant, Version};
+use plesio_wire::{Frame, Instant, Schedule, Version};
 
 /// See the module.
 pub(crate) struct Worker {
     producer: Producer,
     cutter: Cutter,
     pub(crate) books: Books,
-    target: Option<Frame>,
+    target: Option<(Frame, Schedule)>,
     n_steps: u32,
     /// Version the filling slot's work started from, and the one the worker has moved to.
     base: Version,
@@ -54,7 +54,8 @@ impl Worker {
         self.reclaim(applied)?;
         if self.stopped {
             // What was folded meanwhile goes out again.
-            let target = aim.next_target(now, self.target.unwrap_or_default());
+            let before = self.target.map_or(Frame(0), |_| aim.target(now, self.target));
+            let target = aim.next_target(now, before);
             return if self.n_steps > 0 && aim.clock.usable { self.cut(target) } else { Ok(false) };
         }
         self.n_steps += 1;
@@ -66,12 +67,13 @@ impl Worker {
         if self.cutter.rebase(aim.resyncs) {
             self.base = self.version;
         }
-        let target = *self.target.get_or_insert_with(|| aim.next_target(now, Frame(0)));
+        let target = aim.target(now, self.target);
+        self.target = Some((target, aim.schedule));
         if !self.cutter.is_due(now, aim.cut(target), self.n_steps) {
             return Ok(false);
         }
         let passed = Frame(target.0.saturating_add(self.cutter.pass(aim.passes)));
-        self.target = Some(aim.next_target(now, passed));
+        self.target = Some((aim.next_target(now, passed), aim.schedule));
         self.cut(target)
     }
 
@@ -98,7 +100,7 @@ impl Worker {
     pub(crate) fn stop(&mut self) -> Result<bool, String> {
         self.stopped = true;
         match self.target {
-            Some(target) if self.n_steps > 0 => self.cut(target),
+            Some((target, _)) if self.n_steps > 0 => self.cut(target),
             _ => Ok(false),
         }
     }

@@ -129,7 +129,7 @@ impl World {
             (0..plan.hosts).map(|number| Host::new(seed, number, &mut random)).collect();
         let first: Vec<(RosterEntry, Incarnation)> =
             hosts[..usize::from(config.nodes)].iter().map(|host| (host.entry, life(seed, host, 0))).collect();
-        let (roster, view) = genesis(&first, mesh.period_ns, &mesh.common)
+        let (roster, view) = genesis(&first, &config.period(period_ns), &mesh.common)
             .expect("ids are digests of different bytes, and there are 1 to 24 nodes");
         let mut world = Self {
             seed,
@@ -242,6 +242,7 @@ impl World {
         let (events, frames) = (self.trace.events(), self.checker.newest_final().0);
         let (views, datagrams) = (self.checker.views(), self.net.tally().taken);
         let shares = self.checker.newest_view().shares.to_vec();
+        let periods_ns = self.checker.periods_ns();
         let (unlike_views, commit_ns) = (self.checker.unlike_views(), self.checker.commit_ns());
         let rates = self.hosts.iter().filter_map(|host| host.process.as_ref()?.sideband_rate(self.now_ns));
         let sideband = rates.fold((0, 0), |most, (rate, beat_ns)| (most.0.max(rate), most.1.max(beat_ns)));
@@ -259,6 +260,7 @@ impl World {
             frames,
             views,
             shares,
+            periods_ns,
             unlike_views,
             commit_ns,
             datagrams,

@@ -101,6 +101,8 @@ impl<'a> Draw<'a> {
         view.effective = Frame(self.number(view.origin.0));
         if self.chance(20) {
             view.period_us = self.next() as u32;
+            view.anchor = Frame(self.number(near.frame.0));
+            view.anchor_close = self.next() as i64;
         }
         let gone = self.chance(50).then(|| self.below(near.view.members.len() as u64) as usize);
         let mut members: Bounded<Seat, MEMBERS_MAX> = Bounded::default();

@@ -16,6 +16,7 @@ pub mod digest;
 pub mod draw;
 pub mod handshake;
 pub mod near;
+mod schedule;
 pub mod shares;
 pub mod sideband;
 mod speed;
@@ -25,7 +26,8 @@ mod words;
 pub use bounded::Bounded;
 pub use codec::{DecodeError, Reader, Wire, Writer};
 pub use digest::Digest;
-pub use speed::Speed;
+pub use schedule::Schedule;
+pub use speed::{Speed, Took};
 pub use words::{
     Ballot, Frame, Incarnation, Instant, LogIndex, MEMBERS_MAX, MemberIndex, MemberSet, MeshTime, NodeId,
     NodeKey, SlotSeq, Span, Version,

@@ -1,4 +1,4 @@
-//! A measured rate in one byte: eight steps to an octave, from 1 KiB a second to some terabytes.
+//! A measured rate in one byte: eight steps to an octave, from 1 KiB a second to some terabytes; and a duration likewise.
 //!
 //! Coarse on purpose: what a node says of itself stays the same while it measures about the same, and no claim can be
 //! out of all bounds.
@@ -8,6 +8,25 @@ use crate::codec::newtype;
 newtype! {
     /// Something per second; 0: not measured. The default.
     Speed(u8)
+}
+
+newtype! {
+    /// How long something took, in the same steps: from a microsecond to an hour; 0: not measured. The default.
+    Took(u8)
+}
+
+impl Took {
+    /// The largest that is not more than `ns`; at least the smallest, and unknown for nothing.
+    #[must_use]
+    pub fn of(ns: u64) -> Self {
+        Self(Speed::of(ns).0)
+    }
+
+    /// How many nanoseconds, if that is known.
+    #[must_use]
+    pub const fn ns(self) -> Option<u64> {
+        Speed(self.0).per_s()
+    }
 }
 
 impl Speed {
@@ -54,6 +73,14 @@ mod tests {
             assert_eq!(Speed::of(said).per_s(), Some(said));
             per_s += per_s / 7;
         }
+    }
+
+    #[test]
+    fn a_duration_keeps_its_octave_too() {
+        assert_eq!((Took::of(0), Took(0).ns(), Took::of(1).ns()), (Took(0), None, Some(1_024)));
+        let said = Took::of(250_000_000).ns().unwrap();
+        assert!(said <= 250_000_000 && said > 225_000_000, "{said}");
+        assert!(Took::of(u64::MAX).ns().unwrap() > 3_600_000_000_000);
     }
 
     #[test]

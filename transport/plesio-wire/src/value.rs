@@ -3,7 +3,9 @@
 
 use crate::codec::{DecodeError, Reader, Wire, Writer, layout};
 use crate::shares::{Shares, SharesError, check_shares};
-use crate::{Bounded, Digest, Frame, Incarnation, LogIndex, MEMBERS_MAX, MemberIndex, NodeKey};
+use crate::{
+    Bounded, Digest, Frame, Incarnation, LogIndex, MEMBERS_MAX, MemberIndex, MeshTime, NodeKey, Schedule,
+};
 
 /// 1.0 in the Q0.24 of weights; the weights of a manifest sum to exactly this.
 pub const WEIGHT_ONE: u32 = 1 << 24;
@@ -67,6 +69,14 @@ layout! {
         effective: Frame,
         /// Frame period, microseconds.
         period_us: u32,
+        /// Frame at whose close that period began; 0 at genesis.
+        anchor: Frame,
+        /// Mesh time of that close, nanoseconds.
+        anchor_close: i64,
+        /// How often the period may be halved from here, and how often doubled; none of both: it stays.
+        halvings: u8,
+        /// See `halvings`.
+        doublings: u8,
         /// Fixed-point exponent of slots.
         scale_exponent: i8,
         /// 0 mass, 1 work, 2 equal.
@@ -91,6 +101,13 @@ impl View {
     #[must_use]
     pub fn index_of(&self, key: NodeKey) -> Option<MemberIndex> {
         self.members.binary_search_by_key(&key, |seat| seat.key).ok().map(|index| index as MemberIndex)
+    }
+
+    /// When frames close while it is in force.
+    #[must_use]
+    pub const fn schedule(&self) -> Schedule {
+        let period_ns = self.period_us as u64 * 1_000;
+        Schedule { frame: self.anchor, close: MeshTime(self.anchor_close), period_ns }
     }
 
     /// Whether its shares cover all elements once, and nobody's are more than it has windows for.

@@ -145,6 +145,7 @@ impl Consensus {
             votes: _,
             conduct: _,
             pace: _,
+            control: _,
             timers: _,
             lag: _,
             fetching: _,

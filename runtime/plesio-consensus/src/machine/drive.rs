@@ -84,7 +84,7 @@ impl Consensus {
     }
 
     fn tick_frame(&mut self, now: Instant) {
-        let Some(closed) = self.clock.closed(now, self.log.view.period_us) else { return };
+        let Some(closed) = self.clock.closed(now, self.log.view.schedule()) else { return };
         let before = self.pace.closed;
         let fell_back = before.is_some_and(|before| closed.0.saturating_add(FRAMES_BACK_MAX) < before.0);
         if before.is_none_or(|before| closed > before) || fell_back {
@@ -99,6 +99,7 @@ impl Consensus {
             let at = self.close_local(closed).unwrap_or(now);
             self.pace.close(closed, at, self.log.open.is_some());
             self.timers.have_changed(now);
+            self.control.handle_frame(&self.log.view, self.heard());
             let before = Instant(now.0.saturating_sub(2 * self.period_ns()));
             self.counters.unknown_total += self.offers.forget_unknown(before);
         }

@@ -154,6 +154,14 @@ impl Consensus {
         self.members.enter(&self.log.view, added, now.after(self.config.t_dead_ns));
         self.conduct.enter(now, &self.log.view);
         self.offers.reset(self.log.members());
+        if let Some(before) = self.control.enter(&self.log.view) {
+            // The frame that closed last may have another number now, and a lower one for those who learn this late.
+            self.pace.closed = None;
+            let (frame, before_ns, period_ns) = (self.log.view.anchor, before.period_ns, self.period_ns());
+            if before_ns > 0 && before_ns != period_ns {
+                self.events.push_back(Event::Period { frame, before_ns, period_ns });
+            }
+        }
         let view = &self.log.view;
         self.votes.enter(|key| view.index_of(key).is_some());
         if let Some(me) = self.my_index() {

@@ -3,8 +3,8 @@
 use super::Consensus;
 use crate::event::{Event, Kind, To};
 use crate::offers::{Candidate, guard_norms};
+use crate::period;
 use crate::quorum::is_quorum;
-use crate::timing::MeshClock;
 use crate::weights::weights;
 use alloc::vec::Vec;
 use plesio_wire::sideband::{Accept, Commit, Epoch, Message, Propose, Query, nack};
@@ -167,7 +167,8 @@ impl Consensus {
 
     /// Whether there is anything to propose at a close.
     pub(super) fn has_something(&mut self, now: Instant) -> bool {
-        let origin = self.log.frame_first();
+        // Of the ballot that it would be proposed in: behind this frame the log is when frames were void.
+        let origin = self.log.frame_first().max(self.pace.closed.unwrap_or_default());
         !self.removable(now).is_empty()
             || self.orderly_change(now, origin).is_some()
             || !self.candidates().0.is_empty()
@@ -178,7 +179,7 @@ impl Consensus {
         (!gone.is_empty()).then(|| self.members.next_view(&self.log, origin, gone, &[]))
     }
 
-    /// A leave or a join that is due; both wait for SEAL (R16), and for HOLD (R15).
+    /// A leave, a join, other shares or another period, in this order, if due; they wait for SEAL (R16) and for HOLD (R15).
     fn orderly_change(&mut self, now: Instant, origin: Frame) -> Option<View> {
         let closed = self.pace.closed.unwrap_or_default();
         let mut leaving = MemberSet::EMPTY;
@@ -194,10 +195,7 @@ impl Consensus {
         } else {
             let joining = self.members.ready_joiners(now, &self.log);
             let view = self.members.next_view(&self.log, origin, MemberSet::EMPTY, &joining);
-            if joining.is_empty() && !self.is_share_due(&view) {
-                return None;
-            }
-            view
+            if joining.is_empty() && !self.is_share_due(&view) { self.turned_view(origin)? } else { view }
         };
         self.members.holds_quorum(&self.log, &view, self.config.me, self.held).then_some(view)
     }
@@ -211,6 +209,14 @@ impl Consensus {
             && self.heard() == all
             && view.shares != self.log.view.shares
             && self.members.sharing.is_worth(&self.log.view, &view.shares)
+    }
+
+    /// R26: a view with another frame period and nothing else, if one is due.
+    fn turned_view(&self, origin: Frame) -> Option<View> {
+        let now = &self.log.view;
+        let turned = period::turned(now, origin, self.control.due(now)?)?;
+        let (number, effective) = (now.number.saturating_add(1), Frame(origin.0.saturating_add(1)));
+        Some(View { origin, number, effective, previous: self.log.view_digest, ..turned })
     }
 
     /// Every valid slot that all owners this node does not suspect HAVE, but those that the NORM guard holds back.
@@ -255,7 +261,7 @@ impl Consensus {
             let _ = entries.push(entry); // One per member, so there is room.
         }
         let period_us = self.log.view.period_us;
-        let close = MeshClock::close_mesh(self.pace.closed.unwrap_or(origin), period_us);
+        let close = self.log.view.schedule().close_of(self.pace.closed.unwrap_or(origin)).0;
         Some(Manifest { origin, close, period_next_us: period_us, view: self.log.view_digest, entries })
     }
 

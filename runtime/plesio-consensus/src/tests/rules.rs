@@ -1,6 +1,7 @@
 //! One member, fed by hand: each rule of the agreement by its name. R0 to R14 here, views and slots beside.
 
 mod joiners;
+mod period;
 pub(in crate::tests) mod solo;
 mod transfers;
 mod views;

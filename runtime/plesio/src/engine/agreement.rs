@@ -41,6 +41,7 @@ impl Engine {
             Event::Release { seq, part } => self.settle_part(*seq, SlotFate::Commit, *part),
             Event::Fold { seq, .. } => {
                 self.note_folds(now, 1);
+                self.transfers.handle_given_up(now, *seq);
                 self.settle(*seq, SlotFate::Fold);
             }
             Event::Lost { seq } => self.settle(*seq, SlotFate::Lose),

@@ -99,13 +99,70 @@ impl Common {
     }
 }
 
+/// The frame period that a mesh begins with, and how far it may follow links and steps: by factors of two, so what is not
+/// reached by them is not reached.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Period {
+    /// In the first view, nanoseconds.
+    pub first_ns: u64,
+    /// Never shorter, nanoseconds.
+    pub min_ns: u64,
+    /// Never longer, nanoseconds.
+    pub max_ns: u64,
+}
+
+impl Period {
+    /// Not shorter than at first, and as long as any may be.
+    #[must_use]
+    pub const fn of(first_ns: u64) -> Self {
+        Self { first_ns, min_ns: first_ns, max_ns: Self::LONGEST_NS }
+    }
+
+    /// The shortest that there is.
+    pub const SHORTEST_NS: u64 = 50_000_000;
+    /// The longest that there is.
+    pub const LONGEST_NS: u64 = 60_000_000_000;
+
+    /// Whether it is one that a mesh can have.
+    ///
+    /// # Errors
+    /// Name, value and range of the first that is not.
+    pub fn check(&self) -> Result<(), String> {
+        let (short, long) = (Self::SHORTEST_NS, Self::LONGEST_NS);
+        let ranges = [
+            ("period", self.first_ns, short, long),
+            ("period_min", self.min_ns, short, self.first_ns),
+            ("period_max", self.max_ns, self.first_ns, long),
+        ];
+        match ranges.into_iter().find(|(_, value, low, high)| !(low..=high).contains(&value)) {
+            Some((name, value, low, high)) => {
+                let [value, low, high] = [value, low, high].map(|ns| ns as f64 / 1e6);
+                Err(format!("{name} is {value} ms; it must be {low} to {high} ms"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The period in microseconds, how often it may be halved, and how often doubled.
+    fn steps(&self) -> Option<(u32, u8, u8)> {
+        let period_us = u32::try_from(self.first_ns / 1_000).ok()?;
+        let first_ns = u64::from(period_us) * 1_000;
+        let halves = |times: u32| first_ns >> times >= self.min_ns && period_us.trailing_zeros() >= times;
+        let doubles = |times: u32| first_ns << times <= self.max_ns.min(Self::LONGEST_NS);
+        // No range spans more than eleven octaves.
+        let halvings = (1..=11).take_while(|times| halves(*times)).count() as u8;
+        let doublings = (1..=11).take_while(|times| doubles(*times)).count() as u8;
+        Some((period_us, halvings, doublings))
+    }
+}
+
 /// The view that an operator's roster makes: log index 0.
 ///
 /// # Errors
 /// The reason, when ids repeat or there are none or too many.
 pub fn genesis(
     entries: &[(RosterEntry, Incarnation)],
-    period_ns: u64,
+    period: &Period,
     common: &Common,
 ) -> Result<(Vec<RosterEntry>, View), &'static str> {
     let mut sorted = entries.to_vec();
@@ -117,9 +174,12 @@ pub fn genesis(
         return Err("two nodes of the roster have the same first eight bytes of id; draw one anew");
     }
     let roster: Vec<RosterEntry> = sorted.iter().map(|(entry, _)| *entry).collect();
+    let (period_us, halvings, doublings) =
+        period.steps().ok_or("the frame period is longer than 71 minutes")?;
     let mut view = View {
-        period_us: u32::try_from(period_ns / 1_000)
-            .map_err(|_| "the frame period is longer than 71 minutes")?,
+        period_us,
+        halvings,
+        doublings,
         scale_exponent: common.scale_exponent,
         weight_mode: common.rules.weights.id(),
         elements: common.elements,

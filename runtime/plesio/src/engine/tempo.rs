@@ -3,6 +3,7 @@
 
 use super::Engine;
 use super::transfer::Judged;
+use plesio_consensus::Report;
 use plesio_phase::{Pulse, State, Tempo, Transition};
 use plesio_wire::{Frame, Instant, MeshTime};
 use std::collections::VecDeque;
@@ -94,13 +95,20 @@ impl Engine {
         &self.timing.tempo
     }
 
+    /// What the frame period follows: how long its slots and its steps take.
+    pub(super) fn report(&self, now: Instant) -> Report {
+        let step_ns = self.timing.tempo.pulse().step_ns;
+        let transfer_ns = self.transfers.took_ns(now, self.suspects.is_empty());
+        Report { transfer_ns, step_ns: (step_ns > 0).then_some(step_ns) }
+    }
+
     /// e: how late this node is against the mesh, lead included, frames; 0 before its first cut.
     #[must_use]
     pub fn phase_error_frames(&self, now: Instant) -> f64 {
         let aim = self.aim();
         self.timing.tempo.phase(aim.stride).map_or(0.0, |phase| {
             let apart = i128::from(aim.mesh_phase(now)) - i128::from(phase);
-            apart as f64 / 4_294_967_296.0 + aim.lead_ns as f64 / aim.period_ns.max(1) as f64
+            apart as f64 / 4_294_967_296.0 + aim.lead_ns as f64 / aim.period_ns().max(1) as f64
         })
     }
 

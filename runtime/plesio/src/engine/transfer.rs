@@ -5,12 +5,14 @@ use plesio_collective::{Action, HANDLE_CUT, HANDLE_NEAR, HANDLE_NOTICE, HANDLE_S
 use plesio_proto::{Event, Refused};
 use plesio_wire::data::{Header, MessageId};
 use plesio_wire::{Frame, Instant, NodeKey, SlotSeq, Version};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Own slots that are announced: when they were cut and how many owners still lack their part.
 #[derive(Debug, Default)]
 pub(super) struct Transfers {
     slots: BTreeMap<SlotSeq, Transfer>,
+    /// How long the newest slots took to the last owner, or had taken when they were given up.
+    took: VecDeque<u64>,
 }
 
 #[derive(Debug)]
@@ -51,6 +53,11 @@ impl Transfer {
     /// Some owner lacks it and never had it.
     fn is_on_its_way(&self) -> bool {
         self.undelivered > 0 && self.delivered.is_none()
+    }
+
+    /// It is on its way, and nothing but the way there is the reason.
+    fn is_under_way(&self) -> bool {
+        self.is_on_its_way() && !self.straddles
     }
 
     fn judged(&mut self) -> Judged {
@@ -98,12 +105,42 @@ impl Transfers {
             return None;
         }
         transfer.delivered.get_or_insert(now);
-        let took_ns = now.since(transfer.began);
+        let (took_ns, straddles) = (now.since(transfer.began), transfer.straddles);
+        if !straddles {
+            self.note_took(took_ns);
+        }
         let later = (std::ops::Bound::Excluded(seq), std::ops::Bound::Unbounded);
         for (_, next) in self.slots.range_mut(later).filter(|(_, next)| next.is_on_its_way()) {
             next.began = now;
         }
         Some(took_ns)
+    }
+
+    /// `T_xfer` as the frame period follows it: the shorter one of the newest two, or what the oldest that is still under way
+    /// has taken so far if that is longer. On a link that is slow enough nothing is finished for many frames. None before
+    /// there were two.
+    pub(super) fn took_ns(&self, now: Instant, is_heard: bool) -> Option<u64> {
+        let finished_ns = *self.took.iter().min().filter(|_| self.took.len() == TOOK)?;
+        // What a silent owner does not acknowledge says nothing of the link.
+        let under_way = self.slots.values().filter(|transfer| is_heard && transfer.is_under_way());
+        let oldest_ns = under_way.map(|transfer| now.since(transfer.began)).max();
+        Some(finished_ns.max(oldest_ns.unwrap_or_default()))
+    }
+
+    fn note_took(&mut self, took_ns: u64) {
+        if self.took.len() == TOOK {
+            self.took.pop_front();
+        }
+        self.took.push_back(took_ns);
+    }
+
+    /// A slot is not waited for any more. Where owners still lack parts of it, it takes longer than it had: else a link on
+    /// which no slot ever comes in time would have no `T_xfer` at all.
+    pub(super) fn handle_given_up(&mut self, now: Instant, seq: SlotSeq) {
+        let slow = self.slots.get(&seq).filter(|transfer| transfer.is_under_way());
+        if let Some(took_ns) = slow.map(|transfer| now.since(transfer.began)) {
+            self.note_took(took_ns);
+        }
     }
 
     /// Forgets a slot and says where in the ring it was.
@@ -225,6 +262,9 @@ impl Engine {
     }
 }
 
+/// Slots whose times are remembered.
+const TOOK: usize = 2;
+
 fn is_near(message: MessageId) -> bool {
     message.handle == HANDLE_NEAR || message.handle & HANDLE_NOTICE != 0
 }
@@ -259,6 +299,37 @@ mod tests {
         assert_eq!(told, (None, Some(judged(false))));
         assert_eq!(transfers.judge(SlotSeq(8)), None, "once");
         assert_eq!(transfers.handle_done(SlotSeq(7)), Some(0));
+    }
+
+    #[test]
+    fn the_shorter_of_two_counts_and_what_is_under_way_for_longer() {
+        let aim = Aimed { target: Frame(5), base: Version(1) };
+        let mut transfers = Transfers::default();
+        let begin = |seq: u32, transfers: &mut Transfers| {
+            transfers.handle_cut(Instant(100), SlotSeq(seq), seq as u8, aim);
+            transfers.handle_sent(MessageId { handle: seq as u16, sequence: seq as u16 });
+        };
+        begin(1, &mut transfers);
+        transfers.handle_given_up(Instant(1_000), SlotSeq(1));
+        assert_eq!(transfers.took_ns(Instant(1_000), true), None, "one of two");
+        transfers.handle_done(SlotSeq(1));
+        transfers.handle_cut(Instant(100), SlotSeq(4), 0, aim);
+        transfers.handle_given_up(Instant(101), SlotSeq(4));
+        assert_eq!(transfers.took_ns(Instant(101), true), None, "nothing of it was under way");
+        transfers.note_took(950);
+        assert_eq!(transfers.took_ns(Instant(1_000), true), Some(900));
+        begin(2, &mut transfers);
+        assert_eq!(transfers.took_ns(Instant(1_000), true), Some(900));
+        assert_eq!(
+            transfers.took_ns(Instant(1_100), true),
+            Some(1_000),
+            "longer than both, and not there yet"
+        );
+        assert_eq!(transfers.took_ns(Instant(1_100), false), Some(900), "an owner is silent");
+        transfers.handle_view();
+        assert_eq!(transfers.took_ns(Instant(1_100), true), Some(900), "a view came in between");
+        transfers.handle_given_up(Instant(102), SlotSeq(2));
+        assert_eq!(transfers.took_ns(Instant(1_100), true), Some(900));
     }
 
     #[test]

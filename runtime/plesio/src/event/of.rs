@@ -48,6 +48,9 @@ impl What {
             Agreed::Resync { version } => Self::Resync(*version),
             Agreed::Stopped { version, cause } => Self::Stopped { version: *version, cause: *cause },
             Agreed::Void { frame } => Self::Void(*frame),
+            Agreed::Period { frame, before_ns, period_ns } => {
+                Self::Period { frame: *frame, before_ns: *before_ns, period_ns: *period_ns }
+            }
             Agreed::Queried { index, ballot } => Self::Queried { index: index.0, ballot: *ballot },
             Agreed::Proposed { index, ballot, kind } => {
                 Self::Proposed { index: index.0, ballot: *ballot, kind: *kind }

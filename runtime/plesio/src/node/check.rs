@@ -39,9 +39,7 @@ pub(super) fn check(config: &NodeConfig) -> Result<(), NodeError> {
             config.elements
         ));
     }
-    if !(PERIOD_NS_MIN..=PERIOD_NS_MAX).contains(&config.period_ns) {
-        return refuse(format!("period is {} ns; it must be 50 ms to 60 s", config.period_ns));
-    }
+    config.period().check().map_err(NodeError::Config)?;
     config.rules.check().map_err(NodeError::Config)?;
     config.steering.check().map_err(NodeError::Config)?;
     if !matches!(config.ring_depth, 2 | 4 | 8 | 16) {
@@ -56,5 +54,3 @@ pub(super) fn check(config: &NodeConfig) -> Result<(), NodeError> {
 
 /// Spans address 4 GiB, and an element of the state takes 8 bytes.
 const ELEMENTS_MAX: usize = (u32::MAX / 8 - (1 << 20)) as usize;
-const PERIOD_NS_MIN: u64 = 50_000_000;
-const PERIOD_NS_MAX: u64 = 60_000_000_000;

@@ -520,7 +520,7 @@ impl Runner {
         let (tempo, punctuality) = (self.engine.tempo(), self.engine.punctuality());
         let tempo = TempoReport {
             phase_error_frames: self.engine.phase_error_frames(now) as f32,
-            y_ppb: tempo.y_ppb(aim.period_ns),
+            y_ppb: tempo.y_ppb(aim.period_ns()),
             step_ns: tempo.pulse().step_ns,
             steps_per_slot: tempo.pulse().per_slot_q8 as f32 / 256.0,
             stride: aim.stride,
@@ -536,7 +536,7 @@ impl Runner {
             state: self.engine.corrector().state().code(),
             margin_frames: self.engine.margin(),
             lead_ns: aim.lead_ns,
-            period_ns: aim.period_ns,
+            period_ns: aim.period_ns(),
             version: self.held.0,
             steps_committed: self.steps_committed,
             halt: self.halt,

@@ -8,7 +8,7 @@ use super::*;
 use plesio_phase::ClockState;
 use plesio_wire::sideband::{Accept, Join, Roster, state};
 use plesio_wire::value::Seat;
-use plesio_wire::{LogIndex, NodeId, Version};
+use plesio_wire::{LogIndex, MeshTime, NodeId, Version};
 
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MS;

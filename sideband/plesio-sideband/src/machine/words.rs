@@ -3,7 +3,7 @@
 use super::relay::Through;
 use plesio_phase::MeshClock;
 use plesio_wire::sideband::{Beat, Message, Speeds};
-use plesio_wire::{LogIndex, MemberIndex, MemberSet, NodeKey, Version};
+use plesio_wire::{LogIndex, MemberIndex, MemberSet, NodeKey, Took, Version};
 use std::net::SocketAddr;
 
 /// To whom a message goes.
@@ -75,6 +75,8 @@ pub struct Status {
     pub depth: u8,
     /// What it can do, as measured.
     pub speeds: Speeds,
+    /// How long its slots take to the last owner.
+    pub transfer: Took,
     /// Whether the node is about to go.
     pub leaving: bool,
 }
@@ -97,6 +99,7 @@ impl Default for Status {
             fill: 0,
             depth: 0,
             speeds: Speeds::default(),
+            transfer: Took::default(),
             leaving: false,
         }
     }

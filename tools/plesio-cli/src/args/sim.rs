@@ -9,7 +9,8 @@ use std::ops::Range;
 /// What a scenario says.
 pub(super) const SCENARIO: &str = "A scenario says what the flags say, links as flags too, and what strikes when; all may be left out:\n  \
         nodes = 4                  seeds = \"0..10\"        seconds = 20       faults = \"all\"\n  \
-        period_ms = 250            ring_depth = 4         elements = 64      codec = \"i32\"     shares = \"rate\"\n  \
+        period_ms = 250            period_min_ms = 125    period_max_ms = 4000   # it follows links and steps in that range\n  \
+        ring_depth = 4             elements = 64      codec = \"i32\"     shares = \"rate\"\n  \
         rules = { tau = 8 }        links = \"--loss 1% --delay 2ms\"\n  \
         [[fault]]                  # any of them: nothing is drawn from faults\n  \
         kind = \"crash\"             # as in --faults\n  \

@@ -134,9 +134,18 @@ pub(crate) struct UpArgs {
     #[arg(long, env = "PLESIO_DUTY", value_name = "SHARE", value_parser = parse_duty)]
     pub(crate) duty: Option<f64>,
 
-    /// Frame period in milliseconds, 50 to 60000; all nodes of a mesh follow the founder's [default: 250]
+    /// Frame period in milliseconds at first, 50 to 60000; all nodes of a mesh follow the founder's. It is doubled where
+    /// uplinks or steps take too long for it, and halved where they could do with less [default: 250]
     #[arg(long, env = "PLESIO_PERIOD_MS", value_name = "MS", value_parser = clap::value_parser!(u32).range(50..=60_000))]
     pub(crate) period_ms: Option<u32>,
+
+    /// It is never shorter than this; the founder's counts [default: as at first]
+    #[arg(long, env = "PLESIO_PERIOD_MIN_MS", value_name = "MS", value_parser = clap::value_parser!(u32).range(50..=60_000))]
+    pub(crate) period_min_ms: Option<u32>,
+
+    /// Nor longer than this; as at first: it stays [default: 60000]
+    #[arg(long, env = "PLESIO_PERIOD_MAX_MS", value_name = "MS", value_parser = clap::value_parser!(u32).range(50..=60_000))]
+    pub(crate) period_max_ms: Option<u32>,
 
     /// End by itself after so long
     #[arg(long, env = "PLESIO_SECONDS", value_name = "S", value_parser = clap::value_parser!(u32).range(1..))]

@@ -380,9 +380,10 @@ impl Builder {
     fn setup(&mut self, setup: &Value) -> Result<(), String> {
         let said = |field: &str| Some(setup[field].clone()).filter(|value| !value.is_null());
         let wrong = |field: &'static str| move |cause: serde_json::Error| format!("{field}: {cause}");
-        if let Some(period_ns) = setup["period_ns"].as_u64() {
-            self.scenario.period_ms = Some(period_ns as f64 / 1e6);
-        }
+        let ms = |field: &str| setup[field].as_u64().map(|ns| ns as f64 / 1e6);
+        self.scenario.period_ms = ms("period_ns").or(self.scenario.period_ms);
+        self.scenario.period_min_ms = ms("period_min_ns").or(self.scenario.period_min_ms);
+        self.scenario.period_max_ms = ms("period_max_ns").or(self.scenario.period_max_ms);
         if let Some(codec) = said("codec") {
             self.scenario.codec = serde_json::from_value(codec).map_err(wrong("codec"))?;
         }

@@ -46,6 +46,10 @@ pub(crate) struct Scenario {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) period_ms: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) period_min_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) period_max_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ring_depth: Option<u8>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) elements: Option<u64>,
@@ -135,6 +139,8 @@ impl Default for Scenario {
             codec: CodecArg::default(),
             shares: SharesArg::default(),
             period_ms: None,
+            period_min_ms: None,
+            period_max_ms: None,
             ring_depth: None,
             elements: None,
             clock_error: 0.0,
@@ -148,7 +154,7 @@ impl Default for Scenario {
 }
 
 /// Names of the file, and of a fault in it.
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 17] = [
     "nodes",
     "seeds",
     "faults",
@@ -156,6 +162,8 @@ const NAMES: [&str; 15] = [
     "codec",
     "shares",
     "period_ms",
+    "period_min_ms",
+    "period_max_ms",
     "ring_depth",
     "elements",
     "clock_error",
@@ -231,7 +239,10 @@ impl Scenario {
             struck.strike().map_err(|what| wrong(format!("fault {} ({}): {what}", at + 1, struck.kind)))
         });
         let script: Vec<Strike> = script.collect::<Result<_, _>>()?;
-        let period_ns = self.period_ms.map(|ms| nanoseconds(ms / 1e3)).transpose().map_err(wrong)?;
+        let ns = |ms: Option<f64>| ms.map(|ms| nanoseconds(ms / 1e3)).transpose();
+        let period_ns = ns(self.period_ms).map_err(wrong)?;
+        let period_min_ns = ns(self.period_min_ms).map_err(wrong)?;
+        let period_max_ns = ns(self.period_max_ms).map_err(wrong)?;
         let config = SimConfig {
             nodes: self.nodes,
             seeds: self.seeds.0.0.clone(),
@@ -248,6 +259,8 @@ impl Scenario {
             hysteresis: !self.no_hysteresis,
             script: (!script.is_empty()).then_some(script),
             period_ns,
+            period_min_ns,
+            period_max_ns,
             ring_depth: self.ring_depth,
             story: args.story,
             trace: args.trace.is_some(),
@@ -261,6 +274,8 @@ impl Scenario {
     pub(crate) fn is_flags(&self) -> bool {
         self.fault.is_empty()
             && self.period_ms.is_none()
+            && self.period_min_ms.is_none()
+            && self.period_max_ms.is_none()
             && self.ring_depth.is_none()
             && self.elements.is_none()
     }
@@ -344,6 +359,8 @@ mod tests {
         codec = "int8"
         shares = "equal"
         period_ms = 250.0
+        period_min_ms = 62.5
+        period_max_ms = 1000.0
         ring_depth = 8
         elements = 64
         links = "--loss 1% --delay 2ms"
@@ -371,6 +388,7 @@ mod tests {
         let config = scenario.config(&args("")).expect("in range");
         assert_eq!((config.nodes, config.seeds.clone(), config.simulated_s), (4, 3..9, 15));
         assert_eq!((config.period_ns, config.ring_depth, config.rules.tau), (Some(250_000_000), Some(8), 8));
+        assert_eq!((config.period_min_ns, config.period_max_ns), (Some(62_500_000), Some(1_000_000_000)));
         assert_eq!(config.links.loss_ppm, 10_000);
         let script = config.script.expect("three");
         assert_eq!((script[0].begin_ns, script[0].lasts_ns), (3_500_000_000, Some(1_000_000_000)));
@@ -418,6 +436,7 @@ mod tests {
             ("[[fault]]\nkind = \"loss\"\nat_s = 1.0\nto = 3", "need node"),
             ("[[fault]]\nkind = \"crash\"\nnode = 9\nat_s = 1.0", "no node 9"),
             ("period_ms = 1e300", "out of range"),
+            ("period_ms = 250.0\nperiod_max_ms = 125.0", "choose 250000000"),
             ("ring_depth = 3", "2, 4, 8 or 16"),
         ] {
             let scenario = Scenario::read(wrong, &args("")).expect(wrong);

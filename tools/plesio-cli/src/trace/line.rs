@@ -134,6 +134,9 @@ fn fields(what: &What) -> (&'static str, Value) {
         What::Lost(slot) => ("lost", json!({ "slot": slot.0 })),
         What::Crowded { merged, put_off } => ("crowded", json!({ "merged": merged, "put_off": put_off })),
         What::Void(frame) => ("void", json!({ "frame": frame.0 })),
+        What::Period { frame, before_ns, period_ns } => {
+            ("period", json!({ "frame": frame.0, "before_ns": before_ns, "period_ns": period_ns }))
+        }
         What::Queried { index, ballot } => ("queried", attempt(*index, Some(*ballot), None)),
         What::Proposed { index, ballot, kind } => ("proposed", attempt(*index, Some(*ballot), Some(*kind))),
         What::Decided { index, ballot, kind } => ("decided", attempt(*index, *ballot, Some(*kind))),

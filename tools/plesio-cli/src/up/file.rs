@@ -50,6 +50,8 @@ pub(crate) struct Settings {
     pub(super) data: Option<PathBuf>,
     pub(super) duty: Option<f64>,
     pub(super) period_ms: Option<u32>,
+    pub(super) period_min_ms: Option<u32>,
+    pub(super) period_max_ms: Option<u32>,
     pub(super) seconds: Option<u32>,
     pub(super) seed: Option<u64>,
     pub(super) out: Option<PathBuf>,
@@ -74,7 +76,7 @@ impl Settings {
 }
 
 /// Every name, in the order of the help.
-const NAMES: [&str; 39] = [
+const NAMES: [&str; 41] = [
     "found",
     "join",
     "key",
@@ -109,6 +111,8 @@ const NAMES: [&str; 39] = [
     "data",
     "duty",
     "period_ms",
+    "period_min_ms",
+    "period_max_ms",
     "seconds",
     "seed",
     "out",
@@ -222,6 +226,8 @@ mod tests {
         data = "text.txt"
         duty = 0.5
         period_ms = 250
+        period_min_ms = 125
+        period_max_ms = 4000
         seed = 7
         out = "here"
     "#;

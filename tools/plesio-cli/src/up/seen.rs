@@ -250,6 +250,14 @@ impl Voice {
                 let data = json!({ "t_s": t_s, "version": version.0, "digest": digest.to_string() });
                 self.emit("version", &data);
             }
+            What::Period { frame, before_ns, period_ns } => {
+                let data =
+                    json!({ "t_s": t_s, "frame": frame.0, "before_ns": before_ns, "period_ns": period_ns });
+                self.emit("period", &data);
+                let [before_ms, period_ms] = [before_ns, period_ns].map(|ns| *ns as f64 / 1e6);
+                let why = if period_ns > before_ns { "take longer than that" } else { "could do with less" };
+                self.say(&format!("frames of {period_ms} ms instead of {before_ms}: uplinks or steps {why}"));
+            }
             What::Progress(_) => self.handle_progress(seen),
             What::Phase { from, to } => {
                 self.emit("phase", &json!({ "t_s": t_s, "from": from, "to": to }));

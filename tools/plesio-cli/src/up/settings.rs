@@ -10,7 +10,7 @@ use crate::demo::child::requested;
 use crate::failure::Failure;
 use crate::keyfile::{self, Kind};
 use crate::random;
-use plesio::{HaltConfig, Identity, Operators, Protection, Rules, StateConfig, Steering, Trust};
+use plesio::{HaltConfig, Identity, Operators, Period, Protection, Rules, StateConfig, Steering, Trust};
 use plesio_session::{NodePublic, NodeSecret, OPERATORS_MAX, OperatorPublic, PoolKey, Ticket};
 use plesio_udp::{Requested, WaitMode};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -39,7 +39,7 @@ pub(super) struct Settings {
     pub(super) steering: Steering,
     pub(super) data: Option<PathBuf>,
     pub(super) duty: f64,
-    pub(super) period_ns: u64,
+    pub(super) period: Period,
     pub(super) seconds: Option<u32>,
     /// Order of the data.
     pub(super) seed: u64,
@@ -150,7 +150,11 @@ impl Settings {
             steering,
             data: args.data.clone().or(said.data),
             duty: share(args.duty.or(said.duty).unwrap_or(1.0))?,
-            period_ns: period_ns(args.period_ms.or(said.period_ms).unwrap_or(PERIOD_MS))?,
+            period: period(
+                args.period_ms.or(said.period_ms),
+                args.period_min_ms.or(said.period_min_ms),
+                args.period_max_ms.or(said.period_max_ms),
+            )?,
             seconds: args.seconds.or(said.seconds),
             seed: args.seed.or(said.seed).unwrap_or(u64::from(low)),
             out: args.out.clone().or(said.out).unwrap_or_else(|| "plesio-up".into()),
@@ -442,12 +446,17 @@ fn steering(lo: Option<f64>, hi: Option<f64>, dwell: Option<u32>) -> Result<Stee
     Ok(steering)
 }
 
-fn period_ns(period_ms: u32) -> Result<u64, Failure> {
-    if (50..=60_000).contains(&period_ms) {
-        return Ok(u64::from(period_ms) * 1_000_000);
-    }
-    let what = format!("cannot use period_ms = {period_ms}");
-    Err(Failure::usage("config", what, "it must be 50 to 60000").fix("leave it out for 250"))
+fn period(first: Option<u32>, min: Option<u32>, max: Option<u32>) -> Result<Period, Failure> {
+    let said = [("period_ms", first), ("period_min_ms", min), ("period_max_ms", max)];
+    let ns = |ms: u32| u64::from(ms) * 1_000_000;
+    let whole = Period::of(ns(first.unwrap_or(PERIOD_MS)));
+    let period =
+        Period { min_ns: min.map_or(whole.min_ns, ns), max_ns: max.map_or(whole.max_ns, ns), ..whole };
+    period.check().map(|()| period).map_err(|cause| {
+        let said = said.iter().filter_map(|(name, ms)| Some(format!("{name} = {}", (*ms)?)));
+        let what = format!("cannot use {}", said.collect::<Vec<_>>().join(", "));
+        Failure::usage("config", what, cause).fix("leave them out for 250 ms, followed by 500 ms and so on")
+    })
 }
 
 #[cfg(test)]
@@ -501,6 +510,8 @@ mod tests {
             (UpArgs { hi: Some(f64::NAN), ..founder.clone() }, "hi = NaN", "at most 1"),
             (UpArgs { dwell: Some(0), ..founder.clone() }, "dwell = 0", "1 to 64"),
             (UpArgs { period_ms: Some(49), ..founder.clone() }, "period_ms = 49", "50 to 60000"),
+            (UpArgs { period_min_ms: Some(251), ..founder.clone() }, "period_min_ms = 251", "50 to 250"),
+            (UpArgs { period_max_ms: Some(249), ..founder.clone() }, "period_max_ms = 249", "250 to 60000"),
         ] {
             let refused = Settings::gather(&args).expect_err(what);
             assert!(

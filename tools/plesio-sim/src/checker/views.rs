@@ -19,8 +19,12 @@ impl Checker {
             self.broken(format!("R25: {at}: {error}"));
         }
         let same = view.members == old.members;
-        if same && (view.shares == old.shares || self.open.is_some()) {
-            self.broken(format!("R25: {at} changes nothing, or shares alone while a version is open"));
+        let paces = view.schedule() != old.schedule();
+        if same && ((view.shares == old.shares && !paces) || self.open.is_some()) {
+            self.broken(format!("R25: {at} changes nothing, or no member while a version is open"));
+        }
+        if paces {
+            self.check_period(&at, &old, &view);
         }
         if !view.members.windows(2).all(|pair| pair[0].key < pair[1].key) {
             self.broken(format!("R15: {at}: members are not sorted or not unique"));
@@ -56,6 +60,48 @@ impl Checker {
         let gone = old.members.iter().filter(|seat| view.index_of(seat.key).is_none());
         self.removed.extend(gone.map(|seat| (seat.key, seat.incarnation)));
         self.seat(view);
+    }
+
+    /// R26, counted from the first view on: nothing here is what the members reckon with.
+    fn check_period(&mut self, at: &str, old: &View, view: &View) {
+        // A mesh that began again counts frames from there.
+        let begun = self.views.iter().rposition(|view| view.origin.0 == 0).unwrap_or_default();
+        let (first, run) = (self.views[begun], &self.views[begun..]);
+        let (low, high) = (first.period_us >> first.halvings, u64::from(first.period_us) << first.doublings);
+        let (was_us, is_us) = (old.period_us, view.period_us);
+        let since = run.iter().rev().take_while(|before| before.period_us == was_us).last();
+        let since = since.map_or(0, |since| since.origin.0);
+        let by_two = u64::from(is_us) == 2 * u64::from(was_us) || u64::from(was_us) == 2 * u64::from(is_us);
+        let close = |view: &View| view.schedule().close_of(view.anchor);
+        let what = if !by_two {
+            "changes the frame period by another factor than 2"
+        } else if is_us < low || u64::from(is_us) > high {
+            "states a frame period that the first view does not allow"
+        } else if view.origin.0 < since + 32 {
+            "changes the frame period within 32 frames"
+        } else if view.members != old.members || view.shares != old.shares {
+            "changes more than the frame period"
+        } else if view.anchor != view.origin || close(view) != old.schedule().close_of(view.origin) {
+            "moves the close of its own frame"
+        } else {
+            return;
+        };
+        self.broken(format!("R26: {at} {what}: {was_us} to {is_us} us, at frame {}", view.origin.0));
+    }
+
+    /// The frame periods of the mesh, in the order in which they were in force.
+    pub(crate) fn periods_ns(&self) -> Vec<u64> {
+        let mut periods: Vec<u64> = self.views.iter().map(|view| view.schedule().period_ns).collect();
+        periods.dedup();
+        periods
+    }
+
+    /// The longest frame period of the views in force since then.
+    pub(crate) fn longest_period_ns(&self, since_ns: u64) -> u64 {
+        // The first view came at no time.
+        let first = self.views_ns.partition_point(|at_ns| *at_ns <= since_ns).min(self.views.len() - 1);
+        let periods = self.views[first..].iter().map(|view| view.schedule().period_ns);
+        periods.max().unwrap_or_default()
     }
 
     pub(super) fn seat(&mut self, view: View) {

@@ -4,9 +4,9 @@
 //! Links are plain here: sessions, and the replay of their first messages (T5), are not simulated; `plesio-session` has
 //! tests of its own for that.
 
-use plesio_wire::MemberSet;
 use plesio_wire::data::Header;
 use plesio_wire::sideband::{DATAGRAM_BYTES_MAX, Message, decode, encode};
+use plesio_wire::{MemberSet, Took};
 
 /// What a host's process says that is not so.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -21,6 +21,8 @@ pub(crate) struct Lies {
     pub(crate) equivocate: bool,
     /// It forwards no order of the operators, follows none, and its beats know of none.
     pub(crate) suppress: bool,
+    /// Its beats say that its slots and steps take an hour.
+    pub(crate) drag: bool,
 }
 
 /// A lie about payload, as far as somebody has to know.
@@ -35,7 +37,7 @@ pub(crate) enum Lie {
 impl Lies {
     /// What goes to host `to` in place of `bytes`, and the index at which another proposal than the real one is told.
     pub(super) fn sideband(self, to: u8, members: usize, bytes: &[u8]) -> Option<(Vec<u8>, Option<u64>)> {
-        if !self.accuse && !self.equivocate && !self.suppress {
+        if !self.accuse && !self.equivocate && !self.suppress && !self.drag {
             return None;
         }
         let (header, mut message) = decode(bytes).ok()?;
@@ -44,8 +46,11 @@ impl Lies {
             Message::ShortBeat(beat) if self.accuse || self.suppress => {
                 bend(self, members, &mut beat.suspect, &mut beat.halt_sequence);
             }
-            Message::Beat(beat) if self.accuse || self.suppress => {
+            Message::Beat(beat) if self.accuse || self.suppress || self.drag => {
                 bend(self, members, &mut beat.suspect, &mut beat.halt_sequence);
+                if self.drag {
+                    (beat.transfer, beat.step_us) = (Took(u8::MAX), u32::MAX);
+                }
             }
             Message::Propose(body) if self.equivocate && is_odd(to) => {
                 // One entry less is a manifest as good as the other.

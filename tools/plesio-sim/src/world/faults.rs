@@ -353,6 +353,9 @@ impl World {
             .filter(|(_, active)| **active)
             .map(|(fault, _)| *fault)
             .collect();
+        for host in 0..self.hosts.len() as u8 {
+            self.net.narrow(host, active.iter().filter_map(|fault| fault.uplink(host)).min());
+        }
         let waiting: Vec<_> = self.armed.iter().map(|at| self.plan.faults[usize::from(*at)]).collect();
         self.net.impair(|from, to| {
             let mut link = self.links;

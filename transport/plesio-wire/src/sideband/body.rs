@@ -4,7 +4,7 @@ use crate::codec::{DecodeError, Pad, Reader, Wire, Writer, layout};
 use crate::value::{Entry, Manifest, Value};
 use crate::{
     Ballot, Bounded, Digest, Frame, Incarnation, LogIndex, MEMBERS_MAX, MemberSet, NodeId, SlotSeq, Speed,
-    Version,
+    Took, Version,
 };
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -176,8 +176,8 @@ layout! {
         depth: u8,
         /// What it can do, as measured.
         speeds: Speeds,
-        /// Zero.
-        pad: Pad<1>,
+        /// `T_xfer`: how long its slots take to the last owner.
+        transfer: Took,
         /// Members this sender has not heard for the suspicion time.
         suspect: MemberSet,
         /// Highest HALT seen.

@@ -90,7 +90,7 @@ fn first_views_of_other_parameters_differ() {
     let entries: Vec<_> =
         ids().into_iter().zip(1..).map(|(id, life)| (entry(id, 100), Incarnation(life))).collect();
     let common = config(&ids()).common();
-    let digest = |common: &Common| genesis(&entries, 250_000_000, common).unwrap().1.digest();
+    let digest = |common: &Common| genesis(&entries, &Period::of(250_000_000), common).unwrap().1.digest();
     let others = [
         Common { chunk_bytes: 256, ..common },
         Common { ring_depth: 8, ..common },

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::engine::roster::tests::{config, entry, ids};
-use crate::engine::{EngineConfig, Entrance, genesis};
+use crate::engine::{EngineConfig, Entrance, Period, genesis};
 use plesio_consensus::OwnSlot;
 use plesio_wire::near::{NEAR_BYTES, near_bytes};
 use plesio_wire::{Digest, Frame, Incarnation, SlotSeq, Version};
@@ -21,7 +21,8 @@ fn member() -> Member {
     let config = EngineConfig { arena: Some(OURS), ..config(&ids) };
     let lives = ids.iter().zip([100, 200, 300]);
     let entries: Vec<_> = lives.map(|(id, port)| (entry(*id, port), Incarnation(u64::from(port)))).collect();
-    let (roster, view) = genesis(&entries, config.period_ns, &config.common()).expect("three nodes");
+    let (roster, view) =
+        genesis(&entries, &Period::of(config.period_ns), &config.common()).expect("three nodes");
     let entrance = Entrance::Genesis(roster, Box::new(view));
     let engine = Engine::new(config, entrance, Instant(0)).expect("a fitting configuration");
     Member { engine, peer: ids[1].key() }

@@ -1,7 +1,7 @@
 //! Strangers' words about addresses, told to one engine.
 
 use super::*;
-use crate::engine::{EngineConfig, Entrance, genesis, node_id};
+use crate::engine::{EngineConfig, Entrance, Period, genesis, node_id};
 use crate::store::StorePlan;
 use plesio_wire::sideband::{Address, Join, Message, Roster};
 use plesio_wire::{Bounded, Digest, Instant, LogIndex, NodeId};
@@ -48,7 +48,7 @@ pub(in crate::engine) fn engine() -> Engine {
         .zip([100, 200, 300])
         .map(|(id, port)| (entry(id, port), Incarnation(u64::from(port))))
         .collect();
-    let (roster, view) = genesis(&entries, config.period_ns, &config.common()).unwrap();
+    let (roster, view) = genesis(&entries, &Period::of(config.period_ns), &config.common()).unwrap();
     Engine::new(config, Entrance::Genesis(roster, Box::new(view)), Instant(0)).unwrap()
 }
 
@@ -166,7 +166,7 @@ fn a_joiner_that_gets_nowhere_asks_its_seeds_again() {
     engine.handle_message(Instant(1_000_000), None, address(100), 0, &message);
     let (_, view) = crate::engine::genesis(
         &[(entry(ids[0], 100), Incarnation(1)), (entry(ids[1], 200), Incarnation(2))],
-        250_000_000,
+        &Period::of(250_000_000),
         &engine.config.common(),
     )
     .unwrap();
