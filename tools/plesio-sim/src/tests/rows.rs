@@ -203,8 +203,7 @@ fn p8_orders_come_through_whatever_else_goes_wrong() {
 /// slots no more than a ring.
 #[test]
 fn f1_a_crash_is_seen_by_all_and_costs_no_more_than_a_ring() {
-    // In seed 7 one of 114 is seen after 1.8 s: a case not analysed yet, as some are where everything is wrong.
-    let report = run(&SimConfig { seeds: 10..20, ..config(8, "crash", 20) }).unwrap();
+    let report = run(&SimConfig { seeds: 0..10, ..config(8, "crash", 20) }).unwrap();
     assert!(report.violations.is_empty(), "{:?}", report.violations);
     let mut seen_ns = report.seen_ns;
     seen_ns.sort_unstable();
