@@ -266,6 +266,7 @@ impl Engine {
         (self.suspects, self.dead) = (self.named(suspects).collect(), self.named(dead).collect());
         self.consensus.handle_suspects(now, &self.suspects, &self.dead);
         self.suspects.iter().chain(&self.dead).for_each(|silent| self.exchange.handle_silent(*silent));
+        self.handle_silent_server(now);
         self.turn(now);
     }
 

@@ -282,6 +282,16 @@ impl Consensus {
         fetching.tried = fetching.tried.max(1);
     }
 
+    /// What was fetched is of no use, or does not come: another one is asked soon.
+    pub fn handle_unfetched(&mut self, now: Instant) {
+        self.basis = None;
+        let due = now.after(self.resend_ns());
+        if let Some(fetching) = &mut self.fetching {
+            fetching.due = fetching.due.min(due);
+        }
+        self.advance(now);
+    }
+
     /// What is on its way is of no use any more: results of a version after it did not come.
     pub(super) fn abandon_basis(&mut self, now: Instant) {
         if self.basis.take().is_some() {

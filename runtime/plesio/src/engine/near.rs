@@ -244,8 +244,8 @@ impl Engine {
     /// A message lies where it was expected.
     pub(super) fn deliver(&mut self, now: Instant, peer: NodeKey, message: MessageId, span: Span) {
         match message.handle {
-            HANDLE_CUT => self.handle_cut_received(peer, span),
-            HANDLE_SNAPSHOT => self.handle_snapshot_received(now, peer),
+            HANDLE_CUT => self.handle_cut_received(peer, message.sequence, span),
+            HANDLE_SNAPSHOT => self.handle_snapshot_received(now, peer, message.sequence),
             _ => self.exchange.handle_received(peer, message, span.len_bytes),
         }
     }

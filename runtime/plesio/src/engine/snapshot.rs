@@ -22,8 +22,10 @@ pub(super) struct Fetching {
     resend: Instant,
     /// The cut is here, and the agreement works with it.
     is_followed: bool,
-    /// The state is here.
-    is_whole: bool,
+    /// Of which transfer the cut is that is here, and of which one the state. Only together are they one: what was under way
+    /// when this node asked anew may still come.
+    cut: Option<u16>,
+    state: Option<u16>,
     /// Both are being read.
     received: bool,
     /// Payload seen when something was last found to have come.
@@ -100,7 +102,8 @@ impl Engine {
             from,
             resend: now.after(REQUEST_INTERVAL_NS),
             is_followed: false,
-            is_whole: false,
+            cut: None,
+            state: None,
             received: false,
             bytes: self.links.bulk_bytes(from),
             witnesses: None,
@@ -222,10 +225,23 @@ impl Engine {
         }
     }
 
-    pub(super) fn handle_cut_received(&mut self, from: NodeKey, span: Span) {
-        if self.fetching.as_ref().is_some_and(|fetching| fetching.from == from && !fetching.is_followed) {
-            self.work.push_back(Work::InspectCut { span });
+    pub(super) fn handle_cut_received(&mut self, from: NodeKey, sequence: u16, span: Span) {
+        let fetching =
+            self.fetching.as_mut().filter(|fetching| fetching.from == from && fetching.cut.is_none());
+        let Some(fetching) = fetching else { return };
+        fetching.cut = Some(sequence);
+        let is_apart = fetching.state.is_some_and(|state| state != sequence);
+        self.work.push_back(Work::InspectCut { span });
+        if is_apart {
+            self.await_state(from, sequence);
         }
+    }
+
+    /// The state that came is of another transfer than the cut: that of the cut is waited for.
+    fn await_state(&mut self, from: NodeKey, sequence: u16) {
+        let (_, state) = self.snapshot_parts();
+        self.fetching.iter_mut().for_each(|fetching| fetching.state = None);
+        self.post(from, HANDLE_SNAPSHOT, Some(sequence), state);
     }
 
     /// The cut is read: the agreement follows the log from there, or cannot use what follows.
@@ -240,7 +256,8 @@ impl Engine {
             Some(Ok(_)) => {}
             _ => {
                 self.fail_resync(now);
-                return self.cancel_fetch();
+                self.cancel_fetch();
+                return self.consensus.handle_unfetched(now);
             }
         }
         self.find_way(now);
@@ -253,10 +270,20 @@ impl Engine {
         self.judge_fetch(now);
     }
 
-    pub(super) fn handle_snapshot_received(&mut self, now: Instant, from: NodeKey) {
-        if let Some(fetching) = self.fetching.as_mut().filter(|fetching| fetching.from == from) {
-            fetching.is_whole = true;
-            self.judge_fetch(now);
+    pub(super) fn handle_snapshot_received(&mut self, now: Instant, from: NodeKey, sequence: u16) {
+        let Some(fetching) = self.fetching.as_mut().filter(|fetching| fetching.from == from) else { return };
+        fetching.state = Some(sequence);
+        match fetching.cut.filter(|cut| *cut != sequence) {
+            Some(cut) => self.await_state(from, cut),
+            None => self.judge_fetch(now),
+        }
+    }
+
+    /// A member is silent: who waits for its state asks another one.
+    pub(super) fn handle_silent_server(&mut self, now: Instant) {
+        let is_silent = |from: &NodeKey| self.suspects.contains(from) || self.dead.contains(from);
+        if self.fetching.as_ref().is_some_and(|fetching| !fetching.received && is_silent(&fetching.from)) {
+            self.consensus.handle_unfetched(now);
         }
     }
 
@@ -275,7 +302,11 @@ impl Engine {
         let Some((server, witnesses)) = self.fetched() else { return };
         let verdict = match witnesses.version() {
             Version(0) => self.judge_start(witnesses),
-            _ => witnesses.verdict(now, self.witnesses(server).len()),
+            _ => {
+                let is_silent = |key: &&NodeKey| self.suspects.contains(key) || self.dead.contains(key);
+                let others = self.witnesses(server);
+                witnesses.verdict(now, others.len() - others.iter().filter(is_silent).count())
+            }
         };
         match verdict {
             Verdict::Wait => {}
@@ -295,7 +326,7 @@ impl Engine {
         let (head, state) = self.snapshot_parts();
         if let Some(fetching) = &mut self.fetching
             && fetching.is_followed
-            && fetching.is_whole
+            && fetching.state.is_some()
             && !fetching.received
         {
             fetching.received = true;
@@ -326,6 +357,7 @@ impl Engine {
             self.find_way(now);
         } else {
             self.fail_resync(now);
+            self.consensus.handle_unfetched(now);
         }
     }
 
