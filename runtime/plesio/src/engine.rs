@@ -270,21 +270,6 @@ impl Engine {
         self.turn(now);
     }
 
-    /// Who has no mesh clock, as indices of the view `view`.
-    pub fn handle_untimed(&mut self, now: Instant, view: u32, untimed: MemberSet) {
-        if view == self.consensus.view().number {
-            let untimed: Vec<NodeKey> = self.named(untimed).collect();
-            self.consensus.handle_untimed(now, &untimed);
-            self.turn(now);
-        }
-    }
-
-    /// The members of the view in force that have these indices.
-    fn named(&self, set: MemberSet) -> impl Iterator<Item = NodeKey> + '_ {
-        let seats = &self.consensus.view().members;
-        set.iter().filter_map(|index| seats.get(usize::from(index)).map(|seat| seat.key))
-    }
-
     /// An own slot is cut and frozen.
     pub fn handle_cut(&mut self, now: Instant, index: u8, slot: plesio_consensus::OwnSlot) {
         let aimed = transfer::Aimed { target: slot.target, base: slot.base };

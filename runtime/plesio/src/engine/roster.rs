@@ -8,7 +8,7 @@
 use super::Engine;
 use plesio_wire::sideband::RosterEntry;
 use plesio_wire::value::{Seat, View};
-use plesio_wire::{Incarnation, NodeKey};
+use plesio_wire::{Incarnation, MemberSet, NodeKey};
 use std::net::SocketAddr;
 
 impl Engine {
@@ -47,6 +47,12 @@ impl Engine {
             }
         }
         self.consensus.handle_roster(&news);
+    }
+
+    /// The members of the view in force that have these indices.
+    pub(super) fn named(&self, set: MemberSet) -> impl Iterator<Item = NodeKey> + '_ {
+        let seats = &self.consensus.view().members;
+        set.iter().filter_map(|index| seats.get(usize::from(index)).map(|seat| seat.key))
     }
 
     /// A life that the agreement knows as a joiner says where it is.

@@ -443,7 +443,19 @@ impl Engine {
             digest: Digest::default(),
             message: self.serving.requests,
         };
-        self.out.push_back(Out::Send(To::Node(to), Message::Snapshot(request)));
+        let to = self.reach(to);
+        self.out.push_back(Out::Send(to, Message::Snapshot(request)));
+    }
+
+    /// How a member is reached. Who has lost its way is still in the view that it knows, and its sideband knows nobody else by
+    /// name: of the lives of today it has the addresses.
+    pub(super) fn reach(&self, key: NodeKey) -> To {
+        let is_lost = self.joining.as_ref().is_some_and(|joining| joining.lost);
+        let address = self.address_of(key).map(|entry| entry.sideband.0);
+        match address.filter(|_| is_lost && self.consensus.view().index_of(key).is_none()) {
+            Some(address) => To::Address(address),
+            None => To::Node(key),
+        }
     }
 
     /// Where a snapshot is received: its cut, then its state.

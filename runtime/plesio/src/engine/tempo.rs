@@ -4,7 +4,7 @@
 use super::Engine;
 use super::transfer::Judged;
 use plesio_phase::{Pulse, State, Tempo, Transition};
-use plesio_wire::{Frame, Instant, MeshTime};
+use plesio_wire::{Frame, Instant, MemberSet, MeshTime, NodeKey};
 use std::collections::VecDeque;
 
 /// How well this node keeps in time, since its process began.
@@ -38,6 +38,15 @@ pub(super) struct Timing {
 }
 
 impl Engine {
+    /// Who has no mesh clock, as indices of the view `view`.
+    pub fn handle_untimed(&mut self, now: Instant, view: u32, untimed: MemberSet) {
+        if view == self.consensus.view().number {
+            let untimed: Vec<NodeKey> = self.named(untimed).collect();
+            self.consensus.handle_untimed(now, &untimed);
+            self.turn(now);
+        }
+    }
+
     /// The step loop's pulse, some times a second.
     pub fn handle_pulse(&mut self, pulse: Pulse) {
         self.timing.tempo.handle_pulse(pulse);

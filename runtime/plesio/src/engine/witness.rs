@@ -13,7 +13,6 @@
 
 use super::{Engine, Out};
 use crate::store::{SNAPSHOT_HEAD_BYTES, snapshot_bytes};
-use plesio_sideband::To;
 use plesio_wire::codec::Pad;
 use plesio_wire::digest::Hasher;
 use plesio_wire::sideband::{Message, Snapshot};
@@ -155,7 +154,7 @@ impl Engine {
     fn say_digest(&mut self, to: NodeKey, op: u8, version: Version, digest: Digest) {
         let view = self.consensus.view().number;
         let word = Snapshot { op, pad: Pad, view, version, digest, ..Snapshot::default() };
-        self.out.push_back(Out::Send(To::Node(to), Message::Snapshot(word)));
+        self.out.push_back(Out::Send(self.reach(to), Message::Snapshot(word)));
     }
 }
 
