@@ -3,6 +3,7 @@
 use super::Consensus;
 use crate::log::{FRAME_MAX, STEPS_MAX};
 use crate::offers::Ready as Offered;
+use crate::restart::generation;
 use plesio_wire::sideband::{Accept, Have, Last, Message, Nack, Ready, nack};
 use plesio_wire::value::Value;
 use plesio_wire::{Ballot, Digest, Instant, LogIndex, MemberIndex, NodeKey, SlotSeq};
@@ -77,6 +78,9 @@ impl Consensus {
             Message::Accept(accept) => self.on_accept(now, from, member, accept),
             Message::Seal(accept) => self.on_seal(now, from, member, accept),
             Message::Commit(commit) => self.on_commit(now, from, commit.index, commit.digest),
+            // Another generation counts the versions anew after the one that it began with. Whoever says none came by a state.
+            Message::Shard(shard)
+                if shard.index != LogIndex(0) && generation(shard.index) != generation(self.log.index) => {}
             Message::Shard(shard) => self.compare_digest(from, shard.version, shard.digest),
             Message::Last(last) => self.on_last(now, from, member, last),
             Message::Leave(leave) => {
