@@ -230,7 +230,7 @@ impl Engine {
             self.fetching.as_mut().filter(|fetching| fetching.from == from && fetching.cut.is_none());
         let Some(fetching) = fetching else { return };
         fetching.cut = Some(sequence);
-        let is_apart = fetching.state.is_some_and(|state| state != sequence);
+        let is_apart = fetching.state.is_some_and(|state| sequence.wrapping_sub(state) as i16 > 0);
         self.work.push_back(Work::InspectCut { span });
         if is_apart {
             self.await_state(from, sequence);
@@ -274,7 +274,13 @@ impl Engine {
         let Some(fetching) = self.fetching.as_mut().filter(|fetching| fetching.from == from) else { return };
         fetching.state = Some(sequence);
         match fetching.cut.filter(|cut| *cut != sequence) {
-            Some(cut) => self.await_state(from, cut),
+            Some(cut) if cut.wrapping_sub(sequence) as i16 > 0 => self.await_state(from, cut),
+            // The cut was of a transfer that was given up: that of this one is still to come.
+            Some(_) => {
+                (fetching.cut, fetching.is_followed, fetching.witnesses) = (None, false, None);
+                let (cut, _) = self.snapshot_parts();
+                self.post(from, HANDLE_CUT, Some(sequence), cut);
+            }
             None => self.judge_fetch(now),
         }
     }
