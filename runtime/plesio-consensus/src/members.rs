@@ -22,6 +22,8 @@ const REPLACED_NS_MIN: u64 = 200_000_000;
 /// A member put out for holding a version up comes back after this long at first, doubling to the other.
 const BARRED_NS_MIN: u64 = 10_000_000_000;
 const BARRED_NS_MAX: u64 = 300_000_000_000;
+/// At first, where it said itself that it hears nobody: a cut line that is whole again.
+const BARRED_DEAF_NS_MIN: u64 = 1_000_000_000;
 /// A joiner that has asked this often is no stray datagram: it keeps its place while it makes progress.
 const STEADY_JOINS_MIN: u32 = 3;
 /// What a joiner has to get that far, and to get further.
@@ -74,8 +76,9 @@ struct Bar {
 pub(crate) struct Members {
     suspects: Vec<NodeKey>,
     dead: Vec<NodeKey>,
-    /// Members without a mesh clock.
+    /// Members without a mesh clock, and those that hear no quorum, by their own word.
     untimed: Vec<NodeKey>,
+    detached: Vec<NodeKey>,
     /// Members whose data kept a version open too long (R14).
     stalled: Vec<NodeKey>,
     /// Members that told two stories in one ballot.
@@ -100,6 +103,10 @@ fn set_of(view: &View, keys: impl IntoIterator<Item = NodeKey>) -> MemberSet {
     set
 }
 
+fn bounded(keys: &[NodeKey]) -> Vec<NodeKey> {
+    keys.iter().copied().take(ROSTER_MAX).collect()
+}
+
 impl Members {
     pub(crate) fn new(sharing: Option<Work>) -> Self {
         Self { sharing: Sharing::new(sharing), ..Self::default() }
@@ -107,13 +114,12 @@ impl Members {
 
     /// Takes the present verdict of the failure detector.
     pub(crate) fn set_verdict(&mut self, suspects: &[NodeKey], dead: &[NodeKey]) {
-        let bounded = |keys: &[NodeKey]| keys.iter().copied().take(ROSTER_MAX).collect();
         (self.suspects, self.dead) = (bounded(suspects), bounded(dead));
     }
 
-    /// Takes who has no mesh clock at present.
-    pub(crate) fn set_untimed(&mut self, untimed: &[NodeKey]) {
-        self.untimed = untimed.iter().copied().take(ROSTER_MAX).collect();
+    /// Takes who has no mesh clock at present, and who hears no quorum.
+    pub(crate) fn set_states(&mut self, untimed: &[NodeKey], detached: &[NodeKey]) {
+        (self.untimed, self.detached) = (bounded(untimed), bounded(detached));
     }
 
     /// The context that they held up is over.
@@ -125,8 +131,9 @@ impl Members {
     pub(crate) fn bar(&mut self, now: Instant, key: NodeKey) {
         self.barred.retain(|_, bar| now.since(bar.until) < BARRED_NS_MAX);
         if self.barred.len() < ROSTER_MAX || self.barred.contains_key(&key) {
+            let least_ns = if self.detached.contains(&key) { BARRED_DEAF_NS_MIN } else { BARRED_NS_MIN };
             let bar = self.barred.entry(key).or_insert(Bar { until: now, times: 0 });
-            let length_ns = BARRED_NS_MAX.min(BARRED_NS_MIN << bar.times.min(8));
+            let length_ns = BARRED_NS_MAX.min(least_ns << bar.times.min(9));
             *bar = Bar { until: now.after(length_ns), times: bar.times.saturating_add(1) };
         }
     }
@@ -154,6 +161,11 @@ impl Members {
     pub(crate) fn unheard(&self, view: &View, me: NodeKey) -> MemberSet {
         let keys = self.suspects.iter().chain(&self.dead).chain(self.replaced.keys()).copied();
         set_of(view, keys.filter(|key| *key != me))
+    }
+
+    /// Members that nothing reaches.
+    pub(crate) fn detached(&self, view: &View, me: NodeKey) -> MemberSet {
+        set_of(view, self.detached.iter().copied().filter(|key| *key != me))
     }
 
     /// Members that do not know when a frame closes.
@@ -315,6 +327,7 @@ impl Members {
         self.suspects.retain(|key| view.index_of(*key).is_some());
         self.dead.retain(|key| view.index_of(*key).is_some());
         self.untimed.retain(|key| view.index_of(*key).is_some());
+        self.detached.retain(|key| view.index_of(*key).is_some());
         self.condemned.retain(|key| view.index_of(*key).is_some());
         self.holds.retain(|key, _| view.index_of(*key).is_some());
         self.sharing.retain(|key| view.index_of(key).is_some());
