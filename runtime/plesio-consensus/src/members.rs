@@ -15,6 +15,8 @@ use crate::sharing::Sharing;
 
 /// A joiner that repeats its JOIN every 100 ms and was not heard for this long has gone.
 const JOINER_SILENCE_NS_MAX: u64 = 1_000_000_000;
+/// One that was not heard for this long is not let in: it may be dead, and a seat of the dead costs others the quorum.
+const SEATABLE_SILENCE_NS_MAX: u64 = 300_000_000;
 /// A new life of a member counts only when it has asked this often and this long: one late datagram of a life
 /// that is over must not remove the one that lives.
 const REPLACED_JOINS_MIN: u32 = 3;
@@ -351,9 +353,11 @@ impl Members {
         self.forget_silent(now);
         let room = MEMBERS_MAX - log.members();
         let caught_up = |join: &Join| join.hold == log.version_final.0.saturating_add(1);
+        let is_there = |joiner: &Joiner| now.since(joiner.heard) <= SEATABLE_SILENCE_NS_MAX;
         self.joiners
             .iter()
             .filter(|(key, joiner)| log.view.index_of(**key).is_none() && caught_up(&joiner.join))
+            .filter(|(_, joiner)| is_there(joiner))
             .filter(|(key, _)| self.barred.get(key).is_none_or(|bar| now >= bar.until))
             .map(|(key, joiner)| Seat {
                 key: *key,
