@@ -291,9 +291,10 @@ impl Consensus {
         self.advance(now);
     }
 
-    /// Who has no mesh clock, whole each time: their turn at a close is passed over, and slots are shown to who follows.
-    pub fn handle_untimed(&mut self, now: Instant, untimed: &[NodeKey]) {
-        self.members.set_untimed(untimed);
+    /// What members say of themselves, whole each time. Whoever has no mesh clock is passed over at a close, and slots
+    /// are shown to who follows. Whoever hears no quorum has no slot but its own: what it lacks is listed all the same.
+    pub fn handle_states(&mut self, now: Instant, untimed: &[NodeKey], detached: &[NodeKey]) {
+        self.members.set_states(untimed, detached);
         self.advance(now);
     }
 
@@ -526,6 +527,11 @@ impl Consensus {
     /// Members who may be waited for at a close: heard, and with a clock that tells them when it is.
     fn punctual(&self) -> MemberSet {
         self.heard().without(self.members.untimed(&self.log.view, self.config.me))
+    }
+
+    /// Members that must have a slot before it is listed.
+    fn reached(&self) -> MemberSet {
+        self.heard().without(self.members.detached(&self.log.view, self.config.me))
     }
 
     fn key_of(&self, member: MemberIndex) -> Option<NodeKey> {

@@ -15,6 +15,8 @@ use crate::sharing::Sharing;
 
 /// A joiner that repeats its JOIN every 100 ms and was not heard for this long has gone.
 const JOINER_SILENCE_NS_MAX: u64 = 1_000_000_000;
+/// One that was not heard for this long is not let in: it may be dead, and a seat of the dead costs others the quorum.
+const SEATABLE_SILENCE_NS_MAX: u64 = 300_000_000;
 /// A new life of a member counts only when it has asked this often and this long: one late datagram of a life
 /// that is over must not remove the one that lives.
 const REPLACED_JOINS_MIN: u32 = 3;
@@ -22,6 +24,8 @@ const REPLACED_NS_MIN: u64 = 200_000_000;
 /// A member put out for holding a version up comes back after this long at first, doubling to the other.
 const BARRED_NS_MIN: u64 = 10_000_000_000;
 const BARRED_NS_MAX: u64 = 300_000_000_000;
+/// At first, where it said itself that it hears nobody: a cut line that is whole again.
+const BARRED_DEAF_NS_MIN: u64 = 1_000_000_000;
 /// A joiner that has asked this often is no stray datagram: it keeps its place while it makes progress.
 const STEADY_JOINS_MIN: u32 = 3;
 /// What a joiner has to get that far, and to get further.
@@ -74,8 +78,9 @@ struct Bar {
 pub(crate) struct Members {
     suspects: Vec<NodeKey>,
     dead: Vec<NodeKey>,
-    /// Members without a mesh clock.
+    /// Members without a mesh clock, and those that hear no quorum, by their own word.
     untimed: Vec<NodeKey>,
+    detached: Vec<NodeKey>,
     /// Members whose data kept a version open too long (R14).
     stalled: Vec<NodeKey>,
     /// Members that told two stories in one ballot.
@@ -100,6 +105,10 @@ fn set_of(view: &View, keys: impl IntoIterator<Item = NodeKey>) -> MemberSet {
     set
 }
 
+fn bounded(keys: &[NodeKey]) -> Vec<NodeKey> {
+    keys.iter().copied().take(ROSTER_MAX).collect()
+}
+
 impl Members {
     pub(crate) fn new(sharing: Option<Work>) -> Self {
         Self { sharing: Sharing::new(sharing), ..Self::default() }
@@ -107,13 +116,12 @@ impl Members {
 
     /// Takes the present verdict of the failure detector.
     pub(crate) fn set_verdict(&mut self, suspects: &[NodeKey], dead: &[NodeKey]) {
-        let bounded = |keys: &[NodeKey]| keys.iter().copied().take(ROSTER_MAX).collect();
         (self.suspects, self.dead) = (bounded(suspects), bounded(dead));
     }
 
-    /// Takes who has no mesh clock at present.
-    pub(crate) fn set_untimed(&mut self, untimed: &[NodeKey]) {
-        self.untimed = untimed.iter().copied().take(ROSTER_MAX).collect();
+    /// Takes who has no mesh clock at present, and who hears no quorum.
+    pub(crate) fn set_states(&mut self, untimed: &[NodeKey], detached: &[NodeKey]) {
+        (self.untimed, self.detached) = (bounded(untimed), bounded(detached));
     }
 
     /// The context that they held up is over.
@@ -125,8 +133,9 @@ impl Members {
     pub(crate) fn bar(&mut self, now: Instant, key: NodeKey) {
         self.barred.retain(|_, bar| now.since(bar.until) < BARRED_NS_MAX);
         if self.barred.len() < ROSTER_MAX || self.barred.contains_key(&key) {
+            let least_ns = if self.detached.contains(&key) { BARRED_DEAF_NS_MIN } else { BARRED_NS_MIN };
             let bar = self.barred.entry(key).or_insert(Bar { until: now, times: 0 });
-            let length_ns = BARRED_NS_MAX.min(BARRED_NS_MIN << bar.times.min(8));
+            let length_ns = BARRED_NS_MAX.min(least_ns << bar.times.min(9));
             *bar = Bar { until: now.after(length_ns), times: bar.times.saturating_add(1) };
         }
     }
@@ -154,6 +163,11 @@ impl Members {
     pub(crate) fn unheard(&self, view: &View, me: NodeKey) -> MemberSet {
         let keys = self.suspects.iter().chain(&self.dead).chain(self.replaced.keys()).copied();
         set_of(view, keys.filter(|key| *key != me))
+    }
+
+    /// Members that nothing reaches.
+    pub(crate) fn detached(&self, view: &View, me: NodeKey) -> MemberSet {
+        set_of(view, self.detached.iter().copied().filter(|key| *key != me))
     }
 
     /// Members that do not know when a frame closes.
@@ -315,6 +329,7 @@ impl Members {
         self.suspects.retain(|key| view.index_of(*key).is_some());
         self.dead.retain(|key| view.index_of(*key).is_some());
         self.untimed.retain(|key| view.index_of(*key).is_some());
+        self.detached.retain(|key| view.index_of(*key).is_some());
         self.condemned.retain(|key| view.index_of(*key).is_some());
         self.holds.retain(|key, _| view.index_of(*key).is_some());
         self.sharing.retain(|key| view.index_of(key).is_some());
@@ -338,9 +353,11 @@ impl Members {
         self.forget_silent(now);
         let room = MEMBERS_MAX - log.members();
         let caught_up = |join: &Join| join.hold == log.version_final.0.saturating_add(1);
+        let is_there = |joiner: &Joiner| now.since(joiner.heard) <= SEATABLE_SILENCE_NS_MAX;
         self.joiners
             .iter()
             .filter(|(key, joiner)| log.view.index_of(**key).is_none() && caught_up(&joiner.join))
+            .filter(|(_, joiner)| is_there(joiner))
             .filter(|(key, _)| self.barred.get(key).is_none_or(|bar| now >= bar.until))
             .map(|(key, joiner)| Seat {
                 key: *key,

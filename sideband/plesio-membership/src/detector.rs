@@ -89,7 +89,8 @@ impl Member {
     fn suspect_at(&self) -> Instant {
         self.heard.after(match self {
             _ if self.is_gone() => GONE_NS,
-            Self { fresh: true, .. } => START_GRACE_NS,
+            Self { fresh: true, founder: true, .. } => START_GRACE_NS,
+            Self { fresh: true, .. } => ADMITTED_GRACE_NS,
             _ => SUSPECT_NS,
         })
     }
@@ -416,6 +417,8 @@ const GONE_NS: u64 = 400_000_000;
 const REFUSALS_MIN: u8 = 2;
 /// A member that was never heard may still be starting.
 const START_GRACE_NS: u64 = 2_000_000_000;
+/// One that was let in asked from an open port: it has to learn that it is in, and no more.
+const ADMITTED_GRACE_NS: u64 = 700_000_000;
 /// Being called later than this is our fault, not the network's.
 const LATE_NS_MIN: u64 = 50_000_000;
 const CALM_NS: u64 = 60_000_000_000;

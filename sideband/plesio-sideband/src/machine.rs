@@ -78,8 +78,8 @@ pub struct Machine {
     status: Status,
     view: u32,
     me: u16,
-    /// Who had no clock when that was last told, and in which view.
-    untimed: (u32, MemberSet),
+    /// The last [`Event::States`].
+    states: (u32, MemberSet, MemberSet),
     sequence: u32,
     orders: Option<orders::Orders>,
     order: Option<Outgoing>,
@@ -114,7 +114,7 @@ impl Machine {
             status: Status::default(),
             view: 0,
             me: INDEX_NONE,
-            untimed: (0, MemberSet::EMPTY),
+            states: (0, MemberSet::EMPTY, MemberSet::EMPTY),
             sequence: 0,
             orders: None,
             order: None,
@@ -451,9 +451,10 @@ impl Machine {
         if verdicts {
             self.tell_liveness(now);
         }
-        let untimed = (self.view, self.clock.untimed());
-        if core::mem::replace(&mut self.untimed, untimed) != untimed {
-            self.event(Event::Untimed { view: untimed.0, members: untimed.1 });
+        let states = (self.view, self.clock.untimed(), self.clock.detached());
+        if core::mem::replace(&mut self.states, states) != states {
+            let (view, untimed, detached) = states;
+            self.event(Event::States { view, untimed, detached });
         }
         while let Some(event) = self.clock.poll_event() {
             match event {

@@ -219,9 +219,10 @@ impl Consensus {
         Some(View { origin, number, effective, previous: self.log.view_digest, ..turned })
     }
 
-    /// Every valid slot that all owners this node does not suspect HAVE, but those that the NORM guard holds back.
+    /// Every valid slot that all owners HAVE whom this node does not suspect and who hear others, but those that the NORM
+    /// guard holds back.
     fn candidates(&mut self) -> (Vec<Candidate>, Vec<Candidate>) {
-        let (mut candidates, _) = self.offers.candidates(&self.log, self.heard(), self.config.tau);
+        let (mut candidates, _) = self.offers.candidates(&self.log, self.reached(), self.config.tau);
         let loud = guard_norms(&mut candidates, self.config.kappa);
         self.counters.norm_total += loud.len() as u64;
         (candidates, loud)
@@ -232,7 +233,7 @@ impl Consensus {
         for slot in loud {
             self.refuse_slot(slot.member, nack::NORM, slot.seq);
         }
-        let (_, stale) = self.offers.candidates(&self.log, self.heard(), self.config.tau);
+        let (_, stale) = self.offers.candidates(&self.log, self.reached(), self.config.tau);
         for (member, seq) in stale {
             self.refuse_slot(member, nack::STALE, seq);
         }

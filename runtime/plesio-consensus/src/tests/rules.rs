@@ -38,21 +38,25 @@ fn r0_the_owner_proposes_at_the_close_what_all_owners_have() {
     solo.machine.handle_held(solo.now, NodeKey(10), SlotSeq(0), 1);
     solo.until(250);
     assert!(solo.proposals().is_empty());
-    let mut solo = Solo::new(11);
-    let have = HaveEntry { slot_seq: 0, ..HaveEntry::default() };
-    solo.hear(10, Message::Ready(Ready { n_steps: 1, ..Ready::default() }));
-    solo.hear(10, Message::Have(Have { frame: Frame(1), entries: Bounded::from_slice(&[have]) }));
-    solo.machine.handle_held(solo.now, NodeKey(10), SlotSeq(0), 1);
-    solo.machine.handle_suspects(solo.now, &[NodeKey(12)], &[]);
-    solo.until(250);
-    assert_eq!(solo.proposals().len(), 1);
+    // Nor is that of one who says that it hears nobody: it has no slot but its own, ever.
+    for (suspects, detached) in [(&[NodeKey(12)][..], &[][..]), (&[], &[NodeKey(12)])] {
+        let mut solo = Solo::new(11);
+        let have = HaveEntry { slot_seq: 0, ..HaveEntry::default() };
+        solo.hear(10, Message::Ready(Ready { n_steps: 1, ..Ready::default() }));
+        solo.hear(10, Message::Have(Have { frame: Frame(1), entries: Bounded::from_slice(&[have]) }));
+        solo.machine.handle_held(solo.now, NodeKey(10), SlotSeq(0), 1);
+        solo.machine.handle_suspects(solo.now, suspects, &[]);
+        solo.machine.handle_states(solo.now, detached, detached);
+        solo.until(250);
+        assert_eq!(solo.proposals().len(), 1);
+    }
 }
 
 #[test]
 fn r0_who_has_no_mesh_clock_is_not_waited_for_at_a_close() {
     for (untimed, at_ms) in [(&[][..], 250 + 80), (&[NodeKey(11)][..], 250), (&[NodeKey(10)][..], 250 + 80)] {
         let mut solo = Solo::new(12);
-        solo.machine.handle_untimed(solo.now, untimed);
+        solo.machine.handle_states(solo.now, untimed, &[]);
         solo.offer(0, 0);
         solo.until(249);
         assert_eq!(solo.has_told(11), untimed != [NodeKey(11)], "the owner of (1, 0)");

@@ -39,11 +39,12 @@ pub(super) struct Timing {
 }
 
 impl Engine {
-    /// Who has no mesh clock, as indices of the view `view`.
-    pub fn handle_untimed(&mut self, now: Instant, view: u32, untimed: MemberSet) {
+    /// Who has no mesh clock, and who hears no quorum, as indices of the view `view`.
+    pub fn handle_states(&mut self, now: Instant, view: u32, untimed: MemberSet, detached: MemberSet) {
         if view == self.consensus.view().number {
             let untimed: Vec<NodeKey> = self.named(untimed).collect();
-            self.consensus.handle_untimed(now, &untimed);
+            let detached: Vec<NodeKey> = self.named(detached).collect();
+            self.consensus.handle_states(now, &untimed, &detached);
             self.turn(now);
         }
     }

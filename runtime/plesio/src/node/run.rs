@@ -352,7 +352,9 @@ impl Runner {
                 SidebandEvent::Liveness { view, suspects, dead, .. } => {
                     self.engine.handle_liveness(now, view, suspects, dead);
                 }
-                SidebandEvent::Untimed { view, members } => self.engine.handle_untimed(now, view, members),
+                SidebandEvent::States { view, untimed, detached } => {
+                    self.engine.handle_states(now, view, untimed, detached);
+                }
                 SidebandEvent::Confirm { local } => {
                     if let Some(sealing) = &mut self.sealing {
                         sealing.handle_confirmed(now, local);

@@ -145,6 +145,22 @@ fn refusals_are_nothing_against_who_is_heard_and_start_grace_stays() {
 }
 
 #[test]
+fn f1_one_that_was_let_in_and_never_heard_is_dead_after_1200_ms() {
+    let mut joined = Mesh::new(3);
+    joined.run(1_000, |_, _, _| true);
+    joined.stopped[2] = true;
+    for node in &mut joined.nodes[..2] {
+        let view = [(NodeKey(0), Incarnation(1)), (NodeKey(1), Incarnation(1)), (NodeKey(2), Incarnation(2))];
+        node.handle_view(Instant(1_000 * MS), 1, &view);
+    }
+    joined.view = 1;
+    joined.run(1_690, |_, _, _| true);
+    assert_eq!(joined.events, [], "it has to learn that it is in");
+    joined.run(2_200, |_, _, _| true);
+    assert_eq!(joined.dead().len(), 2, "{:?}", joined.events);
+}
+
+#[test]
 fn forged_refusals_and_heavy_loss_together_exclude_nobody() {
     let mut mesh = Mesh::new(5);
     (mesh.refusing, mesh.forged) = (MemberSet::first(5), true);

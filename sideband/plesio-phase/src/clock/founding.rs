@@ -37,11 +37,21 @@ impl Clock {
     /// Members who say that they have no mesh clock, or have not said anything yet; bits are indices of the view.
     #[must_use]
     pub fn untimed(&self) -> MemberSet {
-        let mut untimed = MemberSet::EMPTY;
-        for at in (0..self.peers.len()).filter(|at| !holds_clock(self.peers[*at].state)) {
-            untimed.insert(self.index_of(at));
+        self.who_say(|state| !holds_clock(state))
+    }
+
+    /// Members who say that they hear no quorum; bits are indices of the view.
+    #[must_use]
+    pub fn detached(&self) -> MemberSet {
+        self.who_say(|state| state == state::DETACHED)
+    }
+
+    fn who_say(&self, is_so: impl Fn(u8) -> bool) -> MemberSet {
+        let mut who = MemberSet::EMPTY;
+        for at in (0..self.peers.len()).filter(|at| is_so(self.peers[*at].state)) {
+            who.insert(self.index_of(at));
         }
-        untimed
+        who
     }
 
     /// Whether we and those we hear weigh a quorum: of two halves only one may found the mesh clock.

@@ -185,12 +185,14 @@ pub enum Event {
         /// Whether we and those we hear weigh a quorum.
         quorum: bool,
     },
-    /// Who of the view has no mesh clock, after each change and each view: nobody to wait for at a close.
-    Untimed {
-        /// View whose indices the set uses.
+    /// What the beats of the view say of their senders, after each change and each view; this node is never named.
+    States {
+        /// View whose indices the sets use.
         view: u32,
-        /// Without a clock, as their beats say; this node is never among them.
-        members: MemberSet,
+        /// Without a mesh clock: nobody to wait for at a close.
+        untimed: MemberSet,
+        /// Without a quorum that it hears: nobody to wait for at all.
+        detached: MemberSet,
     },
     /// We suspect more than half of the view: it is us.
     Sick {

@@ -113,7 +113,9 @@ impl Process {
             SidebandEvent::Liveness { view, suspects, dead, .. } => {
                 self.engine.handle_liveness(now, view, suspects, dead);
             }
-            SidebandEvent::Untimed { view, members } => self.engine.handle_untimed(now, view, members),
+            SidebandEvent::States { view, untimed, detached } => {
+                self.engine.handle_states(now, view, untimed, detached);
+            }
             SidebandEvent::Clock(clock) => {
                 let news = What::clock(&self.clock, &clock);
                 self.judge_clock(scene, clock);

@@ -81,6 +81,19 @@ fn r15_a_joiner_is_proposed_at_a_close_once_it_holds_the_last_version() {
 }
 
 #[test]
+fn r15_a_joiner_that_fell_silent_is_not_seated() {
+    for (silent_ms, seated) in [(50, true), (480, false)] {
+        let mut solo = Solo::new(11);
+        for ms in [300, 1_000 - silent_ms] {
+            solo.until(ms);
+            solo.machine.handle_joiner(solo.now, &joiner(5, 9, u64::from(ms > 300)));
+        }
+        solo.until(1_001);
+        assert_eq!(!solo.queries().is_empty(), seated, "silent for {silent_ms} ms");
+    }
+}
+
+#[test]
 fn r16_a_view_over_an_open_version_removes_members_and_their_entries_only() {
     let mut solo = Solo::new(11);
     let manifest = solo.manifest(1, &[entry(0, 4), entry(1, 0), entry(2, 0)]);

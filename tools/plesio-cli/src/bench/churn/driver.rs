@@ -270,7 +270,7 @@ impl<'a> Driver<'a> {
                     *node != self.spared
                         && self.record.lives[life].is_running()
                         && self.record.lives[life].hello.is_some()
-                        && self.record.is_quorum_without(life)
+                        && self.record.is_quorum_without(life, monotonic_raw_ns())
                 };
                 let victims: Vec<usize> = (0..self.nodes()).filter(may_die).collect();
                 let Some(victim) = schedule.pick(victims.len()).map(|at| victims[at]) else { return false };
@@ -287,7 +287,8 @@ impl<'a> Driver<'a> {
             Due::Pause => {
                 let may_stop = |node: &usize| {
                     let life = self.newest[*node];
-                    self.record.lives[life].is_active() && self.record.is_quorum_without(life)
+                    self.record.lives[life].is_active()
+                        && self.record.is_quorum_without(life, monotonic_raw_ns())
                 };
                 let nodes: Vec<usize> = (0..self.nodes()).filter(may_stop).collect();
                 let Some(node) = schedule.pick(nodes.len()).map(|at| nodes[at]) else { return false };

@@ -305,9 +305,19 @@ impl Record {
         }
     }
 
-    /// Whether those who can act would be a quorum of the newest view without `victim`.
-    pub(super) fn is_quorum_without(&self, victim: usize) -> bool {
-        let members = &self.view.1;
+    /// Whether those who can act would be a quorum of the newest view without `victim`, and of one that seats those too who
+    /// died while they were asking to be let in: who has not noticed yet may still decide it.
+    pub(super) fn is_quorum_without(&self, victim: usize, now_ns: i64) -> bool {
+        let may_come = |life: &&Life| {
+            let died = life.killed_ns.is_some_and(|killed_ns| now_ns - killed_ns < NOTICED_NS);
+            died && life.asked_ns.is_some() && life.first_seated_ns.is_none()
+        };
+        let mut members = self.view.1.clone();
+        for life in self.lives.iter().filter(may_come) {
+            if !members.contains(&life.key) {
+                members.push(life.key);
+            }
+        }
         let stays = |key: &&u64| {
             self.lives
                 .iter()
@@ -319,6 +329,8 @@ impl Record {
     }
 }
 
+/// Nobody is let in whose last word is older, a frame and the ways included.
+const NOTICED_NS: i64 = 2_500_000_000;
 /// So long after its waking a node must accuse nobody: the time after which silence is suspect.
 const WAKING_NS: i64 = 500_000_000;
 /// Kills whose removal may still be news.

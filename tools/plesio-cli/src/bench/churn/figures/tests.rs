@@ -158,12 +158,22 @@ fn one_other_digest_is_enough() {
 #[test]
 fn nobody_is_killed_below_a_quorum() {
     let mut record = mesh(4);
-    assert!((0..4).all(|life| record.is_quorum_without(life)));
+    assert!((0..4).all(|life| record.is_quorum_without(life, MS)));
     record.handle_kill(3, MS);
-    assert!(!record.is_quorum_without(0), "two of four, without the lowest");
-    assert!(record.is_quorum_without(1) && record.is_quorum_without(2));
+    assert!(!record.is_quorum_without(0, 2 * MS), "two of four, without the lowest");
+    assert!(record.is_quorum_without(1, 2 * MS) && record.is_quorum_without(2, 2 * MS));
     record.handle_pause(2, 2 * MS, MS);
-    assert!(!record.is_quorum_without(1));
+    assert!(!record.is_quorum_without(1, 3 * MS));
+}
+
+#[test]
+fn one_that_died_while_it_asked_may_still_be_let_in() {
+    let mut record = mesh(3);
+    assert!(record.is_quorum_without(2, MS));
+    record.lives.push(Life { key: 40, asked_ns: Some(0), killed_ns: Some(MS), ..Life::default() });
+    assert!(record.is_quorum_without(2, 2 * MS), "two of four with the lowest");
+    assert!(!record.is_quorum_without(0, 2 * MS), "without it they are none");
+    assert!(record.is_quorum_without(0, 5_000 * MS), "all have noticed");
 }
 
 #[test]
