@@ -42,16 +42,18 @@ fn periods(config: &SimConfig, seed: u64) -> (Vec<u64>, SeedReport) {
 
 #[test]
 fn narrow_uplinks_double_the_period_and_wide_ones_bring_it_back() {
-    let (config, mut back) = (paced(4, 64, vec![narrow(3, 12)]), 0);
-    for seed in seeds(&config, 4) {
+    let config = paced(4, 64, vec![narrow(3, 12)]);
+    // With steps longer than half of a frame the period stays long for their sake.
+    let is_quick = |seed: &u64| {
+        let hosts = World::new(&config, *seed).hosts;
+        hosts.iter().filter(|host| host.step_ns < 45 * MS).count() >= 3
+    };
+    for seed in seeds(&config, 100).filter(is_quick).take(4) {
         let (periods, report) = periods(&config, seed);
         assert!(periods.len() >= 3 && periods[1] == 200, "{periods:?}");
-        // All the way, unless half of the members take steps longer than half of a frame.
-        assert!(periods.last() < periods.iter().max(), "{periods:?}");
-        back += u64::from(periods.last() == Some(&100));
+        assert_eq!(periods.last(), Some(&100), "{periods:?}");
         assert!(report.frames > 60, "{}", report.frames);
     }
-    assert!(back >= 3, "{back}");
 }
 
 #[test]
