@@ -277,6 +277,7 @@ impl<D: Device> Worker<D> {
         if self.n_steps > 0 && (flush || self.cutter.is_due(now, aim.cut(target), self.n_steps)) {
             let due = aim.cut(target);
             outcome.phase_error_ns = now.since(due) as i64 - due.since(now) as i64;
+            self.base = aim.base(self.base, self.version, self.tau);
             outcome.cut = self.cut(params, target);
             let passed = Frame(target.0.saturating_add(self.cutter.pass(aim.passes)));
             self.target = Some((aim.next_target(now, passed), aim.schedule));

@@ -2,7 +2,7 @@
 
 use crate::MeshClock;
 use crate::tempo::Pulse;
-use plesio_wire::{Frame, Instant, MeshTime, Schedule};
+use plesio_wire::{Frame, Instant, MeshTime, Schedule, Version};
 
 /// Where slots are aimed: plain data that the node publishes to its worker.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -67,6 +67,17 @@ impl Aim {
             Some((target, _)) => first().min(target),
             None => first(),
         }
+    }
+
+    /// The version that a slot cut now is said to stand on, of one that was begun on `base` while `version` is held. It is
+    /// `base`, unless more than `tau` versions may follow that before the slot is listed: its way takes as long as its
+    /// stride. Then it would come back, wait for the next cut and be too old again, for ever, and nobody would learn how
+    /// long a way takes now. So it is rebased at once, as it would be after its return (section 3, "slip").
+    #[must_use]
+    pub fn base(&self, base: Version, version: Version, tau: u64) -> Version {
+        let age = version.0.saturating_sub(base.0);
+        let way = u64::from(self.stride.saturating_sub(1));
+        if age.saturating_add(way) > tau { version } else { base }
     }
 
     /// The frame that is open now: the first one whose close lies in the future.
@@ -201,6 +212,13 @@ mod tests {
         assert_eq!(Aim { stride: 3, ..aim }.next_target(Instant(10_970 * MS), Frame(4)), Frame(7));
         assert_eq!(aim.frame_at(Instant(0)), Frame(1), "before mesh time 0 the first frame is open");
         assert_eq!(aim.next_target(Instant(0), Frame(u64::MAX)), Frame(u64::MAX));
+    }
+
+    #[test]
+    fn a_slot_that_would_be_too_old_when_it_is_listed_is_rebased_as_it_is_cut() {
+        let base = |stride, held| Aim { stride, ..aim() }.base(Version(10), Version(held), 4).0;
+        assert_eq!([base(1, 9), base(1, 10), base(1, 14), base(1, 15)], [10, 10, 10, 15]);
+        assert_eq!([base(3, 12), base(3, 13), base(16, 11), base(16, 26)], [10, 13, 11, 26]);
     }
 
     #[test]

@@ -74,6 +74,7 @@ impl Worker {
         }
         let passed = Frame(target.0.saturating_add(self.cutter.pass(aim.passes)));
         self.target = Some((aim.next_target(now, passed), aim.schedule));
+        self.base = aim.base(self.base, self.version, self.tau);
         self.cut(target)
     }
 
