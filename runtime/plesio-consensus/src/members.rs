@@ -24,6 +24,8 @@ const REPLACED_NS_MIN: u64 = 200_000_000;
 /// A member put out for holding a version up comes back after this long at first, doubling to the other.
 const BARRED_NS_MIN: u64 = 10_000_000_000;
 const BARRED_NS_MAX: u64 = 300_000_000_000;
+/// A later life waits a tenth of that: whoever died while a version was open held it up as well.
+const BARRED_ANEW_PARTS: u64 = 10;
 /// At first, where it said itself that it hears nobody: a cut line that is whole again.
 const BARRED_DEAF_NS_MIN: u64 = 1_000_000_000;
 /// A joiner that has asked this often is no stray datagram: it keeps its place while it makes progress.
@@ -69,8 +71,18 @@ struct Leaver {
 
 #[derive(Clone, Copy, Debug)]
 struct Bar {
+    /// The life that gave cause; none where later ones are no better.
+    life: Option<Incarnation>,
     until: Instant,
+    /// Until then for later lives.
+    anew: Instant,
     times: u32,
+}
+
+impl Bar {
+    fn ends(&self, life: Incarnation) -> Instant {
+        if self.life.is_some_and(|barred| barred != life) { self.anew } else { self.until }
+    }
 }
 
 #[cfg_attr(test, derive(Clone))]
@@ -130,13 +142,14 @@ impl Members {
     }
 
     /// `key` held a version up and is out: it stays an observer for a while, longer each time.
-    pub(crate) fn bar(&mut self, now: Instant, key: NodeKey) {
+    pub(crate) fn bar(&mut self, now: Instant, key: NodeKey, life: Option<Incarnation>) {
         self.barred.retain(|_, bar| now.since(bar.until) < BARRED_NS_MAX);
         if self.barred.len() < ROSTER_MAX || self.barred.contains_key(&key) {
             let least_ns = if self.detached.contains(&key) { BARRED_DEAF_NS_MIN } else { BARRED_NS_MIN };
-            let bar = self.barred.entry(key).or_insert(Bar { until: now, times: 0 });
+            let bar = self.barred.entry(key).or_insert(Bar { life, until: now, anew: now, times: 0 });
             let length_ns = BARRED_NS_MAX.min(least_ns << bar.times.min(9));
-            *bar = Bar { until: now.after(length_ns), times: bar.times.saturating_add(1) };
+            let (until, anew) = (now.after(length_ns), now.after(length_ns / BARRED_ANEW_PARTS));
+            *bar = Bar { life, until, anew, times: bar.times.saturating_add(1) };
         }
     }
 
@@ -150,7 +163,7 @@ impl Members {
         let out: Vec<NodeKey> =
             self.condemned.iter().copied().filter(|key| view.index_of(*key).is_none()).collect();
         for key in out {
-            self.bar(now, key);
+            self.bar(now, key, None);
         }
     }
 
@@ -358,7 +371,9 @@ impl Members {
             .iter()
             .filter(|(key, joiner)| log.view.index_of(**key).is_none() && caught_up(&joiner.join))
             .filter(|(_, joiner)| is_there(joiner))
-            .filter(|(key, _)| self.barred.get(key).is_none_or(|bar| now >= bar.until))
+            .filter(|(key, joiner)| {
+                self.barred.get(key).is_none_or(|bar| now >= bar.ends(joiner.join.incarnation))
+            })
             .map(|(key, joiner)| Seat {
                 key: *key,
                 incarnation: joiner.join.incarnation,

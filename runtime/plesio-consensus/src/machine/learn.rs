@@ -61,8 +61,9 @@ impl Consensus {
         if let (Value::View(view), true, true) = (value, self.log.open.is_some(), is_old) {
             let heard = self.heard();
             for member in heard.iter() {
-                if let Some(key) = self.key_of(member).filter(|key| view.index_of(*key).is_none()) {
-                    self.members.bar(now, key);
+                let seat = self.log.view.members.get(usize::from(member));
+                if let Some(seat) = seat.filter(|seat| view.index_of(seat.key).is_none()) {
+                    self.members.bar(now, seat.key, Some(seat.incarnation));
                 }
             }
         }

@@ -81,6 +81,36 @@ fn r15_a_joiner_is_proposed_at_a_close_once_it_holds_the_last_version() {
 }
 
 #[test]
+fn r14_who_held_a_version_up_waits_ten_seconds_and_its_next_life_one() {
+    for (life, waits_ms) in [(100, 10_000), (4_711, 1_000)] {
+        let mut solo = Solo::new(11);
+        let manifest = solo.manifest(1, &[entry(1, 0)]);
+        solo.decide(Value::Manifest(manifest));
+        solo.until(4_000);
+        let view = solo.without(10, 1);
+        solo.decide(Value::View(view));
+        solo.shards(&[0, 1]);
+        solo.seal_vote(12, ballot(16, 0));
+        solo.apply(1);
+        let index = solo.machine.index();
+        let seated = (4_000..20_000).step_by(50).find(|ms| {
+            solo.until(*ms);
+            solo.machine.handle_joiner(solo.now, &joiner(10, life, 2));
+            solo.drain();
+            if let Some(asked) = solo.queries().last() {
+                let last = Last { index, ballot: *asked, version: Version(1), ..Last::default() };
+                solo.hear(12, Message::Last(last));
+            }
+            solo.proposals()
+                .iter()
+                .any(|(_, value)| matches!(value, Value::View(view) if view.members.len() == 3))
+        });
+        let waited = seated.map(|ms| ms - 4_000);
+        assert!(waited.is_some_and(|ms| (waits_ms..=waits_ms + 1_500).contains(&ms)), "{life}: {waited:?}");
+    }
+}
+
+#[test]
 fn r15_a_joiner_that_fell_silent_is_not_seated() {
     for (silent_ms, seated) in [(50, true), (480, false)] {
         let mut solo = Solo::new(11);
