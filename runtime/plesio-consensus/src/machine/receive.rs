@@ -81,7 +81,12 @@ impl Consensus {
             // Another generation counts the versions anew after the one that it began with. Whoever says none came by a state.
             Message::Shard(shard)
                 if shard.index != LogIndex(0) && generation(shard.index) != generation(self.log.index) => {}
-            Message::Shard(shard) => self.compare_digest(from, shard.version, shard.digest),
+            Message::Shard(shard) => {
+                // Only who holds a version has its digest. Beats say so too, but they may keep step with the closes and come
+                // too late for each.
+                self.members.insert_hold(&self.log.view, from, shard.version);
+                self.compare_digest(from, shard.version, shard.digest);
+            }
             Message::Last(last) => self.on_last(now, from, member, last),
             Message::Leave(leave) => {
                 let frame = self.pace.closed.unwrap_or_default();
