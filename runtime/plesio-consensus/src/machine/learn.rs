@@ -26,10 +26,11 @@ impl Consensus {
         self.bar_stalled(now, &value);
         let is_complete = self.is_complete();
         let sealers = self.round.sealers();
-        // Whatever comes next lays its result over the last one: late shards have no place any more.
+        // Whatever comes next lays its result over the last one: late shards have no place any more. A state on its way is
+        // taken all the same, though another one is wanted after it: where transfers take longer than versions, each would
+        // be given up for the next.
         if self.late.take().is_some() {
             self.fetch_by(now);
-            self.abandon_basis(now);
         }
         self.events.push_back(Event::Decided { index, ballot, kind: Kind::of(&value) });
         if counted {
