@@ -16,6 +16,7 @@ use plesio_wire::{
     Bounded, Digest, Frame, Incarnation, Instant, LogIndex, MemberSet, NodeKey, SlotSeq, Version,
 };
 use solo::{Solo, ballot, entry};
+use std::vec::Vec;
 
 /// What members go by who were told nothing.
 const TERMS: Terms = Terms { tau: 4, lambda: crate::Lambda::ONE };
@@ -81,6 +82,25 @@ fn r0_the_next_owner_takes_over_after_silence_and_asks_first() {
     solo.hear(10, Message::Last(Last { index, ballot: ballot(1, 1), version, ..Last::default() }));
     solo.until(250 + 140);
     assert_eq!(solo.proposals()[0].0, ballot(1, 1));
+}
+
+#[test]
+fn r0_an_owner_tells_what_it_has_at_once_and_twice_before_the_close() {
+    let mut solo = Solo::new(10);
+    solo.hear(11, Message::Ready(Ready { n_steps: 1, ..Ready::default() }));
+    solo.until(5);
+    solo.machine.handle_held(solo.now, NodeKey(11), SlotSeq(0), 1);
+    solo.forget();
+    let mut told = Vec::new();
+    for ms in 5..250 {
+        solo.until(ms);
+        let to = solo.took(|to, message| matches!(message, Message::Have(_)).then_some(*to));
+        assert!(to.is_empty() || to == [To::One(NodeKey(11)), To::One(NodeKey(12))], "{to:?}");
+        told.extend(to.first().map(|_| ms));
+    }
+    // The word itself, an eighth of a frame before the close, 10 ms before it: one that is lost costs no frame, wherever a
+    // datagram takes less than an eighth of one.
+    assert_eq!(told, [6, 219, 240]);
 }
 
 #[test]
