@@ -160,7 +160,7 @@ impl Consensus {
             Some(due) if now >= due => {
                 self.timers.have_due = None;
                 let news = self.have_news(frame);
-                for member in self.next_proposers(frame) {
+                for member in self.next_proposers(frame).iter() {
                     self.send_have_of(member, &news);
                 }
             }
@@ -171,16 +171,18 @@ impl Consensus {
         }
     }
 
-    /// The first two members, in ballot order, who will propose at the close of `frame`; where nobody will, as far as is
-    /// known, the two whose turn it is.
-    fn next_proposers(&self, frame: Frame) -> Vec<MemberIndex> {
+    /// The first two members, in ballot order, who will propose at the close of `frame`: of those with a clock, and of those
+    /// of them whom this member hears. Mostly these are the same; whom it alone does not hear proposes all the same.
+    fn next_proposers(&self, frame: Frame) -> MemberSet {
         let members = self.log.members();
-        let mut punctual = self.punctual();
-        if punctual.is_empty() {
-            punctual = MemberSet::first(members);
+        let all = MemberSet::first(members);
+        let timed = all.without(self.members.untimed(&self.log.view, self.config.me));
+        let mut next = MemberSet::EMPTY;
+        for able in [if timed.is_empty() { all } else { timed }, self.punctual()] {
+            let owners = (0..members as u32).map(|term| Ballot { frame, term }.owner(members));
+            owners.filter(|owner| able.contains(*owner)).take(2).for_each(|owner| next.insert(owner));
         }
-        let owners = (0..members as u32).map(|term| Ballot { frame, term }.owner(members));
-        owners.filter(|owner| punctual.contains(*owner)).take(2).collect()
+        next
     }
 
     /// Before the close of `frame` all of it is told again, twice: an eighth of a frame ahead, so that a word that was lost

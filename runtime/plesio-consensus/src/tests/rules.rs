@@ -54,6 +54,16 @@ fn r0_the_owner_proposes_at_the_close_what_all_owners_have() {
 }
 
 #[test]
+fn r0_an_owner_that_is_not_heard_here_is_told_what_is_held_all_the_same() {
+    let mut solo = Solo::new(12);
+    solo.machine.handle_suspects(solo.now, &[NodeKey(11)], &[]);
+    solo.offer(0, 0);
+    solo.until(249);
+    assert!(solo.has_told(11), "others may hear it, and it proposes");
+    assert!(solo.has_told(10), "and it may be dead");
+}
+
+#[test]
 fn r0_who_has_no_mesh_clock_is_not_waited_for_at_a_close() {
     for (untimed, at_ms) in [(&[][..], 250 + 80), (&[NodeKey(11)][..], 250), (&[NodeKey(10)][..], 250 + 80)] {
         let mut solo = Solo::new(12);
