@@ -306,14 +306,14 @@ impl Record {
     }
 
     /// Whether those who can act would be a quorum of the newest view without `victim`, and of one that seats those too who
-    /// died while they were asking to be let in: who has not noticed yet may still decide it.
+    /// died while they were asking to be let in, it among them: who has not noticed yet may still decide it.
     pub(super) fn is_quorum_without(&self, victim: usize, now_ns: i64) -> bool {
-        let may_come = |life: &&Life| {
+        let may_come = |(index, life): &(usize, &Life)| {
             let died = life.killed_ns.is_some_and(|killed_ns| now_ns - killed_ns < NOTICED_NS);
-            died && life.asked_ns.is_some() && life.first_seated_ns.is_none()
+            (died || *index == victim) && life.asked_ns.is_some() && life.first_seated_ns.is_none()
         };
         let mut members = self.view.1.clone();
-        for life in self.lives.iter().filter(may_come) {
+        for (_, life) in self.lives.iter().enumerate().filter(may_come) {
             if !members.contains(&life.key) {
                 members.push(life.key);
             }

@@ -174,6 +174,13 @@ fn one_that_died_while_it_asked_may_still_be_let_in() {
     assert!(record.is_quorum_without(2, 2 * MS), "two of four with the lowest");
     assert!(!record.is_quorum_without(0, 2 * MS), "without it they are none");
     assert!(record.is_quorum_without(0, 5_000 * MS), "all have noticed");
+    // Nor is one killed while it asks, where it would be missed.
+    let mut record = mesh(2);
+    record.handle_kill(1, MS);
+    record.lives.push(Life { key: 40, asked_ns: Some(0), ..Life::default() });
+    assert!(!record.is_quorum_without(2, 2 * MS), "one of three, if it has just been let in");
+    record.lives[2].asked_ns = None;
+    assert!(record.is_quorum_without(2, 2 * MS));
 }
 
 #[test]
