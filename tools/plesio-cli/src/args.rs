@@ -274,10 +274,12 @@ pub(crate) struct SimArgs {
     #[arg(long, env = "PLESIO_SEED", value_name = "N", value_parser = clap::value_parser!(u64).range(..u64::MAX))]
     pub(crate) seed: Option<u64>,
 
-    /// What may go wrong: all, none, or names with commas between them; every seed draws some of it
+    /// What may go wrong: all, none, or names with commas between them, a minus before what is not to (all,-exit); every seed
+    /// draws some of it
     ///
     /// Links: loss, burst, delay, jitter, reorder, duplicate, corrupt, one-way, partition, split (in halves), mtu (long
-    /// datagrams vanish). Hosts: crash, restart (its old datagrams still under way), proposer (whoever proposes dies), pause,
+    /// datagrams vanish). Hosts: crash, exit (its host tells that nobody listens there), restart (its old datagrams still
+    /// under way), proposer (whoever proposes dies), pause,
     /// suspend (the clock stops too), starve (slices of its time), slow, clock (500 to 10,000 ppm), buffers (tiny ones), join,
     /// leave. Members that lie: accuse (in their beats), stall (no data). Not in `all`, because some promises end with them:
     /// forge (other contributions than announced), equivocate (other proposals and sums for some); nor, because a mesh that is

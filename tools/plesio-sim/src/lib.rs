@@ -73,11 +73,8 @@ pub fn run_with(config: &SimConfig, on_seed: impl Fn(&SeedReport) + Sync) -> Res
     std::thread::scope(|scope| {
         for _ in 0..config.threads {
             let seeds = || {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= config.seeds.end {
-                        break;
-                    }
+                let one_more = |seed| (seed < config.seeds.end).then(|| seed + 1);
+                while let Ok(seed) = next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more) {
                     let report = run_seed(config, seed);
                     on_seed(&report);
                     reports.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(report);

@@ -104,7 +104,7 @@ impl Plan {
         let mut faults = Vec::with_capacity(script.len());
         for strike in script {
             kinds.insert(strike.fault);
-            let dies = matches!(strike.fault, Fault::Crash | Fault::Proposer);
+            let dies = matches!(strike.fault, Fault::Crash | Fault::Exit | Fault::Proposer);
             // Of those that die, the mild ones stay down.
             let level = match (dies, strike.lasts_ns) {
                 (true, None) => 1,

@@ -67,6 +67,12 @@ fn all_kinds_together_break_nothing_and_all_take_place() {
 }
 
 #[test]
+fn the_last_seed_of_all_is_the_last() {
+    let config = SimConfig { seeds: u64::MAX - 2..u64::MAX, threads: 3, ..config(2, "none", 10) };
+    assert_eq!(run(&config).unwrap().seeds, 2);
+}
+
+#[test]
 fn every_phase_is_struck() {
     let config = SimConfig { seeds: 0..60, ..config(8, "crash,proposer,mtu", 12) };
     let report = run(&config).unwrap();

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// Absent is the default: a file may say it too.
 #[derive(Args, Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct RulesArgs {
     /// How much a contribution weighs in a version, the same at all nodes [default: mass]
     #[arg(long, env = "PLESIO_WEIGHTS", value_enum)]

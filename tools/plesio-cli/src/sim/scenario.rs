@@ -297,6 +297,7 @@ impl Struck {
         let of_host = matches!(
             fault,
             Fault::Crash
+                | Fault::Exit
                 | Fault::Restart
                 | Fault::Pause
                 | Fault::Suspend
@@ -310,6 +311,7 @@ impl Struck {
                 | Fault::Stall
                 | Fault::Forge
                 | Fault::Equivocate
+                | Fault::Suppress
         );
         if of_host && self.node.is_none() {
             return Err("say which node".into());
@@ -424,12 +426,15 @@ mod tests {
             ("links = \"--loss 2\"", "loss"),
             ("nodes = \"four\"", "nodes"),
             ("[[fault]]\nat_s = 1.0", "kind"),
+            ("[rules]\nlamda = 0.5", "lamda"),
         ] {
             let error = Scenario::read(wrong, &args("")).expect_err(wrong);
             assert!(error.contains(word), "{wrong}: {error}");
         }
         for (wrong, word) in [
             ("[[fault]]\nkind = \"crash\"\nat_s = 1.0", "say which node"),
+            ("[[fault]]\nkind = \"exit\"\nat_s = 1.0", "say which node"),
+            ("[[fault]]\nkind = \"suppress\"\nat_s = 1.0", "say which node"),
             ("[[fault]]\nkind = \"all\"\nat_s = 1.0", "one kind"),
             ("[[fault]]\nkind = \"loss\"\nat_s = -1.0", "out of range"),
             ("[[fault]]\nkind = \"loss\"\nat_s = nan", "out of range"),
