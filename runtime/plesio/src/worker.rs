@@ -272,7 +272,7 @@ impl<D: Device> Worker<D> {
             // After RESYNC: whatever is not announced goes into one slot, on the version that was taken over.
             self.base = self.version;
         }
-        let target = aim.target(now, self.target);
+        let target = aim.target(now, self.cutter.step_ns(), self.target);
         self.target = Some((target, aim.schedule));
         if self.n_steps > 0 && (flush || self.cutter.is_due(now, aim.cut(target), self.n_steps)) {
             let due = aim.cut(target);

@@ -58,12 +58,16 @@ impl Aim {
 
     /// The target of the slot that is filling: the one chosen before, unless frames close otherwise than when it was.
     /// Then it is the first whose cut is still to come, if that comes sooner: the number of a frame far ahead, chosen when
-    /// they were shorter, may stand for a close that is farther still.
+    /// they were shorter, may stand for a close that is farther still. So may one that nobody would choose now whose steps
+    /// take `step_ns`: the clock has entered anew since, at an earlier mesh time.
     #[must_use]
-    pub fn target(&self, now: Instant, chosen: Option<(Frame, Schedule)>) -> Frame {
+    pub fn target(&self, now: Instant, step_ns: u64, chosen: Option<(Frame, Schedule)>) -> Frame {
         let first = || self.next_target(now, Frame(0));
+        // That of the slot before was due within a step; a stride on, one let pass, and one that a longer lead left out.
+        let before = self.next_target(now.after(step_ns), Frame(0));
+        let farthest = before.0.saturating_add(u64::from(self.stride.max(1)) + 2);
         match chosen {
-            Some((target, schedule)) if schedule == self.schedule => target,
+            Some((target, schedule)) if schedule == self.schedule && target.0 <= farthest => target,
             Some((target, _)) => first().min(target),
             None => first(),
         }
@@ -228,12 +232,24 @@ mod tests {
         let schedule = Schedule { frame: Frame(40), close: MeshTime(10_000_000_000), period_ns: 500 * MS };
         let (after, now) = (Aim { schedule, ..before }, Instant(30_010 * MS));
         let chosen = (Frame(81), before.schedule);
-        assert_eq!(before.target(now, Some(chosen)), Frame(81));
-        assert_eq!((after.target(now, Some(chosen)), after.target(now, None)), (Frame(61), Frame(61)));
-        assert_eq!(after.target(now, Some((Frame(64), schedule))), Frame(64));
+        let target = |aim: Aim, chosen| aim.target(now, 100 * MS, chosen);
+        assert_eq!(target(Aim { stride: 16, ..before }, Some(chosen)), Frame(81));
+        assert_eq!((target(after, Some(chosen)), target(after, None)), (Frame(61), Frame(61)));
+        assert_eq!(target(after, Some((Frame(64), schedule))), Frame(64));
         // Halved: what it aimed at comes sooner, and is cut at once where that is over.
         let halved = Schedule { frame: Frame(78), close: MeshTime(19_500 * MS as i64), period_ns: 125 * MS };
-        assert_eq!(Aim { schedule: halved, ..before }.target(now, Some(chosen)), Frame(81));
+        assert_eq!(target(Aim { schedule: halved, ..before }, Some(chosen)), Frame(81));
+    }
+
+    #[test]
+    fn a_target_that_a_clock_set_back_leaves_far_ahead_is_chosen_anew() {
+        let aim = aim();
+        let now = Instant(30_010 * MS);
+        let target = |step_ns, chosen| aim.target(now, step_ns, Some((Frame(chosen), aim.schedule))).0;
+        assert_eq!(aim.next_target(now, Frame(0)), Frame(81));
+        assert_eq!([target(MS, 84), target(MS, 85), target(MS, 104)], [84, 81, 81]);
+        // Whose steps take five seconds aims as far ahead.
+        assert_eq!([target(5_000 * MS, 104), target(5_000 * MS, 105)], [104, 81]);
     }
 
     #[test]

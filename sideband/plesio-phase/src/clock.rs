@@ -270,7 +270,7 @@ impl Clock {
         }
         self.next_update = now.after(UPDATE_NS);
         self.choose_neighbours(now);
-        if self.wake(now) {
+        if self.enter_anew(now) {
             return;
         }
         let reference = self.reference == Some(self.key);

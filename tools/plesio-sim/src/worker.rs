@@ -54,7 +54,8 @@ impl Worker {
         self.reclaim(applied)?;
         if self.stopped {
             // What was folded meanwhile goes out again.
-            let before = self.target.map_or(Frame(0), |_| aim.target(now, self.target));
+            let before =
+                self.target.map_or(Frame(0), |_| aim.target(now, self.cutter.step_ns(), self.target));
             let target = aim.next_target(now, before);
             return if self.n_steps > 0 && aim.clock.usable { self.cut(target) } else { Ok(false) };
         }
@@ -67,7 +68,7 @@ impl Worker {
         if self.cutter.rebase(aim.resyncs) {
             self.base = self.version;
         }
-        let target = aim.target(now, self.target);
+        let target = aim.target(now, self.cutter.step_ns(), self.target);
         self.target = Some((target, aim.schedule));
         if !self.cutter.is_due(now, aim.cut(target), self.n_steps) {
             return Ok(false);

@@ -36,11 +36,12 @@ impl Clock {
         (count >= 3 && 2 * agree > count).then_some(median)
     }
 
-    /// Wakes up: a clock that is behind what most members say stood still. It goes on from there, as one that has just
-    /// entered: nobody takes the time from it until it has locked anew. Whether that was so.
-    pub(super) fn wake(&mut self, now: Instant) -> bool {
-        let slept = |majority_ns: &i64| self.offset_ns(now) < majority_ns.saturating_sub(STILL_NS);
-        let Some(majority_ns) = self.majority_ns(now).filter(slept).filter(|_| self.has_line) else {
+    /// Enters anew: a clock a second or more from what most members say stood still, or theirs did, and slewing would take
+    /// hours. It goes on from there, as one that has just entered: nobody takes the time from it until it has locked anew.
+    /// Whether that was so. More than half cannot say two things, so two sides never step past each other.
+    pub(super) fn enter_anew(&mut self, now: Instant) -> bool {
+        let is_far = |majority_ns: &i64| !is_near(self.offset_ns(now), *majority_ns);
+        let Some(majority_ns) = self.majority_ns(now).filter(is_far).filter(|_| self.has_line) else {
             return false;
         };
         let base_mesh = MeshTime(local(now).saturating_add(majority_ns));

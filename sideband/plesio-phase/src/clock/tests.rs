@@ -499,6 +499,24 @@ fn f11_a_clock_that_stood_still_while_its_host_slept_steps_forward_once() {
 }
 
 #[test]
+fn f11_a_clock_that_goes_on_while_most_sleep_steps_back_once() {
+    let mut world = World::new(&[(0, 0), (3_000_000, 40), (9_000_000, -40)], |_, _| QUIET, 12);
+    world.run(20 * SECOND);
+    let steps = world.hosts[2].clock.counters().steps;
+    for host in &mut world.hosts[..2] {
+        host.offset_ns -= 3 * SECOND as i64;
+        host.seen = None;
+    }
+    world.blind = Some(2);
+    world.run(29 * SECOND);
+    world.blind = None;
+    world.run(40 * SECOND);
+    let ahead_ns = world.mesh(2) - world.mesh(0);
+    assert!(ahead_ns.abs() < MS as i64, "{ahead_ns} ns ahead 20 s after the others woke");
+    assert_eq!(world.hosts[2].clock.counters().steps, steps + 1);
+}
+
+#[test]
 fn random_replies_never_panic_and_never_move_a_reference() {
     let mut world = World::new(&[(0, 0), (0, 10), (0, 20)], |_, _| QUIET, 8);
     world.run(3 * SECOND);
