@@ -141,12 +141,12 @@ impl SimConfig {
                 "shortest frame period in nanoseconds",
                 self.period_min_ns,
                 Period::SHORTEST_NS,
-                self.period_ns.unwrap_or(Period::LONGEST_NS),
+                self.period_ns.or(self.period_max_ns).unwrap_or(Period::LONGEST_NS),
             ),
             (
                 "longest frame period in nanoseconds",
                 self.period_max_ns,
-                self.period_ns.unwrap_or(Period::SHORTEST_NS),
+                self.period_ns.or(self.period_min_ns).unwrap_or(Period::SHORTEST_NS),
                 Period::LONGEST_NS,
             ),
         ];
@@ -194,6 +194,11 @@ pub enum ConfigError {
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Range { name, value, low, high } if name.ends_with(IN_NANOSECONDS) => {
+                let name = name.trim_end_matches(IN_NANOSECONDS);
+                let [value, low, high] = [value, low, high].map(|ns| *ns as f64 / 1e6);
+                write!(f, "{name} {value} ms is out of range; choose {low} to {high} ms")
+            }
             Self::Range { name, value, low, high } => {
                 write!(f, "{name} {value} is out of range; choose {low} to {high}")
             }
@@ -208,6 +213,9 @@ impl fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
+
+/// Names of times end so, and they are told in milliseconds.
+const IN_NANOSECONDS: &str = " in nanoseconds";
 
 #[cfg(test)]
 mod tests {
@@ -234,6 +242,11 @@ mod tests {
                 ..SimConfig::default()
             },
             SimConfig { period_min_ns: Some(1), ..SimConfig::default() },
+            SimConfig {
+                period_min_ns: Some(250_000_000),
+                period_max_ns: Some(249_999_999),
+                ..SimConfig::default()
+            },
             SimConfig { ring_depth: Some(6), ..SimConfig::default() },
             SimConfig { ring_depth: Some(32), ..SimConfig::default() },
         ] {

@@ -441,7 +441,8 @@ mod tests {
             ("[[fault]]\nkind = \"loss\"\nat_s = 1.0\nto = 3", "need node"),
             ("[[fault]]\nkind = \"crash\"\nnode = 9\nat_s = 1.0", "no node 9"),
             ("period_ms = 1e300", "out of range"),
-            ("period_ms = 250.0\nperiod_max_ms = 125.0", "choose 250000000"),
+            ("period_ms = 250.0\nperiod_max_ms = 125.0", "125 ms is out of range; choose 250 to 60000 ms"),
+            ("period_min_ms = 250.0\nperiod_max_ms = 125.0", "out of range; choose 50 to 125 ms"),
             ("ring_depth = 3", "2, 4, 8 or 16"),
         ] {
             let scenario = Scenario::read(wrong, &args("")).expect(wrong);

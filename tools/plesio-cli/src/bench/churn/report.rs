@@ -70,7 +70,7 @@ impl<'a> Report<'a> {
     pub(super) fn sample(&self) -> Value {
         let mut sample = self.document();
         for (name, value) in sample.as_object_mut().into_iter().flatten() {
-            if value.is_null() && name.ends_with("_s") {
+            if value.is_null() && (name.ends_with("_s") || name == "leaks") {
                 *value = json!(0.0);
             }
         }
@@ -87,14 +87,19 @@ impl<'a> Report<'a> {
         document["nodes"] = json!(self.args.nodes);
         document["protection"] = json!(if self.args.plaintext { "plaintext" } else { "sealed" });
         document["churned_s"] = json!(self.ended.churned_s);
-        document["leaks"] = json!(self.leaked.total());
-        document["leaked"] = json!(self.leaked);
+        document["leaks"] = json!(self.looked_at().map(Leaked::total));
+        document["leaked"] = json!(self.looked_at());
         document["rss_growth_bytes"] = json!(self.rss_growth_bytes());
         document["survivors"] = self.ended.survivors.iter().map(row).collect();
         document["troubles"] = json!(self.ended.troubles);
         document["interrupted"] = json!(self.ended.interrupted);
         document["load_end"] = json!(self.load_end);
         document
+    }
+
+    /// What was left behind; none when a signal came before anybody was looked at.
+    fn looked_at(&self) -> Option<Leaked> {
+        (!self.ended.survivors.is_empty()).then_some(self.leaked)
     }
 
     /// Of the processes that were there from the beginning to the end, the most.
@@ -182,9 +187,17 @@ impl<'a> Report<'a> {
             line("pauses", text);
         }
         line("put out for no reason", figures.put_out.to_string());
-        line("digests", if figures.digests_equal { "equal".into() } else { "DIFFERENT".into() });
-        let Leaked { descriptors, mappings, slots } = self.leaked;
-        line("leaks", format!("{descriptors} files, {mappings} mappings, {slots} slots"));
+        let digests = if figures.digests_equal { "equal" } else { "DIFFERENT" };
+        let digests = if self.ended.interrupted {
+            format!("{digests} until it was interrupted")
+        } else {
+            digests.into()
+        };
+        line("digests", digests);
+        let leaks = |Leaked { descriptors, mappings, slots }: Leaked| {
+            format!("{descriptors} files, {mappings} mappings, {slots} slots")
+        };
+        line("leaks", self.looked_at().map_or("not looked at".into(), leaks));
         if let Some(grown) = self.rss_growth_bytes() {
             line("memory", format!("{:+.1} MiB in the process that was spared", grown as f64 / 1_048_576.0));
         }
