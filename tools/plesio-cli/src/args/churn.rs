@@ -10,7 +10,8 @@ pub(super) const ABOUT: &str = "A mesh whose processes are killed and started an
 Node processes on this machine train one small model, a frame every 250 ms. Every 0.5 to 2 s one of them is killed with SIGKILL, and \
 every 0.5 to 2 s one that is dead is started anew: the same key, another life, its state from the mesh. Nobody is killed whose death \
 would leave no quorum, and one node, drawn from the seed, never: it is there to show what piles up. With --pause processes are \
-also stopped for 0.2, 0.7 or 3 s.
+also stopped for 0.2, 0.7 or 3 s. Frames stay at 250 ms: the nodes train on the same few cores, and would lengthen them to their \
+steps (`plesio up` does, see --period-max-ms).
 
 All times are from the nodes' own reports, in the machine's clock. gap: between two versions at the same node, of nodes that were \
 neither killed nor stopped meanwhile. recovery: from a kill to the first version decided after it that all survivors hold; a second kill meanwhile lengthens it. detection: \
