@@ -6,6 +6,7 @@
 //!   idle ───────────────▶ bound(q) ────────────────▶ idle, last = q completed
 //!     └──── post(None) ──▶ open ── first newer ──▶ bound
 //!          withdraw of a begun message ────────────▶ idle, last = q refused
+//!          post(Some q), the same place, once more ─▶ bound(q) again, with what was received
 //! ```
 //!
 //! Invariant: `place` only ever names holes of the bound message, so a chunk received is never overwritten.
@@ -109,6 +110,11 @@ impl Windows {
         };
         let window = &self.windows[at];
         if window.posted && window.wanted == wanted && window.span == span {
+            return Ok(());
+        }
+        if !window.posted && window.is_refused(wanted, span) {
+            self.windows[at].resume();
+            self.posted += 1;
             return Ok(());
         }
         if wanted.is_some_and(|wanted| window.last.is(wanted)) {
@@ -318,6 +324,21 @@ impl Window {
         } else {
             Fit::Hole(hole)
         }
+    }
+
+    /// Whether that very message was begun here and withdrawn, and nothing else was posted since.
+    fn is_refused(&self, wanted: Option<u16>, span: Span) -> bool {
+        let is_it = |wanted| self.last == Last::Refused(wanted) && self.bound == Some(wanted);
+        wanted.is_some_and(is_it) && self.wanted == wanted && self.span == span
+    }
+
+    /// Takes what it still lacks of a message that was withdrawn: its sender does not send again what was acknowledged.
+    const fn resume(&mut self) {
+        if let Some(bound) = self.bound {
+            self.last = Last::Refused(bound.wrapping_sub(1));
+        }
+        self.posted = true;
+        self.deadline = None;
     }
 
     fn lacks_bytes(&self) -> u64 {

@@ -176,6 +176,27 @@ fn many_aborts_leak_neither_window_nor_credit() {
     assert!(world.bytes(1, span) == last);
 }
 
+/// A server of a result was silent for a moment, and its window was closed. What it had sent was acknowledged, so it never
+/// sent that again; and the window could not be opened again.
+#[test]
+fn a_withdrawn_message_goes_on_where_it_was_once_its_place_is_open_again() {
+    let mut world = World::new(config(64), CLEAN, 8);
+    let span = world.region(1, vec![0; 2_000_000]);
+    world.ends[1].machine.handle_post(1, Some(10), span).unwrap();
+    world.send(0, id(1, 10), pattern(1, 2_000_000));
+    world.run_for(500_000);
+    world.ends[1].machine.handle_withdraw(1);
+    world.run_for(SECOND);
+    assert!(world.received(1, id(1, 10)).is_none());
+    let sent_bytes = world.stats(0).sent_bytes;
+    world.ends[1].machine.handle_post(1, Some(10), span).unwrap();
+    world.run_until(SECOND, |world| world.delivered(0, id(1, 10)));
+    let received = world.received(1, id(1, 10)).expect("whole");
+    assert!(world.bytes(1, received) == pattern(1, 2_000_000));
+    assert!(world.stats(0).sent_bytes - sent_bytes < 2_000_000, "not all of it again");
+    assert_eq!(world.ends[1].machine.handle_post(1, Some(10), span), Err(PostError::Done), "it is there");
+}
+
 #[test]
 fn a_withdrawn_message_is_refused_and_older_sequences_stay_out() {
     let mut world = World::new(config(64), CLEAN, 8);
