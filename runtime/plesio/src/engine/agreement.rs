@@ -69,7 +69,7 @@ impl Engine {
         self.seat_roster(view);
         for seat in view.members.iter() {
             self.connect(now, seat.key, seat.incarnation);
-            self.links.open_view(now, seat.key, seated.then_some(view.number));
+            self.links.open_view(now, (seat.key, seat.incarnation), seated.then_some(view.number));
         }
         self.let_go(now);
         self.tell_view(view);

@@ -178,12 +178,12 @@ impl Engine {
         }
         let view = *self.consensus.view();
         let number = self.seat(&view).map(|_| view.number);
-        // A connection may be there already, from when that member was asking to be let in.
         let mut any = self.count_gaps(&view) < self.gaps.missing;
         for seat in view.members.iter() {
-            if self.connect(now, seat.key, seat.incarnation) {
+            // A connection may be there already, from when that member was asking to be let in; without the view's session.
+            let is_new = self.connect(now, seat.key, seat.incarnation);
+            if self.links.open_view(now, (seat.key, seat.incarnation), number) || is_new {
                 any = true;
-                self.links.open_view(now, seat.key, number);
                 self.exchange.handle_peer(seat.key);
             }
         }

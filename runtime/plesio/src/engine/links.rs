@@ -143,9 +143,11 @@ impl Links {
         true
     }
 
-    /// Begins the session of a view in which both have a seat, or ends the one there is; true when it is new.
-    pub(super) fn open_view(&mut self, now: Instant, peer: NodeKey, view: Option<u32>) -> bool {
+    /// Begins the session of a view in which both have a seat, or ends the one there is; true when it is new. A connection to
+    /// another life of the peer than the view seats has none.
+    pub(super) fn open_view(&mut self, now: Instant, (peer, life): Life, view: Option<u32>) -> bool {
         let Some(link) = self.links.get(&peer) else { return false };
+        let view = view.filter(|_| link.incarnation == life);
         if link.view.as_ref().map(|(number, _)| *number) == view {
             return false;
         }
@@ -221,7 +223,8 @@ impl Links {
     pub(super) fn is_over(&mut self, now: Instant, peer: NodeKey) -> bool {
         let Some(link) = self.links.get_mut(&peer) else { return true };
         let since = *link.gone.get_or_insert(now);
-        self.open_view(now, peer, None);
+        let life = link.incarnation;
+        self.open_view(now, (peer, life), None);
         now.since(since) >= FORMER_NS || self.links.len() > LINKS_MAX
     }
 
