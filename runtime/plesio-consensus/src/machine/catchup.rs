@@ -315,12 +315,15 @@ impl Consensus {
             return;
         }
         self.basis = None;
-        fetching.tried += 1;
         fetching.is_refused = false;
-        fetching.due = now.after(self.config.fetch_retry_ns);
-        let (due, tried) = (fetching.due, fetching.tried);
+        let tried = fetching.tried + 1;
+        let from = self.source(version, tried);
+        // While nobody who holds it is heard there is nothing to give time to: who is heard again is asked at once.
+        let wait_ns = if from.is_some() { self.config.fetch_retry_ns } else { self.resend_ns() };
+        let due = now.after(wait_ns);
+        self.fetching = Some(Fetching { due, tried, is_refused: false });
         self.alarm(now, due);
-        if let Some(from) = self.source(version, tried) {
+        if let Some(from) = from {
             self.events.push_back(Event::Fetch { from, version });
         }
     }

@@ -151,7 +151,12 @@ impl Engine {
         if let Some((_, number)) = self.serving.queue.iter_mut().find(|(waits, _)| *waits == from) {
             *number = request;
         } else if self.serving.queue.len() < QUEUE_MAX {
-            self.serving.queue.push_back((from, request));
+            // A member that lacks the state keeps others waiting who have it; one that asks to be let in does not.
+            let is_member = |key: NodeKey| self.consensus.view().index_of(key).is_some();
+            let queue = &self.serving.queue;
+            let members = queue.iter().take_while(|(waits, _)| is_member(*waits)).count();
+            let place = if is_member(from) { members } else { queue.len() };
+            self.serving.queue.insert(place, (from, request));
         }
         self.serve_next(now);
     }
@@ -308,11 +313,7 @@ impl Engine {
         let Some((server, witnesses)) = self.fetched() else { return };
         let verdict = match witnesses.version() {
             Version(0) => self.judge_start(witnesses),
-            _ => {
-                let is_silent = |key: &&NodeKey| self.suspects.contains(key) || self.dead.contains(key);
-                let others = self.witnesses(server);
-                witnesses.verdict(now, others.len() - others.iter().filter(is_silent).count())
-            }
+            _ => witnesses.verdict(now, self.heard_witnesses(server)),
         };
         match verdict {
             Verdict::Wait => {}
@@ -387,7 +388,10 @@ impl Engine {
             let asked = self.fetched().map(|(_, witnesses)| witnesses.version());
             asked.into_iter().for_each(|version| self.ask_witnesses(from, version));
         }
-        if self.fetched().is_some_and(|(_, witnesses)| now >= witnesses.deadline()) {
+        let is_over = |(server, witnesses): (NodeKey, &Witnesses)| {
+            now >= witnesses.deadline(self.heard_witnesses(server))
+        };
+        if self.fetched().is_some_and(is_over) {
             self.judge_fetch(now);
         }
         if let Some(current) = self.serving.current.as_mut().filter(|current| now >= current.look) {

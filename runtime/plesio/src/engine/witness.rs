@@ -8,7 +8,7 @@
 //!     one says the same, none another -> applied
 //!     as many say another as say the same, the server among these -> thrown away; the server is asked for none for a minute
 //!     it is version 0 -> its digest is known without asking anybody
-//!     nobody knows, for two seconds -> applied: a mesh that begins again has one who holds its state
+//!     nobody knows, for two seconds, or all say so for one -> applied: a mesh that begins again has one who holds its state
 //! ```
 
 use super::{Engine, Out};
@@ -45,7 +45,7 @@ impl Witnesses {
     pub(super) fn verdict(&self, now: Instant, others: usize) -> Verdict {
         let same = self.told.values().filter(|told| **told == Some(self.digest)).count();
         let other = self.told.values().flatten().count() - same;
-        let over = now >= self.deadline();
+        let over = now >= self.deadline(others);
         let silent = self.told.len() < others && !over;
         // Who does not know may come to know: a moment later somebody else holds that version.
         let alone = others == 0 || over;
@@ -63,9 +63,9 @@ impl Witnesses {
         self.version
     }
 
-    /// When who has said nothing is not waited for any more.
-    pub(super) const fn deadline(&self) -> Instant {
-        self.since.after(WITNESS_NS)
+    /// When who has said nothing is not waited for any more; when all others have, who does not know.
+    pub(super) fn deadline(&self, others: usize) -> Instant {
+        self.since.after(if self.told.len() < others { WITNESS_NS } else { WITNESS_NS / 2 })
     }
 }
 
@@ -74,6 +74,12 @@ impl Engine {
     pub(super) fn witnesses(&self, server: NodeKey) -> Vec<NodeKey> {
         let members = self.consensus.view().members;
         members.iter().map(|seat| seat.key).filter(|key| ![self.key, server].contains(key)).collect()
+    }
+
+    /// How many of them are heard.
+    pub(super) fn heard_witnesses(&self, server: NodeKey) -> usize {
+        let is_silent = |key: &NodeKey| self.suspects.contains(key) || self.dead.contains(key);
+        self.witnesses(server).iter().filter(|key| !is_silent(key)).count()
     }
 
     pub(super) fn ask_witnesses(&mut self, server: NodeKey, version: Version) {
@@ -190,7 +196,8 @@ mod tests {
         assert_eq!(verdict(&[same, other], 2, 0), Verdict::Doubt, "fetch it from another");
         assert_eq!(verdict(&[unknown], 2, 1_999), Verdict::Wait);
         assert_eq!(verdict(&[unknown], 2, 2_000), Verdict::Believe);
-        assert_eq!(verdict(&[unknown, unknown], 2, 0), Verdict::Wait, "who does not know may come to know");
+        assert_eq!(verdict(&[unknown, unknown], 2, 999), Verdict::Wait, "who does not know may come to know");
+        assert_eq!(verdict(&[unknown, unknown], 2, 1_000), Verdict::Believe);
         assert_eq!(verdict(&[other], 2, 2_000), Verdict::Doubt);
     }
 }
