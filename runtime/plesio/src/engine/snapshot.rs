@@ -37,8 +37,7 @@ pub(super) struct Fetching {
 /// Those who asked for this node's state, one at a time.
 #[derive(Debug, Default)]
 pub(super) struct Serving {
-    /// Who waits, and the number of its request.
-    queue: VecDeque<(NodeKey, u32)>,
+    queue: VecDeque<Waiting>,
     current: Option<Current>,
     sequence: u16,
     /// Requests made by this node: a repetition has the number of the first.
@@ -55,10 +54,19 @@ impl Serving {
     }
 }
 
+/// Who waits, the number of its request, and when it asked last: who still wants the state says so again and again.
+#[derive(Debug)]
+struct Waiting {
+    from: NodeKey,
+    request: u32,
+    asked: Instant,
+}
+
 #[derive(Debug)]
 struct Current {
     to: NodeKey,
     request: u32,
+    asked: Instant,
     cut: SnapshotCut,
     /// When to see whether it moves.
     look: Instant,
@@ -140,30 +148,33 @@ impl Engine {
 
     /// A request, or the same one again. A new one says that what was asked for before is of no use.
     fn handle_request(&mut self, now: Instant, from: NodeKey, request: u32) {
-        let current = self.serving.current.as_ref().filter(|current| current.to == from);
+        let asked = now;
+        let mut current = self.serving.current.as_mut().filter(|current| current.to == from);
         // The same, or one that was overtaken: its number is not ahead, around the corner included.
-        if current.is_some_and(|current| request.wrapping_sub(current.request) as i32 <= 0) {
+        let is_same = |current: &&mut Current| request.wrapping_sub(current.request) as i32 <= 0;
+        if let Some(current) = current.as_mut().filter(|current| is_same(current)) {
+            current.asked = asked;
             return;
         }
         if current.is_some() {
             self.stop_serving(now, from);
         }
-        if let Some((_, number)) = self.serving.queue.iter_mut().find(|(waits, _)| *waits == from) {
-            *number = request;
+        if let Some(waiting) = self.serving.queue.iter_mut().find(|waiting| waiting.from == from) {
+            (waiting.request, waiting.asked) = (request, asked);
         } else if self.serving.queue.len() < QUEUE_MAX {
             // A member that lacks the state keeps others waiting who have it; one that asks to be let in does not.
             let is_member = |key: NodeKey| self.consensus.view().index_of(key).is_some();
             let queue = &self.serving.queue;
-            let members = queue.iter().take_while(|(waits, _)| is_member(*waits)).count();
+            let members = queue.iter().take_while(|waiting| is_member(waiting.from)).count();
             let place = if is_member(from) { members } else { queue.len() };
-            self.serving.queue.insert(place, (from, request));
+            self.serving.queue.insert(place, Waiting { from, request, asked });
         }
         self.serve_next(now);
     }
 
     /// Nobody waits for that snapshot any more, or its session is gone: the next one in line has its turn.
     pub(super) fn stop_serving(&mut self, now: Instant, to: NodeKey) {
-        self.serving.queue.retain(|(waits, _)| *waits != to);
+        self.serving.queue.retain(|waiting| waiting.from != to);
         if let Some(current) = self.serving.current.take_if(|current| current.to == to) {
             self.abort_serving(&current);
             self.serve_next(now);
@@ -398,8 +409,10 @@ impl Engine {
             let bytes = self.links.bulk_bytes(current.to);
             let moves = std::mem::replace(&mut current.bytes, bytes) != bytes;
             current.look = now.after(LOOK_NS);
-            current.idle = if moves { 0 } else { current.idle + 1 };
-            // One that died must not keep the others waiting; one that lives asks again and gets in line.
+            let asks = now.since(current.asked) < LOOK_NS;
+            current.idle = if moves && asks { 0 } else { current.idle + 1 };
+            // One that died, or has the state from elsewhere, must not keep the others waiting; one that wants it asks again
+            // and gets in line.
             let looks = if self.serving.queue.is_empty() { LOOKS_ALONE } else { 1 };
             if current.idle >= looks
                 && let Some(current) = self.serving.current.take()
@@ -426,11 +439,12 @@ impl Engine {
         if cut.version == Version(0) {
             cut.digest = self.start_digest(); // nobody has ever applied it
         }
-        // Who has no session any more has gone or come back as another life, and will ask again.
-        let (to, request) = loop {
-            let Some((to, request)) = self.serving.queue.pop_front() else { return };
-            if self.links.bulk_mut(to).is_some() {
-                break (to, request);
+        // Who has no session any more has gone or come back as another life, and will ask again; who does not ask again has
+        // the state from elsewhere.
+        let Waiting { from: to, request, asked } = loop {
+            let Some(waiting) = self.serving.queue.pop_front() else { return };
+            if now.since(waiting.asked) < LOOK_NS && self.links.bulk_mut(waiting.from).is_some() {
+                break waiting;
             }
         };
         self.work.push_back(Work::Capture { cut: cut.encode() });
@@ -438,7 +452,7 @@ impl Engine {
         let look = now.after(LOOK_NS);
         let bytes = self.links.bulk_bytes(to);
         self.serving.current =
-            Some(Current { to, request, cut, look, sequence: None, delivered: None, bytes, idle: 0 });
+            Some(Current { to, request, asked, cut, look, sequence: None, delivered: None, bytes, idle: 0 });
     }
 
     /// Asks a member for its state, or says that it is not wanted any more.
@@ -483,9 +497,9 @@ const OFFER: u8 = 1;
 const CANCEL: u8 = 2;
 const QUEUE_MAX: usize = 8;
 const REQUEST_INTERVAL_NS: u64 = 300_000_000;
-/// How often a transfer is looked at, and how often it may stand still while nobody else waits: then its receiver has
-/// gone.
+/// How often a transfer is looked at, and how long who wants it may be silent.
 const LOOK_NS: u64 = 1_000_000_000;
+/// How often it may stand still while nobody else waits: then its receiver has gone.
 const LOOKS_ALONE: u32 = 5;
 
 #[cfg(test)]
