@@ -228,6 +228,14 @@ impl Consensus {
     /// A member cannot tell the entries any more: its snapshot is to be fetched.
     pub(super) fn note_offer(&mut self, now: Instant, from: NodeKey, offer: &Snapshot) {
         let is_news = offer.op == 1 && offer.len_bytes == 0 && offer.index > self.log.index;
+        let is_past = |departure: &mut Departure| {
+            departure.view.index_of(from).is_some() && offer.index.0 > departure.index.0 + 1
+        };
+        // The view that this node left has gone on so far that its entries are forgotten: nobody waits for this node.
+        if is_news && self.departure.take_if(is_past).is_some() {
+            self.events.push_back(Event::Left);
+            return;
+        }
         if is_news && self.lag.unable.len() < MEMBERS_MAX && !self.lag.unable.contains(&from) {
             self.lag.unable.push(from);
         }
