@@ -564,4 +564,22 @@ mod tests {
         assert!(matches!(engine.poll_work(), Some(Work::Capture { .. })));
         assert_eq!(engine.serving.current.as_ref().map(|current| current.to), Some(waits));
     }
+
+    /// A member had the state from elsewhere long ago, and the word that it wants it no more was lost.
+    #[test]
+    fn who_waits_in_line_and_does_not_ask_again_is_passed_over() {
+        let (mut engine, ids) = (engine(), ids());
+        let (to, waits) = (ids[1].key(), ids[2].key());
+        engine.handle_applied(Instant(0), Version(0), Digest::of(b"state"));
+        let served = |engine: &Engine| engine.serving.current.as_ref().map(|current| current.to);
+        engine.handle_request(Instant(0), to, 1);
+        engine.handle_request(Instant(0), waits, 1);
+        engine.stop_serving(Instant(LOOK_NS), to);
+        assert_eq!((served(&engine), engine.serving.queue.len()), (None, 0));
+        engine.handle_request(Instant(LOOK_NS), to, 2);
+        engine.handle_request(Instant(LOOK_NS), waits, 2);
+        engine.handle_request(Instant(2 * LOOK_NS - 1), waits, 2);
+        engine.stop_serving(Instant(2 * LOOK_NS), to);
+        assert_eq!(served(&engine), Some(waits));
+    }
 }
