@@ -11,8 +11,8 @@ const HAVE_BATCH_NS: u64 = 1_000_000;
 /// What is held is told again so many parts of a frame before the close.
 const HAVE_EARLY: u64 = 8;
 const LEAVE_EVERY_NS: u64 = 100_000_000;
-/// A mesh clock that fell back further than this many frames was started anew.
-const FRAMES_BACK_MAX: u64 = 16;
+/// A mesh clock goes back only where it enters anew: one that fell back further than this many frames has.
+const FRAMES_BACK_MAX: u64 = 1;
 /// A VIEW before its close and the frame in progress make two; behind it the log is when frames were void.
 const FRAMES_AWAY_MAX: u64 = 2;
 /// Nobody asks to be woken sooner: a bound on the work of a wrong deadline.
