@@ -259,6 +259,10 @@ impl Connection {
     /// the last that was completed or refused on this handle. A window posted there before is withdrawn;
     /// posting the same again changes nothing.
     ///
+    /// A message that was refused begun, by a withdrawal, is taken up where it was if the next window of its handle
+    /// has its sequence and its `span`: then who posts answers for it that those bytes are as they were, or that what
+    /// is completed is checked by a digest.
+    ///
     /// # Errors
     /// The peer is gone, the window is empty, the table is full, or that sequence is over.
     pub fn handle_post(&mut self, handle: u16, sequence: Option<u16>, span: Span) -> Result<(), PostError> {
@@ -292,7 +296,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Takes a posted window back; a message begun in it is refused for good.
+    /// Takes a posted window back; a message begun in it is refused, unless the same window is posted again.
     pub fn handle_withdraw(&mut self, handle: u16) {
         self.windows.withdraw(handle);
     }

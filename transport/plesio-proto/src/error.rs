@@ -169,7 +169,7 @@ pub enum PostError {
         /// The table's size.
         windows_max: usize,
     },
-    /// The message of this sequence was completed or refused last; it will not come again.
+    /// The message of this sequence was completed last, or refused in a window of another place; it will not come again.
     Done,
     /// The deadline has passed already.
     DeadlineExceeded,
@@ -185,7 +185,7 @@ impl fmt::Display for PostError {
                 write!(f, "{windows_max} window handles in use: post on one used before")
             }
             Self::DeadlineExceeded => f.write_str("deadline passed already: give the window more time"),
-            Self::Done => f.write_str("sequence completed or refused already: post the next one"),
+            Self::Done => f.write_str("sequence completed, or refused elsewhere: post the next one"),
         }
     }
 }
