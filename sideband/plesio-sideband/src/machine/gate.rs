@@ -75,9 +75,14 @@ impl Machine {
         if given(&message).is_some() {
             return self.take_order(now, from, by.is_some(), &header, &message);
         }
-        // A process that starts anew may come from the address of its own former life.
+        // A process that starts anew may come from the address of its own former life. Once it has a seat, who does not
+        // know yet where it is has that address as the former one's alone, and would never hear where it is.
         let is_anew = matches!(message, Message::Join(_) | Message::Revive(_));
-        let known = self.directory.position_of(from).filter(|_| !is_anew);
+        let known = self.directory.position_of(from).filter(|at| {
+            let node = &self.directory.nodes[*at];
+            let fits = self.directory.index_in(header.view, node).is_none_or(|index| index == header.src);
+            !is_anew && (fits || !matches!(node.role, Role::Former { .. }))
+        });
         let named = match (&message, known) {
             (Message::Join(join), _) => Some(join.id.key()),
             (Message::Revive(body), _) => Some(body.id.key()),

@@ -41,3 +41,30 @@ fn a_member_hears_a_stranger_where_it_has_just_asked() {
     assert!(!answer(machine, 4, 98), "another place");
     assert!(!answer(machine, 2_003, 99), "long ago");
 }
+
+/// Everybody came back in new lives and put out those of before. Who fell behind has the addresses as those of the
+/// former lives alone: it asks there, and has to hear the answer.
+#[test]
+fn a_new_life_answers_from_the_address_of_its_former_one() {
+    let mut net = Net::new(3, 0);
+    net.run(SECOND);
+    let mut news = view(1, 0..2);
+    for seat in news.members.iter_mut() {
+        seat.incarnation.0 += 1_000;
+    }
+    let now = net.at(2);
+    let machine = &mut net.machines[2];
+    machine.handle_view(now, &news, &[]);
+    while machine.poll_event().is_some() {}
+    let heard = |machine: &mut Machine, src: u16, message: &Message| {
+        machine.handle_datagram(now, address(0), &datagram(src, 1, 9_000, message), None);
+        std::iter::from_fn(|| machine.poll_event()).find_map(|event| match event {
+            Event::Message { from, .. } => Some(from),
+            _ => None,
+        })
+    };
+    let roster = Message::Roster(Roster::default());
+    assert_eq!(heard(machine, 0, &roster), Some(None), "a stranger's word, though its address is known");
+    assert_eq!(heard(machine, 0, &accept(4)), None, "a stranger has no vote");
+    assert_eq!(heard(machine, INDEX_NONE, &roster), Some(Some(NodeKey(0))), "the former life");
+}
