@@ -103,6 +103,20 @@ fn r13_a_transfer_without_progress_is_asked_for_elsewhere() {
     assert!(fetches(&solo));
 }
 
+/// It asked nobody at the time, and looked again after two seconds.
+#[test]
+fn r13_who_hears_nobody_asks_the_first_that_is_heard() {
+    let mut solo = Solo::new(10);
+    seal(&mut solo, &[0, 1]);
+    let others = [11, 12].map(plesio_wire::NodeKey);
+    solo.machine.handle_suspects(solo.now, &others, &[]);
+    solo.until(3_000);
+    assert!(!fetches(&solo), "there is nobody to ask");
+    solo.machine.handle_suspects(solo.now, &others[1..], &[]);
+    solo.until(3_250);
+    assert!(fetches(&solo), "a quarter of a second, not two");
+}
+
 #[test]
 fn r13_a_member_that_lags_gathers_too() {
     let mut solo = Solo::new(10);
