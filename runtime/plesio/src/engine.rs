@@ -11,6 +11,7 @@
 //! ```
 
 mod agreement;
+mod bearings;
 mod founding;
 mod halting;
 mod join;
@@ -80,15 +81,10 @@ pub struct Engine {
     joining: Option<Joining>,
     /// Where nodes were, for one who lost its way.
     places: Places,
-    /// When a member of the view in force was heard last; kept while this node has no seat.
-    heard: Instant,
+    bearings: bearings::Bearings,
     /// Lives that asked from elsewhere while another life of theirs has a seat; each is told once.
     namesakes: Vec<(Incarnation, Namesake)>,
     gaps: Gaps,
-    /// Snapshots asked for since the last one came.
-    fetches: u32,
-    /// Since when there is no quorum, until that is given up.
-    alone: Option<Instant>,
     fetching: Option<Fetching>,
     serving: Serving,
     transfers: transfer::Transfers,
@@ -151,11 +147,9 @@ impl Engine {
             asking: BTreeMap::new(),
             joining,
             places,
-            heard: now,
+            bearings: bearings::Bearings::new(now),
             namesakes: Vec::new(),
             gaps: Gaps::default(),
-            fetches: 0,
-            alone: None,
             fetching: None,
             serving: Serving::default(),
             transfers: transfer::Transfers::default(),
@@ -204,7 +198,7 @@ impl Engine {
         if self.is_halted {
             return;
         }
-        self.note_heard(now, from);
+        self.note_heard(now, from, Some(view));
         match message {
             Message::Join(join) => self.handle_join(now, address, join),
             Message::Roster(roster) => {
@@ -250,7 +244,7 @@ impl Engine {
 
     /// HOLD of a member's beat.
     pub fn handle_hold(&mut self, now: Instant, from: NodeKey, version: Version, index: Option<LogIndex>) {
-        self.note_heard(now, Some(from));
+        self.note_heard(now, Some(from), None);
         self.consensus.handle_hold(now, from, version, index);
         self.turn(now);
     }

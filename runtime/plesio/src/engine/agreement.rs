@@ -51,11 +51,11 @@ impl Engine {
             Event::Resync { .. } => self.corrector.handle_diverged(now),
             Event::Excluded { .. } => self.excluded = true,
             Event::NoQuorum { .. } => {
-                self.alone = Some(now);
+                self.note_no_quorum(now);
                 self.corrector.handle_quorum(now, false);
             }
             Event::Quorum => {
-                self.find_way(now);
+                self.note_quorum(now);
                 self.corrector.handle_quorum(now, true);
             }
             _ => {}

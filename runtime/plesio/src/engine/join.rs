@@ -8,6 +8,7 @@
 //!   JOIN with HOLD to all        --->   a frame's owner proposes a VIEW that names it
 //! ```
 
+use super::bearings::{Bearings, Headway};
 use super::{Engine, Out, SlotFate, Work, consensus_config};
 use crate::event::Entering;
 use plesio_collective::Exchange;
@@ -16,7 +17,7 @@ use plesio_sideband::To;
 use plesio_wire::digest::Hasher;
 use plesio_wire::sideband::{Join, Message, Nack, Roster, RosterEntry, nack};
 use plesio_wire::value::{Seat, Value, View};
-use plesio_wire::{Bounded, Incarnation, Instant, LogIndex, MemberIndex, NodeKey, Version};
+use plesio_wire::{Bounded, Incarnation, Instant, LogIndex, MemberIndex, NodeKey};
 use std::net::SocketAddr;
 
 /// A node that is not in the view and wants to be.
@@ -24,11 +25,12 @@ use std::net::SocketAddr;
 pub(super) struct Joining {
     pub(super) seeds: Vec<SocketAddr>,
     pub(super) next: Instant,
-    sponsor: Option<View>,
+    /// The view that a member said is in force.
+    pub(super) sponsor: Option<View>,
     attempt: usize,
     /// Nobody that this node knows can help: the lives of today are asked for, as a stranger does, wherever nodes were.
     pub(super) lost: bool,
-    headway: Headway,
+    pub(super) headway: Headway,
     /// A member said that this node was started with another value of this.
     differs: Option<&'static str>,
     /// Where another life of this node is in the roster of the mesh.
@@ -37,33 +39,17 @@ pub(super) struct Joining {
 
 impl Joining {
     pub(super) fn new(seeds: Vec<SocketAddr>, now: Instant) -> Self {
-        let headway = Headway { mark: Mark::default(), bytes: 0, since: now, is_behind: false };
         Self {
             seeds,
             next: now,
             sponsor: None,
             attempt: 0,
             lost: false,
-            headway,
+            headway: Headway::new(now),
             differs: None,
             namesake: None,
         }
     }
-}
-
-/// What a node without a seat has come to: the log, the state, and the view that was shown to it.
-type Mark = (LogIndex, Version, u32);
-
-/// Whether a node without a seat gets anywhere.
-#[derive(Debug)]
-struct Headway {
-    mark: Mark,
-    /// Payload of states that came, when that was last looked at.
-    bytes: u64,
-    /// Since when nothing of that has changed.
-    since: Instant,
-    /// Somebody claimed to be ahead since then.
-    is_behind: bool,
 }
 
 /// A member's key, asked with from elsewhere.
@@ -104,32 +90,6 @@ impl Engine {
         self.joining.as_ref().is_some_and(|joining| joining.lost || !self.consensus.is_started())
     }
 
-    /// The state was asked for again and again and did not come.
-    pub(super) fn note_fetch(&mut self, now: Instant) {
-        self.fetches += 1;
-        if self.fetches >= FETCHES_LOST {
-            self.lose_way(now);
-        }
-    }
-
-    /// The state came, or the others are there again: this node knows where it is.
-    pub(super) fn find_way(&mut self, now: Instant) {
-        self.fetches = 0;
-        self.alone = (self.consensus.is_member() && !self.consensus.has_quorum()).then_some(now);
-        let seated = self.seat(self.consensus.view()).is_some();
-        self.joining.take_if(|joining| {
-            let over = std::mem::take(&mut joining.lost);
-            over && seated
-        });
-    }
-
-    fn lose_way(&mut self, now: Instant) {
-        self.alone = None;
-        if self.consensus.is_started() {
-            self.joining.get_or_insert_with(|| Joining::new(Vec::new(), now)).lost = true;
-        }
-    }
-
     /// How far this node has come on its way into the mesh; `None`: it is in, or was never told to enter.
     #[must_use]
     pub fn entering(&self) -> Option<Entering> {
@@ -156,8 +116,8 @@ impl Engine {
 
     /// When joining or asking for addresses wants to go on.
     pub(super) fn join_timeout(&self) -> Option<Instant> {
-        let alone = self.alone.map(|since| since.after(ALONE_NS));
-        self.joining.as_ref().map(|joining| joining.next).into_iter().chain(self.gaps.due).chain(alone).min()
+        let next = self.joining.as_ref().map(|joining| joining.next);
+        next.into_iter().chain(self.gaps.due).chain(self.bearings_timeout()).min()
     }
 
     /// Notes whether somebody of the view in force cannot be reached for want of an address.
@@ -243,18 +203,15 @@ impl Engine {
         self.exchange = Exchange::new(self.key, self.config.regions);
         self.links.begin_life(self.config.incarnation);
         (self.fetching, self.serving) = (None, self.serving.next_life());
-        (self.fetches, self.alone) = (0, None);
         self.placed = View::default();
-        self.heard = now;
+        self.bearings = Bearings::new(now);
         self.joining = Some(Joining::new(seeds, now));
         self.out.push_back(Out::Reentry);
     }
 
     pub(super) fn handle_join_timeout(&mut self, now: Instant) {
         self.ask_for_roster(now);
-        if self.alone.is_some_and(|since| now >= since.after(ALONE_NS)) {
-            self.lose_way(now);
-        }
+        self.handle_bearings_timeout(now);
         let Some(joining) = &mut self.joining else { return };
         if now < joining.next {
             return;
@@ -306,44 +263,6 @@ impl Engine {
                 self.fetch(now, founder.unwrap_or(next));
             }
         }
-    }
-
-    /// Places to ask at, the next ones in turn; sealed, whoever is there is asked for a session first.
-    fn next_places(&mut self, count: usize) -> Vec<SocketAddr> {
-        let places = self.places.next(self.key, count);
-        let known = places.iter().filter_map(|(_, entry)| *entry);
-        self.work.extend(known.map(|entry| Work::Seek { entry }));
-        places.into_iter().map(|(address, _)| address).collect()
-    }
-
-    /// A member of the view that is in force here speaks.
-    pub(super) fn note_heard(&mut self, now: Instant, from: Option<NodeKey>) {
-        if self.joining.is_some() && from.is_some_and(|from| self.consensus.view().index_of(from).is_some()) {
-            self.heard = now;
-        }
-    }
-
-    /// A node without a seat for which nothing changes has lost its way if others go on, or if nobody that it knows
-    /// speaks: they are in other lives, or others are in their places. Where the mesh stands still it waits, as all do.
-    fn note_headway(&mut self, now: Instant) {
-        if self.seat(self.consensus.view()).is_some() {
-            return;
-        }
-        let (index, held) = (self.consensus.index(), self.consensus.version_held());
-        let (bytes, is_behind) = (self.links.bulk_received_bytes(), self.consensus.is_behind());
-        let is_alone = now.since(self.heard) >= LOST_NS;
-        let Some(joining) = &mut self.joining else { return };
-        let mark = (index, held, joining.sponsor.map_or(0, |view| view.number + 1));
-        let headway = &mut joining.headway;
-        let moves = headway.mark != mark || bytes > headway.bytes;
-        headway.bytes = bytes;
-        if moves {
-            *headway = Headway { mark, bytes, since: now, is_behind };
-            joining.lost = false;
-            return;
-        }
-        headway.is_behind |= is_behind;
-        joining.lost |= now.since(headway.since) >= LOST_NS && (headway.is_behind || is_alone);
     }
 
     /// Somebody asks to be let in.
@@ -477,13 +396,7 @@ impl Engine {
 const NAMESAKES_MAX: usize = 8;
 const JOIN_INTERVAL_NS: u64 = 100_000_000;
 const ROSTER_INTERVAL_NS: u64 = 50_000_000;
-/// Without a quorum for so long a node takes itself for lost: the others may have gone on without it.
-const ALONE_NS: u64 = 1_000_000_000;
-/// A node without a seat takes itself for lost when it gets nowhere for so long.
-const LOST_NS: u64 = 1_000_000_000;
 /// Places asked at with each JOIN of one who is lost.
 const PLACES_AT_ONCE: usize = 8;
-/// So many snapshots asked for in vain, and the node takes itself for lost.
-const FETCHES_LOST: u32 = 3;
 /// Every so many JOINs another member is asked for the state.
 const FETCH_EVERY: usize = 10;

@@ -141,13 +141,40 @@ fn who_is_left_alone_asks_wherever_nodes_were() {
     (view.number, view.members) = (1, Bounded::from_slice(&view.members[..2]));
     engine.enter_view(Instant(1_000_000_000), &view);
     assert_eq!(engine.address_of(id.key()), None, "it has no seat");
-    engine.alone = Some(Instant(1_000_000_000));
+    engine.note_no_quorum(Instant(1_000_000_000));
     engine.handle_join_timeout(Instant(1_900_000_000));
     assert_eq!(joins(&mut engine), [], "the others may only be late");
     engine.handle_join_timeout(Instant(2_000_000_000));
     assert_eq!(joins(&mut engine), [(200, 0), (300, 0)], "once each, as a stranger");
     // Whoever is there says so, though nobody here knows it.
     assert!(engine.is_asked(None, address(300)) && !engine.is_asked(None, address(999)));
+}
+
+/// A view put out a member so long ago that its entries are forgotten, and states go to those that there are sessions with:
+/// it went on asking one whom it knew and heard, a quorum of two in the view that it knew, for ever.
+#[test]
+fn who_hears_of_a_later_view_and_gets_nowhere_asks_as_a_stranger() {
+    let (mut engine, ids) = (engine(), ids());
+    let poll = Message::Query(plesio_wire::sideband::Query::default());
+    let at = |ms: u64| Instant(1_000_000_000 + ms * 1_000_000);
+    let from = Some(ids[1].key());
+    engine.handle_message(at(0), from, address(200), 0, &poll);
+    engine.handle_join_timeout(at(1_000));
+    assert_eq!(joins(&mut engine), [], "its view is this node's");
+    engine.handle_message(at(1_000), from, address(200), 1, &poll);
+    engine.handle_message(at(1_500), from, address(200), 1, &poll);
+    engine.handle_join_timeout(at(1_999));
+    assert_eq!(joins(&mut engine), [], "what it lacks may only be late");
+    assert!(engine.join_timeout().is_some_and(|due| due <= at(2_000)));
+    engine.handle_join_timeout(at(2_000));
+    assert_eq!(joins(&mut engine), [(200, 0), (300, 0)]);
+    engine.note_quorum(at(2_050));
+    engine.handle_join_timeout(at(2_100));
+    assert_eq!(
+        joins(&mut engine),
+        [(200, 0), (300, 0)],
+        "those whose view is a later one are no quorum of this one"
+    );
 }
 
 /// A joiner was told of the state of a view, then all members of that view died or began new lives: it went on asking the
