@@ -39,6 +39,8 @@ pub struct SnapshotCut {
 pub enum Installed {
     /// It lay ahead: view, ledger and G are taken from it.
     Cut,
+    /// View and ledger lay ahead of the same G: nothing is to be fetched.
+    Log,
     /// Only G was missing.
     State,
     /// G was missing, and what was gathered up to this version goes on top of it: answer with

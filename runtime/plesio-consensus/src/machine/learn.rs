@@ -217,10 +217,17 @@ impl Consensus {
         let is_before = cut.version.next() == needed && self.late.is_some();
         let is_held = self.has_state && self.held >= cut.version;
         let is_anew = generation(log.index) > generation(self.log.index);
+        let is_news = !self.is_started || log.index > self.log.index;
+        let is_same = cut.digest == self.held_digest || cut.version == Version(0);
+        if is_held && is_news && !is_anew && self.held == cut.version && is_same && self.applying.is_none() {
+            // Views came since, and their entries are forgotten: the state is here, only the log lacks.
+            self.install_cut(now, log, None)?;
+            self.advance(now);
+            return Ok(Installed::Log);
+        }
         if self.is_started && (self.applying.is_some() || is_held) && !is_anew {
             return Err(SnapshotError::Old { version: cut.version, needed });
         }
-        let is_news = !self.is_started || log.index > self.log.index;
         if is_news {
             self.install_cut(now, log, None)?;
         } else if cut.version != needed && !is_before {

@@ -184,7 +184,7 @@ impl Consensus {
     /// A leave, a join, other shares or another period, in this order, if due; they wait for SEAL (R16) and for HOLD (R15).
     fn orderly_change(&mut self, now: Instant, origin: Frame) -> Option<View> {
         let closed = self.pace.closed.unwrap_or_default();
-        let leaving = self.leaving(closed);
+        let leaving = self.leaving(now, closed);
         let view = if !leaving.is_empty() && leaving.len() < self.log.members() {
             self.members.next_view(&self.log, origin, leaving, &[])
         } else {
@@ -196,7 +196,7 @@ impl Consensus {
     }
 
     /// Members whose time to leave has come.
-    fn leaving(&self, closed: Frame) -> MemberSet {
+    fn leaving(&self, now: Instant, closed: Frame) -> MemberSet {
         let (mut asking, mut leaving) = (MemberSet::EMPTY, MemberSet::EMPTY);
         for (member, heard) in self.members.leavers(&self.log.view) {
             asking.insert(member);
@@ -211,7 +211,8 @@ impl Consensus {
         let read = stay.without(self.members.untimed(&self.log.view, self.config.me));
         let asked = self.members.leavers(&self.log.view).map(|(_, heard)| heard).max();
         let frames = CLOCK_NS.div_ceil(self.period_ns().max(1));
-        let is_late = asked.is_none_or(|asked| closed.0 > asked.0.saturating_add(frames));
+        let is_told = self.clock.usable_since().is_some_and(|since| now >= since.after(CLOCK_NS));
+        let is_late = is_told && asked.is_none_or(|asked| closed.0 > asked.0.saturating_add(frames));
         if stay.is_empty() || !read.is_empty() || is_late { leaving } else { MemberSet::EMPTY }
     }
 

@@ -269,6 +269,11 @@ impl Engine {
         match fits.map(|cut| self.consensus.handle_cut_ahead(now, cut)) {
             // The version that was open here, if any, was sealed long ago.
             Some(Ok(Installed::Cut)) => self.exchange.handle_sealed(),
+            Some(Ok(Installed::Log)) => {
+                self.exchange.handle_sealed();
+                self.find_way(now);
+                return self.cancel_fetch();
+            }
             Some(Ok(_)) => {}
             _ => {
                 self.fail_resync(now);

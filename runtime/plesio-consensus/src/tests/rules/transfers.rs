@@ -117,6 +117,31 @@ fn r13_who_hears_nobody_asks_the_first_that_is_heard() {
     assert!(fetches(&solo), "a quarter of a second, not two");
 }
 
+/// Views came after the version that both hold, and their entries are forgotten. The cut was refused as too old, so the
+/// member learnt no view, and without its vote nobody learnt another version.
+#[test]
+fn r24_who_holds_the_state_of_a_later_log_takes_the_log_alone() {
+    let mut solo = Solo::new(10);
+    let mut other = Solo::new(11);
+    for member in [&mut solo, &mut other] {
+        seal(member, &[0, 1, 2]);
+        member.apply(1);
+    }
+    let view = other.without(12, 2);
+    other.decide(Value::View(view));
+    let cut = other.machine.snapshot().unwrap();
+    let wrong = SnapshotCut { digest: Digest::of(b"another"), ..cut.clone() };
+    let old = Err(crate::SnapshotError::Old { version: Version(1), needed: Version(1) });
+    assert_eq!(solo.machine.handle_cut_ahead(solo.now, &wrong), old, "that is another state");
+    assert_eq!(solo.machine.handle_cut_ahead(solo.now, &cut), Ok(Installed::Log));
+    solo.drain();
+    assert_eq!((solo.machine.view().number, solo.machine.index()), (1, other.machine.index()));
+    assert_eq!((solo.machine.version_held(), solo.machine.has_state()), (Version(1), true));
+    solo.until(3_000);
+    assert!(!fetches(&solo), "it lacks nothing");
+    assert_eq!(solo.machine.handle_cut_ahead(solo.now, &cut), old, "and takes it once");
+}
+
 #[test]
 fn r13_a_member_that_lags_gathers_too() {
     let mut solo = Solo::new(10);
