@@ -8,8 +8,7 @@ pub(crate) struct MeshClock {
     local: Instant,
     mesh_ns: i64,
     rate_ppb: i64,
-    /// Since when closes may be timed by it.
-    usable: Option<Instant>,
+    usable: bool,
     told: bool,
 }
 
@@ -18,7 +17,7 @@ const BILLION: i128 = 1_000_000_000;
 impl MeshClock {
     pub(crate) fn set(&mut self, now: Instant, mesh: MeshTime, rate_ppb: i32, usable: bool) {
         self.told |= usable;
-        self.usable = usable.then(|| self.usable.unwrap_or(now));
+        self.usable = usable;
         if usable {
             // Clocks that differ by a tenth are not clocks; the bound keeps the arithmetic sane.
             let rate_ppb = i64::from(rate_ppb).clamp(-100_000_000, 100_000_000);
@@ -28,11 +27,6 @@ impl MeshClock {
 
     /// Whether closes may be timed by it.
     pub(crate) const fn is_usable(&self) -> bool {
-        self.usable.is_some()
-    }
-
-    /// Since when closes may be timed by it, without a break.
-    pub(crate) const fn usable_since(&self) -> Option<Instant> {
         self.usable
     }
 

@@ -13,8 +13,6 @@ use plesio_wire::{Ballot, Bounded, Frame, Instant, MemberIndex, MemberSet};
 
 /// Frames that the shares of a view stand at least, unless its members change.
 const SHARE_FRAMES_MIN: u64 = 16;
-/// So long those who leave wait for one who stays to have a mesh clock; where all is well that takes two seconds.
-const CLOCK_NS: u64 = 4_000_000_000;
 
 /// What an attempt without a value does next.
 #[expect(clippy::large_enum_variant, reason = "lives for one call")]
@@ -184,7 +182,14 @@ impl Consensus {
     /// A leave, a join, other shares or another period, in this order, if due; they wait for SEAL (R16) and for HOLD (R15).
     fn orderly_change(&mut self, now: Instant, origin: Frame) -> Option<View> {
         let closed = self.pace.closed.unwrap_or_default();
-        let leaving = self.leaving(now, closed);
+        let mut leaving = MemberSet::EMPTY;
+        for (member, heard) in self.members.leavers(&self.log.view) {
+            // It contributes to the next close, and a slot on its way gets a few more.
+            let pending = self.offers.has_pending(&self.log, member, self.config.tau);
+            if closed.0 > heard.0 + 3 || (closed > heard && !pending) {
+                leaving.insert(member);
+            }
+        }
         let view = if !leaving.is_empty() && leaving.len() < self.log.members() {
             self.members.next_view(&self.log, origin, leaving, &[])
         } else {
@@ -193,27 +198,6 @@ impl Consensus {
             if joining.is_empty() && !self.is_share_due(&view) { self.turned_view(origin)? } else { view }
         };
         self.members.holds_quorum(&self.log, &view, self.config.me, self.held).then_some(view)
-    }
-
-    /// Members whose time to leave has come.
-    fn leaving(&self, now: Instant, closed: Frame) -> MemberSet {
-        let (mut asking, mut leaving) = (MemberSet::EMPTY, MemberSet::EMPTY);
-        for (member, heard) in self.members.leavers(&self.log.view) {
-            asking.insert(member);
-            // It contributes to the next close, and a slot on its way gets a few more.
-            let pending = self.offers.has_pending(&self.log, member, self.config.tau);
-            if closed.0 > heard.0 + 3 || (closed > heard && !pending) {
-                leaving.insert(member);
-            }
-        }
-        // With the last mesh clock the frames would go: those who stay are given time to read it.
-        let stay = self.heard().without(asking);
-        let read = stay.without(self.members.untimed(&self.log.view, self.config.me));
-        let asked = self.members.leavers(&self.log.view).map(|(_, heard)| heard).max();
-        let frames = CLOCK_NS.div_ceil(self.period_ns().max(1));
-        let is_told = self.clock.usable_since().is_some_and(|since| now >= since.after(CLOCK_NS));
-        let is_late = is_told && asked.is_none_or(|asked| closed.0 > asked.0.saturating_add(frames));
-        if stay.is_empty() || !read.is_empty() || is_late { leaving } else { MemberSet::EMPTY }
     }
 
     /// R25: whether a view with other shares and nothing else is worth the exchange that it interrupts.

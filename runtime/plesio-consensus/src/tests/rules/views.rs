@@ -235,34 +235,6 @@ fn r18_a_leaver_goes_when_the_view_that_it_left_is_past() {
     assert!(solo.events.contains(&Event::Left));
 }
 
-/// Those who stayed had just started: with the leaver the only mesh clock went, and there were no frames for seconds.
-#[test]
-fn r18_who_has_the_last_mesh_clock_goes_when_another_has_read_it_or_after_four_seconds() {
-    let goes = |read_ms: u64| {
-        let mut solo = Solo::new(10);
-        solo.machine.handle_leave(solo.now);
-        (0..8_000).step_by(50).find(|ms| {
-            let untimed = [NodeKey(12), NodeKey(11)];
-            let untimed = if *ms < read_ms { &untimed[..] } else { &untimed[..1] };
-            solo.machine.handle_states(solo.now, untimed, &[]);
-            solo.until(*ms);
-            if let Some(asked) = solo.queries().last() {
-                let last = Last { index: LogIndex(1), ballot: *asked, ..Last::default() };
-                for key in [11, 12] {
-                    solo.hear(key, Message::Last(last));
-                }
-            }
-            solo.proposals()
-                .iter()
-                .any(|(_, value)| matches!(value, Value::View(view) if view.index_of(NodeKey(10)).is_none()))
-        })
-    };
-    let (soon, waits, at_last) = (goes(0).unwrap(), goes(2_500).unwrap(), goes(60_000).unwrap());
-    assert!(soon <= 1_000, "{soon}");
-    assert!((2_500..=3_500).contains(&waits), "{waits}");
-    assert!((4_000..=5_500).contains(&at_last), "{at_last}");
-}
-
 #[test]
 fn r19_a_new_life_removes_the_old_seat_first_and_a_late_datagram_does_not() {
     let mut solo = Solo::new(11);
