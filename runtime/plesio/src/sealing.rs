@@ -4,14 +4,20 @@
 //! Decides nothing about sessions; `plesio_session` does. Keys go where the address is that they were made with: to the
 //! lane there, or they wait here until its user wants one. A lane is kept with its keys when a node lets go of the peer, for
 //! the session goes on: whoever was let go may come back, and asks over its sideband.
+//!
+//! A connection belongs to two lives, and so do the keys under which its datagrams go: what was sealed between others
+//! is handed up as another receiver's, and nothing is sealed with keys of others. Without that, a new life of one end
+//! would speak with the connection that the other end still has with the former one.
 
 use crate::node::{Identity, draw};
 use plesio_session::{
-    Config, Counters, DataOpener, DataSealer, Event, Limits, NodePublic, PeerId, Refusal, Sessions, Suites,
+    Config, Counters, DataOpener, DataSealer, Event, Limits, Lives, NodePublic, PeerId, Refusal, Sessions,
+    Suites,
 };
 use plesio_sideband::KeyChange;
 use plesio_udp::{DatagramIo, OpenError, Peer};
 use plesio_wire::data::{DATAGRAM_BYTES_MAX, HEADER_BYTES, Header, OWN_PACKET_FIRST, TAG_BYTES, VERSION};
+use plesio_wire::digest::Hasher;
 use plesio_wire::handshake::{self, Suite};
 use plesio_wire::{Incarnation, Instant, NodeId, NodeKey};
 use std::collections::BTreeMap;
@@ -23,6 +29,8 @@ pub(crate) struct Sealing {
     known: BTreeMap<NodeKey, Known>,
     names: BTreeMap<PeerId, NodeKey>,
     incarnation: Incarnation,
+    /// This node, if its connections and those of its peers belong to one life each.
+    me: Option<NodeKey>,
     /// How many sealers there were.
     sealers: u64,
     /// What was sealed with last.
@@ -37,6 +45,8 @@ struct Known {
     /// Asked for a session until it answers.
     wanted: Option<(NodeId, SocketAddr)>,
     lane: Option<(Peer, SocketAddr)>,
+    /// Whose connections run there.
+    lives: Option<Lives>,
     /// The lane has a sealer.
     sealed: bool,
     /// Its user wants the lane.
@@ -46,18 +56,42 @@ struct Known {
     /// Openers that were handed out and are not closed.
     open: usize,
     /// Keys for an address that has no lane.
-    openers: Vec<(DataOpener, SocketAddr)>,
-    sealer: Option<(DataSealer, SocketAddr)>,
+    openers: Vec<(DataOpener, SocketAddr, Lives)>,
+    /// For one that has none, or where connections of others run.
+    sealer: Option<(DataSealer, SocketAddr, Lives)>,
 }
 
 impl Known {
     fn lane_at(&self, address: SocketAddr) -> Option<Peer> {
         self.lane.filter(|(_, known)| *known == address).map(|(lane, _)| lane)
     }
+
+    /// Whether the connections there, if anybody cares whose they are, are those of these lives.
+    fn is_of(&self, lives: Lives) -> bool {
+        self.lives.is_none_or(|known| known == lives)
+    }
+}
+
+/// The receiver index of what one life of a node sent to one of another.
+pub(crate) fn receiver_of(to: (NodeKey, Incarnation), from: (NodeKey, Incarnation)) -> u32 {
+    let mut hasher = Hasher::default();
+    for (key, incarnation) in [to, from] {
+        hasher.update(&key.0.to_le_bytes());
+        hasher.update(&incarnation.0.to_le_bytes());
+    }
+    let digest = hasher.finish().0;
+    u32::from_le_bytes([digest[0], digest[1], digest[2], digest[3]])
 }
 
 impl Sealing {
-    pub(crate) fn new(now: Instant, identity: &Identity, incarnation: Incarnation) -> Self {
+    /// `me`: for connections that belong to one life each of both ends, as [`receiver_of`] tells them apart; else all
+    /// that is opened has receiver 0.
+    pub(crate) fn new(
+        now: Instant,
+        identity: &Identity,
+        incarnation: Incarnation,
+        me: Option<NodeKey>,
+    ) -> Self {
         let config = Config {
             node: identity.node.clone(),
             pool: identity.pool.clone(),
@@ -77,6 +111,7 @@ impl Sealing {
             known: BTreeMap::new(),
             names: BTreeMap::new(),
             incarnation,
+            me,
             sealers: 0,
             suite: None,
             seen: Counters::default(),
@@ -88,7 +123,7 @@ impl Sealing {
         self.ask(now, id, address);
     }
 
-    /// A lane to a peer whose connections begin now.
+    /// A lane to a peer, to a life of it where that matters, whose connections begin now.
     ///
     /// # Errors
     /// As [`DatagramIo::add_peer`].
@@ -98,8 +133,10 @@ impl Sealing {
         io: &mut dyn DatagramIo,
         id: NodeId,
         address: SocketAddr,
+        life: Incarnation,
     ) -> Result<Peer, OpenError> {
         let key = id.key();
+        let lives = self.me.map(|_| Lives { own: self.incarnation, peer: life });
         let lane = match self.known.get(&key).and_then(|known| known.lane_at(address)) {
             Some(lane) => lane,
             None => {
@@ -113,11 +150,19 @@ impl Sealing {
         let known = self.known.entry(key).or_default();
         known.lane = Some((lane, address));
         known.linked = true;
-        let used = std::mem::replace(&mut known.used, true);
-        for (opener, _) in known.openers.extract_if(.., |(_, at)| *at == address) {
-            io.add_opener(lane, opener);
+        if known.lives != lives {
+            // Theirs may be here still, if another pair of lives was connected meanwhile: unused, or they are made anew.
+            io.remove_sealer(lane);
+            (known.lives, known.sealed, known.used) = (lives, false, false);
         }
-        if let Some((sealer, _)) = known.sealer.take_if(|(_, at)| *at == address) {
+        let used = std::mem::replace(&mut known.used, true);
+        for (opener, _, lives) in known.openers.extract_if(.., |(_, at, _)| *at == address) {
+            io.add_opener(lane, opener, receiver(self.me, key, lives));
+        }
+        let fits = |(_, at, of): &mut (DataSealer, SocketAddr, Lives)| {
+            *at == address && lives.is_none_or(|lives| lives == *of)
+        };
+        if let Some((sealer, ..)) = known.sealer.take_if(fits) {
             io.set_sealer(lane, sealer);
             known.sealed = true;
         }
@@ -189,7 +234,9 @@ impl Sealing {
             return;
         }
         let mut waiting = self.known.values_mut().flat_map(|known| known.openers.iter_mut());
-        let Some((opener, _)) = waiting.find(|(opener, _)| opener.local() == header.receiver) else { return };
+        let Some((opener, ..)) = waiting.find(|(opener, ..)| opener.local() == header.receiver) else {
+            return;
+        };
         if opener.open_data(datagram, &mut []).is_ok() {
             self.sessions.handle_own(now, header.receiver);
         }
@@ -287,40 +334,46 @@ impl Sealing {
         event: Event,
     ) {
         match event {
-            Event::Open { peer, node, address, data, sideband: opener } => {
+            Event::Open { peer, node, address, lives, data, sideband: opener } => {
                 let key = node.id().key();
                 self.names.insert(peer, key);
                 let known = self.known.entry(key).or_default();
                 known.peer = Some(peer);
                 known.open += 1;
                 match known.lane_at(address) {
-                    Some(lane) => io.add_opener(lane, data),
-                    None => known.openers.push((data, address)),
+                    Some(lane) => io.add_opener(lane, data, receiver(self.me, key, lives)),
+                    None => known.openers.push((data, address, lives)),
                 }
                 tell(key, KeyChange::Open(opener));
             }
-            Event::Seal { peer, address, data, sideband: sealer } => {
+            Event::Seal { peer, address, lives, data, sideband: sealer } => {
                 self.suite = Some(data.suite());
                 self.sealers += 1;
+                let own = self.incarnation;
                 let Some((key, known)) = self.find(peer) else { return };
-                known.used = known.linked;
-                let lane = known.lane_at(address);
+                let lane = known.lane_at(address).filter(|_| known.is_of(lives));
                 known.sealed = lane.is_some();
+                known.used = known.linked && known.sealed;
                 match lane {
                     Some(lane) => io.set_sealer(lane, data),
                     None => {
                         if let Some((lane, _)) = known.lane {
                             io.remove_sealer(lane);
                         }
-                        known.sealer = Some((data, address));
+                        known.sealer = Some((data, address, lives));
                     }
                 }
+                // Asked for by a former life of this node; of a later one of the peer, its user hears in time.
+                let is_old = known.linked && self.me.is_some() && lives.own != own;
                 tell(key, KeyChange::Seal(sealer));
+                if is_old {
+                    self.sessions.handle_rekey(now, peer);
+                }
             }
             Event::Close { peer, local } => {
                 let Some((key, known)) = self.find(peer) else { return };
                 known.open = known.open.saturating_sub(1);
-                known.openers.retain(|(opener, _)| opener.local() != local);
+                known.openers.retain(|(opener, ..)| opener.local() != local);
                 if let Some((lane, _)) = known.lane {
                     io.remove_opener(lane, local);
                 }
@@ -360,6 +413,11 @@ impl Sealing {
             self.known.remove(&key);
         }
     }
+}
+
+/// What a lane hands up with what was sealed between these lives.
+fn receiver(me: Option<NodeKey>, peer: NodeKey, lives: Lives) -> u32 {
+    me.map_or(0, |me| receiver_of((me, lives.own), (peer, lives.peer)))
 }
 
 /// Members, observers, former members, and some who only shook hands.

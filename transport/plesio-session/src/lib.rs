@@ -36,7 +36,7 @@ pub use seal::{
     DataOpener, DataSealer, SealError, SidebandKeys, SidebandOpened, SidebandOpener, SidebandSealer,
 };
 pub use secret::{Entropy, Secret, SecretText};
-pub use sessions::{ConnectError, Event, PeerId, Sessions, Transmit};
+pub use sessions::{ConnectError, Event, Lives, PeerId, Sessions, Transmit};
 pub use suites::Suites;
 pub use text::TextError;
 pub use ticket::{Ticket, TicketError};

@@ -19,6 +19,7 @@ use crate::identity::NodePublic;
 use crate::mac::{COOKIE_NS, MacKeys};
 use crate::noise::Initiator;
 use crate::seal::{DataSealer, OwnSealer, SidebandSealer, Usage};
+use crate::sessions::Lives;
 
 /// One set of keys.
 #[derive(Debug)]
@@ -28,6 +29,7 @@ pub(crate) struct Epoch {
     pub(crate) initiator: bool,
     /// Where the peer was when they were made.
     pub(crate) address: SocketAddr,
+    pub(crate) lives: Lives,
     pub(crate) born: Instant,
     /// What the session says for itself.
     pub(crate) own: OwnSealer,
@@ -63,6 +65,8 @@ pub(crate) struct Pending {
 pub(crate) struct Attempt {
     pub(crate) noise: Initiator,
     pub(crate) to: SocketAddr,
+    /// This node's life then.
+    pub(crate) life: Incarnation,
     pub(crate) local: u32,
     pub(crate) mac1: [u8; MAC_BYTES],
     pub(crate) retry_at: Instant,

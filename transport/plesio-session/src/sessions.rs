@@ -59,6 +59,15 @@ impl Transmit {
     }
 }
 
+/// The lives between which keys were made: connections of other lives have no business under them.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Lives {
+    /// This node's.
+    pub own: Incarnation,
+    /// The peer's.
+    pub peer: Incarnation,
+}
+
 /// What happened to a session.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -71,6 +80,8 @@ pub enum Event {
         node: NodePublic,
         /// Where it is.
         address: SocketAddr,
+        /// Whom they were made between.
+        lives: Lives,
         /// Of the data plane.
         data: DataOpener,
         /// Of the sideband.
@@ -82,6 +93,8 @@ pub enum Event {
         peer: PeerId,
         /// Where it is.
         address: SocketAddr,
+        /// Whom they were made between.
+        lives: Lives,
         /// On the data plane.
         data: DataSealer,
         /// On the sideband.
@@ -388,18 +401,20 @@ impl Sessions {
         now: Instant,
         id: PeerId,
         (node, address): (NodePublic, SocketAddr),
+        lives: Lives,
         initiator: bool,
         local: u32,
         keys: KeySet,
     ) -> Epoch {
         self.by_index.insert(local, Owner { peer: id, open: true });
         let (data, sideband) = (keys.data_opener, keys.sideband_opener);
-        self.events.push_back(Event::Open { peer: id, node, address, data, sideband });
+        self.events.push_back(Event::Open { peer: id, node, address, lives, data, sideband });
         let retry = now.after(self.config.limits.retry_ns);
         Epoch {
             local,
             initiator,
             address,
+            lives,
             born: now,
             own: keys.own_sealer,
             sealers: Some((keys.data_sealer, keys.sideband_sealer)),
@@ -411,14 +426,14 @@ impl Sessions {
 
     /// Makes `epoch` the one that sends.
     fn establish(&mut self, id: PeerId, mut epoch: Epoch, facts: Facts, overlap: Instant) {
-        let (sealers, address) = (epoch.sealers.take(), epoch.address);
+        let (sealers, address, lives) = (epoch.sealers.take(), epoch.address, epoch.lives);
         let Some(peer) = self.peer(id) else { return };
         let known = peer.knows(facts.incarnation);
         peer.promote(epoch, facts, overlap);
         let (node, role) = (peer.node, peer.facts.and_then(|facts| facts.admission).map(|(role, _)| role));
         self.reindex(id);
         if let Some((data, sideband)) = sealers {
-            self.events.push_back(Event::Seal { peer: id, address, data, sideband });
+            self.events.push_back(Event::Seal { peer: id, address, lives, data, sideband });
         }
         self.events.push_back(if known {
             Event::Rekey { peer: id }

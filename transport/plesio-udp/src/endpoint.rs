@@ -150,9 +150,9 @@ impl<E: Engine> DatagramIo for Endpoint<E> {
         }
     }
 
-    fn add_opener(&mut self, peer: Peer, opener: DataOpener) {
+    fn add_opener(&mut self, peer: Peer, opener: DataOpener, receiver: u32) {
         if let Ok(lane) = self.lane(peer) {
-            lane.keys.add(opener);
+            lane.keys.add(opener, receiver);
         }
     }
 

@@ -234,9 +234,9 @@ pub trait DatagramIo {
     /// Nothing can be sent on this lane any more until it gets another sealer.
     fn remove_sealer(&mut self, peer: Peer);
 
-    /// What arrives on this lane may be sealed for this one too. The oldest goes when there are more than
-    /// [`OPENERS_MAX`].
-    fn add_opener(&mut self, peer: Peer, opener: DataOpener);
+    /// What arrives on this lane may be sealed for this one too, and is handed up with `receiver` in its header: the
+    /// keys tell whose it is. The oldest goes when there are more than [`OPENERS_MAX`].
+    fn add_opener(&mut self, peer: Peer, opener: DataOpener, receiver: u32);
 
     /// What arrives under this index is not opened any more.
     fn remove_opener(&mut self, peer: Peer, local: u32);

@@ -9,14 +9,23 @@ use crate::{DatagramSink, Peer};
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
     pub(crate) sealer: Option<DataSealer>,
-    /// Oldest first, and whether it has opened anything.
-    openers: Vec<(DataOpener, bool)>,
+    /// Oldest first.
+    openers: Vec<Opener>,
+}
+
+#[derive(Debug)]
+struct Opener {
+    keys: DataOpener,
+    /// Whose what it opens is.
+    receiver: u32,
+    /// It has opened something.
+    seen: bool,
 }
 
 /// A datagram that was opened.
 #[derive(Clone, Copy)]
 pub(crate) struct Opened {
-    /// Its receiver is zero: the lane has told whose it is.
+    /// Its receiver is the one that its keys were given for.
     pub(crate) header: Header,
     /// The opener's index.
     pub(crate) local: u32,
@@ -35,16 +44,16 @@ impl Keys {
         self.sealer.as_mut().ok_or(SealError::NoSession)
     }
 
-    pub(crate) fn add(&mut self, opener: DataOpener) {
-        self.remove(opener.local());
+    pub(crate) fn add(&mut self, keys: DataOpener, receiver: u32) {
+        self.remove(keys.local());
         if self.openers.len() == OPENERS_MAX {
             self.openers.remove(0);
         }
-        self.openers.push((opener, false));
+        self.openers.push(Opener { keys, receiver, seen: false });
     }
 
     pub(crate) fn remove(&mut self, local: u32) {
-        self.openers.retain(|(opener, _)| opener.local() != local);
+        self.openers.retain(|opener| opener.keys.local() != local);
     }
 
     /// Opens a datagram where it lies.
@@ -63,8 +72,8 @@ impl Keys {
 
     /// Whether the opener of this header opens its payload into another place in one pass.
     pub(crate) fn opens_apart(&self, sealed: &Header) -> bool {
-        let found = self.openers.iter().find(|(opener, _)| opener.local() == sealed.receiver);
-        found.is_some_and(|(opener, _)| opener.opens_apart(usize::from(sealed.payload_bytes)))
+        let found = self.openers.iter().find(|opener| opener.keys.local() == sealed.receiver);
+        found.is_some_and(|opener| opener.keys.opens_apart(usize::from(sealed.payload_bytes)))
     }
 
     /// Opens a datagram of this header into `payload`, which has its length. After a refusal it is zero where it was
@@ -80,16 +89,16 @@ impl Keys {
 
     fn open_with(
         &mut self,
-        receiver: u32,
+        local: u32,
         open: impl FnOnce(&mut DataOpener) -> Result<Header, Refusal>,
     ) -> Result<Opened, Refusal> {
-        let found = self.openers.iter_mut().find(|(opener, _)| opener.local() == receiver);
-        let (opener, seen) = found.ok_or(Refusal::UnknownReceiver)?;
-        let header = open(opener)?;
+        let found = self.openers.iter_mut().find(|opener| opener.keys.local() == local);
+        let opener = found.ok_or(Refusal::UnknownReceiver)?;
+        let header = open(&mut opener.keys)?;
         Ok(Opened {
-            header: Header { receiver: 0, ..header },
-            local: opener.local(),
-            first: !core::mem::replace(seen, true),
+            header: Header { receiver: opener.receiver, ..header },
+            local,
+            first: !core::mem::replace(&mut opener.seen, true),
             own: header.packet >= OWN_PACKET_FIRST,
         })
     }

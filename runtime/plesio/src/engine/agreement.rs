@@ -122,7 +122,7 @@ impl Engine {
         self.stop_serving(now, peer);
         self.part(peer);
         self.work.push_back(Work::Disconnect { peer });
-        self.work.push_back(Work::Connect { peer, entry });
+        self.work.push_back(Work::Connect { peer, life, entry });
         self.greet(peer);
         true
     }

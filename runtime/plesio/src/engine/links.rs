@@ -10,6 +10,7 @@
 
 mod budget;
 
+use crate::sealing::receiver_of;
 use budget::Budget;
 use plesio_proto::{Config, Congestion, Connection, Event, Grants, Next, Stats, Train};
 use plesio_wire::data::{CHANNEL_MAX, HEADER_BYTES, TAG_BYTES, channel_of};
@@ -173,7 +174,11 @@ impl Links {
         (era, channel): (u32, u32),
         window_bytes: u64,
     ) -> Session {
-        let index = |to, from| if self.sealed { 0 } else { self.receiver(to, from, era) };
+        let index = |to, from| match self.sealed {
+            // What goes out has the index of its keys.
+            true => receiver_of(to, from),
+            false => self.receiver(to, from, era),
+        };
         let config = Config {
             local: index(self.me, peer),
             remote: index(peer, self.me),

@@ -83,6 +83,8 @@ pub enum Work {
     Connect {
         /// Who.
         peer: NodeKey,
+        /// Which life of it.
+        life: Incarnation,
         /// Where, on both planes, and its full id.
         entry: RosterEntry,
     },

@@ -92,7 +92,9 @@ impl Port {
         for (rank, address) in addresses.iter().enumerate().filter(|(rank, _)| *rank != me) {
             let id = plan.ids.get(rank).copied().unwrap_or_default();
             let peer = match &mut self.sealing {
-                Some(sealing) => sealing.connect(now, self.io.as_mut(), id, *address),
+                Some(sealing) => {
+                    sealing.connect(now, self.io.as_mut(), id, *address, Incarnation(plan.session))
+                }
                 None => self.io.add_peer(*address),
             };
             let peer = peer.map_err(GroupError::Open)?;
@@ -316,7 +318,7 @@ fn sealing(plan: &NetworkPlan, identity: &Identity) -> Result<Sealing, GroupErro
     }
     identity.check().map_err(GroupError::Ticket)?;
     let own = Identity { pool: identity.pool.of_group(plan.session), ..identity.clone() };
-    let mut sealing = Sealing::new(Moment(0), &own, Incarnation(plan.session));
+    let mut sealing = Sealing::new(Moment(0), &own, Incarnation(plan.session), None);
     // A group has no views: every ticket that counts in the first one counts.
     sealing.handle_view(0);
     Ok(sealing)

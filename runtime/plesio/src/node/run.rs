@@ -193,7 +193,9 @@ impl Runner {
         let bound = seat.bound.start(sideband_config, move || notify.wake())?;
         let now = seat.clock.now();
         let mut sealing = match &config.protection {
-            Protection::Sealed(identity) => Some(Sealing::new(now, identity, config.incarnation)),
+            Protection::Sealed(identity) => {
+                Some(Sealing::new(now, identity, config.incarnation, Some(config.id.key())))
+            }
             Protection::Plaintext => None,
         };
         if let Some(sealing) = &mut sealing {

@@ -83,7 +83,7 @@ impl Process {
         let now = scene.local;
         let say = |error: &dyn std::fmt::Display| error.to_string();
         match work {
-            Work::Connect { peer, entry } => {
+            Work::Connect { peer, entry, .. } => {
                 if let Some(host) = host_of(entry.data.0) {
                     self.peers.insert(host, peer);
                 }

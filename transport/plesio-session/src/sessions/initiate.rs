@@ -7,7 +7,7 @@ use plesio_wire::handshake::{
 };
 use plesio_wire::{Instant, Reader, Writer};
 
-use super::{ConnectError, Owner, PeerId, Sessions, Transmit, local};
+use super::{ConnectError, Lives, Owner, PeerId, Sessions, Transmit, local};
 use crate::identity::NodePublic;
 use crate::noise::{CLEAR_BYTES, Initiator};
 use crate::peer::{Attempt, Facts, Pending};
@@ -91,8 +91,9 @@ impl Sessions {
         let mut datagram = init.to_bytes();
         let mac1 = peer.macs.sign(&mut datagram, peer.cookie(now).as_ref());
         let retry_at = now.after(retry_ns);
-        let to = peer.address;
-        peer.attempt = Some(Attempt { noise, to, local: index, mac1, retry_at, retry_ns, deadline, hurried });
+        let (to, life) = (peer.address, asked.incarnation);
+        peer.attempt =
+            Some(Attempt { noise, to, life, local: index, mac1, retry_at, retry_ns, deadline, hurried });
         self.by_index.insert(index, Owner { peer: id, open: false });
         self.reindex(id);
         self.push_transmit(Transmit::new(to, &datagram));
@@ -114,7 +115,8 @@ impl Sessions {
         let attempt = self.peer(id).and_then(|peer| peer.attempt.as_mut());
         let attempt =
             attempt.filter(|attempt| attempt.local == response.receiver).ok_or(Refusal::UnknownReceiver)?;
-        let (payload, secrets) = attempt.noise.finish(&response.noise).ok_or(Refusal::Handshake)?;
+        let (own, (payload, secrets)) =
+            (attempt.life, attempt.noise.finish(&response.noise).ok_or(Refusal::Handshake)?);
         let answer: ResponsePayload = Reader::new(&payload).read().map_err(|_| Refusal::Payload)?;
         // Joining makes the next view, which would put this node out again, and a mesh of two with it.
         if !self.seated && self.config.ticket.not_after_view <= answer.view {
@@ -133,7 +135,8 @@ impl Sessions {
         (peer.attempt, peer.next) = (None, None);
         let whom = (peer.node, peer.address);
         self.reindex(id);
-        let epoch = self.open_epoch(now, id, whom, true, local, keys);
+        let epoch =
+            self.open_epoch(now, id, whom, Lives { own, peer: answer.incarnation }, true, local, keys);
         let peer = self.peer(id).ok_or(Refusal::UnknownReceiver)?;
         if peer.knows(answer.incarnation) {
             // The old keys go on sending until the peer has shown that it has the new ones.

@@ -11,7 +11,7 @@ use plesio_wire::handshake::{
 };
 use plesio_wire::{Instant, Reader, Writer};
 
-use super::{PeerId, Sessions, Transmit, local};
+use super::{Lives, PeerId, Sessions, Transmit, local};
 use crate::config::OPERATORS_MAX;
 use crate::identity::NodePublic;
 use crate::mac::MacKeys;
@@ -164,7 +164,8 @@ impl Sessions {
         let whom = (peer.node, if stays { peer.address } else { from });
         self.reindex(id);
         let keys = KeySet::new(&keys, suite, index, remote, limits.packets_max);
-        let epoch = self.open_epoch(now, id, whom, false, index, keys);
+        let lives = Lives { own: self.config.incarnation, peer: asked.incarnation };
+        let epoch = self.open_epoch(now, id, whom, lives, false, index, keys);
         if let Some(peer) = self.peer(id) {
             peer.next = Some(Pending { epoch, facts, until: now.after(limits.unconfirmed_ns) });
         }

@@ -70,7 +70,7 @@ impl End {
         while let Some(event) = self.sessions.poll_event() {
             let lane = self.lane.expect("met before");
             match event {
-                Event::Open { data, .. } => io.add_opener(lane, data),
+                Event::Open { data, .. } => io.add_opener(lane, data, 0),
                 Event::Seal { data, .. } => io.set_sealer(lane, data),
                 Event::Close { local, .. } => io.remove_opener(lane, local),
                 Event::Expire { .. } => io.remove_sealer(lane),

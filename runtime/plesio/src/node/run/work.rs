@@ -10,12 +10,15 @@ use plesio_wire::{Digest, Version};
 impl Runner {
     pub(super) fn work(&mut self, work: Work) -> Result<(), NodeError> {
         match work {
-            Work::Connect { peer, entry } => {
+            Work::Connect { peer, life, entry } => {
                 // The address is another's word. One that cannot be sent to costs that peer its link, not this node
                 // its life.
                 let (now, io) = (self.clock.now(), self.io.as_mut());
                 let lane = match &mut self.sealing {
-                    Some(sealing) => sealing.connect(now, io, entry.id, entry.data.0),
+                    Some(sealing) => {
+                        sealing.handle_life(self.engine.incarnation());
+                        sealing.connect(now, io, entry.id, entry.data.0, life)
+                    }
                     None => io.add_peer(entry.data.0),
                 };
                 match lane {

@@ -141,7 +141,7 @@ impl Keys {
         sessions.handle_timeout(now);
         while let Some(event) = sessions.poll_event() {
             match event {
-                Event::Open { data, .. } => io.add_opener(lane, data),
+                Event::Open { data, .. } => io.add_opener(lane, data, 0),
                 Event::Seal { data, .. } => {
                     self.suite = Some(data.suite());
                     io.set_sealer(lane, data);
