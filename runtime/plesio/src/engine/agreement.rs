@@ -98,6 +98,12 @@ impl Engine {
         }
     }
 
+    /// Whom the sideband takes the seat of a former life of this node for: nobody.
+    #[must_use]
+    pub const fn stand_in(&self) -> NodeKey {
+        NodeKey(self.key.0 ^ 1)
+    }
+
     /// Tells the sideband who is in the view and where, as far as that is known.
     pub(super) fn tell_view(&mut self, view: &View) {
         let keys = view.members.iter().map(|seat| seat.key).filter(|key| *key != self.key);
@@ -107,7 +113,7 @@ impl Engine {
         // somebody who never speaks.
         let me = view.index_of(self.key).filter(|_| self.seat(&view).is_none());
         if let Some(me) = me {
-            view.members[usize::from(me)].key.0 ^= 1;
+            view.members[usize::from(me)].key = self.stand_in();
         }
         self.out.push_back(Out::View(view, addresses));
     }

@@ -369,7 +369,7 @@ impl Runner {
                     What::clock(&before, &clock).into_iter().flatten().for_each(|what| self.say(what));
                 }
                 SidebandEvent::Late { late_ns } => self.note_late(late_ns),
-                other => What::sensed(&other).into_iter().for_each(|what| self.say(what)),
+                other => self.tell_sensed(&other),
             }
         }
     }

@@ -133,10 +133,9 @@ impl Sessions {
         let facts = Facts { incarnation: answer.incarnation, mtu: answer.mtu, admission: None, attempt: 0 };
         let peer = self.peer(id).ok_or(Refusal::UnknownReceiver)?;
         (peer.attempt, peer.next) = (None, None);
-        let whom = (peer.node, peer.address);
+        let whom = (peer.node, peer.address, Lives { own, peer: answer.incarnation });
         self.reindex(id);
-        let epoch =
-            self.open_epoch(now, id, whom, Lives { own, peer: answer.incarnation }, true, local, keys);
+        let epoch = self.open_epoch(now, id, whom, true, local, keys);
         let peer = self.peer(id).ok_or(Refusal::UnknownReceiver)?;
         if peer.knows(answer.incarnation) {
             // The old keys go on sending until the peer has shown that it has the new ones.

@@ -149,6 +149,7 @@ impl Sessions {
             admission: Some((asked.role, asked.not_after_view)),
             attempt: asked.attempt,
         };
+        let lives = Lives { own: self.config.incarnation, peer: asked.incarnation };
         let id = self.place(node, from).ok_or(Refusal::Full)?;
         let peer = self.peer(id).ok_or(Refusal::Full)?;
         peer.next = None;
@@ -161,11 +162,10 @@ impl Sessions {
         }
         // Whom the user has placed stays there; another life of a peer is where it speaks from.
         let stays = peer.knows(asked.incarnation) || peer.current.is_none() && !astray;
-        let whom = (peer.node, if stays { peer.address } else { from });
+        let whom = (peer.node, if stays { peer.address } else { from }, lives);
         self.reindex(id);
         let keys = KeySet::new(&keys, suite, index, remote, limits.packets_max);
-        let lives = Lives { own: self.config.incarnation, peer: asked.incarnation };
-        let epoch = self.open_epoch(now, id, whom, lives, false, index, keys);
+        let epoch = self.open_epoch(now, id, whom, false, index, keys);
         if let Some(peer) = self.peer(id) {
             peer.next = Some(Pending { epoch, facts, until: now.after(limits.unconfirmed_ns) });
         }

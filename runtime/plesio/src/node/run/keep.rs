@@ -15,6 +15,8 @@ pub(super) struct Kept {
     source: Option<Source>,
     period_ns: u64,
     due: Instant,
+    /// When the record says again how far the state has come.
+    note_due: Instant,
     /// None while a checkpoint is being written.
     buffer: Option<Vec<u8>>,
     /// Of the newest checkpoint; the next one is of another.
@@ -30,7 +32,7 @@ impl Kept {
         let writer = Writer::start(folder, move || waker.wake()).map_err(failed)?;
         let state = DiskState { checkpoint: newest.map(|mark| mark.version.0), ..DiskState::default() };
         let (due, written) = (now.after(period_ns), newest.map(|mark| mark.index));
-        Ok(Self { writer, source, period_ns, due, buffer: Some(Vec::new()), written, state })
+        Ok(Self { writer, source, period_ns, due, note_due: now, buffer: Some(Vec::new()), written, state })
     }
 
     pub(super) const fn state(&self) -> DiskState {
@@ -94,11 +96,14 @@ impl Runner {
                 }
             }
         }
+        if let Some(kept) = self.kept.as_mut().filter(|kept| now >= kept.note_due) {
+            kept.note_due = now.after(NOTE_NS);
+            if let Some((record, entries)) = self.engine.handle_reached(self.held) {
+                kept.writer.give(Job::Note(Box::new(record), entries));
+            }
+        }
         let Some(kept) = self.kept.as_mut().filter(|kept| now >= kept.due) else { return };
         kept.due = now.after(kept.period_ns);
-        if let Some((record, entries)) = self.engine.handle_reached(self.held) {
-            kept.writer.give(Job::Note(Box::new(record), entries));
-        }
         // A state that may have to be read again is not written over.
         let cut = self.engine.consensus().snapshot().filter(|cut| {
             cut.version == self.held && self.engine.returning().is_none() && kept.written < Some(cut.index)
@@ -125,3 +130,6 @@ impl Runner {
         }
     }
 }
+
+/// A checkpoint is older than the state: how many versions are lost with what came after it, is known to this.
+const NOTE_NS: u64 = 1_000_000_000;

@@ -4,8 +4,18 @@ use super::{NodeError, Runner};
 use crate::engine::SlotFate;
 use crate::event::{StepCounters, What};
 use plesio_consensus::{Cause, Event};
+use plesio_sideband::Event as Sensed;
 
 impl Runner {
+    /// What the sideband noticed. The seat of a former life of this node is nobody's, and nobody is silent there.
+    pub(super) fn tell_sensed(&mut self, event: &Sensed) {
+        let nobody = self.engine.stand_in();
+        match What::sensed(event) {
+            Some(What::Suspect(key) | What::Dead(key) | What::Recover(key)) if key == nobody => {}
+            what => what.into_iter().for_each(|what| self.say(what)),
+        }
+    }
+
     /// Leaves the newest state for the worker, and lets go of the own slots it contains.
     pub(super) fn publish(&mut self) -> Result<(), NodeError> {
         let current = self.engine.consensus().version_final() == self.engine.consensus().version_held();

@@ -96,8 +96,14 @@ impl Runner {
             Work::Install { version } => {
                 self.store.install()?;
                 self.digest = self.store.digest();
-                self.held = version;
+                let before = std::mem::replace(&mut self.held, version);
                 (self.changed, self.started) = (true, true);
+                if version < before {
+                    self.say(What::Note(format!(
+                        "the mesh goes on from version {}: what this node held up to {} is in no version any more",
+                        version.0, before.0
+                    )));
+                }
                 self.say(What::Installed(version));
                 self.say(What::Version { version, digest: self.digest });
             }

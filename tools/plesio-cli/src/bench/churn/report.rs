@@ -97,9 +97,9 @@ impl<'a> Report<'a> {
         document
     }
 
-    /// What was left behind; none when a signal came before anybody was looked at.
+    /// What was left behind; none when a signal came before all were whole and at rest.
     fn looked_at(&self) -> Option<Leaked> {
-        (!self.ended.survivors.is_empty()).then_some(self.leaked)
+        (!self.ended.interrupted && !self.ended.survivors.is_empty()).then_some(self.leaked)
     }
 
     /// Of the processes that were there from the beginning to the end, the most.
