@@ -29,5 +29,5 @@ pub use machine::{
 pub use plesio_membership::{Given, Halt, Operators, OperatorsError, OrderCounters, SEQUENCE_MAX};
 pub use plesio_phase::{ClockCounters, MeshClock};
 pub use record::{Record, RecordError};
-pub use slots::{Contents, SlotFile, SlotsError, publish};
+pub use slots::{Contents, SlotFile, SlotsError, lock, publish};
 pub use thread::{Bound, Obedience, Sideband, SidebandConfig, StartError};

@@ -9,8 +9,9 @@
 use plesio_wire::digest::Hasher;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Why a file of slots cannot be used.
 #[derive(Debug)]
@@ -55,10 +56,8 @@ impl SlotFile {
             create(path, &slot(fresh, slot_bytes).map_err(failed)?).map_err(failed)?;
         }
         let file = OpenOptions::new().read(true).write(true).open(path).map_err(failed)?;
-        match file.try_lock() {
-            Err(TryLockError::WouldBlock) => return Err(SlotsError::Busy(path.to_owned())),
-            // A file system without locks keeps nobody.
-            Err(TryLockError::Error(_)) | Ok(()) => {}
+        if !lock(&file) {
+            return Err(SlotsError::Busy(path.to_owned()));
         }
         let read = |at: usize| {
             let mut bytes = vec![0; slot_bytes];
@@ -85,6 +84,12 @@ impl SlotFile {
     pub fn store(&mut self, content: &[u8]) -> io::Result<()> {
         self.note(content)?;
         self.file.sync_data()?;
+        if self.file.metadata()?.nlink() == 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "its file was removed from under this process",
+            ));
+        }
         self.next = 1 - self.next;
         Ok(())
     }
@@ -95,6 +100,20 @@ impl SlotFile {
     /// As for [`Self::store`].
     pub fn note(&mut self, content: &[u8]) -> io::Result<()> {
         self.file.write_all_at(&slot(content, self.slot_bytes)?, (self.next * self.slot_bytes) as u64)
+    }
+}
+
+/// Takes a file for this process alone; false when another one keeps it. Who was killed a moment ago keeps it until the
+/// kernel has taken its memory and rings apart, and whoever is started in its place waits for that.
+pub fn lock(file: &File) -> bool {
+    let end = Instant::now() + LOCK_WAIT;
+    loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if Instant::now() < end => std::thread::sleep(LOCK_RETRY),
+            Err(TryLockError::WouldBlock) => return false,
+            // A file system without locks keeps nobody.
+            Err(TryLockError::Error(_)) | Ok(()) => return true,
+        }
     }
 }
 
@@ -138,3 +157,5 @@ fn digest(bytes: &[u8]) -> [u8; DIGEST_BYTES] {
 }
 
 const DIGEST_BYTES: usize = 16;
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+const LOCK_RETRY: Duration = Duration::from_millis(20);

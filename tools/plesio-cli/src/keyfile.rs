@@ -36,10 +36,10 @@ pub(crate) struct Hold(
     File,
 );
 
-/// Keeps other processes of this machine from running with the key in `path`. A file system without locks keeps nobody.
+/// Keeps other processes of this machine from running with the key in `path`; waits for one that is just ending.
 pub(crate) fn hold(path: &Path) -> Result<Hold, Failure> {
     let file = open(path)?;
-    if matches!(file.try_lock(), Err(fs::TryLockError::WouldBlock)) {
+    if !plesio_sideband::lock(&file) {
         return Err(Failure::usage(
             "key-busy",
             format!("cannot run with {}", path.display()),
