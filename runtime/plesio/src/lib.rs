@@ -24,7 +24,7 @@ pub use node::{
     Control, DataPath, DiskState, Found, HaltConfig, Hello, Identity, Listens, Node, NodeConfig, NodeError,
     NodeThread, Protection, Running, Seed, Sharing, StateConfig, StateError, Trust,
 };
-pub use plesio_consensus::{Cause, FoldReason, Kind, Lambda, WeightMode};
+pub use plesio_consensus::{Cause, FoldReason, Kind, Lambda, WeightMode, generation};
 pub use plesio_kernels::{Codec, Nesterov, Outer};
 
 pub use plesio_sideband::{

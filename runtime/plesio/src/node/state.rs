@@ -1,8 +1,8 @@
 //! The folder of what outlives a node: which views there may be, and the newest states. One process at a time.
 //!
 //! ```text
-//!  views           two slots (plesio-sideband's SlotFile) of 12,288 bytes: 0 "plesio views v1 " | 16 mesh u64
-//!                  | 24 parameters 16 | 40 sequence u64 | 48 record: 0 none, 1 as plesio-consensus writes it
+//!  views           two slots (plesio-sideband's SlotFile) of 12,288 bytes: 0 "plesio views v2 " | 16 mesh u64
+//!                  | 24 parameters 16 | 40 node 32 | 72 sequence u64 | 80 record: 0 none, 1 as plesio-consensus writes it
 //!                  | entries u8, 72 bytes each: where its members were
 //!  checkpoint-0,1  0 "plesio state v1 " | 16 mesh u64 | 24 parameters 16 | 40 index u64 | 48 version u64 | 56 bytes u64
 //!                  | 64 digest of the state 16 | 80 digest of these 80 bytes 16 | 96 state: i64, momentum behind it
@@ -10,8 +10,8 @@
 //!
 //! All words little endian, digests BLAKE3 cut to 16 bytes. Both slots are laid out when the folder is made, so a disk
 //! that fills up keeps views all the same. A checkpoint is written beside, then takes the name of the older one: at any
-//! instant the newest whole one is there. A file of another mesh, or of other parameters, refuses the node; a checkpoint
-//! that is not whole is passed over and said.
+//! instant the newest whole one is there. A file of another mesh, of other parameters or of another node refuses this one: who
+//! answers for what another accepted breaks the agreement's promise. A checkpoint that is not whole is passed over and said.
 
 mod writer;
 
@@ -74,6 +74,13 @@ pub enum StateError {
         /// What differs.
         what: &'static str,
     },
+    /// It belongs to another node of this mesh.
+    Node {
+        /// Where.
+        path: PathBuf,
+        /// Whose it is.
+        found: NodeId,
+    },
 }
 
 impl fmt::Display for StateError {
@@ -95,6 +102,12 @@ impl fmt::Display for StateError {
                 "{}: it is of another mesh: {what} differs; start the node as that mesh was, or give it an empty folder",
                 path.display()
             ),
+            Self::Node { path, found } => write!(
+                f,
+                "{}: it is of another node of this mesh, {:016x}; give every node a folder and a key of its own",
+                path.display(),
+                found.key().0
+            ),
         }
     }
 }
@@ -113,6 +126,7 @@ impl std::error::Error for StateError {
 pub(super) struct Owner {
     mesh: u64,
     parameters: Digest,
+    node: NodeId,
 }
 
 /// A checkpoint, by its head.
@@ -138,7 +152,7 @@ pub(super) struct Folder {
 impl Folder {
     /// Opens it, or makes it.
     pub(super) fn open(state: &StateConfig, config: &NodeConfig) -> Result<Self, StateError> {
-        let owner = Owner { mesh: config.mesh, parameters: config.common().digest() };
+        let owner = Owner { mesh: config.mesh, parameters: config.common().digest(), node: config.id };
         let bytes = crate::store::snapshot_bytes(config.elements as u64, config.rules.outer)
             - crate::store::SNAPSHOT_HEAD_BYTES as u64;
         Self::of(&state.folder, owner, bytes)
@@ -165,7 +179,10 @@ impl Folder {
         let Some((found, sequence, mut disk)) = read.into_iter().nth(newest).flatten() else {
             return Err(StateError::Damaged(file));
         };
-        owner.check(found, &file)?;
+        owner.check(found.mesh, found.parameters, &file)?;
+        if found.node != owner.node {
+            return Err(StateError::Node { path: path.to_owned(), found: found.node });
+        }
         // What was being written when the last process ended.
         let _absent = fs::remove_file(path.join(FRESH));
         let mut folder = Self {
@@ -237,12 +254,12 @@ impl Source {
 }
 
 impl Owner {
-    fn check(self, found: Self, path: &Path) -> Result<(), StateError> {
+    fn check(self, mesh: u64, parameters: Digest, path: &Path) -> Result<(), StateError> {
         let foreign = |what| Err(StateError::Foreign { path: path.to_owned(), what });
-        if found.mesh != self.mesh {
+        if mesh != self.mesh {
             return foreign("the pool key");
         }
-        if found.parameters != self.parameters {
+        if parameters != self.parameters {
             return foreign("the model, the operators or a parameter that all nodes share");
         }
         Ok(())
@@ -255,6 +272,7 @@ fn views(owner: Owner, sequence: u64, record: Option<&Record>, entries: &[Roster
     pen.put(VIEWS_MAGIC);
     pen.write(&owner.mesh);
     pen.write(&owner.parameters);
+    pen.write(&owner.node);
     pen.write(&sequence);
     pen.write(&u8::from(record.is_some()));
     if let Some(record) = record {
@@ -275,7 +293,8 @@ fn read_views(bytes: &[u8]) -> Option<(Owner, u64, Disk)> {
     if reader.take(VIEWS_MAGIC.len()).ok()? != VIEWS_MAGIC {
         return None;
     }
-    let owner = Owner { mesh: reader.read().ok()?, parameters: reader.read().ok()? };
+    let owner =
+        Owner { mesh: reader.read().ok()?, parameters: reader.read().ok()?, node: reader.read().ok()? };
     let (sequence, has_record) = (reader.read().ok()?, reader.read::<u8>().ok()?);
     let mut disk = Disk::default();
     if has_record == 1 {
@@ -328,8 +347,8 @@ fn read_mark(path: &Path, owner: Owner, state_bytes: u64) -> Result<Option<Mark>
     }
     let mut reader = Reader::new(&bytes[16..]);
     let short = |_| Unfit::Damaged("its head is too short".into());
-    let found = Owner { mesh: reader.read().map_err(short)?, parameters: reader.read().map_err(short)? };
-    owner.check(found, path).map_err(Unfit::Foreign)?;
+    let (mesh, parameters) = (reader.read().map_err(short)?, reader.read().map_err(short)?);
+    owner.check(mesh, parameters, path).map_err(Unfit::Foreign)?;
     let mark = Mark {
         index: reader.read().map_err(short)?,
         version: reader.read().map_err(short)?,
@@ -353,12 +372,12 @@ fn read_mark(path: &Path, owner: Owner, state_bytes: u64) -> Result<Option<Mark>
     Ok(Some(mark))
 }
 
-const VIEWS_MAGIC: &[u8; 16] = b"plesio views v1 ";
+const VIEWS_MAGIC: &[u8; 16] = b"plesio views v2 ";
 const STATE_MAGIC: &[u8; 16] = b"plesio state v1 ";
 const NAMES: [&str; 2] = ["checkpoint-0", "checkpoint-1"];
 const FRESH: &str = "checkpoint.new";
 const HEAD_BYTES: usize = 96;
-const VIEWS_HEAD_BYTES: usize = 49;
+const VIEWS_HEAD_BYTES: usize = 81;
 const ENTRY_BYTES: usize = 72;
 const SLOT_BYTES: usize = 12_288;
 const READ_BYTES: usize = 1 << 20;

@@ -3,13 +3,19 @@
 //! | promise | judged by |
 //! |---|---|
 //! | I5, A1 | `manifest`, `sealed`, `view`: one entry at an index |
-//! | I4 | `version`: one digest of a version |
+//! | I4 | `version`: one digest of a version in a generation of the log |
 //! | I3 | `manifest`: weights are 2^24 together at most, and members stand in it once |
 //! | I6 | `manifest`: no slot of one life twice; staleness within tau where that is known |
+//!
+//! After a majority was lost, a mesh that comes back begins a generation of its log (the bits of an index above 2^40) from
+//! an older version: what was decided above that is lost, and its numbers are given again. A state that was taken over is
+//! that of some generation.
 //!
 //! What traces do not hold cannot be judged: the contents of slots are in none, so no sum is made again.
 
 use crate::trace::read::Record;
+use plesio::generation;
+use plesio_wire::LogIndex;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -55,7 +61,7 @@ pub(super) fn audit(records: &[Record]) -> Audit {
     found.nodes = nodes.len();
     // What stands at an index, and who said so first.
     let mut log: BTreeMap<u64, (String, &str)> = BTreeMap::new();
-    let mut digests: BTreeMap<u64, (&str, Vec<&str>)> = BTreeMap::new();
+    let mut digests = Digests::default();
     let mut manifests: BTreeMap<u64, &Record> = BTreeMap::new();
     for record in records {
         let Some(node) = record.node.as_deref() else { continue };
@@ -80,28 +86,84 @@ pub(super) fn audit(records: &[Record]) -> Audit {
                 manifests.entry(index).or_insert(record);
             }
         }
-        if let ("version", Some(version), Some(digest)) =
-            (record.kind.as_str(), record.number("version"), record.text("digest"))
-        {
-            let (first, who) = digests.entry(version).or_insert((digest, Vec::new()));
-            if *first != digest {
-                found.broken.push(format!(
-                    "I4: version {version} has digest {first} at {}, {digest} at {node}",
-                    who[0]
-                ));
-            }
-            if !who.contains(&node) {
-                who.push(node);
-            }
-        }
+        digests.add(node, record, &mut found.broken);
     }
+    digests.judge_installed(&mut found.broken);
     let tau = records.iter().find_map(|record| record.line["setup"]["rules"]["tau"].as_u64());
     found.entries = log.len();
-    found.versions = digests.len();
-    found.compared = digests.values().filter(|(_, who)| who.len() > 1).count();
+    found.versions = digests.held.len();
+    found.compared = digests.held.values().filter(|(_, who)| who.len() > 1).count();
     judge_manifests(&manifests, &lives(records), tau, &mut found.broken);
     found.broken.truncate(BROKEN_MAX);
     found
+}
+
+/// What nodes say that versions are, told apart by the generation of the log that made them.
+#[derive(Default)]
+struct Digests<'a> {
+    /// By version and generation: the digest, and who said it, the first one first.
+    held: BTreeMap<(u64, u64), (&'a str, Vec<&'a str>)>,
+    /// In which generation a node saw a version made.
+    made: BTreeMap<(&'a str, u64), u64>,
+    /// The version that a node took over, until it says its digest.
+    taking: BTreeMap<&'a str, u64>,
+    /// Node, version, digest.
+    installed: Vec<(&'a str, u64, &'a str)>,
+}
+
+impl<'a> Digests<'a> {
+    /// The records of a node come in their order.
+    fn add(&mut self, node: &'a str, record: &'a Record, broken: &mut Vec<String>) {
+        let Some(version) = record.number("version") else { return };
+        match (record.kind.as_str(), record.number("index"), record.text("digest")) {
+            ("manifest" | "sealed", Some(index), _) => {
+                self.made.insert((node, version), generation(LogIndex(index)));
+            }
+            ("installed", ..) => {
+                self.taking.insert(node, version);
+            }
+            ("version", _, Some(digest)) => {
+                let was_taken = self.taking.remove(node) == Some(version);
+                match self.made.get(&(node, version)) {
+                    Some(generation) if !was_taken => {
+                        let (first, who) =
+                            self.held.entry((version, *generation)).or_insert((digest, Vec::new()));
+                        if *first != digest {
+                            broken.push(differs(version, first, who[0], digest, node));
+                        }
+                        if !who.contains(&node) {
+                            who.push(node);
+                        }
+                    }
+                    _ => self.installed.push((node, version, digest)),
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What was taken over is what some generation made, where a trace says what that was; else it makes one entry itself.
+    fn judge_installed(&mut self, broken: &mut Vec<String>) {
+        for (node, version, digest) in std::mem::take(&mut self.installed) {
+            let mut known = self.held.range_mut((version, 0)..=(version, u64::MAX)).map(|(_, held)| held);
+            let first = known.next();
+            match first {
+                None => drop(self.held.insert((version, 0), (digest, vec![node]))),
+                Some(held) => {
+                    let (first, who) = (held.0, held.1[0]);
+                    match std::iter::once(held).chain(known).find(|(known, _)| *known == digest) {
+                        Some((_, who)) if who.contains(&node) => {}
+                        Some((_, who)) => who.push(node),
+                        None => broken.push(differs(version, first, who, digest, node)),
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn differs(version: u64, first: &str, who: &str, digest: &str, node: &str) -> String {
+    format!("I4: version {version} has digest {first} at {who}, {digest} at {node}")
 }
 
 /// When nodes were admitted, by log index: their slots are numbered anew from there.
@@ -210,6 +272,19 @@ mod tests {
             let audit = audit(&records);
             assert!(audit.broken.len() == 1 && audit.broken[0].starts_with(promise), "{promise}: {audit:?}");
             assert!(audit.words().contains("BROKEN"));
+        }
+        // A mesh that came back gives numbers again, and who comes later takes over what it made.
+        let sealed = |node, index: u64, version: u64| {
+            record(node, "sealed", json!({ "index": index, "version": version, "complete": true }))
+        };
+        let version = |node, digest: &str| record(node, "version", json!({ "version": 1, "digest": digest }));
+        let revived = |taken: &str| {
+            let installed = record(B, "installed", json!({ "version": 1 }));
+            [sealed(A, (1 << 40) + 1, 1), version(A, "d2"), installed, version(B, taken)]
+        };
+        for (taken, promises) in [("d2", 0), ("d1", 0), ("d3", 1)] {
+            let audit = audit(&[sound(), revived(taken).to_vec()].concat());
+            assert_eq!((audit.broken.len(), audit.versions), (promises, 2), "{taken}: {audit:?}");
         }
         // A new life numbers its slots anew.
         let mut records = sound();

@@ -89,9 +89,27 @@ pub(super) fn of_demo(document: &Value, args: &SimArgs) -> Result<Observed, Stri
 
 /// The kinds that matter here, and to the audit.
 pub(super) fn is_wanted(kind: &str) -> bool {
-    const WANTED: [&str; 19] = [
-        "start", "started", "view", "manifest", "sealed", "version", "suspect", "recover", "dead", "leaving",
-        "left", "late", "killed", "halted", "resumed", "end", "final", "excluded", "phase",
+    const WANTED: [&str; 20] = [
+        "start",
+        "started",
+        "installed",
+        "view",
+        "manifest",
+        "sealed",
+        "version",
+        "suspect",
+        "recover",
+        "dead",
+        "leaving",
+        "left",
+        "late",
+        "killed",
+        "halted",
+        "resumed",
+        "end",
+        "final",
+        "excluded",
+        "phase",
     ];
     WANTED.contains(&kind)
 }

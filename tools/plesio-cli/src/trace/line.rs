@@ -168,6 +168,11 @@ fn fields(what: &What) -> (&'static str, Value) {
         }
         What::Phase { from, to } => ("phase", json!({ "from": from, "to": to })),
         What::Installed(version) => ("installed", json!({ "version": version.0 })),
+        What::Revived(revival) => (
+            "revived",
+            json!({ "version": revival.version.0, "lost_versions": revival.lost_versions,
+                "members": revival.members }),
+        ),
         What::Ways(ways) => {
             let way = |way: &plesio::Way| {
                 json!({ "peer": name(way.peer), "chunk_bytes": way.chunk_bytes,

@@ -95,6 +95,7 @@ impl Settings {
         let (threshold, record) =
             (args.threshold.or(said.threshold), args.halt_record.clone().or(said.halt_record));
         let record = record.or_else(|| key.as_ref().map(|key| beside(key)));
+        let state = state(args, &said_state, key.is_some())?;
         let (public, protection) = if plaintext {
             check_plaintext(captive, [listen, listen_data], &join)?;
             operators = read_operators(&operator)?;
@@ -159,7 +160,7 @@ impl Settings {
             seed: args.seed.or(said.seed).unwrap_or(u64::from(low)),
             out: args.out.clone().or(said.out).unwrap_or_else(|| "plesio-up".into()),
             socket: args.socket.clone().or(said.socket),
-            state: state(args, &said_state)?,
+            state,
             trace: args.trace.clone().or(said.trace),
             halt,
             threshold,
@@ -340,7 +341,11 @@ fn halt(
 }
 
 /// Where it keeps what outlives it, as the flags or else the file say.
-fn state(args: &UpArgs, said: &(Option<PathBuf>, Option<u32>)) -> Result<Option<StateConfig>, Failure> {
+fn state(
+    args: &UpArgs,
+    said: &(Option<PathBuf>, Option<u32>),
+    has_key: bool,
+) -> Result<Option<StateConfig>, Failure> {
     let every = args.checkpoint_s.or(said.1);
     let Some(folder) = args.state.clone().or(said.0.clone()) else {
         return match every {
@@ -348,6 +353,14 @@ fn state(args: &UpArgs, said: &(Option<PathBuf>, Option<u32>)) -> Result<Option<
             Some(_) => Err(refused_alone("checkpoint_s", "there is no --state that it could go to")),
         };
     };
+    if !has_key {
+        return Err(Failure::usage(
+            "config",
+            format!("cannot keep state in {}", folder.display()),
+            "a node without --key is another node at its next start, and its folder would refuse it",
+        )
+        .fix("give --key FILE (plesio key gen node -o FILE), or leave --state out"));
+    }
     let every = every.unwrap_or(CHECKPOINT_S);
     if !(1..=86_400).contains(&every) {
         return Err(refused("checkpoint_s", every, "it must be 1 to 86400"));

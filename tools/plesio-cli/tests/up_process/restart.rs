@@ -42,12 +42,12 @@ impl Mesh {
         let name = NAMES[number];
         let file = |kind: &str| format!("{name}.{kind}");
         let [sideband, data] = self.ports[number].map(|port| format!("127.0.0.1:{port}"));
-        let own = [file("key"), file("ticket"), file("sock"), file("state")];
+        let own = [file("key"), file("ticket"), file("sock"), file("state"), file("trace")];
         let mut line =
             vec!["up", "--json-stream", "--duty", "0.05", "--path", self.path, "--pool", "pool.key"];
         line.extend(["--operator", "operator.pub", "--out", name, "--listen", &sideband]);
         line.extend(["--listen-data", &data, "--key", &own[0], "--ticket", &own[1], "--socket", &own[2]]);
-        line.extend(["--state", &own[3], "--checkpoint-s", self.checkpoint_s]);
+        line.extend(["--state", &own[3], "--checkpoint-s", self.checkpoint_s, "--trace", &own[4]]);
         if number == 0 {
             line.push("--found");
         } else {
@@ -92,6 +92,17 @@ fn agree(nodes: &[Node]) -> u64 {
     nodes.iter().map(Node::version).min().expect("there are nodes")
 }
 
+/// The traces of all lives of these nodes agree: whatever was lost was lost with a generation of the log.
+fn audit(mesh: &Mesh, names: &[&str]) {
+    let mut line = vec!["sim".to_owned(), "--json".to_owned()];
+    line.extend(names.iter().flat_map(|name| ["--replay".to_owned(), format!("{name}.trace")]));
+    let replayed = output(&mesh.at, &line.iter().map(String::as_str).collect::<Vec<_>>());
+    let document: Value = serde_json::from_slice(&replayed.stdout).expect("one document on stdout");
+    let audit = &document["replay"]["audit"];
+    assert_eq!(audit["broken"].as_array().map(Vec::len), Some(0), "{audit:#}");
+    assert!(audit["versions_compared"].as_u64() > Some(8), "{audit:#}");
+}
+
 fn lost(node: &Node) -> Option<u64> {
     node.newest(|event, data| (event == "revived").then(|| data["lost_versions"].as_u64()).flatten())
 }
@@ -123,6 +134,8 @@ fn f27_after_kill_9_of_all_the_mesh_goes_on_from_its_disks_once() {
     nodes.push(mesh.start(3));
     agree(&nodes);
     assert_eq!(nodes.iter().filter_map(lost).count(), 1);
+    drop(nodes);
+    audit(&mesh, &NAMES);
 }
 
 /// The node that lived goes on as another life, and the two that came back had connections with its former one: sealed,
@@ -144,6 +157,8 @@ fn f27_two_of_three_that_come_back_go_on_with_the_one_that_lived() {
         // What was reached is noted each second, and heard here a little later.
         assert!(first + begun + 12 >= stood, "from {first}, {begun} lost, {stood} was reached");
     }
+    drop(nodes);
+    audit(&mesh, &NAMES[..3]);
 }
 
 #[test]
@@ -162,11 +177,13 @@ fn a_state_folder_that_is_anothers_or_damaged_refuses_the_node() {
     let mut holder = Mesh { at: at.clone(), ports: mesh.ports.clone(), join: String::new(), ..mesh };
     let node = holder.start(0);
     wait("a version", || node.version() > 0);
-    assert!(
-        refused(at, &["up", "--found", "--plaintext", "--state", "a.state", "--out", "x"], 2)
-            .contains("another process")
-    );
+    let plain = ["up", "--found", "--plaintext", "--state", "a.state", "--out", "x"];
+    assert!(refused(at, &plain, 2).contains("--key"));
+    assert!(refused(at, &[&plain[..], &["--key", "b.key"]].concat(), 2).contains("another process"));
     drop(node);
+    let of_b = ["up", "--found", "--key", "b.key", "--ticket", "b.ticket", "--pool", "pool.key"];
+    let of_b = [&of_b[..], &["--operator", "operator.pub", "--halt-record", "b.halt"]].concat();
+    assert!(refused(at, &[&of_b[..], &["--state", "a.state"]].concat(), 2).contains("another node"));
     key(at, "gen pool -o other.key");
     key(
         at,

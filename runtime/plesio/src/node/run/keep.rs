@@ -21,7 +21,16 @@ pub(super) struct Kept {
     buffer: Option<Vec<u8>>,
     /// Of the newest checkpoint; the next one is of another.
     written: Option<LogIndex>,
+    /// Of each kind, that the newest write failed: a disk may have room for a record and none for a checkpoint.
+    failing: [bool; 2],
     state: DiskState,
+}
+
+/// What is written, and answered for.
+#[derive(Clone, Copy)]
+enum Kind {
+    Record,
+    Checkpoint,
 }
 
 impl Kept {
@@ -32,7 +41,17 @@ impl Kept {
         let writer = Writer::start(folder, move || waker.wake()).map_err(failed)?;
         let state = DiskState { checkpoint: newest.map(|mark| mark.version.0), ..DiskState::default() };
         let (due, written) = (now.after(period_ns), newest.map(|mark| mark.index));
-        Ok(Self { writer, source, period_ns, due, note_due: now, buffer: Some(Vec::new()), written, state })
+        Ok(Self {
+            writer,
+            source,
+            period_ns,
+            due,
+            note_due: now,
+            buffer: Some(Vec::new()),
+            written,
+            failing: [false; 2],
+            state,
+        })
     }
 
     pub(super) const fn state(&self) -> DiskState {
@@ -80,7 +99,7 @@ impl Runner {
             match done {
                 Done::Persisted(number, stored) => {
                     self.engine.handle_persisted(now, number, stored.is_ok());
-                    self.note_written("the record of views", stored);
+                    self.note_written(Kind::Record, stored);
                 }
                 Done::Checkpoint(version, written, buffer) => {
                     if let Some(kept) = &mut self.kept {
@@ -92,7 +111,7 @@ impl Runner {
                             kept.written = None;
                         }
                     }
-                    self.note_written("a checkpoint", written);
+                    self.note_written(Kind::Checkpoint, written);
                 }
             }
         }
@@ -119,13 +138,21 @@ impl Runner {
         }
     }
 
-    fn note_written(&mut self, what: &str, written: std::io::Result<()>) {
+    fn note_written(&mut self, kind: Kind, written: std::io::Result<()>) {
         let Some(kept) = &mut self.kept else { return };
         kept.state.failures += u64::from(written.is_err());
-        let before = std::mem::replace(&mut kept.state.degraded, written.is_err());
+        let failed_before = std::mem::replace(&mut kept.failing[kind as usize], written.is_err());
+        let degraded = kept.failing.contains(&true);
+        let degraded_before = std::mem::replace(&mut kept.state.degraded, degraded);
+        let what = match kind {
+            Kind::Record => "the record of views",
+            Kind::Checkpoint => "a checkpoint",
+        };
         match written {
-            Err(error) if !before => self.say(What::Degraded(format!("{what} cannot be written: {error}"))),
-            Ok(()) if before => self.say(What::Mended),
+            Err(error) if !failed_before => {
+                self.say(What::Degraded(format!("{what} cannot be written: {error}")));
+            }
+            Ok(()) if degraded_before && !degraded => self.say(What::Mended),
             _ => {}
         }
     }

@@ -8,7 +8,7 @@ use plesio_wire::value::{Seat, View};
 use plesio_wire::{Bounded, Incarnation, NodeKey};
 use std::os::unix::fs::PermissionsExt;
 
-const OWNER: Owner = Owner { mesh: 5, parameters: Digest([3; 16]) };
+const OWNER: Owner = Owner { mesh: 5, parameters: Digest([3; 16]), node: NodeId([7; 32]) };
 const ELEMENTS: u64 = 100;
 
 struct Place(PathBuf);
@@ -130,6 +130,9 @@ fn what_is_not_whole_is_passed_over_and_what_is_foreign_refuses_the_node() {
     fs::remove_file(&newest).expect("ours");
     let other = Owner { parameters: Digest([4; 16]), ..OWNER };
     assert!(matches!(Folder::of(&place.0, other, 8 * ELEMENTS), Err(StateError::Foreign { .. })));
+    let another = Owner { node: NodeId([8; 32]), ..OWNER };
+    let refused = Folder::of(&place.0, another, 8 * ELEMENTS).err().expect("another node's");
+    assert!(matches!(refused, StateError::Node { found, .. } if found == OWNER.node), "{refused}");
     // Of the record either slot will do, and none is no fresh start.
     let views = fs::read(place.0.join("views")).expect("there");
     for at in (0..views.len()).step_by(97) {
@@ -192,4 +195,17 @@ fn f13_a_full_disk_keeps_views_and_the_checkpoints_there_are() {
     let folder = place.open().expect("whole");
     assert_eq!(folder.disk().record, Some(record(3)));
     assert_eq!(folder.newest().map(|mark| mark.index), Some(LogIndex(30)));
+}
+
+/// F13: a folder that is taken away under a node is not written to, and that is said.
+#[test]
+fn f13_a_folder_that_was_removed_is_not_taken_for_written() {
+    let place = Place::new("removed");
+    let mut folder = place.open().expect("a folder of our own");
+    folder.store(&record(1), &[], true).expect("there is room");
+    fs::remove_dir_all(&place.0).expect("ours");
+    let lost = folder.store(&record(2), &[], true).expect_err("nothing would outlive the process");
+    assert_eq!(lost.kind(), io::ErrorKind::NotFound);
+    let lost = folder.checkpoint(&mark(10, 1), &state(1)).expect_err("nor here");
+    assert_eq!(lost.kind(), io::ErrorKind::NotFound);
 }
