@@ -299,7 +299,9 @@ impl Halt {
     /// The order with the signatures that it takes and no more, if it has them.
     fn check(&mut self, given: Given, may_look: impl FnOnce() -> bool) -> Option<Given> {
         let Given { kind, order } = given;
-        if (order.scope, order.action) != (0, 0) || order.sequence > SEQUENCE_MAX {
+        // Above the last of all there is no other: it is for a HALT.
+        let last = SEQUENCE_MAX - u64::from(kind == OrderKind::Resume);
+        if (order.scope, order.action) != (0, 0) || order.sequence > last {
             self.counters.unsupported += 1;
             return None;
         }

@@ -38,6 +38,14 @@ pub(crate) fn run(kind: OrderKind, args: &HaltArgs) -> Result<Exit, Failure> {
         Some(path) => crate::up::settings::read_file(path)?,
         None => file::Settings::default(),
     };
+    if let Some(sequence) = args.sequence.filter(|sequence| u64::from(*sequence) >= plesio::SEQUENCE_MAX) {
+        return Err(Failure::usage(
+            "sequence",
+            format!("cannot give an order of sequence {sequence}"),
+            "it is the last there is: no RESUME could lift a HALT, and no HALT follow a RESUME",
+        )
+        .fix("leave --sequence out, or take one above that of the last order (plesio status says it)"));
+    }
     let mesh = mesh(args, &said, &signed)?;
     if let Some(path) = &args.sign {
         return sign(path, &secrets, mesh, kind, args).map(|()| Exit::Ok);
@@ -124,7 +132,9 @@ impl Desk {
         // Nothing is below the first order, so this one is obeyed by nobody; it only shows who asks.
         let question = self.order(OrderKind::Halt, 0);
         let highest = line.highest(self, &question)?;
-        if highest >= plesio::SEQUENCE_MAX {
+        // The last one is kept for a HALT: there is one as long as a mesh works.
+        let last = plesio::SEQUENCE_MAX - u64::from(self.kind == OrderKind::Resume);
+        if highest >= last {
             return Err(Failure::run("sequence", "cannot give an order", "no sequence is left")
                 .fix("begin a mesh with another id (plesio key gen pool)"));
         }

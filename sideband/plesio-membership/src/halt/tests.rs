@@ -101,7 +101,7 @@ fn t16_what_the_operators_did_not_order_is_counted_and_changes_nothing() {
     let mut moved = halt(9);
     moved.order.sequence = 10;
     type Counted = fn(&OrderCounters) -> u64;
-    let table: [(&str, Given, Counted); 12] = [
+    let table: [(&str, Given, Counted); 13] = [
         ("another mesh", signed(6, OrderKind::Halt, 9, &[0, 2]), |count| count.forged),
         ("RESUME's signatures under HALT", wrong_kind, |count| count.forged),
         ("another sequence", moved, |count| count.forged),
@@ -113,6 +113,7 @@ fn t16_what_the_operators_did_not_order_is_counted_and_changes_nothing() {
         ("another scope", scope, |count| count.unsupported),
         ("another action", action, |count| count.unsupported),
         ("a sequence that no beat can carry", halt(1 << 32), |count| count.unsupported),
+        ("a RESUME after which there is no HALT", resume(SEQUENCE_MAX), |count| count.unsupported),
         ("a sequence that is over", halt(4), |count| count.replayed),
     ];
     for (what, given, counter) in table {

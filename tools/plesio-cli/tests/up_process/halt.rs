@@ -112,6 +112,8 @@ fn an_order_that_reaches_nobody_or_cannot_be_kept_is_said() {
     assert!(refused(at, &[&line[..], &both].concat(), 4).contains(&to));
     assert!(refused(at, &[&["halt", "--to", &to][..], &both].concat(), 4).contains("--sequence"));
     assert!(refused(at, &[&["resume"][..], &both].concat(), 2).contains("--to"));
+    let last = ["halt", "--to", &to, "--sequence", "4294967295"];
+    assert!(refused(at, &[&last[..], &both].concat(), 2).contains("no RESUME could lift"));
     // What is signed for HALT is no RESUME.
     let sign = ["halt", "--sign", "one.halt", "--operator-key", "one.key", "--mesh", "2f", "--sequence", "3"];
     assert!(output(at, &sign).status.success());
