@@ -448,7 +448,12 @@ fn table(status: &Status) -> String {
     let error = or_dash(status.clock_error_ns.map(|error| format!("{:.1} us", error as f64 / 1e3)));
     line(
         "phase",
-        format!("{}, clock within {error}, lead {:.1} ms", shown(&status.state), status.lead_ns as f64 / 1e6),
+        format!(
+            "{}, clock within {error}, lead {:.1} ms of a frame of {:.1}",
+            shown(&status.state),
+            status.lead_ns as f64 / 1e6,
+            status.period_ns as f64 / 1e6
+        ),
     );
     let tempo = &status.tempo;
     line(

@@ -242,18 +242,17 @@ impl FromStr for FaultSet {
         }
         let mut set = Self::NONE;
         for name in text.split(',').map(str::trim) {
-            if name == "all" {
-                set.0 |= Self::ALL.0;
-                continue;
-            }
             let (name, out) = name.strip_prefix('-').map_or((name, false), |name| (name, true));
-            let fault = Fault::every().find(|fault| fault.name() == name);
-            let fault = fault.ok_or_else(|| ConfigError::Fault(name.to_string()))?;
-            if out {
-                set.remove(fault);
+            let named = if name == "all" {
+                Self::ALL
             } else {
-                set.insert(fault);
-            }
+                let fault = Fault::every().find(|fault| fault.name() == name);
+                let fault = fault.ok_or_else(|| ConfigError::Fault(name.to_string()))?;
+                let mut one = Self::NONE;
+                one.insert(fault);
+                one
+            };
+            set.0 = if out { set.0 & !named.0 } else { set.0 | named.0 };
         }
         Ok(set)
     }
@@ -292,6 +291,7 @@ mod tests {
         assert!(error.to_string().contains("\"fire\"") && error.to_string().contains("one-way"));
         let most: FaultSet = "all,-exit".parse().unwrap();
         assert_eq!((most.len(), most.contains(Fault::Exit)), (FaultSet::ALL.len() - 1, false));
+        assert_eq!("forge,all,-all".parse(), Ok("forge".parse().unwrap_or(FaultSet::NONE)));
         assert!("".parse::<FaultSet>().is_err());
     }
 }

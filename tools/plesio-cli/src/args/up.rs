@@ -159,7 +159,8 @@ pub(crate) struct UpArgs {
     #[arg(long, env = "PLESIO_OUT", value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
 
-    /// Where `plesio status` finds this node [default: a file in $XDG_RUNTIME_DIR/plesio]
+    /// Where `plesio status` finds this node: a path in a folder that is this user's alone (mode 0700) [default: a file in
+    /// $XDG_RUNTIME_DIR/plesio, where that is not set in /run/user/UID/plesio or in plesio-UID among the temporary files]
     #[arg(long, env = "PLESIO_SOCKET", value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
 
@@ -174,7 +175,7 @@ pub(crate) struct UpArgs {
 
 #[derive(Args, Clone, Debug, Serialize)]
 pub(crate) struct StatusArgs {
-    /// The node's socket, as it said at its start [default: the only one in $XDG_RUNTIME_DIR/plesio]
+    /// The node's socket, as it said at its start [default: the only one in the folder that --socket of `plesio up` names]
     #[arg(long, env = "PLESIO_SOCKET", value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
 

@@ -47,6 +47,13 @@ struct Expected {
     same_build: bool,
 }
 
+impl Expected {
+    /// Whether the figures are what the run came to.
+    fn counts(&self, tally: &Tally) -> bool {
+        (self.events, self.frames) == (tally.events, tally.frames)
+    }
+}
+
 impl Replay {
     /// Reads what `--replay` names.
     ///
@@ -114,7 +121,7 @@ impl Replay {
     /// Whether the run kept to the record.
     pub(super) fn holds(&self, tally: &Tally) -> bool {
         match &self.of {
-            Of::Simulation(expected) => expected.trace_hash == hash(tally),
+            Of::Simulation(expected) => expected.trace_hash == hash(tally) && expected.counts(tally),
             Of::Mesh { audit, .. } => audit.as_ref().is_none_or(|audit| audit.broken.is_empty()),
         }
     }
@@ -144,8 +151,10 @@ impl Replay {
                     tally.frames,
                     tally.violations.len()
                 );
-                let why = if expected.same_build {
-                    "the same build told both: the simulator is not deterministic, which is a bug"
+                let why = if expected.trace_hash == hash(tally) {
+                    "the hash is the same and the figures are not: the record was changed"
+                } else if expected.same_build {
+                    "the same build told both: the record was changed, or the simulator is not deterministic, which is a bug"
                 } else {
                     "another build told that one: what it does differs, or what it draws"
                 };
@@ -253,9 +262,12 @@ mod tests {
         let line = format!("--replay {}", path.display());
         let replay = Replay::read(&args(&line)).expect("our own");
         assert_eq!(replay.scenario.seeds.0.0, 3..4);
-        let tally = |hash: &str| Tally { events: 5, trace_hash: Some(hash.into()), ..Tally::default() };
+        let tally =
+            |hash: &str| Tally { events: 5, frames: 2, trace_hash: Some(hash.into()), ..Tally::default() };
         assert!(replay.holds(&tally("ab")) && replay.words(&tally("ab")).contains("the same story"));
         assert!(!replay.holds(&tally("ac")) && replay.words(&tally("ac")).contains("not deterministic"));
+        let changed = Tally { events: 6, ..tally("ab") };
+        assert!(!replay.holds(&changed) && replay.words(&changed).contains("the record was changed"));
         let mut other = record();
         other["build"]["program"] = json!("00ff");
         std::fs::write(&path, other.to_string()).expect("our own file");

@@ -79,8 +79,8 @@ pub(crate) struct Struck {
     pub(crate) to: Option<u8>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reach: Option<Direction>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) side: Vec<u8>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) side: Option<Vec<u8>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) level: Option<u8>,
 }
@@ -239,10 +239,13 @@ impl Scenario {
             struck.strike().map_err(|what| wrong(format!("fault {} ({}): {what}", at + 1, struck.kind)))
         });
         let script: Vec<Strike> = script.collect::<Result<_, _>>()?;
-        let ns = |ms: Option<f64>| ms.map(|ms| nanoseconds(ms / 1e3)).transpose();
-        let period_ns = ns(self.period_ms).map_err(wrong)?;
-        let period_min_ns = ns(self.period_min_ms).map_err(wrong)?;
-        let period_max_ns = ns(self.period_max_ms).map_err(wrong)?;
+        let ns = |name: &str, ms: Option<f64>| {
+            let within = |ms| nanoseconds(ms / 1e3).map_err(|cause| wrong(format!("{name} = {ms}: {cause}")));
+            ms.map(within).transpose()
+        };
+        let period_ns = ns("period_ms", self.period_ms)?;
+        let period_min_ns = ns("period_min_ms", self.period_min_ms)?;
+        let period_max_ns = ns("period_max_ms", self.period_max_ms)?;
         let config = SimConfig {
             nodes: self.nodes,
             seeds: self.seeds.0.0.clone(),
@@ -316,12 +319,20 @@ impl Struck {
         if of_host && self.node.is_none() {
             return Err("say which node".into());
         }
-        if self.side.iter().any(|host| *host >= 32) {
-            return Err("a node in side is 0 to 31".into());
+        if let Some(side) = &self.side {
+            if side.is_empty() || side.iter().any(|host| *host >= 32) {
+                return Err("side names nodes, 0 to 31, at least one".into());
+            }
+            if self.to.is_some() || self.reach.is_some() {
+                return Err("side stands alone, without to and reach".into());
+            }
+        }
+        if self.to.is_some() && self.to == self.node {
+            return Err("a node has no link to itself".into());
         }
         let reach = match (self.node, self.to, self.reach) {
-            _ if !self.side.is_empty() => {
-                Reach::Between(self.side.iter().fold(0, |side, host| side | 1 << host))
+            _ if self.side.is_some() => {
+                Reach::Between(self.side.iter().flatten().fold(0, |side, host| side | 1 << host))
             }
             (Some(node), Some(to), None) => Reach::Way(node, to),
             (Some(node), None, Some(Direction::Into)) => Reach::Into(node),
@@ -440,7 +451,11 @@ mod tests {
             ("[[fault]]\nkind = \"loss\"\nat_s = nan", "out of range"),
             ("[[fault]]\nkind = \"loss\"\nat_s = 1.0\nto = 3", "need node"),
             ("[[fault]]\nkind = \"crash\"\nnode = 9\nat_s = 1.0", "no node 9"),
+            ("[[fault]]\nkind = \"partition\"\nside = []\nat_s = 1.0", "at least one"),
+            ("[[fault]]\nkind = \"partition\"\nside = [0]\nto = 1\nat_s = 1.0", "alone"),
+            ("[[fault]]\nkind = \"one-way\"\nnode = 1\nto = 1\nat_s = 1.0", "to itself"),
             ("period_ms = 1e300", "out of range"),
+            ("period_max_ms = 1e300", "period_max_ms"),
             ("period_ms = 250.0\nperiod_max_ms = 125.0", "125 ms is out of range; choose 250 to 60000 ms"),
             ("period_min_ms = 250.0\nperiod_max_ms = 125.0", "out of range; choose 50 to 125 ms"),
             ("ring_depth = 3", "2, 4, 8 or 16"),
