@@ -1,13 +1,15 @@
 //! Where every unit of one worker's mass is (I2): produced = committed + held in slots + residue + lost, in integers,
 //! for each element.
 //!
-//! A unit is one step: element e of it is a keyed hash, so the books can say from its number alone what it weighs.
+//! A unit is one step: element e of it is a keyed hash, so the books can say from its number alone what it weighs; of a worker
+//! that learns they keep it until it is final.
 //! The books never trust the ring: what a slot must hold is computed here, and the slot's memory is compared with it
 //! when it is announced and again when it comes back.
 
 use crate::mass::Held;
 use crate::random::mix;
 use plesio_consensus::Part;
+use std::collections::BTreeMap;
 
 /// What a slot must hold.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +34,8 @@ pub(crate) struct Books {
     trimmed: i64,
     residue: Parcel,
     held: Vec<Option<Parcel>>,
+    /// Of a worker that learns: the units that are not final.
+    learnt: BTreeMap<u32, Vec<i32>>,
 }
 
 impl Books {
@@ -45,18 +49,47 @@ impl Books {
             trimmed: 0,
             residue: Parcel { content: vec![0; elements], ..Parcel::default() },
             held: vec![None; depth],
+            learnt: BTreeMap::new(),
         }
     }
 
     /// A step is done: one more unit waits for the next cut.
     pub(crate) fn handle_step(&mut self) {
         for element in 0..self.produced.len() {
-            let value = value(self.key, self.unit, element);
+            let value = self.value(self.unit, element);
             self.produced[element] += value;
             self.residue.content[element] += value;
         }
         self.residue.units.push(self.unit);
         self.unit += 1;
+    }
+
+    /// The same, and this is what was learnt.
+    pub(crate) fn handle_learnt(&mut self, change: Vec<i32>) {
+        self.learnt.insert(self.unit, change);
+        self.handle_step();
+    }
+
+    /// Element of a unit.
+    fn value(&self, unit: u32, element: usize) -> i64 {
+        match self.learnt.get(&unit) {
+            Some(change) => i64::from(change[element]),
+            None => value(self.key, unit, element),
+        }
+    }
+
+    /// Units made so far, and those that are in no version yet.
+    pub(crate) fn steps(&self) -> (u64, u64) {
+        let held = self.held.iter().flatten().map(|parcel| parcel.units.len());
+        let waiting = held.sum::<usize>() + self.residue.units.len();
+        (self.unit.into(), waiting as u64)
+    }
+
+    /// What is not in any version yet: u of I1.
+    pub(crate) fn own(&self) -> Vec<i64> {
+        let mut own = self.residue.content.clone();
+        self.held.iter().flatten().for_each(|parcel| add(&mut own, &parcel.content));
+        own
     }
 
     /// What waits, cut to the range of a slot's elements.
@@ -105,6 +138,7 @@ impl Books {
     pub(crate) fn commit(&mut self, index: u8) {
         if let Some(parcel) = self.held[usize::from(index)].take() {
             let part = parcel.part.unwrap_or(Part::WHOLE);
+            self.forget(&parcel.units);
             let sent = parcel.sent.as_deref().unwrap_or(&parcel.content);
             // Elements of slots are 32 bits.
             let taken: Vec<i64> = sent.iter().map(|q| i64::from(part.of(*q as i32))).collect();
@@ -113,6 +147,10 @@ impl Books {
                 *rest += parcel.content[element] - taken[element];
             }
         }
+    }
+
+    fn forget(&mut self, units: &[u32]) {
+        units.iter().for_each(|unit| drop(self.learnt.remove(unit)));
     }
 
     /// The slot in `index` came back: its mass goes with the next cut.
@@ -128,17 +166,19 @@ impl Books {
         for _ in 0..steps {
             let Some(unit) = self.residue.units.pop() else { return };
             for element in 0..self.produced.len() {
-                let value = value(self.key, unit, element);
+                let value = self.value(unit, element);
                 self.residue.content[element] -= value;
                 self.lost[element] += value;
                 self.trimmed += value;
             }
+            self.forget(&[unit]);
         }
     }
 
     /// The slot in `index` is gone for good.
     pub(crate) fn lose(&mut self, index: u8) {
         if let Some(parcel) = self.held[usize::from(index)].take() {
+            self.forget(&parcel.units);
             add(&mut self.lost, &parcel.content);
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::fault::{Fault, FaultSet};
 use crate::impair::{ImpairError, Impairment};
+use crate::learning::{ELEMENTS, Learning};
 use crate::profile::Profile;
 use crate::script::{self, Strike};
 
@@ -9,6 +10,7 @@ use plesio::{Codec, Period, Rules, Sharing};
 use plesio_wire::MEMBERS_MAX;
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// What to simulate.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -55,6 +57,14 @@ pub struct SimConfig {
     /// Nor longer than this, nanoseconds; none: 60 s. Where the period is drawn, a range that it is not in begins with it.
     /// Default none.
     pub period_max_ns: Option<u64>,
+    /// Workers really learn that, and what comes of it is in [`crate::SeedReport::study`]; none: their steps are numbers that
+    /// mean nothing. Default none.
+    pub learning: Option<Arc<Learning>>,
+    /// How long the steps of the hosts take, nanoseconds, 1 ms to 10 s, in turn; none: drawn. Default none.
+    pub steps_ns: Vec<u64>,
+    /// How much faster than true time the hosts' clocks run, parts per billion, within 1,000,000, in turn; none: drawn.
+    /// Default none.
+    pub rates_ppb: Vec<i64>,
     /// Slots of every ring: 2, 4, 8 or 16; none: drawn. Default none.
     pub ring_depth: Option<u8>,
     /// What the mesh clock of every fourth node is ahead, and of another fourth behind, unknown to them, in thousandths of a
@@ -97,6 +107,9 @@ impl Default for SimConfig {
             period_ns: None,
             period_min_ns: None,
             period_max_ns: None,
+            learning: None,
+            steps_ns: Vec::new(),
+            rates_ppb: Vec::new(),
             ring_depth: None,
             clock_error_millis: 0,
             story: false,
@@ -129,6 +142,20 @@ impl SimConfig {
         range("nodes", u64::from(self.nodes), 1, MEMBERS_MAX as u64)?;
         range("simulated seconds", u64::from(self.simulated_s), 10, 3_600)?;
         range("elements", self.elements.unwrap_or(1), 1, 1 << 20)?;
+        if self.learning.is_some() {
+            range(
+                "elements of what is learnt",
+                self.elements.unwrap_or(ELEMENTS as u64),
+                ELEMENTS as u64,
+                ELEMENTS as u64,
+            )?;
+        }
+        for step_ns in &self.steps_ns {
+            range("step in nanoseconds", *step_ns, 1_000_000, 10_000_000_000)?;
+        }
+        for rate_ppb in &self.rates_ppb {
+            range("clock error in parts per billion", rate_ppb.unsigned_abs(), 0, 1_000_000)?;
+        }
         for line in &self.lines {
             range("bytes per second of a line", line.up_bytes_per_s.min(line.down_bytes_per_s), 1, u64::MAX)?;
         }

@@ -1,6 +1,7 @@
 //! A simulated machine: its addresses, its clock, how fast it is, and the process that runs on it, if one does.
 
 use crate::clock::LocalClock;
+use crate::config::SimConfig;
 use crate::net::Packet;
 use crate::process::{Lies, Process, SimDisk, data_address, sideband_address};
 use crate::random::Random;
@@ -11,6 +12,7 @@ use plesio_wire::{Incarnation, Instant, NodeKey};
 
 /// See the module.
 pub(crate) struct Host {
+    number: u8,
     pub(crate) entry: RosterEntry,
     pub(crate) clock: LocalClock,
     pub(crate) rate_ppb: i64,
@@ -65,6 +67,7 @@ impl Host {
         };
         let rate_ppb = random.below(100_001) as i64 - 50_000;
         Self {
+            number,
             entry,
             clock: LocalClock::new(random.below(10_000_000_000), rate_ppb),
             rate_ppb,
@@ -91,6 +94,19 @@ impl Host {
             order: None,
             hushed: false,
         }
+    }
+
+    /// As a configuration has it, where it says so.
+    pub(crate) fn given(mut self, config: &SimConfig) -> Self {
+        let number = usize::from(self.number);
+        if let Some(step_ns) = config.steps_ns.iter().cycle().nth(number) {
+            self.step_ns = *step_ns;
+        }
+        if let Some(rate_ppb) = config.rates_ppb.iter().cycle().nth(number) {
+            self.rate_ppb = *rate_ppb;
+            self.clock = LocalClock::new(self.clock.at(0).0, *rate_ppb);
+        }
+        self
     }
 
     pub(crate) fn key(&self) -> NodeKey {

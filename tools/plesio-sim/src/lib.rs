@@ -21,6 +21,7 @@ mod config;
 mod fault;
 mod host;
 pub mod impair;
+mod learning;
 mod mass;
 mod net;
 mod phase;
@@ -31,6 +32,7 @@ mod queue;
 mod random;
 mod report;
 mod script;
+mod study;
 mod trace;
 mod watch;
 mod words;
@@ -39,11 +41,13 @@ mod world;
 
 pub use config::{ConfigError, Line, SimConfig};
 pub use fault::{Fault, FaultSet};
+pub use learning::Learning;
 pub use mass::Mass;
 pub use phase::{Coverage, Phase};
 pub use profile::Profile;
 pub use report::{SeedReport, SimReport, Timing, Violation};
 pub use script::{Reach, Strike};
+pub use study::Study;
 pub use trace::{Happened, Happening};
 
 use plesio_wire::Digest;
@@ -122,6 +126,7 @@ fn run_caught(
         periods_ns: Vec::new(),
         unlike_views: 0,
         commit_ns: 0,
+        study: None,
         trace_hash: Digest::default(),
         violation: Some(Violation {
             seed,

@@ -43,6 +43,8 @@ pub(crate) struct Net {
     /// Where a host's line begins and ends, if it has its limits; and what it carries when nothing narrows it.
     gates: Vec<Option<(Gate, Gate)>>,
     lines: Vec<Option<Line>>,
+    /// Bytes of datagrams that were sent: data, sideband.
+    sent_bytes: [u64; 2],
     #[cfg(test)]
     throttled: Vec<Option<u64>>,
 }
@@ -99,6 +101,7 @@ impl Net {
             copy: Vec::new(),
             gates: vec![None; hosts],
             lines: vec![None; hosts],
+            sent_bytes: [0; 2],
             #[cfg(test)]
             throttled: vec![None; hosts],
         }
@@ -167,6 +170,7 @@ impl Net {
         let mut bytes = std::mem::take(&mut self.packets[packet as usize].bytes);
         bytes.extend_from_slice(parts[0]);
         bytes.extend_from_slice(parts[1]);
+        self.sent_bytes[usize::from(plane != Plane::Data)] += bytes.len() as u64;
         // What keeps clocks and agreement together goes ahead of payload.
         let is_limited = plane == Plane::Data;
         let gate = self.gates[usize::from(from)].as_mut().filter(|_| is_limited);
@@ -218,6 +222,11 @@ impl Net {
     /// What became of everything sent so far.
     pub(crate) fn tally(&self) -> Tally {
         self.links.iter().fold(Tally::default(), |sum, link| sum.and(link.tally))
+    }
+
+    /// Bytes of all datagrams that were sent: data, sideband.
+    pub(crate) const fn sent_bytes(&self) -> [u64; 2] {
+        self.sent_bytes
     }
 
     fn take(&mut self, from: u8, to: u8, plane: Plane) -> u32 {

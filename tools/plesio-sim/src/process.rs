@@ -13,11 +13,13 @@ pub(crate) use liar::{Lie, Lies};
 
 use crate::books::Books;
 use crate::checker::Checker;
+use crate::learning::{Learner, Learning};
 use crate::net::{Net, Packet, Plane};
 use crate::phase::Phases;
 use crate::queue::{Due, Queue};
 use crate::random::Random;
 use crate::report::Timing;
+use crate::study::Survey;
 use crate::trace::Trace;
 use crate::watch::Watch;
 use crate::worker::Worker;
@@ -35,6 +37,7 @@ use plesio_wire::sideband::{Beat, Message, Speeds};
 use plesio_wire::{Incarnation, Instant, NodeKey, SlotSeq, Speed, Took, Version};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 /// What a process can touch while it runs.
 pub(crate) struct Scene<'a> {
@@ -54,6 +57,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) order: &'a mut Option<Given>,
     /// It must send no data.
     pub(crate) hushed: bool,
+    /// What the run is measured by, if it is.
+    pub(crate) survey: Option<&'a mut Survey>,
 }
 
 /// How a process is made.
@@ -78,6 +83,8 @@ pub(crate) struct Birth {
     pub(crate) clock_error_ns: i64,
     /// Its corrector has its two thresholds.
     pub(crate) hysteresis: bool,
+    /// What its worker learns, if it does.
+    pub(crate) learns: Option<(Arc<Learning>, Learner)>,
 }
 
 /// See the module.
@@ -190,7 +197,7 @@ impl Process {
             machine,
             store,
             consumer,
-            worker: Worker::new(producer, books, tau),
+            worker: Worker::new(producer, books, tau, birth.learns),
             number: birth.process,
             key,
             stamps: birth.stamps,
@@ -254,6 +261,18 @@ impl Process {
             lock_ns_max: lock_ns.unwrap_or(0),
             lock_frames_max: lock_ns.unwrap_or(0).div_ceil(period_ns.max(1)),
         }
+    }
+
+    /// What its mesh clock shows, nanoseconds, and the bound of its error; none as long as it is not to be used.
+    pub(crate) fn mesh_time(&self, local: Instant) -> Option<(i64, u32)> {
+        let clock = &self.clock;
+        clock.usable.then(|| (clock.at(local).0, clock.eps_ns))
+    }
+
+    /// Steps made, those of them that are in no version, and steps that were not taken.
+    pub(crate) fn steps(&self) -> (u64, u64, u64) {
+        let (made, waiting) = self.worker.books.steps();
+        (made, waiting, self.rests)
     }
 
     /// What the sideband took no notice of.
@@ -372,7 +391,8 @@ impl Process {
             }
             return false;
         }
-        self.worker.handle_step(scene.local, took_ns, &aim, self.applied).unwrap_or_else(|what| {
+        let state = (self.applied, self.store.master());
+        self.worker.handle_step(scene.local, took_ns, &aim, state).unwrap_or_else(|what| {
             scene.checker.fail(format!("n{}: {what}", scene.host));
             false
         })

@@ -30,8 +30,9 @@ impl Profile {
         }
     }
 
-    /// The frame period that suits it: section 10 of the consensus text.
-    pub(crate) const fn period_ns(self) -> u64 {
+    /// The frame period that suits it, nanoseconds: section 10 of the consensus text.
+    #[must_use]
+    pub const fn period_ns(self) -> u64 {
         match self {
             Self::Lan => 500_000_000,
             Self::Wifi => 1_000_000_000,

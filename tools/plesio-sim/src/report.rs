@@ -3,6 +3,7 @@
 use crate::fault::{Fault, FaultSet};
 use crate::mass::Mass;
 use crate::phase::Coverage;
+use crate::study::Study;
 use crate::trace::Happening;
 use plesio_wire::Digest;
 use std::collections::BTreeMap;
@@ -131,6 +132,8 @@ pub struct SeedReport {
     pub beat_ns: u64,
     /// How well its nodes kept in time.
     pub timing: Timing,
+    /// What was learnt, and what it took, when `SimConfig::learning` is set.
+    pub study: Option<Box<Study>>,
     /// Hash over all that happened.
     pub trace_hash: Digest,
     /// The first broken promise; the run ends with it.

@@ -2,6 +2,7 @@
 
 use crate::fault::{Fault, FaultSet};
 use crate::plan::{Plan, Planned, QUIET_NS, Scope};
+use crate::random::Random;
 use plesio_wire::MEMBERS_MAX;
 
 /// Something goes wrong at a moment that is known.
@@ -19,6 +20,32 @@ pub struct Strike {
     pub reach: Reach,
     /// How bad, 1 to 100, of what the kind of fault does at its worst.
     pub level: u8,
+}
+
+impl Strike {
+    /// Deaths as they come, so many for each node and hour, 0 to 3,600: every tenth of a second one is drawn for every node. Who
+    /// dies is back after two seconds; two more are for coming in again, and nobody dies who would leave half of the nodes, or less.
+    #[must_use]
+    pub fn churn(seed: u64, nodes: u8, per_node_h: u16, simulated_s: u32) -> Vec<Self> {
+        let mut random = Random::new(seed, "churn");
+        let quiet_ns = (u64::from(simulated_s) * 1_000_000_000).saturating_sub(QUIET_NS);
+        let chance_ppm = u32::from(per_node_h) * 1_000_000 / 36_000;
+        let mut back_ns = vec![FIRST_DEATH_NS; nodes.into()];
+        let mut deaths = Vec::new();
+        for begin_ns in (0..quiet_ns).step_by(100_000_000) {
+            for host in 0..nodes {
+                let drawn = random.chance(chance_ppm) && deaths.len() < STRIKES_MAX;
+                let there = back_ns.iter().filter(|back_ns| **back_ns <= begin_ns).count();
+                let back_ns = &mut back_ns[usize::from(host)];
+                if drawn && *back_ns <= begin_ns && 2 * (there - 1) > usize::from(nodes) {
+                    let (lasts_ns, reach, level) = (Some(DOWN_NS), Reach::All, 100);
+                    deaths.push(Self { fault: Fault::Crash, host, begin_ns, lasts_ns, reach, level });
+                    *back_ns = begin_ns + 2 * DOWN_NS;
+                }
+            }
+        }
+        deaths
+    }
 }
 
 /// The links that a fault concerns.
@@ -129,6 +156,9 @@ impl Plan {
     }
 }
 
+/// How long the dead stay down, and when the first of them dies at the earliest: a mesh is there by then.
+const DOWN_NS: u64 = 2_000_000_000;
+const FIRST_DEATH_NS: u64 = 3_000_000_000;
 /// Faults of one script.
 const STRIKES_MAX: usize = 4_096;
 
@@ -160,6 +190,18 @@ mod tests {
         assert!(check(&swapped, 4, 20).expect_err("out of order").contains("numbered"));
         assert!(check(&[strike(Fault::Join, 32, 2)], 32, 20).is_err());
         assert!(check(&vec![fine[0]; STRIKES_MAX + 1], 4, 20).is_err());
+    }
+
+    #[test]
+    fn deaths_come_as_often_as_they_should() {
+        let deaths = Strike::churn(1, 8, 60, 3_600);
+        // 8 nodes, 60 an hour, less what they are down: 480, with a standard deviation of 22.
+        assert!((380..540).contains(&deaths.len()), "{}", deaths.len());
+        assert_eq!(check(&deaths, 8, 3_600), Ok(()));
+        assert!(Strike::churn(1, 8, 0, 3_600).is_empty() && Strike::churn(1, 8, 60, 5).is_empty());
+        assert!(Strike::churn(1, 2, 3_600, 600).is_empty() && !Strike::churn(1, 3, 3_600, 600).is_empty());
+        assert!(Strike::churn(1, 32, 3_600, 3_600).len() <= STRIKES_MAX);
+        assert_eq!(deaths, Strike::churn(1, 8, 60, 3_600));
     }
 
     #[test]

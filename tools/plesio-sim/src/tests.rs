@@ -1,6 +1,7 @@
 //! Whole meshes: each kind of fault, the same story twice, bugs planted on purpose, and seeds that once failed.
 
 mod laws;
+mod learning;
 mod period;
 mod rows;
 mod timing;

@@ -2,15 +2,19 @@
 //! books. It never waits for anybody.
 
 use crate::books::Books;
+use crate::learning::{Learner, Learning};
 use plesio_memory::{CutMeta, CutOutcome, Fate, Producer};
 use plesio_phase::{Aim, Cutter, Pulse};
 use plesio_wire::{Frame, Instant, Schedule, Version};
+use std::sync::Arc;
 
 /// See the module.
 pub(crate) struct Worker {
     producer: Producer,
     cutter: Cutter,
     pub(crate) books: Books,
+    /// What it learns, if it does.
+    learns: Option<(Arc<Learning>, Learner)>,
     target: Option<(Frame, Schedule)>,
     n_steps: u32,
     /// Version the filling slot's work started from, and the one the worker has moved to.
@@ -26,11 +30,17 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(producer: Producer, books: Books, tau: u64) -> Self {
+    pub(crate) fn new(
+        producer: Producer,
+        books: Books,
+        tau: u64,
+        learns: Option<(Arc<Learning>, Learner)>,
+    ) -> Self {
         Self {
             producer,
             cutter: Cutter::new(),
             books,
+            learns,
             target: None,
             n_steps: 0,
             base: Version(0),
@@ -43,13 +53,13 @@ impl Worker {
         }
     }
 
-    /// A step has ended; true when a slot was cut or added to.
+    /// A step has ended; true when a slot was cut or added to. `master` is the state of `applied`.
     pub(crate) fn handle_step(
         &mut self,
         now: Instant,
         took_ns: u64,
         aim: &Aim,
-        applied: Version,
+        (applied, master): (Version, &[i64]),
     ) -> Result<bool, String> {
         self.reclaim(applied)?;
         if self.stopped {
@@ -60,7 +70,13 @@ impl Worker {
             return if self.n_steps > 0 && aim.clock.usable { self.cut(target) } else { Ok(false) };
         }
         self.n_steps += 1;
-        self.books.handle_step();
+        match &mut self.learns {
+            Some((learning, learner)) => {
+                let change = learner.step(learning, master, &self.books.own());
+                self.books.handle_learnt(change);
+            }
+            None => self.books.handle_step(),
+        }
         self.cutter.handle_step(took_ns);
         if !aim.clock.usable || aim.holds {
             return Ok(false);

@@ -1,33 +1,39 @@
 //! One seed: a mesh, its network, its faults and the checker, on virtual time.
 
+mod birth;
 mod estates;
 mod faults;
 mod judge;
 mod orders;
+mod survey;
 
 use crate::checker::Checker;
 use crate::config::SimConfig;
 use crate::fault::{Fault, FaultSet};
 use crate::host::{Host, INBOX_MAX};
 use crate::impair::Impairment;
+use crate::learning::{ELEMENTS, Learning};
 use crate::mass::{End, Estates};
 use crate::net::{Net, Plane};
 use crate::phase::{Coverage, PhaseSet, Phases};
 use crate::plan::Plan;
-use crate::process::{Birth, Process, Scene};
+use crate::process::{Process, Scene};
 use crate::profile::Profile;
 use crate::queue::{Due, Queue};
 use crate::random::Random;
 use crate::report::{SeedReport, Timing, Violation};
-use crate::trace::{Happened, Trace};
+use crate::study::Survey;
+use crate::trace::Trace;
 use crate::watch::Watch;
+use birth::life;
 use plesio::Codec;
-use plesio::engine::{Common, EngineConfig, Entrance, genesis};
+use plesio::engine::{Common, Entrance, genesis};
 use plesio::store::StorePlan;
 use plesio_wire::data::CHUNK_BYTES_JUMBO;
 use plesio_wire::sideband::RosterEntry;
 use plesio_wire::{Digest, Incarnation};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// See the module.
@@ -68,6 +74,8 @@ pub(crate) struct World {
     hysteresis: bool,
     estates: Estates,
     watch: Watch,
+    learning: Option<Arc<Learning>>,
+    survey: Option<Survey>,
 }
 
 /// What all nodes of a mesh have in common.
@@ -90,9 +98,11 @@ impl World {
         let drawn = random.between(64, 96);
         let elements =
             elements.or(config.elements).unwrap_or_else(|| drawn_elements(seed, config.codec, drawn));
+        let elements = if config.learning.is_some() { ELEMENTS as u64 } else { elements };
         // Narrow paths are felt by datagrams that are long.
         let narrow = plan.kinds.contains(Fault::Mtu);
-        let elements = if narrow && config.elements.is_none() { 16 * elements } else { elements };
+        let given = config.elements.is_some() || config.learning.is_some();
+        let elements = if narrow && !given { 16 * elements } else { elements };
         let drawn = random.pick(&PLACES);
         let (path_ns, period_ns) =
             config.profile.map_or(drawn, |profile| (profile.path_ns(), profile.period_ns()));
@@ -126,7 +136,7 @@ impl World {
             common,
         };
         let mut hosts: Vec<Host> =
-            (0..plan.hosts).map(|number| Host::new(seed, number, &mut random)).collect();
+            (0..plan.hosts).map(|number| Host::new(seed, number, &mut random).given(config)).collect();
         let first: Vec<(RosterEntry, Incarnation)> =
             hosts[..usize::from(config.nodes)].iter().map(|host| (host.entry, life(seed, host, 0))).collect();
         let (roster, view) = genesis(&first, &config.period(period_ns), &mesh.common)
@@ -161,6 +171,8 @@ impl World {
             clock_error_millis: config.clock_error_millis,
             estates: Estates::default(),
             watch: Watch::default(),
+            learning: config.learning.clone(),
+            survey: config.learning.as_ref().map(|learning| Survey::new(Arc::clone(learning), elements)),
         };
         world.net.limit(&config.lines);
         world.impair();
@@ -224,6 +236,7 @@ impl World {
             self.handle(due);
             self.note_excluded();
             self.strike_armed();
+            self.survey_clocks();
         }
         if self.checker.violation().is_none() {
             self.now_ns = self.plan.end_ns;
@@ -231,6 +244,7 @@ impl World {
             self.check_end();
         }
         let mass = self.weigh();
+        self.survey_end();
         self.tell_states();
         let violation = self.checker.violation().map(|(at_ns, what)| Violation {
             seed: self.seed,
@@ -274,6 +288,7 @@ impl World {
             sideband_bytes_per_s: sideband.0,
             beat_ns: sideband.1,
             timing,
+            study: self.survey.map(|survey| survey.finish(self.net.sent_bytes())),
             trace_hash,
             violation,
             story,
@@ -405,6 +420,7 @@ impl World {
             lies: host.lies,
             order: &mut host.order,
             hushed: host.hushed,
+            survey: self.survey.as_mut(),
         };
         let result = act(process, &mut scene);
         if process.left {
@@ -497,68 +513,11 @@ impl World {
             self.with(number, Process::handle_leave);
         }
     }
-
-    fn spawn(&mut self, number: u8, entrance: Entrance) {
-        let host = &mut self.hosts[usize::from(number)];
-        let incarnation = life(self.seed, host, host.life);
-        let chunks = if self.mesh.common.elements > SMALL_ELEMENTS { 1_024 } else { 128 };
-        let birth = Birth {
-            engine: EngineConfig {
-                entry: host.entry,
-                incarnation,
-                mesh: self.seed,
-                model: self.mesh.common.model,
-                scale_exponent: self.mesh.common.scale_exponent,
-                period_ns: self.mesh.period_ns,
-                regions: self.mesh.store.regions,
-                chunk_bytes: self.mesh.common.chunk_bytes,
-                rules: self.mesh.common.rules,
-                steering: plesio::Steering::default(),
-                operators: self.mesh.common.operators,
-                sealed: false,
-                // Packets are remembered for a while, and small chunks are many; small states need no such memory.
-                receive_buffer_bytes: (chunks * u64::from(self.mesh.common.chunk_bytes)).min(2 << 20),
-                arena: None,
-                seed: incarnation.0,
-            },
-            entrance,
-            process: self.processes,
-            scale_exponent: self.mesh.common.scale_exponent,
-            stamps: host.stamps,
-            nap_ns: host.nap_ns,
-            claims: self.claims,
-            operators: (self.desk.operators(), host.order),
-            disk: self.disks.then(|| host.disk.clone().unwrap_or_default()),
-            clock_error_ns: clock_error_ns(number, self.mesh.period_ns, self.clock_error_millis),
-            hysteresis: self.hysteresis,
-        };
-        self.processes += 1;
-        match Process::new(birth, &self.mesh.store, host.clock.at(self.now_ns)) {
-            Ok(process) => {
-                let node = host.key();
-                self.trace.happen(self.now_ns, number, || Some(Happened::Started { node }));
-                (host.process, host.born) = (Some(process), Some(incarnation));
-            }
-            Err(what) => return self.checker.fail(format!("n{number}: {what}")),
-        }
-        self.count_dead();
-        let host = &mut self.hosts[usize::from(number)];
-        host.step_began = host.clock.at(self.now_ns);
-        let first_ns = self.now_ns + self.random.below(host.step_ns);
-        self.queue.push(first_ns, Due::Step { host: number, life: host.life });
-        self.with(number, Process::handle_timeout);
-    }
 }
 
 /// A few elements; encoded, in one block or in several: with one, all but one member own nothing.
 fn drawn_elements(seed: u64, codec: Codec, drawn: u64) -> u64 {
     if codec == Codec::Full || seed.is_multiple_of(2) { drawn } else { 16 * drawn }
-}
-
-/// Sixty-four bits that no other process has.
-fn life(seed: u64, host: &Host, number: u32) -> Incarnation {
-    let mut random = Random::new(seed ^ host.key().0, "life");
-    Incarnation((0..=number).map(|_| random.next()).last().unwrap_or_default())
 }
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -574,18 +533,6 @@ const SPINS_MAX: u32 = 1_000;
 const REFUSAL: [u8; 36] = [0; 36];
 /// F7: so much loss keeps nobody from being heard.
 const GENTLE_PPM: u32 = 200_000;
-/// A state of a few datagrams.
-const SMALL_ELEMENTS: u64 = 4_096;
-/// Of every four hosts one is ahead, one behind, and two are right.
-fn clock_error_ns(host: u8, period_ns: u64, millis: u32) -> i64 {
-    let error_ns = (period_ns / 1_000 * u64::from(millis)) as i64;
-    match host % 4 {
-        1 => error_ns,
-        3 => -error_ns,
-        _ => 0,
-    }
-}
-
 /// Ways between hosts and frame periods that suit them: a clock over a long way is too coarse for short frames.
 /// Loopback, a room, a building, two cities.
 const PLACES: [((u64, u64), u64); 6] = [

@@ -182,6 +182,9 @@ impl Process {
         self.checkpoint();
         scene.checker.handle_applied(scene.host, self.number, version, self.store.master());
         scene.phases.handle_state(scene.host);
+        if let Some(survey) = &mut scene.survey {
+            survey.handle_version(scene.now_ns, version, self.store.master());
+        }
         self.say(scene, |own| Some(What::Version { version, digest: own.store.digest() }));
     }
 

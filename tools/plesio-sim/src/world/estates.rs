@@ -11,6 +11,9 @@ impl World {
         if let Some(process) = &host.process {
             self.estates.add(number, process.number(), end, &process.worker.books);
             self.watch.handle_ended(process.number());
+            if let Some(survey) = &mut self.survey {
+                survey.handle_end(process.steps(), false);
+            }
         }
         host.end_process();
     }
