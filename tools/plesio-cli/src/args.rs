@@ -6,6 +6,9 @@ pub(crate) use bench::{
     BYTES_MAX as BENCH_BYTES_MAX, BenchArgs, BenchCommand, BenchCompareArgs, BenchOutputArgs, BenchRelayArgs,
     COLD_BYTES, ChunkArg, FormArg, HOT_BYTES, PlacementArg, SuiteArg,
 };
+#[cfg(test)]
+pub(crate) use characterize::characterize_args;
+pub(crate) use characterize::{AlphaArg, CharacterizeArgs, MixArg};
 pub(crate) use churn::ChurnArgs;
 pub(crate) use collective::{CollectiveArgs, ElementArg, NarrowArg, OperationArg, PathArg};
 pub(crate) use halt::HaltArgs;
@@ -16,7 +19,7 @@ pub(crate) use rules::{OuterArg, RulesArgs, WeightsArg, refused};
 use sim::SCENARIO;
 #[cfg(test)]
 pub(crate) use sim::sim_args;
-pub(crate) use sim::{Said, parse_seeds};
+pub(crate) use sim::{LinksArg, Said, parse_seeds};
 pub(crate) use up::{Seed, StatusArgs, TrustArg, UpArgs, data_beside, parse_seed};
 
 use clap::error::ErrorKind;
@@ -29,6 +32,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 mod bench;
+mod characterize;
 mod churn;
 mod collective;
 mod halt;
@@ -63,6 +67,9 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     /// Meshes on virtual time, with faults, checked after every event
     Sim(Box<SimArgs>),
+    /// What unlike machines, clocks, links, deaths and data do to learning: CSV and plots of a sweep, on virtual time
+    #[command(long_about = characterize::ABOUT)]
+    Characterize(Box<CharacterizeArgs>),
     /// Measure this build against its rivals, in the same run
     #[command(subcommand)]
     Bench(Box<BenchCommand>),
@@ -124,6 +131,7 @@ impl Cli {
             Command::Demo(args) => &mut args.output,
             Command::Doctor(args) => &mut args.output,
             Command::Up(args) => &mut args.output,
+            Command::Characterize(args) => &mut args.output,
             Command::Sim(args) => {
                 if yielding(found, ["seed", "seeds"])? == Some("seed") {
                     args.seed = None;
@@ -455,29 +463,6 @@ pub(crate) enum SharesArg {
     /// What suits the rates that each was measured at, up to four equal parts; equal until they are
     #[default]
     Rate,
-}
-
-/// What ways between simulated hosts are like.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum LinksArg {
-    /// Every seed draws one: from loopback to two cities
-    #[default]
-    Drawn,
-    /// One switch: 0.2 ms, 0.05 up and down; frames of 0.5 s
-    Lan,
-    /// One busy access point: median 3 ms, 90 % within 20, 99 % within 200, 1 % lost, in rows; frames of 1 s
-    Wifi,
-}
-
-impl LinksArg {
-    pub(crate) fn profile(self) -> Option<plesio_sim::Profile> {
-        match self {
-            Self::Drawn => None,
-            Self::Lan => Some(plesio_sim::Profile::Lan),
-            Self::Wifi => Some(plesio_sim::Profile::Wifi),
-        }
-    }
 }
 
 /// A choice as a command line says it; nothing where it is the default.

@@ -3,6 +3,8 @@
 
 mod args;
 mod bench;
+mod characterize;
+mod chart;
 mod demo;
 mod doctor;
 mod failure;
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Sim(args) => sim::run(&args),
+        Command::Characterize(args) => characterize::run(&args),
         Command::Bench(command) => bench::run(&command),
         Command::BenchEnd { between: true, seed, impair, .. } => bench::run_between(seed, &impair),
         Command::BenchEnd { pin, .. } => bench::run_end(pin),

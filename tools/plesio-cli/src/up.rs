@@ -412,7 +412,7 @@ impl Text {
     fn read(settings: &Settings) -> Result<Self, Failure> {
         let Some(path) = &settings.data else {
             let [low, ..] = settings.public.x25519;
-            let whole = data::whole(low);
+            let whole = data::whole(low).to_vec();
             return Ok(Self {
                 name: format!("{} (a text inside the program)", data::shard_name(low)),
                 bytes: whole,

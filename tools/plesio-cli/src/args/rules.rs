@@ -56,6 +56,17 @@ pub(crate) enum WeightsArg {
     Equal,
 }
 
+impl WeightsArg {
+    /// In the words of the nodes.
+    pub(crate) fn mode(self) -> WeightMode {
+        match self {
+            Self::Mass => WeightMode::Mass,
+            Self::Work => WeightMode::Work,
+            Self::Equal => WeightMode::Equal,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum OuterArg {
@@ -84,11 +95,7 @@ impl RulesArgs {
     /// In the words of the nodes.
     pub(crate) fn rules(&self) -> Result<Rules, Failure> {
         let whole = Rules::default();
-        let weights = match self.weights.unwrap_or_default() {
-            WeightsArg::Mass => WeightMode::Mass,
-            WeightsArg::Work => WeightMode::Work,
-            WeightsArg::Equal => WeightMode::Equal,
-        };
+        let weights = self.weights.unwrap_or_default().mode();
         let lambda = match self.lambda {
             Some(lambda) => Lambda::new(fixed(lambda, 24))
                 .map_err(|_| refused("lambda", lambda, "it must be 0.25 to 1"))?,

@@ -49,8 +49,8 @@ pub(crate) fn shard_name(shard: u8) -> &'static str {
 }
 
 /// A whole text.
-pub(crate) fn whole(shard: u8) -> Vec<u8> {
-    TEXTS[usize::from(shard) % SHARDS].1.to_vec()
+pub(crate) fn whole(shard: u8) -> &'static [u8] {
+    TEXTS[usize::from(shard) % SHARDS].1
 }
 
 /// A member's part of its text, split.

@@ -80,12 +80,7 @@ impl Folder {
 
     /// Writes one file, whole or not at all.
     pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Failure> {
-        let (path, beside) = (self.path.join(name), self.path.join(format!("{name}.part")));
-        let write = || create_new(&beside)?.write_all(bytes).and_then(|()| fs::rename(&beside, &path));
-        write().map_err(|cause| {
-            Failure::run("write", format!("cannot write {}", path.display()), cause)
-                .fix("see whether the disk is full (df) and the folder still there")
-        })
+        write_whole(&self.path.join(name), bytes)
     }
 
     /// The adapter in PEFT's layout.
@@ -98,6 +93,18 @@ impl Folder {
         self.write(ADAPTER_CONFIG, files.config_json.as_bytes())?;
         self.write(ADAPTER, &files.safetensors)
     }
+}
+
+/// Writes a file beside its name, which it takes once it is whole.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".part");
+    let beside = Path::new(&beside);
+    let write = || create_new(beside)?.write_all(bytes).and_then(|()| fs::rename(beside, path));
+    write().map_err(|cause| {
+        Failure::run("write", format!("cannot write {}", path.display()), cause)
+            .fix("see whether the disk is full (df) and the folder still there")
+    })
 }
 
 /// A new and empty file at `path`, whatever stood there before, a folder excepted.

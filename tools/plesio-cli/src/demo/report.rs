@@ -1,7 +1,5 @@
 //! `report.html`: the run in pictures, in one file that needs nothing else.
 
-mod chart;
-
 use super::checks::Check;
 use super::data;
 use super::document::Parts;
@@ -10,16 +8,13 @@ use super::launcher::Ended;
 use super::plan::{PERIOD_NS, Plan};
 use super::record::{Fate, Kind, Record};
 use super::table;
-use chart::{Chart, Series, escape};
+use crate::chart::{COLOURS, Chart, STYLE, Series, escape};
 use std::fmt::Write as _;
 
 /// The corrector's band for margins, in frames.
 const BAND_FRAMES: (f64, f64) = (0.05, 0.30);
 /// Weight of the newest loss in the curve that is drawn.
 const SMOOTHING: f64 = 0.15;
-/// Colours of the style sheet.
-const COLOURS: usize = 8;
-const STYLE: &str = include_str!("report/style.css");
 
 /// The page.
 pub(crate) fn page(parts: &Parts<'_>) -> String {

@@ -5,6 +5,10 @@
 
 use std::fmt::Write as _;
 
+/// Of a page with charts.
+pub(crate) const STYLE: &str = include_str!("chart/style.css");
+/// Colours of the style sheet.
+pub(crate) const COLOURS: usize = 8;
 const WIDTH: f64 = 860.0;
 const LEFT: f64 = 54.0;
 const RIGHT: f64 = 14.0;
@@ -15,31 +19,31 @@ const POINTS_MAX: usize = 400;
 const TICKS: usize = 5;
 
 /// One curve.
-pub(super) struct Series {
-    pub(super) name: String,
+pub(crate) struct Series {
+    pub(crate) name: String,
     /// Which of the page's colours.
-    pub(super) colour: usize,
-    pub(super) dashed: bool,
-    pub(super) points: Vec<(f64, f64)>,
+    pub(crate) colour: usize,
+    pub(crate) dashed: bool,
+    pub(crate) points: Vec<(f64, f64)>,
 }
 
 /// A chart over time.
 #[derive(Default)]
-pub(super) struct Chart {
-    pub(super) y_label: &'static str,
-    pub(super) height: f64,
-    pub(super) series: Vec<Series>,
+pub(crate) struct Chart {
+    pub(crate) y_label: &'static str,
+    pub(crate) height: f64,
+    pub(crate) series: Vec<Series>,
     /// A band of good values, and its name.
-    pub(super) band: Option<(f64, f64, &'static str)>,
+    pub(crate) band: Option<(f64, f64, &'static str)>,
     /// Moments worth a line.
-    pub(super) marks: Vec<(f64, String)>,
+    pub(crate) marks: Vec<(f64, String)>,
     /// Ends of the axes that must be seen; the data may widen them.
-    pub(super) x_range: (f64, f64),
-    pub(super) y_range: Option<(f64, f64)>,
+    pub(crate) x_range: (f64, f64),
+    pub(crate) y_range: Option<(f64, f64)>,
 }
 
 /// Text that cannot end its element.
-pub(super) fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -55,7 +59,7 @@ pub(super) fn escape(text: &str) -> String {
 }
 
 impl Chart {
-    pub(super) fn svg(&self) -> String {
+    pub(crate) fn svg(&self) -> String {
         let (x, y) = self.axes();
         let mut svg = format!(
             "<svg viewBox=\"0 0 {WIDTH} {h}\" role=\"img\" aria-label=\"{label}\">\n",
