@@ -39,6 +39,8 @@ const STOP_LIMIT_S: f64 = 10.0;
 /// A process that is no member so long after it asked is in trouble.
 const ENTER_LIMIT_NS: i64 = 20_000_000_000;
 const INTERVAL_S: f64 = 1.0;
+/// A mesh that makes no version for so long stands still: more kills would only be counted.
+const STILL_NS: i64 = 30_000_000_000;
 
 /// Before and after, of a node that is there in the end.
 #[derive(Clone, Debug)]
@@ -257,6 +259,10 @@ impl<'a> Driver<'a> {
             }
             self.note_late();
             self.interval();
+            if self.record.newest_ns.is_some_and(|newest_ns| monotonic_raw_ns() - newest_ns > STILL_NS) {
+                self.trouble(format!("no version for {} s: the mesh stands still", STILL_NS / 1_000_000_000));
+                break;
+            }
         }
         self.ended.churned_s = begin.elapsed().as_secs_f64();
     }

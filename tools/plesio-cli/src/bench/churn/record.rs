@@ -22,6 +22,8 @@ pub(super) struct Life {
     pub(super) seated_ns: Option<i64>,
     /// The same of its first seat, for good.
     pub(super) first_seated_ns: Option<i64>,
+    /// Members of the newest view that it knows.
+    pub(super) view: Vec<u64>,
     pub(super) version: u64,
     /// When the newest version came, if nothing was done to this life since.
     pub(super) gap_from_ns: Option<i64>,
@@ -113,6 +115,8 @@ pub(super) struct Record {
     pub(super) kills: Vec<Kill>,
     /// Gaps between versions, in seconds.
     pub(super) gaps_s: Vec<f64>,
+    /// When anybody first held the newest version.
+    pub(super) newest_ns: Option<i64>,
     /// Number and members of the newest view.
     pub(super) view: (u32, Vec<u64>),
     /// Versions of which two nodes held different bits.
@@ -195,6 +199,13 @@ impl Record {
     }
 
     fn handle_version(&mut self, life: usize, raw_ns: i64, number: u64, digest: String) {
+        if self
+            .versions
+            .last_key_value()
+            .is_none_or(|(newest, known)| number > *newest || (number == *newest && known.held.is_empty()))
+        {
+            self.newest_ns = Some(raw_ns);
+        }
         let version = self.versions.entry(number).or_default();
         match &version.digest {
             Some(known) if *known != digest => self.diverged.push(number),
@@ -231,6 +242,7 @@ impl Record {
         seated: bool,
     ) {
         let own = &mut self.lives[life];
+        own.view.clone_from(&members);
         if seated {
             own.seated_ns.get_or_insert(raw_ns);
             own.first_seated_ns.get_or_insert(raw_ns);
@@ -305,14 +317,21 @@ impl Record {
         }
     }
 
-    /// Whether those who can act would be a quorum of the newest view without `victim`, and of one that seats those too who
-    /// died while they were asking to be let in, it among them: who has not noticed yet may still decide it.
+    /// Whether those who can act would be a quorum without `victim`: of the newest view that anybody knows, and of that of
+    /// each of them, since the newest may be known to the victim alone. And of one that seats those too who died while they
+    /// were asking to be let in, it among them: who has not noticed yet may still decide it.
     pub(super) fn is_quorum_without(&self, victim: usize, now_ns: i64) -> bool {
+        let able = self.lives.iter().enumerate().filter(|(index, life)| *index != victim && life.is_active());
+        let mut views = able.map(|(_, life)| &life.view).chain([&self.view.1]);
+        views.all(|view| self.is_quorum_of(view, victim, now_ns))
+    }
+
+    fn is_quorum_of(&self, view: &[u64], victim: usize, now_ns: i64) -> bool {
         let may_come = |(index, life): &(usize, &Life)| {
             let died = life.killed_ns.is_some_and(|killed_ns| now_ns - killed_ns < NOTICED_NS);
             (died || *index == victim) && life.asked_ns.is_some() && life.first_seated_ns.is_none()
         };
-        let mut members = self.view.1.clone();
+        let mut members = view.to_vec();
         for (_, life) in self.lives.iter().enumerate().filter(may_come) {
             if !members.contains(&life.key) {
                 members.push(life.key);

@@ -190,3 +190,29 @@ fn quantiles_are_values_that_occurred() {
     let hundred: Vec<f64> = (1..=100).map(f64::from).collect();
     assert_eq!((quantile(&hundred, 0.99), quantile(&hundred, 0.5)), (Some(99.0), Some(50.0)));
 }
+
+#[test]
+fn nobody_is_killed_whose_view_only_it_knows() {
+    let mut record = mesh(4);
+    record.handle_kill(3, 100 * MS);
+    // It put the dead one out, and told nobody: the others know of four, and two of them are not the half that counts.
+    view(&mut record, 0, 500, 1, &[10, 20, 30], &[40]);
+    assert!(!record.is_quorum_without(0, 500 * MS));
+    assert!(record.is_quorum_without(1, 500 * MS), "half, with the lowest id");
+    for life in 1..3 {
+        view(&mut record, life, 510, 1, &[10, 20, 30], &[40]);
+    }
+    assert!(record.is_quorum_without(0, 510 * MS));
+}
+
+#[test]
+fn news_are_the_first_of_a_newer_version() {
+    let mut record = mesh(2);
+    hold(&mut record, 100, 5, &[0]);
+    hold(&mut record, 200, 5, &[1]);
+    assert_eq!(record.newest_ns, Some(100 * MS));
+    decide(&mut record, 250, 6, &[]);
+    hold(&mut record, 300, 6, &[1]);
+    hold(&mut record, 400, 4, &[1]);
+    assert_eq!(record.newest_ns, Some(300 * MS));
+}
