@@ -84,14 +84,20 @@ impl SlotFile {
     pub fn store(&mut self, content: &[u8]) -> io::Result<()> {
         self.note(content)?;
         self.file.sync_data()?;
-        if self.file.metadata()?.nlink() == 0 {
-            return Err(io::Error::new(
-                io::ErrorKind::NotFound,
-                "its file was removed from under this process",
-            ));
-        }
+        self.check_place()?;
         self.next = 1 - self.next;
         Ok(())
+    }
+
+    /// Whether the file still has a name, so that what is in it outlives this process.
+    ///
+    /// # Errors
+    /// It was removed, or the disk cannot say.
+    pub fn check_place(&self) -> io::Result<()> {
+        if self.file.metadata()?.nlink() > 0 {
+            return Ok(());
+        }
+        Err(io::Error::new(io::ErrorKind::NotFound, "its file was removed from under this process"))
     }
 
     /// The same for what need only outlive this process: what was stored last stays where it is.

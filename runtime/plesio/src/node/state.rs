@@ -104,9 +104,9 @@ impl fmt::Display for StateError {
             ),
             Self::Node { path, found } => write!(
                 f,
-                "{}: it is of another node of this mesh, {:016x}; give every node a folder and a key of its own",
+                "{}: it is of another node of this mesh, {}; give every node a folder and a key of its own",
                 path.display(),
-                found.key().0
+                found.0[..8].iter().map(|byte| format!("{byte:02x}")).collect::<String>()
             ),
         }
     }

@@ -208,4 +208,7 @@ fn f13_a_folder_that_was_removed_is_not_taken_for_written() {
     assert_eq!(lost.kind(), io::ErrorKind::NotFound);
     let lost = folder.checkpoint(&mark(10, 1), &state(1)).expect_err("nor here");
     assert_eq!(lost.kind(), io::ErrorKind::NotFound);
+    fs::create_dir(&place.0).expect("ours");
+    assert!(folder.checkpoint(&mark(10, 1), &state(1)).is_err(), "a state without views is no record");
+    assert!(fs::read_dir(&place.0).expect("ours").next().is_none());
 }

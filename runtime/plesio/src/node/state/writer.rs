@@ -106,6 +106,8 @@ impl Folder {
 
     /// In the place of the older one, once it is whole.
     pub(super) fn checkpoint(&mut self, mark: &Mark, state: &[u8]) -> io::Result<()> {
+        // Where the views are gone, whatever has their folder's name now is no place for a state.
+        self.views.check_place()?;
         let index = |at: usize| self.checkpoints[at].map(|mark| mark.index);
         let older = usize::from(index(1) < index(0));
         let fresh = self.path.join(FRESH);
