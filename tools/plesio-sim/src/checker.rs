@@ -9,7 +9,7 @@
 //! | I4, P1, P3, A3 | here, whenever a state was applied or installed, in integers |
 //! | I5, A1 | here, at every entry that anybody learns |
 //! | I6, P2, A2 | here, at every MANIFEST: by slot and by unit of mass |
-//! | I7, A6 | `world::judge`, when faults are over: a version within 3 s, then within 3 frames; no slot stuck, nobody left aside |
+//! | I7, A6 | `world::judge`, when faults are over: a version within 3 s or 5 frames, then within 3 frames; no slot stuck, nobody left aside |
 //! | I8 | `worker`: a step returns at once, whatever the ring and the mesh do |
 //! | I9 | `process`, after every turn: the corrector acts once in `dwell` slots at most |
 //! | I10 | `process`, at every line of a mesh clock |

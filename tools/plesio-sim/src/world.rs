@@ -63,6 +63,8 @@ pub(crate) struct World {
     hopeful: bool,
     /// How long a version may take to reach a member that lives.
     patience_ns: u64,
+    /// How long after the faults a version must have come, and a slot be settled.
+    calm_ns: u64,
     /// What is wrong with every link until the faults are over.
     links: Impairment,
     claims: bool,
@@ -162,6 +164,7 @@ impl World {
             processes: 0,
             hopeful: false,
             patience_ns: if config.lines.is_empty() { SECOND_NS } else { FETCH_NS },
+            calm_ns: calm_ns(config, period_ns),
             links: config.profile.map_or(config.links, |profile| profile.over(config.links)),
             profile: config.profile,
             hysteresis: config.hysteresis,
@@ -180,7 +183,7 @@ impl World {
             world.queue.push(fault.begin_ns, Due::Begin { fault: at as u16 });
         }
         world.queue.push(world.plan.quiet_ns, Due::Quiet);
-        world.queue.push(world.plan.quiet_ns + RECOVERY_NS, Due::Recovered);
+        world.queue.push(world.plan.quiet_ns + world.calm_ns, Due::Recovered);
         for host in 0..config.nodes {
             world.spawn(host, Entrance::Genesis(roster.clone(), Box::new(view)));
         }
@@ -520,8 +523,14 @@ fn drawn_elements(seed: u64, codec: Codec, drawn: u64) -> u64 {
     if codec == Codec::Full || seed.is_multiple_of(2) { drawn } else { 16 * drawn }
 }
 
+/// Three seconds, or what five frames, and a slot of the slowest worker, take longer.
+fn calm_ns(config: &SimConfig, period_ns: u64) -> u64 {
+    let step_ns = config.steps_ns.iter().max().copied().unwrap_or(0);
+    CALM_NS.max(5 * period_ns + 2 * step_ns)
+}
+
 const SECOND_NS: u64 = 1_000_000_000;
-const RECOVERY_NS: u64 = 3 * SECOND_NS;
+const CALM_NS: u64 = 3 * SECOND_NS;
 /// Who lags over a line that is full fetches a whole state over such a line.
 const FETCH_NS: u64 = 8 * SECOND_NS;
 /// How often a worker without a state looks for one.

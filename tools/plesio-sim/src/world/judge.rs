@@ -1,6 +1,6 @@
 //! What must hold of a whole mesh when its faults are over: somebody commits, everybody follows, nothing is stuck.
 
-use super::{RECOVERY_NS, SECOND_NS, World};
+use super::{CALM_NS, SECOND_NS, World};
 use crate::host::Host;
 use plesio_consensus::is_quorum;
 use plesio_wire::MemberSet;
@@ -35,7 +35,7 @@ impl World {
         lives(newest, &|_| true) && (known || lives(self.checker.previous_view(), &|_| true))
     }
 
-    /// Liveness (A6): three seconds after the last fault there is a new version, where a quorum lives.
+    /// Liveness (A6): some frames after the last fault, three seconds at least, there is a new version, where a quorum lives.
     pub(super) fn check_recovery(&mut self) {
         let before = self.checker.final_before(self.plan.quiet_ns);
         let works =
@@ -48,11 +48,24 @@ impl World {
         {
             let at = self.checker.final_at(before).unwrap_or(0) as f64 / 1e9;
             self.checker.fail(format!(
-                "liveness: no version since {} became final at {at:.3} s, though the faults are over for 3 s and a \
+                "liveness: no version since {} became final at {at:.3} s, though the faults are over for {} s and a \
                  quorum lives",
-                before.0
+                before.0,
+                self.calm_ns as f64 / 1e9
             ));
         }
+    }
+
+    /// How long a slot may be neither final nor folded: it may be listed late, where frames are long.
+    fn settled_ns(&self) -> u64 {
+        let late_ns = if self.calm_ns > CALM_NS { 2 * self.mesh.period_ns } else { 0 };
+        self.calm_ns + self.patience_ns + late_ns
+    }
+
+    /// I7 is for delays that are bounded: how long a datagram may take on the network of a profile.
+    fn delay_ns(&self) -> u64 {
+        let tail = self.profile.and_then(|profile| profile.impairment().tail);
+        tail.map_or(0, |tail| tail.most_ns)
     }
 
     /// Whether a member of `view` other than `host` has a process.
@@ -64,10 +77,10 @@ impl World {
 
     /// I7: in good weather versions follow each other within three frames; a view takes the place of one.
     fn check_pace(&mut self) {
-        let since_ns = self.plan.quiet_ns + RECOVERY_NS;
+        let since_ns = self.plan.quiet_ns + self.calm_ns;
         let frames = 3 + self.checker.views_since(since_ns);
         let period_ns = self.checker.longest_period_ns(since_ns);
-        let most_ns = frames * period_ns + SLACK_NS;
+        let most_ns = frames * period_ns + SLACK_NS + self.delay_ns();
         if let Some((version, gap_ns)) =
             self.checker.slowest_since(since_ns).filter(|(_, gap_ns)| *gap_ns > most_ns)
         {
@@ -85,7 +98,8 @@ impl World {
         let stays =
             self.hosts.iter().any(|host| host.leaving.is_none() && host.lives_in(self.checker.newest_view()));
         self.checker.check_noticed();
-        if !self.hopeful || !stays || !self.has_quorum(None) || self.checker.has_diverged() {
+        let calm = self.plan.quiet_ns + self.calm_ns <= self.now_ns;
+        if !calm || !self.hopeful || !stays || !self.has_quorum(None) || self.checker.has_diverged() {
             return;
         }
         if self.patience_ns == SECOND_NS {
@@ -103,20 +117,19 @@ impl World {
             if !seated && process.started && !self.knows_somebody(host, process.engine.consensus().view()) {
                 continue;
             }
-            let since_ns = self.now_ns.saturating_sub(STUCK_NS + self.patience_ns);
+            let since_ns = self.now_ns.saturating_sub(self.settled_ns());
             let seated_ns = host.incarnation().and_then(|life| self.checker.seated_since(host.key(), life));
             let works = host.leaving.is_none() && self.checker.offers_before(process.number(), since_ns);
             let aside = seated_ns.is_some_and(|seated_ns| works && seated_ns < since_ns)
                 && self.checker.counted_at(process.number()) < since_ns;
-            let stuck =
-                self.checker.stuck(process.number(), self.now_ns.saturating_sub(STUCK_NS + self.patience_ns));
+            let stuck = self.checker.stuck(process.number(), self.now_ns.saturating_sub(self.settled_ns()));
             if aside {
                 let counted = self.checker.counted_at(process.number()) as f64 / 1e9;
                 let what = format!(
                     "I7: n{number} has a seat, and none of its work is in any version since {counted:.3} s"
                 );
                 self.checker.fail(what);
-            } else if host.leaving.is_some() && self.checker.view_age_ns() > RECOVERY_NS {
+            } else if host.leaving.is_some() && self.checker.view_age_ns() > self.calm_ns {
                 let what = format!("liveness: n{number} wants to leave and still is here");
                 self.checker.fail(what);
             } else if !seated && !host.excluded {
@@ -144,5 +157,3 @@ impl World {
 
 /// Ways, naps and steps of the workers.
 const SLACK_NS: u64 = 300_000_000;
-/// A slot that is neither final nor folded so much longer than a version takes to arrive, faults being over, never will be.
-const STUCK_NS: u64 = 3 * SECOND_NS;
