@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -51,7 +51,7 @@ struct Sweep {
     /// What a machine alone comes to, for each cell, once somebody has looked.
     alone: Vec<Mutex<Option<Alone>>>,
     /// Where traces go.
-    traces: Option<std::path::PathBuf>,
+    traces: Option<PathBuf>,
 }
 
 /// Sweeps; fails when a promise was broken.
@@ -75,12 +75,15 @@ pub(crate) fn run(args: &CharacterizeArgs) -> Result<Exit, Failure> {
             .map_err(|cause| Failure::run("characterize", "cannot start a thread", cause))?;
     }
     drop(news);
-    let (mut rows, mut ended, mut interrupted) = (Vec::<Row>::new(), 0, false);
+    let (mut rows, mut ended, mut interrupted, mut failed) = (Vec::<Row>::new(), 0, false, None);
     let shows = std::io::stderr().is_terminal() && !args.output.quiet;
     while let Ok(news) = heard.recv() {
         match news {
             News::Row(row) => rows.push(*row),
-            News::Failed(failure) => return Err(failure),
+            News::Failed(failure) => {
+                failed = Some(failure);
+                break;
+            }
             News::Signal => {
                 interrupted = true;
                 break;
@@ -105,7 +108,8 @@ pub(crate) fn run(args: &CharacterizeArgs) -> Result<Exit, Failure> {
         let _gone = write!(std::io::stderr(), "\r\x1b[K");
     }
     rows.sort_by_key(|row| (row.cell_id, row.seed));
-    let document = document(args, &sweep, &rows, interrupted, begin.elapsed().as_secs_f64());
+    let document =
+        document(args, &sweep, &rows, interrupted || failed.is_some(), begin.elapsed().as_secs_f64());
     write_all(&args.out, &sweep, &rows, &document)?;
     if args.output.json_stream {
         stdout::emit("end", &document);
@@ -114,7 +118,10 @@ pub(crate) fn run(args: &CharacterizeArgs) -> Result<Exit, Failure> {
     } else {
         stdout::text(&table(&sweep, &rows, &args.out));
     }
-    Ok(match (interrupted, rows.iter().all(|row| row.digest_ok)) {
+    if let Some(failure) = failed {
+        return Err(failure);
+    }
+    Ok(match (interrupted, rows.iter().all(|row| row.is_good)) {
         (true, _) => Exit::Interrupted,
         (false, true) => Exit::Ok,
         (false, false) => Exit::Failed,
@@ -134,6 +141,11 @@ fn plan(args: &CharacterizeArgs) -> Result<Sweep, Failure> {
     }
     let mut tasks = Vec::new();
     for (cell_id, cell) in cells.iter().enumerate() {
+        if cell.links.profile().is_none() && cell.period_ms.is_none() {
+            return Err(wrong(
+                &"drawn links have no frame period of their own; give --period-ms, or lan or wifi",
+            ));
+        }
         let learning = cell.learning().map_err(|error| wrong(&error))?;
         for seed in args.seeds.clone() {
             let config = cell.config(seed, args.seconds, &learning).map_err(|error| wrong(&error))?;
@@ -173,13 +185,15 @@ impl Sweep {
             report.ok_or_else(|| Failure::run("characterize", "a seed told nothing", "no report"))?;
         if let Some(folder) = &self.traces {
             let path = folder.join(format!("cell-{}-seed-{}.jsonl", task.cell_id, task.seed));
-            let mut file = trace::create(&path, &self.configuration(task))?;
+            let mut file = trace::create(&path, &self.configuration(task)).map_err(|failure| {
+                failure.fix("name another --out, see whether the disk is full (df), or say --no-traces")
+            })?;
             trace::append(&mut file, &report).map_err(|cause| {
                 Failure::run("trace", format!("cannot write {}", path.display()), cause)
                     .fix("see whether the disk is full (df), or say --no-traces")
             })?;
         }
-        Ok(Row::of(task.cell_id, cell, self.alone(task), &report))
+        Ok(Row::of(task.cell_id, cell, self.alone(task), self.seconds, &report))
     }
 
     /// What a machine alone comes to in the same time: made once for every cell.
@@ -219,8 +233,14 @@ fn make_folder(args: &CharacterizeArgs) -> Result<(), Failure> {
     };
     let folder = if args.no_traces { args.out.clone() } else { args.out.join(TRACES) };
     fs::create_dir_all(folder).map_err(failure)?;
-    for name in [CSV, JSON, PLOTS] {
-        match fs::remove_file(args.out.join(name)) {
+    let mut ours: Vec<PathBuf> = [CSV, JSON, PLOTS].iter().map(|name| args.out.join(name)).collect();
+    for entry in fs::read_dir(args.out.join(TRACES)).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let is_ours = name.to_str().is_some_and(|name| name.starts_with("cell-") && name.ends_with(".jsonl"));
+        ours.extend(is_ours.then(|| entry.path()));
+    }
+    for path in ours {
+        match fs::remove_file(path) {
             Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => return Err(failure(cause)),
             _ => {}
         }
@@ -288,8 +308,8 @@ fn table(sweep: &Sweep, rows: &[Row], out: &Path) -> String {
             number("useful_frac", 3),
             number("late_frac", 3),
         );
-        if !row.digest_ok {
-            let _ = writeln!(text, "      BROKEN {}", value("violation"));
+        if !row.is_good {
+            let _ = writeln!(text, "      {}", value("violation"));
         }
     }
     let _ = writeln!(text, "{} of {} rows; {}", rows.len(), sweep.tasks.len(), out.join(PLOTS).display());

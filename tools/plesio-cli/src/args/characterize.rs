@@ -18,9 +18,12 @@ the first values of all, and each other value alone.
 A row for every cell and seed: t_target_s is when the mesh had the loss that one machine of mean speed, with all the data, has at the \
 end; loss_gap_vs_serial is above what such a machine reaches with a batch as large as that of all workers together, where nothing is \
 stale, lost or unlike. useful, lost: steps that got into a version, or never will, of all that were computed. idle: steps not taken \
-while a node was not with the mesh. late: contributions complete after the close they were aimed at; fold: merged in a full ring or put \
-off, reject: listed in no version and given back. clock_err: from the middle of all mesh clocks. reconfig_stall: between the versions \
-before and after a view. Empty: there was none. Exits 1 when a promise was broken.";
+while a node was not with the mesh. Of those that live at the end, since their last start: late, contributions complete after the close \
+they were aimed at; fold, cuts that were merged in a full ring or put off, of all; adj, moves of the phase corrector; lock, the longest \
+time until it was locked. reject: cuts listed in no version and given back. stale: versions between a contribution's base and its close. \
+commit_lat: from a cut to the final version. clock_err: from the middle of all mesh clocks, and eps the nodes' own bound against the \
+clock they follow. reconfig_stall: between the versions before and after a view. Empty: there was none. Exits 1 when a promise was \
+broken, or a mesh stood still for good.";
 
 #[derive(Args, Clone, Debug, Serialize)]
 pub(crate) struct CharacterizeArgs {
@@ -39,7 +42,7 @@ pub(crate) struct CharacterizeArgs {
     #[arg(value_parser = clap::value_parser!(u16).range(0..=1_000))]
     pub(crate) clock: Vec<u16>,
 
-    /// Kinds of networks [default: lan, also wifi]
+    /// Kinds of networks; drawn ones need --period-ms [default: lan, also wifi]
     #[arg(long, env = "PLESIO_LINKS", value_name = "LIST", value_delimiter = ',', value_enum)]
     pub(crate) links: Vec<LinksArg>,
 

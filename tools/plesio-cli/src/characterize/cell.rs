@@ -78,7 +78,14 @@ fn cross<T: Clone>(cells: &mut Vec<Cell>, values: &[T], set: impl Fn(&mut Cell, 
         };
         values.iter().map(one).collect()
     };
-    *cells = cells.iter().flat_map(with).collect();
+    let all: Vec<Cell> = cells.iter().flat_map(with).collect();
+    cells.clear();
+    for cell in all {
+        // Said twice is said.
+        if !cells.contains(&cell) {
+            cells.push(cell);
+        }
+    }
 }
 
 /// All values of a list but the first, each alone.
@@ -216,7 +223,10 @@ mod tests {
 
     #[test]
     fn every_cell_can_be_simulated() {
-        for cell in cells(&args("--nodes 1,32 --mix 1:10000 --clock 1000 --links drawn,wifi --churn 3600")) {
+        for cell in
+            cells(&args("--nodes 1,32 --mix 1:10000 --clock 1000 --links drawn,wifi --churn 3600,3600"))
+        {
+            let cell = Cell { period_ms: Some(250), ..cell };
             let learning = cell.learning().expect("eight texts");
             let config = cell.config(3, 60, &learning).expect("in range");
             assert_eq!(config.script.expect("a script").is_empty(), cell.nodes == 1);

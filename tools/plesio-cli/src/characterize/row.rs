@@ -56,7 +56,8 @@ pub(super) struct Row {
     pub(super) values: Map<String, Value>,
     /// Seconds, and nats per letter.
     pub(super) losses: Vec<(f64, f64)>,
-    pub(super) digest_ok: bool,
+    /// No promise was broken, and the mesh was there to the end.
+    pub(super) is_good: bool,
 }
 
 /// What one machine alone reaches in the same time.
@@ -69,7 +70,7 @@ pub(super) struct Alone {
 }
 
 impl Row {
-    pub(super) fn of(cell_id: usize, cell: &Cell, alone: Alone, report: &SeedReport) -> Self {
+    pub(super) fn of(cell_id: usize, cell: &Cell, alone: Alone, seconds: u32, report: &SeedReport) -> Self {
         let study = report.study.as_deref().cloned().unwrap_or_default();
         let told = Told::of(report);
         let Study { steps, waiting_steps, rests, sent_bytes, .. } = study;
@@ -83,6 +84,9 @@ impl Row {
         let ms = |values: &[u64], of: u64| quantile(values, of).map(|ns| json!(ns as f64 / 1e6));
         let lost = steps.saturating_sub(told.useful_steps).saturating_sub(waiting_steps);
         let digest_ok = report.violation.is_none();
+        let still =
+            told.stands_still(seconds).map(|at_s| format!("no version after {at_s:.1} s: no quorum is left"));
+        let violation = report.violation.as_ref().map(|violation| violation.what.clone()).or(still);
         let row = json!({
             "cell_id": cell_id,
             "n": cell.nodes,
@@ -105,7 +109,7 @@ impl Row {
             "frames": told.frames,
             "void_frames": told.frames.saturating_sub(told.opened),
             "late_frac": if timing.slots == 0 { Value::Null } else { json!(timing.late_ratio()) },
-            "fold_frac": share(timing.folds, timing.slots),
+            "fold_frac": share(timing.folds, timing.slots + timing.folds),
             "reject_frac": share(told.rejected, told.cut),
             "stale_p50": quantile(&told.staleness, 500),
             "stale_p99": quantile(&told.staleness, 990),
@@ -119,10 +123,10 @@ impl Row {
             "epoch_changes": report.views,
             "reconfig_stall_ms_p99": ms(&told.stalls_ns, 990),
             "digest_ok": digest_ok,
-            "violation": report.violation.as_ref().map(|violation| &violation.what),
+            "violation": violation,
         });
         let values = row.as_object().cloned().unwrap_or_default();
-        Self { cell_id, seed: report.seed, values, losses, digest_ok }
+        Self { cell_id, seed: report.seed, values, losses, is_good: violation.is_none() }
     }
 
     pub(super) fn number(&self, column: &str) -> Option<f64> {
@@ -152,8 +156,9 @@ fn quoted(text: &str) -> String {
 fn quantile(values: &[u64], of: u64) -> Option<u64> {
     let mut sorted = values.to_vec();
     sorted.sort_unstable();
-    let at = (sorted.len() as u64).saturating_sub(1) * of / 1_000;
-    sorted.get(at as usize).copied()
+    // The nearest rank: the least value that so many of a thousand do not exceed.
+    let rank = (sorted.len() as u64 * of).div_ceil(1_000);
+    sorted.get(rank.saturating_sub(1) as usize).copied()
 }
 
 /// What the nodes said, put together.
@@ -171,9 +176,19 @@ struct Told {
     latencies_ns: Vec<u64>,
     /// Between the versions before and after each view.
     stalls_ns: Vec<u64>,
+    /// When the newest version was final, and the longest time between two.
+    newest_ns: u64,
+    longest_ns: u64,
 }
 
 impl Told {
+    /// Since when there was no version until the end, if that is longer than any work takes: seconds.
+    fn stands_still(&self, seconds: u32) -> Option<f64> {
+        let silent_ns = (u64::from(seconds) * 1_000_000_000).saturating_sub(self.newest_ns);
+        let most_ns = STILL_NS.max(3 * self.longest_ns);
+        (silent_ns > most_ns && self.newest_ns > 0).then_some(self.newest_ns as f64 / 1e9)
+    }
+
     fn of(report: &SeedReport) -> Self {
         let mut told = Self::default();
         let mut cuts: BTreeMap<(NodeKey, u32), u64> = BTreeMap::new();
@@ -198,7 +213,8 @@ impl Told {
                     open.entry(*version).or_insert(entries);
                 }
                 What::Reopened { version, entries, .. } => drop(open.insert(*version, entries)),
-                What::View { index, .. } => view_since |= views.insert(*index) && views.len() > 1,
+                // The first one is nobody's change.
+                What::View { number, index, .. } => view_since |= views.insert(*index) && *number > 0,
                 What::Sealed { version, .. } if done.insert(*version) => {
                     for entry in open.get(version).copied().unwrap_or_default() {
                         told.useful_steps += u64::from(entry.steps);
@@ -206,10 +222,12 @@ impl Told {
                         let cut_ns = cuts.remove(&(entry.node, entry.slot));
                         told.latencies_ns.extend(cut_ns.map(|cut_ns| happening.at_ns - cut_ns));
                     }
-                    if let Some(before_ns) = final_ns.replace(happening.at_ns)
-                        && std::mem::take(&mut view_since)
-                    {
-                        told.stalls_ns.push(happening.at_ns - before_ns);
+                    let gap_ns =
+                        final_ns.replace(happening.at_ns).map(|before_ns| happening.at_ns - before_ns);
+                    told.newest_ns = happening.at_ns;
+                    told.longest_ns = told.longest_ns.max(gap_ns.unwrap_or(0));
+                    if std::mem::take(&mut view_since) {
+                        told.stalls_ns.extend(gap_ns);
                     }
                 }
                 _ => {}
@@ -222,6 +240,9 @@ impl Told {
         told
     }
 }
+
+/// A mesh that lives makes a version sooner.
+const STILL_NS: u64 = 8_000_000_000;
 
 #[cfg(test)]
 mod tests {
@@ -238,14 +259,17 @@ mod tests {
         plesio_sim::run_with(&config, keep).expect("good");
         let mut report = slot.into_inner().expect("nobody panicked").expect("one seed");
         let alone = Alone { one: 3.0, serial: 2.5 };
-        let row = Row::of(7, &cell, alone, &report);
+        let row = Row::of(7, &cell, alone, 10, &report);
         assert!(
-            row.digest_ok && row.csv().starts_with("7,3,15:30:60:120,50,lan,0,1,500.0,mass,1,"),
+            row.is_good && row.csv().starts_with("7,3,15:30:60:120,50,lan,0,1,500.0,mass,1,"),
             "{}",
             row.csv()
         );
         let columns: Vec<&String> = row.values.keys().collect();
         assert!(columns.len() == COLUMNS.len() && COLUMNS.iter().all(|name| row.values.contains_key(*name)));
+        // The same versions, and nothing for a minute after them.
+        let row = Row::of(7, &cell, alone, 70, &report);
+        assert!(!row.is_good && row.csv().contains(",true,no version after "), "{}", row.csv());
         report.violation = Some(plesio_sim::Violation {
             seed: 1,
             nodes: 3,
@@ -253,13 +277,14 @@ mod tests {
             at_ns: 5,
             what: "I4: n1, planted".into(),
         });
-        let row = Row::of(7, &cell, alone, &report);
-        assert!(!row.digest_ok && row.csv().ends_with(",false,\"I4: n1, planted\""), "{}", row.csv());
+        let row = Row::of(7, &cell, alone, 10, &report);
+        assert!(!row.is_good && row.csv().ends_with(",false,\"I4: n1, planted\""), "{}", row.csv());
     }
 
     #[test]
     fn quantiles_and_fields_are_plain() {
         assert_eq!((quantile(&[], 500), quantile(&[5], 990)), (None, Some(5)));
+        assert_eq!((quantile(&[1, 9], 500), quantile(&[1, 9], 990)), (Some(1), Some(9)));
         let many: Vec<u64> = (0..101).rev().collect();
         assert_eq!((quantile(&many, 500), quantile(&many, 990)), (Some(50), Some(99)));
         assert_eq!(quoted("a, \"b\""), "\"a, \"\"b\"\"\"");

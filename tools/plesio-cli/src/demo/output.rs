@@ -102,6 +102,7 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let beside = Path::new(&beside);
     let write = || create_new(beside)?.write_all(bytes).and_then(|()| fs::rename(beside, path));
     write().map_err(|cause| {
+        let _gone = fs::remove_file(beside);
         Failure::run("write", format!("cannot write {}", path.display()), cause)
             .fix("see whether the disk is full (df) and the folder still there")
     })

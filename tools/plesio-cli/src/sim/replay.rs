@@ -216,11 +216,13 @@ fn simulated(document: &Value, args: &SimArgs) -> Result<(Scenario, Expected), S
             word(&now["version"])
         ));
     }
-    let count = |field: &str| document[field].as_u64().unwrap_or_default();
+    let count = |field: &str| {
+        document[field].as_u64().ok_or_else(|| format!("its {field} are no number: it was changed"))
+    };
     let expected = Expected {
         trace_hash: hash.to_owned(),
-        events: count("events"),
-        frames: count("frames"),
+        events: count("events")?,
+        frames: count("frames")?,
         violations: document["violations"].as_array().map_or(0, Vec::len) as u64,
         same_build,
     };
@@ -282,6 +284,8 @@ mod tests {
     fn what_is_no_record_is_refused_and_says_why() {
         let mut unended = record();
         unended["trace_hash"] = Value::Null;
+        let mut figure = record();
+        figure["events"] = json!("x");
         let mut wrong = record();
         wrong["scenario"]["noeds"] = json!(1);
         for (name, text, word) in [
@@ -291,6 +295,7 @@ mod tests {
             ("early", json!({ "schema": "plesio.sim/1" }).to_string(), "no scenario"),
             ("unended", unended.to_string(), "did not come to its end"),
             ("unknown", wrong.to_string(), "noeds"),
+            ("figure", figure.to_string(), "its events are no number"),
         ] {
             let path = written(name, &text);
             let refused = Replay::read(&args(&format!("--replay {}", path.display()))).expect_err(name);
