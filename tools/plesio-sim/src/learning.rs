@@ -191,8 +191,8 @@ fn element(from: u8, to: u8) -> usize {
     usize::from(from) * LETTERS + usize::from(to)
 }
 
-/// Parts of a whole for each text, Dirichlet with this concentration: what is in two hundred thousandths is the same on
-/// every machine, whatever its logarithms are.
+/// What each text is of a whole of [`PARTS`], Dirichlet with this concentration: rounded so far, the last bits of a machine's
+/// logarithms do not show.
 fn mix(random: &mut Random, texts: usize, alpha: f64) -> Vec<u32> {
     let drawn: Vec<f64> = (0..texts).map(|_| gamma(random, alpha)).collect();
     let sum: f64 = drawn.iter().sum();

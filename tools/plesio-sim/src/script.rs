@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn deaths_come_as_often_as_they_should() {
         let deaths = Strike::churn(1, 8, 60, 3_600);
-        // 8 nodes, 60 an hour, less what they are down: 480, with a standard deviation of 22.
+        // 8 nodes, 60 an hour: 480, less the eighth of the time in which each is down or coming in; the deviation is 20.
         assert!((360..520).contains(&deaths.len()), "{}", deaths.len());
         assert_eq!(check(&deaths, 8, 3_600), Ok(()));
         assert!(Strike::churn(1, 8, 0, 3_600).is_empty() && Strike::churn(1, 8, 60, 5).is_empty());
