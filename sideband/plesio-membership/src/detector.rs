@@ -154,6 +154,7 @@ impl Membership {
 
     /// View `number` is in force; its members, sorted by key. Who stays keeps its record.
     pub fn handle_view(&mut self, now: Instant, number: u32, members: &[(NodeKey, Incarnation)]) {
+        self.excuse(now);
         let old = core::mem::replace(&mut self.members, Vec::with_capacity(MEMBERS_MAX));
         for &(key, incarnation) in members.iter().take(MEMBERS_MAX) {
             let known = old.iter().find(|member| (member.key, member.incarnation) == (key, incarnation));
@@ -219,6 +220,8 @@ impl Membership {
         if self.me.is_none() || now < self.next_beat {
             return None;
         }
+        // The next beat's time tells how late we are no longer.
+        self.excuse(now);
         let next = self.next_beat.after(self.beat_ns);
         self.next_beat = if next > now { next } else { now.after(self.beat_ns) };
         self.beats = (self.beats + 1) % BEATS_PER_FULL;

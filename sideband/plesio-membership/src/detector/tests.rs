@@ -223,6 +223,28 @@ fn f3_a_paused_node_wakes_accuses_nobody_and_says_how_late_it_was() {
 }
 
 #[test]
+fn f3_whatever_a_node_was_about_to_do_when_it_was_stopped_it_accuses_nobody() {
+    let about_to: [fn(&mut Membership, Instant); 4] = [
+        |node, now| node.handle_timeout(now),
+        |node, now| node.handle_beat(now, NodeKey(0), 0, MemberSet::EMPTY),
+        |node, now| assert!(node.poll_transmit(now).is_some()),
+        |node, now| node.handle_view(now, 1, &members(5)),
+    ];
+    for (pause_ms, wake) in [250, 700, 3_000].into_iter().flat_map(|ms| about_to.map(|wake| (ms, wake))) {
+        let mut mesh = Mesh::new(4);
+        mesh.run(1_090, |_, _, _| true);
+        let (node, now) = (&mut mesh.nodes[2], Instant((1_090 + pause_ms) * MS));
+        wake(node, now);
+        for (from, after_ms) in [(0, 1), (1, 300)] {
+            node.handle_beat(now.after(after_ms * MS), NodeKey(from), 1, MemberSet::EMPTY);
+            let events: Vec<Event> = core::iter::from_fn(|| node.poll_event()).collect();
+            let late = |event: &Event| matches!(event, Event::Late { .. });
+            assert!(events.iter().all(late), "stopped for {pause_ms} ms: {events:?}");
+        }
+    }
+}
+
+#[test]
 fn f6_one_dead_direction_is_no_majority() {
     let mut mesh = Mesh::new(4);
     mesh.run(1_000, |_, _, _| true);

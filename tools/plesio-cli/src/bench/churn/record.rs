@@ -178,7 +178,7 @@ impl Record {
             Said::Hello { hello, pid, .. } => {
                 (self.lives[life].hello, self.lives[life].pid) = (Some(hello), Some(pid));
             }
-            Said::Suspect { node } => self.handle_suspect(life, now_ns, node),
+            Said::Suspect { node } => return self.handle_suspect(life, now_ns, node),
             Said::Excluded => return self.handle_excluded(life, now_ns),
             Said::Settled { whole, slots_out, .. } => {
                 self.lives[life].settled = Some(Settled { whole, slots_out });
@@ -268,20 +268,23 @@ impl Record {
         }
     }
 
-    fn handle_suspect(&mut self, life: usize, now_ns: i64, node: u64) {
-        let Some(from_ns) = self.lives[life].pauses.last().map(|pause| pause.from_ns) else { return };
+    fn handle_suspect(&mut self, life: usize, now_ns: i64, node: u64) -> Option<String> {
+        let from_ns = self.lives[life].pauses.last()?.from_ns;
         // Not one that came while this one slept: what it knows by that name has died.
-        let innocent = self.lives.iter().any(|other| {
+        let innocent = self.lives.iter().find(|other| {
             other.key == node
                 && other.is_active()
                 && other.first_seated_ns.is_some_and(|seated| seated < from_ns)
         });
-        if let Some(pause) = self.lives[life].pauses.last_mut()
-            && pause.to_ns.is_some_and(|to| now_ns - to < WAKING_NS)
-            && innocent
-        {
+        let accused = innocent?.name.clone();
+        let own = &mut self.lives[life];
+        let pause = own.pauses.last_mut()?;
+        let awake_ns = now_ns - pause.to_ns?;
+        (awake_ns < WAKING_NS).then(|| {
             pause.accused += 1;
-        }
+            let (name, awake_s) = (&own.name, awake_ns as f64 / 1e9);
+            format!("{name} suspects {accused}, {awake_s:.3} s after it went on")
+        })
     }
 
     fn handle_excluded(&mut self, life: usize, now_ns: i64) -> Option<String> {
