@@ -223,12 +223,6 @@ impl Exchange {
         }
     }
 
-    /// Who they are.
-    #[must_use]
-    pub fn observers(&self) -> &[NodeKey] {
-        &self.observers
-    }
-
     /// A connection to `peer` is new: everything it may need from this node is sent again, its windows opened.
     pub fn handle_peer(&mut self, peer: NodeKey) {
         let Some(contributor) = self.members.iter().position(|key| *key == peer) else { return };

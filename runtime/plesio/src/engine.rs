@@ -76,6 +76,8 @@ pub struct Engine {
     roster: BTreeMap<NodeKey, RosterEntry>,
     /// The newest view whose lives `roster` tells of.
     placed: View,
+    /// Observers that the sideband knows.
+    registered: Vec<NodeKey>,
     /// Where lives say they are that ask to be let in: kept aside until a view names them.
     asking: BTreeMap<NodeKey, (Incarnation, RosterEntry)>,
     joining: Option<Joining>,
@@ -144,6 +146,7 @@ impl Engine {
             clock: MeshClock::default(),
             roster: BTreeMap::new(),
             placed: View::default(),
+            registered: Vec::new(),
             asking: BTreeMap::new(),
             joining,
             places,

@@ -111,19 +111,16 @@ impl Directory {
         &mut self,
         now: Instant,
         key: NodeKey,
-        incarnation: Incarnation,
-        address: Option<SocketAddr>,
+        life: Option<(Incarnation, SocketAddr)>,
     ) -> bool {
         if key == self.me {
             return false;
         }
-        let known = self.nodes.iter().position(|node| (node.key, node.incarnation) == (key, incarnation));
-        let Some(address) = address else {
-            if let Some(at) = known.filter(|at| self.nodes[*at].role == Role::Observer) {
-                self.nodes.remove(at);
-            }
+        let Some((incarnation, address)) = life else {
+            self.nodes.retain(|node| node.key != key || node.role != Role::Observer);
             return true;
         };
+        let known = self.nodes.iter().position(|node| (node.key, node.incarnation) == (key, incarnation));
         if let Some(at) = known {
             let node = &mut self.nodes[at];
             node.address = Some(address);

@@ -160,15 +160,10 @@ impl Machine {
         self.drain(now);
     }
 
-    /// Registers an observer at `address`, or forgets it. A new incarnation starts a new sequence.
-    pub fn handle_observer(
-        &mut self,
-        now: Instant,
-        key: NodeKey,
-        incarnation: Incarnation,
-        address: Option<SocketAddr>,
-    ) {
-        if !self.directory.handle_observer(now, key, incarnation, address) {
+    /// Registers this life of an observer and where it is, or forgets it. A new incarnation starts a new sequence. There
+    /// is room for as many as the agreement lets ask at a time: whoever asks no more is to be forgotten.
+    pub fn handle_observer(&mut self, now: Instant, key: NodeKey, life: Option<(Incarnation, SocketAddr)>) {
+        if !self.directory.handle_observer(now, key, life) {
             self.drops.rate_limited += 1;
         }
     }

@@ -219,9 +219,9 @@ impl Sideband {
         self.deliver(Command::View(Box::new(view), addresses));
     }
 
-    /// Registers an observer, or forgets it.
-    pub fn observer(&self, key: NodeKey, incarnation: Incarnation, address: Option<SocketAddr>) {
-        self.command(Command::Observer(key, incarnation, address));
+    /// Registers this life of an observer and where it is, or forgets it.
+    pub fn observer(&self, key: NodeKey, life: Option<(Incarnation, SocketAddr)>) {
+        self.deliver(Command::Observer(key, life));
     }
 
     /// Where a node is that no view names yet: what is for there is sealed for it.
@@ -264,7 +264,7 @@ impl Sideband {
         self.shared.published().failure.clone()
     }
 
-    /// What would be lost for ever, as views and keys, waits; the thread always drains.
+    /// What would be lost for ever, as views, observers and keys, waits; the thread always drains.
     fn deliver(&self, command: Command) {
         if self.commands.send(command).is_ok() {
             self.waker.wake();
@@ -299,7 +299,7 @@ impl Drop for Sideband {
 #[expect(clippy::large_enum_variant, reason = "the channel holds them in place")]
 enum Command {
     View(Box<View>, Vec<(NodeKey, SocketAddr)>),
-    Observer(NodeKey, Incarnation, Option<SocketAddr>),
+    Observer(NodeKey, Option<(Incarnation, SocketAddr)>),
     Status(Status),
     Send(To, Message),
     Address(NodeKey, SocketAddr),
@@ -393,9 +393,9 @@ impl Turn {
                     addresses.iter().for_each(|(key, address)| self.learn(*key, *address));
                     self.machine.handle_view(now, &view, &addresses);
                 }
-                Command::Observer(key, incarnation, address) => {
-                    address.iter().for_each(|address| self.learn(key, *address));
-                    self.machine.handle_observer(now, key, incarnation, address);
+                Command::Observer(key, life) => {
+                    life.iter().for_each(|(_, address)| self.learn(key, *address));
+                    self.machine.handle_observer(now, key, life);
                 }
                 Command::Status(status) => self.machine.handle_status(now, status),
                 Command::Send(to, message) => {

@@ -519,7 +519,7 @@ impl Process {
                 }
             }
             Out::View(view, addresses) => self.machine.handle_view(now, &view, &addresses),
-            Out::Observer(key, life, address) => self.machine.handle_observer(now, key, life, address),
+            Out::Observer(key, life) => self.machine.handle_observer(now, key, life),
             Out::Reentry => self.machine.handle_reentry(now),
             other => scene.checker.fail(format!("n{}: nobody knows what {other:?} is", scene.host)),
         }

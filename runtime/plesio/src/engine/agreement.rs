@@ -82,7 +82,7 @@ impl Engine {
         if seated {
             self.joining = None;
         }
-        self.follow_observers(now);
+        self.follow_observers();
     }
 
     /// Whoever is neither member nor observer loses its connection after a while, or at once when there are many.

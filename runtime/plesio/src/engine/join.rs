@@ -257,7 +257,8 @@ impl Engine {
             let members: Vec<NodeKey> =
                 view.members.iter().map(|seat| seat.key).filter(|key| *key != self.key).collect();
             if !members.is_empty() {
-                let next = members[attempt / FETCH_EVERY % members.len()];
+                // In turn, however often the view changes: one of them may not be able to hear this node.
+                let next = members[self.fetches() % members.len()];
                 // Where everybody begins again, one has the state.
                 let founder = self.founder().filter(|key| members.contains(key));
                 self.fetch(now, founder.unwrap_or(next));
@@ -304,12 +305,14 @@ impl Engine {
         if fresh {
             self.let_go(now); // who asks under ever new names keeps no connection under the old ones
         }
-        if fresh || !self.exchange.observers().contains(&key) {
+        if fresh || !self.registered.contains(&key) {
             // One that was silent for a while was let go of, and a new life has received nothing.
+            self.follow_observers();
             let others: Vec<NodeKey> = self.consensus.observers().filter(|other| *other != key).collect();
             self.exchange.handle_observers(&others);
-            self.out.push_back(Out::Observer(key, join.incarnation, Some(address)));
-            self.follow_observers(now);
+            self.out.push_back(Out::Observer(key, Some((join.incarnation, address))));
+            self.registered.push(key);
+            self.follow_observers();
         }
     }
 
@@ -332,9 +335,12 @@ impl Engine {
         }
     }
 
-    /// The exchange serves whom the agreement knows as observers; the others lose their connection.
-    pub(super) fn follow_observers(&mut self, _now: Instant) {
+    /// The exchange serves whom the agreement knows as observers, and the sideband hears them. Whoever asks no more makes
+    /// room there: it hears only so many.
+    pub(super) fn follow_observers(&mut self) {
         let observers: Vec<NodeKey> = self.consensus.observers().collect();
+        let gone = self.registered.extract_if(.., |key| !observers.contains(key));
+        self.out.extend(gone.map(|key| Out::Observer(key, None)));
         self.exchange.handle_observers(&observers);
     }
 

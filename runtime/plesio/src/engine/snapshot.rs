@@ -119,6 +119,11 @@ impl Engine {
         self.say_snapshot(from, REQUEST);
     }
 
+    /// How often somebody was asked for its state.
+    pub(super) const fn fetches(&self) -> usize {
+        self.serving.requests as usize
+    }
+
     /// What is being fetched is not wanted any more.
     fn cancel_fetch(&mut self) {
         let Some(old) = self.fetching.take() else { return };

@@ -256,8 +256,8 @@ pub enum Out {
     Send(To, Message),
     /// A view is in force: its members' sideband addresses.
     View(View, Vec<(NodeKey, SocketAddr)>),
-    /// A node follows without a seat; `None` forgets it.
-    Observer(NodeKey, Incarnation, Option<SocketAddr>),
+    /// This life of a node follows without a seat, from there; `None` forgets it.
+    Observer(NodeKey, Option<(Incarnation, SocketAddr)>),
     /// The node enters anew: its mesh clock may step once.
     Reentry,
 }

@@ -457,9 +457,7 @@ impl Runner {
                         self.sideband.send(to, message);
                     }
                     Out::View(view, addresses) => self.sideband.view(view, addresses),
-                    Out::Observer(key, incarnation, address) => {
-                        self.sideband.observer(key, incarnation, address);
-                    }
+                    Out::Observer(key, life) => self.sideband.observer(key, life),
                     Out::Reentry => self.sideband.reentry(),
                 }
             }

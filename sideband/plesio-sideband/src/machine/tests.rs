@@ -300,7 +300,7 @@ fn a_joiner_is_heard_watches_and_becomes_a_member() {
     let old = view(0, 0..3);
     for node in 0..3 {
         let now = net.at(node);
-        net.machines[node].handle_observer(now, NodeKey(3), Incarnation(103), Some(address(3)));
+        net.machines[node].handle_observer(now, NodeKey(3), Some((Incarnation(103), address(3))));
     }
     let now = net.at(3);
     net.machines[3].handle_view(now, &old, &addresses(&old));
@@ -347,7 +347,7 @@ fn a_restarted_process_at_the_same_address_starts_a_new_sequence() {
     for node in 0..2 {
         let now = net.at(node);
         net.machines[node].handle_view(now, &old, &addresses(&old));
-        net.machines[node].handle_observer(now, NodeKey(2), Incarnation(999), Some(address(2)));
+        net.machines[node].handle_observer(now, NodeKey(2), Some((Incarnation(999), address(2))));
     }
     let now = net.at(2);
     net.machines[2].handle_view(now, &old, &addresses(&old));
