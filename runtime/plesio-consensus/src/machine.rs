@@ -193,11 +193,12 @@ impl Consensus {
 
     /// A slot is frozen and announced from here on (R21).
     pub fn handle_cut(&mut self, now: Instant, slot: OwnSlot) {
-        self.announce(slot);
+        self.announce(now, slot);
         self.advance(now);
     }
 
-    fn announce(&mut self, slot: OwnSlot) {
+    fn announce(&mut self, now: Instant, slot: OwnSlot) {
+        let wait_ns = self.ready_ns();
         let admission = self.my_admission();
         // R23 (b) holds for what was begun so long ago, and no later version may come to say so: in a mesh that has
         // nothing else to commit it would be announced for ever.
@@ -205,7 +206,9 @@ impl Consensus {
         let announced = !stale
             && self.stopped.is_none()
             && !self.is_halted
-            && admission.is_some_and(|admission| self.own.announce(slot, admission, self.config.ring_depth));
+            && admission.is_some_and(|admission| {
+                self.own.announce(now, wait_ns, slot, admission, self.config.ring_depth)
+            });
         if announced {
             if let Some(me) = self.my_index() {
                 let ready = Ready { seq: slot.seq, base: slot.base, n_steps: slot.n_steps };

@@ -14,7 +14,7 @@ use crate::ledger::{Admission, Fate, Ledger};
 use crate::weights::Part;
 use alloc::vec::Vec;
 use plesio_wire::value::Entry;
-use plesio_wire::{SlotSeq, Version};
+use plesio_wire::{Instant, SlotSeq, Version};
 
 #[derive(Clone, Copy, Debug)]
 struct Announced {
@@ -23,6 +23,9 @@ struct Announced {
     listed: bool,
     /// What a version took of it, once one lists it.
     part: Option<Part>,
+    /// When it is announced anew, and how much later once more.
+    again: Instant,
+    wait_ns: u64,
 }
 
 impl Announced {
@@ -42,13 +45,41 @@ pub(crate) struct OwnSlots {
 
 impl OwnSlots {
     /// Takes a frozen slot; false when its number does not rise or the ring cannot hold so many.
-    pub(crate) fn announce(&mut self, slot: OwnSlot, admission: Admission, depth: u8) -> bool {
+    pub(crate) fn announce(
+        &mut self,
+        now: Instant,
+        wait_ns: u64,
+        slot: OwnSlot,
+        admission: Admission,
+        depth: u8,
+    ) -> bool {
         let fits = self.slots.len() < usize::from(depth) && self.last.is_none_or(|last| slot.seq > last);
         if fits {
             self.last = Some(slot.seq);
-            self.slots.push(Announced { slot, admission, listed: false, part: None });
+            let again = now.after(wait_ns);
+            self.slots.push(Announced { slot, admission, listed: false, part: None, again, wait_ns });
         }
         fits
+    }
+
+    /// All that no version lists are due to be announced: others may know nothing of them.
+    pub(crate) fn announce_anew(&mut self, now: Instant, wait_ns: u64) {
+        for own in &mut self.slots {
+            (own.again, own.wait_ns) = (now, wait_ns);
+        }
+    }
+
+    /// A slot that is due to be announced once more; each time twice as long passes to the next.
+    pub(crate) fn next_due(&mut self, now: Instant) -> Option<OwnSlot> {
+        let own = self.slots.iter_mut().find(|own| !own.listed && now >= own.again)?;
+        own.again = now.after(own.wait_ns);
+        own.wait_ns = own.wait_ns.saturating_mul(2);
+        Some(own.slot)
+    }
+
+    /// When the next one is.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.slots.iter().filter(|own| !own.listed).map(|own| own.again).min()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (OwnSlot, bool)> + '_ {

@@ -61,7 +61,7 @@ impl Consensus {
             Input::Snapshot(cut) => {
                 let _useless = self.install(NOW, cut);
             }
-            Input::Cut(slot) => self.announce(slot),
+            Input::Cut(slot) => self.announce(NOW, slot),
             Input::Held(contributor, seq) => {
                 if let (Some(me), Some(member)) = (self.my_index(), self.log.view.index_of(contributor)) {
                     self.offers.hold(NOW, me, member, seq, 0);

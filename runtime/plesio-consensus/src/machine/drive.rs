@@ -27,7 +27,8 @@ pub(super) struct Timers {
     /// What the two next proposers were told of it, and in which view and frame.
     have_told: Vec<(MemberIndex, SlotSeq)>,
     have_told_in: (u32, Frame),
-    pub(super) ready_due: Instant,
+    /// When everybody was told all of it, for want of knowing who is next.
+    have_told_all: Instant,
     leave_due: Instant,
 }
 
@@ -38,7 +39,7 @@ impl Timers {
             have_repeated: (Frame(0), 0),
             have_told: Vec::new(),
             have_told_in: (0, Frame(0)),
-            ready_due: now,
+            have_told_all: Instant(0),
             leave_due: now,
         }
     }
@@ -134,12 +135,11 @@ impl Consensus {
             && self.offers.held().next().is_some()
     }
 
-    /// Whether the own clock says whose close is next. One that is frames away from the log does not: a machine that
-    /// slept comes back with a clock that is behind, others may follow it, and what a member has would never reach those
-    /// who propose by another clock.
+    /// Whether it is known whose ballot is next. A clock that is frames ahead of the log does not say: others may go by
+    /// one that is behind, and what a member has would never reach those who propose by another clock. Where the log is
+    /// ahead, the next ballot is of the log's frame.
     fn knows_frame(&self) -> bool {
-        let first = self.log.frame_first().0;
-        self.pace.closed.is_some_and(|closed| closed.0.abs_diff(first) <= FRAMES_AWAY_MAX)
+        self.pace.closed.is_some_and(|closed| closed.0 <= self.log.frame_first().0 + FRAMES_AWAY_MAX)
     }
 
     fn tick_have(&mut self, now: Instant) {
@@ -148,21 +148,21 @@ impl Consensus {
         }
         let frame = self.frame_now();
         self.repeat_have(now, frame);
+        let next = frame.max(self.log.frame_first());
         match self.timers.have_due {
             Some(due) if now >= due && (!self.knows_frame() || self.is_passed_over(now)) => {
                 // Without a clock this owner cannot tell whose close is next, and no close makes it repeat itself:
-                // everybody hears, once a frame.
+                // everybody hears what is new, and all of it once a frame.
                 self.timers.have_due = Some(now.after(self.period_ns()));
-                for member in 0..self.log.members() as MemberIndex {
-                    self.send_have(member);
+                if now.since(self.timers.have_told_all) >= self.period_ns() {
+                    self.timers.have_told_all = now;
+                    self.timers.have_told.clear();
                 }
+                self.tell_news(next, MemberSet::first(self.log.members()));
             }
             Some(due) if now >= due => {
                 self.timers.have_due = None;
-                let news = self.have_news(frame);
-                for member in self.next_proposers(frame).iter() {
-                    self.send_have_of(member, &news);
-                }
+                self.tell_news(next, self.next_proposers(next));
             }
             _ => {}
         }
@@ -201,6 +201,13 @@ impl Consensus {
         }
         if let Some(next_ns) = leads_ns.get(due) {
             self.alarm(now, at(*next_ns));
+        }
+    }
+
+    fn tell_news(&mut self, frame: Frame, to: MemberSet) {
+        let news = self.have_news(frame);
+        for member in to.iter() {
+            self.send_have_of(member, &news);
         }
     }
 
@@ -260,22 +267,21 @@ impl Consensus {
         self.send(To::All, Message::Ready(ready));
     }
 
-    /// READY is said again until the slot is listed: once a frame, since no frame lists it sooner.
+    /// READY is said again until the slot is listed, for whoever did not hear it: after a frame, since none lists it
+    /// sooner, and ever more rarely, since what takes frames to bring mostly is on its way.
     fn tick_ready(&mut self, now: Instant) {
-        if !self.is_member() || self.own.iter().all(|(_, listed)| listed) {
-            self.timers.ready_due = now.after(self.period_ns());
-            return;
+        while let Some(slot) = self.own.next_due(now).filter(|_| self.is_member()) {
+            self.send_ready(&slot);
+            self.counters.resent_total += 1;
         }
-        if now >= self.timers.ready_due {
-            let slots: Vec<OwnSlot> =
-                self.own.iter().filter(|(_, listed)| !listed).map(|(slot, _)| slot).collect();
-            for slot in slots {
-                self.send_ready(&slot);
-                self.counters.resent_total += 1;
-            }
-            self.timers.ready_due = now.after(self.period_ns().max(self.resend_ns()));
+        if let Some(due) = self.own.poll_timeout() {
+            self.alarm(now, due);
         }
-        self.alarm(now, self.timers.ready_due);
+    }
+
+    /// How long a READY may take to be answered by being listed.
+    pub(super) fn ready_ns(&self) -> u64 {
+        self.period_ns().max(self.resend_ns())
     }
 
     fn tick_leave(&mut self, now: Instant) {

@@ -47,7 +47,7 @@ impl Consensus {
         match learnt {
             Learnt::Manifest => {
                 self.track = OpenTrack::new(now);
-                self.pace.opened = self.log.origin;
+                (self.pace.opened, self.pace.opened_at) = (self.log.origin, now);
                 self.learn_manifest(me);
             }
             Learnt::Seal(version) => self.learn_seal(now, index, version, is_complete, sealers),
@@ -148,7 +148,7 @@ impl Consensus {
             }
             _ => self.cut = self.log.clone(),
         }
-        self.timers.ready_due = now;
+        self.own.announce_anew(now, self.ready_ns());
     }
 
     /// What was said under the view before is void.
@@ -364,7 +364,7 @@ impl Consensus {
         if was_member.is_some() && !self.is_member() {
             self.end_membership(now, self.log.view_index);
         }
-        self.timers.ready_due = now;
+        self.own.announce_anew(now, self.ready_ns());
         self.note_learnt();
         Ok(())
     }

@@ -21,8 +21,9 @@ pub(super) struct Pace {
     /// When a ballot of this index was last at work.
     pub(super) activity: Option<Instant>,
     gone_since: Option<Instant>,
-    /// Origin of the newest MANIFEST learnt.
+    /// Origin of the newest MANIFEST learnt, and when that was.
     pub(super) opened: Frame,
+    pub(super) opened_at: Instant,
 }
 
 impl Pace {
@@ -35,6 +36,7 @@ impl Pace {
             activity: None,
             gone_since: None,
             opened: Frame(0),
+            opened_at: Instant(0),
         }
     }
 
@@ -150,9 +152,10 @@ impl Consensus {
             // A VIEW took this frame's ballots before its close; the slots need not wait for one more frame. The
             // log is a frame ahead then, and the next close makes up for it.
             first
-        } else if first.0 > closed.0 + 1 && closed.0 % 4 != 0 {
-            // The log ran ahead of this clock by frames: the closes go on, and every fourth is left out so that
-            // the lead shrinks.
+        } else if closed.0 % 4 != 0 && self.pace.opened_at.after(self.period_ns() / 2) <= self.pace.close_at {
+            // The log ran ahead of this clock: the closes go on, and every fourth is left out so that the lead
+            // shrinks. One version for each: the owner of the frame after it has a turn of its own at the same close,
+            // which others may reach a little later.
             first
         } else {
             return;

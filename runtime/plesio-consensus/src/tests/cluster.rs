@@ -310,17 +310,18 @@ impl Cluster {
         machine.handle_suspects(now, &suspects, &dead);
         let (version, index) = (machine.version_held(), machine.index());
         let join = process.engine.join();
-        let left = process.engine.left;
+        // Who leaves does not ask to be let in, as no node does.
+        let asks = !is_member && !process.engine.machine.is_leaving_by_hand();
         let targets: Vec<NodeKey> = if view.members.is_empty() {
             self.live.keys().copied().collect()
         } else {
             view.members.iter().map(|seat| seat.key).collect()
         };
-        for to in targets.into_iter().filter(|to| *to != key && !left) {
+        for to in targets.into_iter().filter(|to| *to != key) {
             if is_member {
                 let suspects = suspects.clone();
                 self.sideband(key, to, What::Beat { from: key, version, index, suspects });
-            } else {
+            } else if asks {
                 self.sideband(key, to, What::Join { join });
             }
         }

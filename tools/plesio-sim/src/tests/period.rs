@@ -137,3 +137,31 @@ fn periods_that_change_all_the_time_break_nothing() {
     }
     assert!(changes >= 10, "{changes}");
 }
+
+/// Fifteen who come within three seconds are views of future frames, so the log is ahead of the clock: every close opened two
+/// and three versions, the lead grew, and all HAVEs went to everybody for good.
+#[test]
+fn a_log_that_ran_ahead_opens_one_version_a_frame_and_is_caught_up_with() {
+    let join = |host: u8| Strike {
+        fault: Fault::Join,
+        host,
+        begin_ns: 2_000_000_000 + 200_000_000 * u64::from(host),
+        lasts_ns: None,
+        reach: Reach::All,
+        level: 50,
+    };
+    for seed in 0..3 {
+        let base = config(1, "none", 60);
+        let config = SimConfig {
+            seeds: seed..seed + 1,
+            period_ns: Some(1_000_000_000),
+            period_max_ns: Some(1_000_000_000),
+            script: Some((1..16).map(join).collect()),
+            ..base
+        };
+        let report = reports(&config).remove(0);
+        assert_eq!(report.violation, None, "seed {seed}");
+        assert!((30..60).contains(&report.frames), "seed {seed}: {} versions in 60 frames", report.frames);
+        assert!(report.sideband_bytes_per_s < 32_000, "seed {seed}: {} B/s", report.sideband_bytes_per_s);
+    }
+}
