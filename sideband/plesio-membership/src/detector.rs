@@ -221,7 +221,9 @@ impl Membership {
             return None;
         }
         // The next beat's time tells how late we are no longer.
-        self.excuse(now);
+        if self.late_ns(now) > LATE_NS_MIN {
+            self.excuse(now);
+        }
         let next = self.next_beat.after(self.beat_ns);
         self.next_beat = if next > now { next } else { now.after(self.beat_ns) };
         self.beats = (self.beats + 1) % BEATS_PER_FULL;
@@ -295,9 +297,13 @@ impl Membership {
         set
     }
 
+    fn late_ns(&self, now: Instant) -> u64 {
+        now.since(self.poll_timeout().max(self.excused))
+    }
+
     /// Own lateness: what we did not hear while we were stopped is not held against anybody.
     fn excuse(&mut self, now: Instant) {
-        let late_ns = now.since(self.poll_timeout().max(self.excused));
+        let late_ns = self.late_ns(now);
         self.excused = self.excused.max(now);
         if late_ns <= LATE_NS_MIN {
             return;
