@@ -404,6 +404,9 @@ impl Engine {
             self.consensus.handle_report(self.key, self.report(now));
             self.note_close(now, Frame(frame.0.saturating_sub(1)));
             self.corrector.handle_quorum(now, self.consensus.has_quorum());
+            if !self.registered.is_empty() {
+                self.follow_observers();
+            }
         }
         self.turn(now);
     }

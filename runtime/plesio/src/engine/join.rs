@@ -257,8 +257,9 @@ impl Engine {
             let members: Vec<NodeKey> =
                 view.members.iter().map(|seat| seat.key).filter(|key| *key != self.key).collect();
             if !members.is_empty() {
-                // In turn, however often the view changes: one of them may not be able to hear this node.
-                let next = members[self.fetches() % members.len()];
+                // Each begins with another one.
+                let turn = attempt / FETCH_EVERY + self.key.0 as usize % members.len();
+                let next = members[turn % members.len()];
                 // Where everybody begins again, one has the state.
                 let founder = self.founder().filter(|key| members.contains(key));
                 self.fetch(now, founder.unwrap_or(next));
@@ -311,7 +312,9 @@ impl Engine {
             let others: Vec<NodeKey> = self.consensus.observers().filter(|other| *other != key).collect();
             self.exchange.handle_observers(&others);
             self.out.push_back(Out::Observer(key, Some((join.incarnation, address))));
-            self.registered.push(key);
+            if !self.registered.contains(&key) {
+                self.registered.push(key);
+            }
             self.follow_observers();
         }
     }
@@ -362,7 +365,11 @@ impl Engine {
         joining.sponsor = Some(*view);
         self.placed = *view;
         joining.next = now;
-        joining.attempt = 0;
+        // Views may come faster than states: who was asked goes on, and if nothing comes of it the next one has its turn.
+        let goes_on = self.fetching.as_ref().is_some_and(|fetching| view.index_of(fetching.from()).is_some());
+        if !goes_on {
+            joining.attempt = 0;
+        }
         for seat in view.members.iter() {
             self.connect(now, seat.key, seat.incarnation);
         }

@@ -34,6 +34,12 @@ pub(super) struct Fetching {
     witnesses: Option<Witnesses>,
 }
 
+impl Fetching {
+    pub(super) const fn from(&self) -> NodeKey {
+        self.from
+    }
+}
+
 /// Those who asked for this node's state, one at a time.
 #[derive(Debug, Default)]
 pub(super) struct Serving {
@@ -117,11 +123,6 @@ impl Engine {
             witnesses: None,
         });
         self.say_snapshot(from, REQUEST);
-    }
-
-    /// How often somebody was asked for its state.
-    pub(super) const fn fetches(&self) -> usize {
-        self.serving.requests as usize
     }
 
     /// What is being fetched is not wanted any more.
