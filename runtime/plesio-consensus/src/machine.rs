@@ -198,7 +198,7 @@ impl Consensus {
     }
 
     fn announce(&mut self, now: Instant, slot: OwnSlot) {
-        let wait_ns = self.ready_ns();
+        let again = now.after(self.ready_ns());
         let admission = self.my_admission();
         // R23 (b) holds for what was begun so long ago, and no later version may come to say so: in a mesh that has
         // nothing else to commit it would be announced for ever.
@@ -206,9 +206,8 @@ impl Consensus {
         let announced = !stale
             && self.stopped.is_none()
             && !self.is_halted
-            && admission.is_some_and(|admission| {
-                self.own.announce(now, wait_ns, slot, admission, self.config.ring_depth)
-            });
+            && admission
+                .is_some_and(|admission| self.own.announce(again, slot, admission, self.config.ring_depth));
         if announced {
             if let Some(me) = self.my_index() {
                 let ready = Ready { seq: slot.seq, base: slot.base, n_steps: slot.n_steps };
@@ -368,6 +367,7 @@ impl Consensus {
     pub fn handle_halt(&mut self, now: Instant, is_halted: bool) {
         if self.is_halted && !is_halted {
             self.pace.resume(now);
+            self.own.announce_anew(now);
             self.track.resume(now);
             if let Some(attempt) = &mut self.round.attempt {
                 (attempt.since, attempt.sent) = (now, now);

@@ -23,9 +23,9 @@ struct Announced {
     listed: bool,
     /// What a version took of it, once one lists it.
     part: Option<Part>,
-    /// When it is announced anew, and how much later once more.
+    /// When it is announced anew, and how often it was.
     again: Instant,
-    wait_ns: u64,
+    repeats: u32,
 }
 
 impl Announced {
@@ -47,8 +47,7 @@ impl OwnSlots {
     /// Takes a frozen slot; false when its number does not rise or the ring cannot hold so many.
     pub(crate) fn announce(
         &mut self,
-        now: Instant,
-        wait_ns: u64,
+        again: Instant,
         slot: OwnSlot,
         admission: Admission,
         depth: u8,
@@ -56,24 +55,23 @@ impl OwnSlots {
         let fits = self.slots.len() < usize::from(depth) && self.last.is_none_or(|last| slot.seq > last);
         if fits {
             self.last = Some(slot.seq);
-            let again = now.after(wait_ns);
-            self.slots.push(Announced { slot, admission, listed: false, part: None, again, wait_ns });
+            self.slots.push(Announced { slot, admission, listed: false, part: None, again, repeats: 0 });
         }
         fits
     }
 
     /// All that no version lists are due to be announced: others may know nothing of them.
-    pub(crate) fn announce_anew(&mut self, now: Instant, wait_ns: u64) {
+    pub(crate) fn announce_anew(&mut self, now: Instant) {
         for own in &mut self.slots {
-            (own.again, own.wait_ns) = (now, wait_ns);
+            (own.again, own.repeats) = (now, 0);
         }
     }
 
-    /// A slot that is due to be announced once more; each time twice as long passes to the next.
-    pub(crate) fn next_due(&mut self, now: Instant) -> Option<OwnSlot> {
+    /// A slot that is due to be announced once more: after `every_ns`, twice and then four times that.
+    pub(crate) fn next_due(&mut self, now: Instant, every_ns: u64) -> Option<OwnSlot> {
         let own = self.slots.iter_mut().find(|own| !own.listed && now >= own.again)?;
-        own.again = now.after(own.wait_ns);
-        own.wait_ns = own.wait_ns.saturating_mul(2);
+        own.repeats = own.repeats.saturating_add(1);
+        own.again = now.after(every_ns << own.repeats.min(2));
         Some(own.slot)
     }
 
@@ -84,6 +82,12 @@ impl OwnSlots {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (OwnSlot, bool)> + '_ {
         self.slots.iter().map(|own| (own.slot, own.listed))
+    }
+
+    /// All but what only says when.
+    #[cfg(test)]
+    pub(crate) fn essence(&self) -> impl Iterator<Item = impl core::fmt::Debug> + '_ {
+        self.slots.iter().map(|own| (own.slot, own.admission, own.listed, own.part))
     }
 
     /// A MANIFEST with `entry` for this node is learnt.

@@ -159,10 +159,11 @@ impl Consensus {
         let tail: Vec<_> = tail.iter().map(|(index, value)| (index, value.digest())).collect();
         let members = members.essence(log.version_final);
         format!(
-            "{:?} {is_started} {log:?} {} {members} {offers:?} {own:?} {tail:?} {:?} {held:?} {held_digest:?} \
+            "{:?} {is_started} {log:?} {} {members} {offers:?} {:?} {tail:?} {:?} {held:?} {held_digest:?} \
              {has_state} {applying:?} {:?} {:?} {:?} {is_leaving} {:?} {stopped:?} {is_halted}",
             config.incarnation,
             round.essence(),
+            own.essence().collect::<Vec<_>>(),
             (cut.index, cut.version_final),
             // Whom to serve by what others told follows from time; a shard that was sent stays a fact.
             track.shards,

@@ -13,7 +13,7 @@ const HAVE_EARLY: u64 = 8;
 const LEAVE_EVERY_NS: u64 = 100_000_000;
 /// A mesh clock goes back only where it enters anew: one that fell back further than this many frames has.
 const FRAMES_BACK_MAX: u64 = 1;
-/// A VIEW before its close and the frame in progress make two; behind it the log is when frames were void.
+/// Frames in a row that may well be void; a clock that is further ahead of the log may be wrong.
 const FRAMES_AWAY_MAX: u64 = 2;
 /// Nobody asks to be woken sooner: a bound on the work of a wrong deadline.
 const WAKE_NS_MIN: u64 = 100_000;
@@ -24,7 +24,7 @@ pub(super) struct Timers {
     have_due: Option<Instant>,
     /// How many times the whole HAVE list was repeated before the close of that frame.
     have_repeated: (Frame, usize),
-    /// What the two next proposers were told of it, and in which view and frame.
+    /// What the next proposers, or all members, were told of it, and in which view and frame.
     have_told: Vec<(MemberIndex, SlotSeq)>,
     have_told_in: (u32, Frame),
     /// When everybody was told all of it, for want of knowing who is next.
@@ -60,7 +60,7 @@ impl Consensus {
             let index = self.log.index;
             self.wake = None;
             self.tick_frame(now);
-            self.tick_quorum();
+            self.tick_quorum(now);
             if self.stopped.is_some() {
                 break;
             }
@@ -111,13 +111,17 @@ impl Consensus {
         }
     }
 
-    fn tick_quorum(&mut self) {
+    fn tick_quorum(&mut self, now: Instant) {
         if !self.is_member() {
             return;
         }
         let has_quorum = self.has_quorum();
         if has_quorum != self.quorum_told {
             self.quorum_told = has_quorum;
+            if has_quorum {
+                // Who was not heard did not hear either.
+                self.own.announce_anew(now);
+            }
             let (live, members) = (self.heard().len(), self.log.members());
             self.events.push_back(if has_quorum { Event::Quorum } else { Event::NoQuorum { live, members } });
         }
@@ -152,7 +156,7 @@ impl Consensus {
         match self.timers.have_due {
             Some(due) if now >= due && (!self.knows_frame() || self.is_passed_over(now)) => {
                 // Without a clock this owner cannot tell whose close is next, and no close makes it repeat itself:
-                // everybody hears what is new, and all of it once a frame.
+                // everybody hears what is new, and all of it once a frame, as before the closes that the clock knows.
                 self.timers.have_due = Some(now.after(self.period_ns()));
                 if now.since(self.timers.have_told_all) >= self.period_ns() {
                     self.timers.have_told_all = now;
@@ -268,9 +272,10 @@ impl Consensus {
     }
 
     /// READY is said again until the slot is listed, for whoever did not hear it: after a frame, since none lists it
-    /// sooner, and ever more rarely, since what takes frames to bring mostly is on its way.
+    /// sooner, and then every fourth, since what takes frames to bring mostly is on its way.
     fn tick_ready(&mut self, now: Instant) {
-        while let Some(slot) = self.own.next_due(now).filter(|_| self.is_member()) {
+        let every_ns = self.ready_ns();
+        while let Some(slot) = self.own.next_due(now, every_ns).filter(|_| self.is_member()) {
             self.send_ready(&slot);
             self.counters.resent_total += 1;
         }

@@ -148,7 +148,7 @@ impl Consensus {
             }
             _ => self.cut = self.log.clone(),
         }
-        self.own.announce_anew(now, self.ready_ns());
+        self.own.announce_anew(now);
     }
 
     /// What was said under the view before is void.
@@ -364,7 +364,7 @@ impl Consensus {
         if was_member.is_some() && !self.is_member() {
             self.end_membership(now, self.log.view_index);
         }
-        self.own.announce_anew(now, self.ready_ns());
+        self.own.announce_anew(now);
         self.note_learnt();
         Ok(())
     }

@@ -141,6 +141,13 @@ impl Consensus {
         Some(asked.after(self.t_open_ns()).min(stalled))
     }
 
+    /// The log ran ahead of this clock by frames: the closes go on, and every fourth is left out so that the lead shrinks,
+    /// but no two in a row.
+    fn is_due_ahead(&self, closed: Frame, first: Frame) -> bool {
+        let was_left_out = self.pace.close_at >= self.pace.index_since.after(self.period_ns() * 3 / 2);
+        (first.0 > closed.0 + 1 && !closed.0.is_multiple_of(4)) || was_left_out
+    }
+
     /// R0: the owner of (k, 0) at T_k; the owner of (k, 1) after T_prop of silence, if it sees something to list. Who has no
     /// mesh clock knows of no T_k, and its turn goes to the next: where a mesh comes together again, that is most of it.
     fn pace_close(&mut self, now: Instant, me: MemberIndex) {
@@ -150,12 +157,9 @@ impl Consensus {
             closed
         } else if self.pace.opened < closed {
             // A VIEW took this frame's ballots before its close; the slots need not wait for one more frame. The
-            // log is a frame ahead then, and the next close makes up for it.
+            // log is a frame ahead then, and a close that is left out makes up for it.
             first
-        } else if closed.0 % 4 != 0 && self.pace.opened_at.after(self.period_ns() / 2) <= self.pace.close_at {
-            // The log ran ahead of this clock: the closes go on, and every fourth is left out so that the lead
-            // shrinks. One version for each: the owner of the frame after it has a turn of its own at the same close,
-            // which others may reach a little later.
+        } else if self.is_due_ahead(closed, first) {
             first
         } else {
             return;
@@ -165,7 +169,10 @@ impl Consensus {
         if rank > 1 {
             return;
         }
-        let at = self.quiet_from(self.pace.close_at).after(rank * self.t_prop_ns());
+        // Ahead of the clock the owner of the frame after a version has its turn at the same close: one version a frame.
+        let spaced = self.pace.opened_at.after(self.period_ns() / 8 * 7);
+        let from = if frame > closed { self.pace.close_at.max(spaced) } else { self.pace.close_at };
+        let at = self.quiet_from(from).after(rank * self.t_prop_ns());
         if now < at {
             self.alarm(now, at);
             return;
