@@ -40,6 +40,8 @@ struct Member {
     key: NodeKey,
     incarnation: Incarnation,
     heard: Instant,
+    /// When it sent anything else last.
+    word: Instant,
     /// When a third member brought a beat of it last.
     relayed: Option<Instant>,
     /// Nothing heard yet: it may still be starting.
@@ -67,6 +69,7 @@ impl Member {
             key,
             incarnation,
             heard: now,
+            word: now,
             relayed: None,
             fresh: true,
             founder,
@@ -87,12 +90,16 @@ impl Member {
     }
 
     fn suspect_at(&self) -> Instant {
-        self.heard.after(match self {
+        let beatless_ns = match self {
             _ if self.is_gone() => GONE_NS,
             Self { fresh: true, founder: true, .. } => START_GRACE_NS,
             Self { fresh: true, .. } => ADMITTED_GRACE_NS,
             _ => SUSPECT_NS,
-        })
+        };
+        // Where beats are lost or the budget makes them rare, the rest says that it lives. One that died did not say its
+        // last word long after its last beat.
+        let wordless_ns = beatless_ns.min(SUSPECT_NS) - BEAT_NS;
+        self.heard.after(beatless_ns).max(self.word.after(wordless_ns))
     }
 
     /// When it is mute if nobody brings a beat of it until then.
@@ -181,6 +188,16 @@ impl Membership {
             member.fresh = false;
             member.refusals = 0;
             member.accuses = if same_view { accuses } else { MemberSet::EMPTY };
+        }
+        self.judge(now);
+    }
+
+    /// Anything else that member `from` sent itself, from its seat: it lives, whatever became of its beats.
+    pub fn handle_word(&mut self, now: Instant, from: NodeKey) {
+        self.excuse(now);
+        if let Some(member) = self.members.iter_mut().find(|member| member.key == from) {
+            member.word = now;
+            member.refusals = 0;
         }
         self.judge(now);
     }
@@ -310,6 +327,7 @@ impl Membership {
         }
         for member in &mut self.members {
             member.heard = member.heard.after(late_ns).min(now);
+            member.word = member.word.after(late_ns).min(now);
             member.relayed = member.relayed.map(|relayed| relayed.after(late_ns).min(now));
         }
         if late_ns >= SUSPECT_NS {

@@ -360,6 +360,32 @@ fn a_beat_of_another_view_is_a_sign_of_life_and_no_accusation() {
 }
 
 #[test]
+fn f7_words_keep_alive_whose_beats_are_lost_and_delay_nothing_when_it_dies() {
+    // Beats until then, words until then, and when it is suspected.
+    for (beats_ms, words_ms, suspect_ms) in
+        [(1_000, 3_000, 3_400), (3_000, 3_050, 3_500), (3_000, 3_000, 3_500)]
+    {
+        let mut node = Membership::new(Instant(0), NodeKey(0));
+        node.handle_view(Instant(0), 1, &members(3));
+        let mut events = Vec::new();
+        for ms in (0..4_000).step_by(50) {
+            let now = Instant(ms * MS);
+            node.handle_timeout(now);
+            while node.poll_transmit(now).is_some() {}
+            node.handle_beat(now, NodeKey(1), 1, MemberSet::EMPTY);
+            if ms <= beats_ms && ms % 100 == 0 {
+                node.handle_beat(now, NodeKey(2), 1, MemberSet::EMPTY);
+            }
+            if ms <= words_ms {
+                node.handle_word(now, NodeKey(2));
+            }
+            events.extend(core::iter::from_fn(|| node.poll_event()).map(|event| (ms, event)));
+        }
+        assert_eq!(events, [(suspect_ms, Event::Suspect(NodeKey(2)))]);
+    }
+}
+
+#[test]
 fn every_fifth_beat_is_a_full_one() {
     let mut node = Membership::new(Instant(0), NodeKey(0));
     assert_eq!(node.poll_transmit(Instant(0)), None, "no member, no beat");

@@ -5,7 +5,7 @@ use super::{Event, Machine};
 use crate::directory::Role;
 use crate::guard::Kept;
 use plesio_session::Refusal;
-use plesio_wire::sideband::{Beat, Header, Message, ShortBeat, decode};
+use plesio_wire::sideband::{Beat, Header, INDEX_NONE, Message, ShortBeat, decode};
 use plesio_wire::{DecodeError, Instant, LogIndex, MemberSet, MeshTime, NodeKey, Version};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -141,6 +141,13 @@ impl Machine {
         let key = node.key;
         let is_member = matches!(node.role, Role::Member(_));
         let is_former = matches!(node.role, Role::Former { .. });
+        // Where datagrams are lost or the budget makes beats rare, the rest says that it lives. A new life at its address
+        // says nothing of that: it has no seat.
+        let is_beat = matches!(message, Message::ShortBeat(_) | Message::Beat(_));
+        let seat = self.directory.index_in(header.view, node).filter(|index| *index != INDEX_NONE);
+        if !carried && !is_beat && seat == Some(header.src) {
+            self.membership.handle_word(now, key);
+        }
         match message {
             // Nothing is carried twice, and no clock is read through others.
             Message::Relay(_) | Message::Probe(_) | Message::ProbeReply(_) if carried => {

@@ -497,6 +497,23 @@ fn c9_09_a_beat_that_contradicts_itself_is_a_sign_of_life_and_nothing_more() {
 }
 
 #[test]
+fn f7_words_from_a_seat_are_signs_of_life_and_those_of_a_new_life_are_none() {
+    for (src, number, lives) in [(1, 0, true), (INDEX_NONE, 0, false), (INDEX_NONE, 7, false), (1, 7, false)]
+    {
+        let mut net = Net::new(2, 0);
+        net.run(2 * SECOND);
+        net.stopped[1] = true;
+        for word in 0..10 {
+            net.run(2 * SECOND + u64::from(word) * 200 * MS);
+            let now = net.at(0);
+            let word = datagram(src, number, (1 << 20) + word, &accept(word));
+            net.machines[0].handle_datagram(now, address(1), &word, None);
+        }
+        assert_eq!(net.machines[0].suspects().is_empty(), lives, "as {src} of view {number}");
+    }
+}
+
+#[test]
 fn the_budget_is_kept() {
     for (count, budget) in [(16, 32_000), (32, 64_000)] {
         let mut net = Net::new(count, 0);
