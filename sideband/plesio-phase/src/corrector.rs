@@ -271,6 +271,13 @@ impl Corrector {
         self.settle(now);
     }
 
+    /// This node is the whole view: what it cuts goes nowhere, and what that took before says nothing any more.
+    pub fn handle_alone(&mut self) {
+        self.transfers = [u64::MAX; TRANSFERS];
+        self.handle_period();
+        self.stride = 1;
+    }
+
     fn handle_period(&mut self) {
         (self.low_in_row, self.high_in_row, self.queued_in_row) = (0, 0, 0);
         (self.slow_in_row, self.fast_in_row, self.slots_since_act) = (0, 0, 0);

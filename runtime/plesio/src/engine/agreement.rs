@@ -79,6 +79,9 @@ impl Engine {
         self.exchange.handle_view(&members, &view.shares, seated);
         self.timing.tempo.handle_period();
         self.corrector.handle_view(now, seated, u64::from(view.period_us) * 1_000);
+        if seated && view.members.len() == 1 {
+            self.corrector.handle_alone();
+        }
         if seated {
             self.joining = None;
         }

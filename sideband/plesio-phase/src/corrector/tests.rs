@@ -293,6 +293,17 @@ fn slots_behind_others_lengthen_the_stride_and_let_a_frame_pass() {
 }
 
 #[test]
+fn who_is_alone_has_no_stride_for_the_sake_of_links() {
+    let mut corrector = locked();
+    corrector.handle_transfer(1_700_000_000);
+    for _ in 0..20 {
+        corrector.handle_slot(at(0), 0.2, 0, 0);
+    }
+    corrector.handle_alone();
+    assert_eq!((corrector.stride(), corrector.transfer_ns()), (1, None));
+}
+
+#[test]
 fn a_slow_link_lengthens_the_stride_and_a_fast_one_shortens_it() {
     let mut corrector = locked();
     corrector.handle_transfer(1_700_000_000);
