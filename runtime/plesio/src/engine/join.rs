@@ -280,6 +280,10 @@ impl Engine {
             return;
         }
         self.note_other_life(join);
+        // What a life before had sent may come late. Connections that were closed for it would begin anew at this end alone.
+        if self.links.asks_already(now, key, join.incarnation) {
+            return;
+        }
         let entry = RosterEntry { id: join.id, sideband: join.sideband, data: join.data, weight: 1_000 };
         self.consensus.handle_joiner(now, join);
         let heard = self.consensus.observers().any(|observer| observer == key);
@@ -303,6 +307,7 @@ impl Engine {
             return;
         }
         let fresh = self.connect(now, key, join.incarnation);
+        self.links.handle_asking(now, key);
         if fresh {
             self.let_go(now); // who asks under ever new names keeps no connection under the old ones
         }

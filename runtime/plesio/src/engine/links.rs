@@ -35,6 +35,8 @@ struct Link {
     view: Option<(u32, Session)>,
     /// Since when the peer is neither member nor observer.
     gone: Option<Instant>,
+    /// When it asked to be let in last.
+    asked: Option<Instant>,
     seen: Seen,
 }
 
@@ -140,8 +142,24 @@ impl Links {
         let bulk_bytes = BULK_WINDOW_BYTES.min(self.window_bytes);
         let bulk = self.session(now, life, near, (BULK_ERA, BULK), bulk_bytes);
         let seen = Seen::default();
-        self.links.insert(peer, Link { incarnation, near, standing, bulk, view: None, gone: None, seen });
+        self.links.insert(
+            peer,
+            Link { incarnation, near, standing, bulk, view: None, gone: None, asked: None, seen },
+        );
         true
+    }
+
+    /// The life of `peer` that there is a connection to asks to be let in.
+    pub(super) fn handle_asking(&mut self, now: Instant, peer: NodeKey) {
+        if let Some(link) = self.links.get_mut(&peer) {
+            link.asked = Some(now);
+        }
+    }
+
+    /// Whether another life of `peer` than this one has just asked to be let in.
+    pub(super) fn asks_already(&self, now: Instant, peer: NodeKey, life: Incarnation) -> bool {
+        let link = self.links.get(&peer).filter(|link| link.incarnation != life);
+        link.and_then(|link| link.asked).is_some_and(|asked| now.since(asked) < ASKING_NS)
     }
 
     /// Begins the session of a view in which both have a seat, or ends the one there is; true when it is new. A connection to
@@ -431,3 +449,5 @@ const WINDOW_BYTES_MAX: u64 = 4 << 20;
 const FORMER_NS: u64 = 60_000_000_000;
 /// Beyond so many peers those that were removed are let go at once.
 const LINKS_MAX: usize = 48;
+/// A life that asks does so every tenth of a second; what waits longer than this on the way is no longer heard of.
+const ASKING_NS: u64 = 500_000_000;
