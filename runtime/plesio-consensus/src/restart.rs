@@ -32,7 +32,7 @@ use core::cmp::Reverse;
 use core::net::SocketAddr;
 use plesio_wire::sideband::{Revive, RosterEntry, revive};
 use plesio_wire::value::{Seat, View};
-use plesio_wire::{Digest, Frame, Incarnation, Instant, LogIndex, MemberSet, NodeKey, Version};
+use plesio_wire::{Digest, Frame, Incarnation, Instant, LogIndex, MEMBERS_MAX, MemberSet, NodeKey, Version};
 use record::{GENERATION_BITS, MAYBE_MAX, is_sound};
 
 /// Who comes back.
@@ -130,6 +130,8 @@ pub struct Restart {
     waiting: Option<Waiting>,
     /// The first view of the newest generation that this node is pledged to, and who began it.
     founder: Option<NodeKey>,
+    /// This node begins one, and takes part in nothing else.
+    is_founder: bool,
     out: VecDeque<(SocketAddr, Revive)>,
     events: VecDeque<Restarted>,
     due: Instant,
@@ -155,6 +157,7 @@ impl Restart {
             proposal: None,
             waiting: None,
             founder: None,
+            is_founder: false,
             out: VecDeque::new(),
             events: VecDeque::new(),
             due: now,
@@ -173,6 +176,17 @@ impl Restart {
     #[must_use]
     pub const fn founder(&self) -> Option<NodeKey> {
         self.founder
+    }
+
+    /// Whether this node begins a generation, as it said.
+    #[must_use]
+    pub const fn is_founder(&self) -> bool {
+        self.is_founder
+    }
+
+    /// The state for the generation cannot be had: this node founds nothing, and looks around anew.
+    pub const fn handle_unfounded(&mut self) {
+        self.is_founder = false;
     }
 
     /// How many others that came back were heard lately.
@@ -327,7 +341,7 @@ impl Restart {
                 .views()
                 .all(|(at, old)| generation(*at) < generation(index) && old.number < view.number);
         let is_covered = body.record == self.record.digest();
-        let is_free = self.waiting.is_none() && is_sound(index, view);
+        let is_free = !self.is_founder && self.waiting.is_none() && is_sound(index, view);
         if is_free && is_mine && is_next && is_covered && self.record.pledge(index, view) {
             self.proposal = None;
             self.founder = Some(founder);
@@ -358,6 +372,8 @@ impl Restart {
                 && proposal.over.iter().all(|view| has_quorum(view, |key| proposal.pledged.contains(&key)))
         };
         if let Some(proposal) = self.proposal.take_if(|proposal| stands(proposal)) {
+            // A pledge to anything later would forbid it what it begins.
+            self.is_founder = true;
             self.events.push_back(Restarted::Found(proposal.founding));
         }
     }
@@ -373,7 +389,7 @@ impl Restart {
             }
             self.propose_again();
         }
-        if self.proposal.is_none() && self.waiting.is_none() {
+        if self.proposal.is_none() && self.waiting.is_none() && !self.is_founder {
             self.consider(now);
         }
     }
@@ -483,14 +499,22 @@ impl Restart {
             shares: plesio_wire::shares::Shares::default(),
             ..decided.1
         };
-        for seat in decided.1.members.iter().filter(|seat| is_back(seat.key)) {
-            let (entry, incarnation) = match whole.get(&seat.key) {
+        // All whose pledges may be needed: also those who may have been let in since.
+        let mut seated: Vec<NodeKey> = Vec::new();
+        for seat in over.iter().flat_map(|view| view.members.iter()).filter(|seat| is_back(seat.key)) {
+            if seated.len() < MEMBERS_MAX && !seated.contains(&seat.key) {
+                seated.push(seat.key);
+            }
+        }
+        seated.sort_unstable();
+        for key in seated {
+            let (entry, incarnation) = match whole.get(&key) {
                 Some(heard) => (heard.entry, heard.incarnation),
                 None => (self.me.entry, self.me.incarnation),
             };
             entries.push(entry);
-            // No more than in the view before.
-            let _ = view.members.push(Seat { key: seat.key, incarnation, admitted: LogIndex(index) });
+            // Full it is not.
+            let _ = view.members.push(Seat { key, incarnation, admitted: LogIndex(index) });
         }
         view.roster = roster_digest(&entries);
         let reached =

@@ -37,6 +37,8 @@ struct Node {
     checkpoint: Option<(Version, Digest)>,
     life: u64,
     machine: Option<Restart>,
+    /// Begins that generation when its state is loaded.
+    loading: Option<(Instant, Founding)>,
     /// Went on with its memory, in that view.
     lives_in: Option<(LogIndex, View)>,
 }
@@ -60,6 +62,7 @@ impl World {
                 checkpoint: version.map(|version| (Version(version), Digest([version as u8; 16]))),
                 life: 0,
                 machine: None,
+                loading: None,
                 lives_in: None,
             })
             .collect();
@@ -91,7 +94,7 @@ impl World {
             incarnation: Incarnation(1_000 * it.life + node as u64),
             model: Digest::default(),
         };
-        it.lives_in = None;
+        (it.lives_in, it.loading) = (None, None);
         it.machine = Some(Restart::new(me, it.disk.clone(), it.checkpoint, everybody, now));
     }
 
@@ -106,6 +109,7 @@ impl World {
                 machine.handle_timeout(now);
             }
             self.drain(node);
+            self.load(node);
         }
         let now = self.now.0;
         let due: Vec<_> = self.flying.extract_if(.., |(at, ..)| *at <= now).collect();
@@ -147,28 +151,42 @@ impl World {
                         it.disk = it.machine.as_ref().expect("it asks").record().clone();
                     }
                     if fate < 2 {
-                        it.machine = None;
+                        (it.machine, it.loading) = (None, None);
                         return;
                     }
                     it.machine.as_mut().expect("it asks").handle_persisted(now);
                 }
                 Some(Restarted::Found(founding)) => {
+                    let loaded = now.after(1 + if self.lossy { self.draw(400_000_000) } else { 50_000_000 });
                     let it = &mut self.nodes[node];
                     assert_eq!(founding.checkpoint, it.checkpoint);
-                    it.machine = None;
-                    it.lives_in = Some((founding.index, founding.view));
-                    it.disk.learn(founding.index, &founding.view);
-                    self.founded.push((founding.index, founding.view, node));
-                    self.foundings.push(founding);
+                    assert_eq!(it.loading.replace((loaded, founding)), None, "one at a time");
                 }
             }
         }
     }
 
+    /// Whoever founded has its state, and is in the mesh as far as its machine let it.
+    fn load(&mut self, node: usize) {
+        let now = self.now;
+        let it = &mut self.nodes[node];
+        let Some((_, founding)) = it.loading.take_if(|(loaded, _)| now >= *loaded) else { return };
+        let mut machine = it.machine.take().expect("it is loading");
+        assert!(machine.record().floor() <= founding.index, "pledged to take no part in what it founds");
+        machine.handle_learnt(founding.index, &founding.view);
+        it.disk = machine.into_record();
+        it.lives_in = Some((founding.index, founding.view));
+        self.founded.push((founding.index, founding.view, node));
+        self.foundings.push(founding);
+    }
+
     /// Whoever is seated in a view that stands, and pledged to nothing after it, may enter it.
     fn enter(&mut self) {
         for node in 0..self.nodes.len() {
-            let Some(machine) = &self.nodes[node].machine else { continue };
+            let Some(machine) = self.nodes[node].machine.as_ref().filter(|machine| !machine.is_founder())
+            else {
+                continue;
+            };
             let life = machine.me.incarnation;
             let seated = |view: &View| {
                 view.members.iter().any(|seat| (seat.key, seat.incarnation) == (id(node).key(), life))
@@ -275,6 +293,25 @@ fn a_view_that_may_have_been_decided_counts_as_one_that_was() {
     assert_eq!(world.foundings[0].view.number, 5);
 }
 
+/// One wanted to let two in, and died before it was known whether it had: a quorum of the three needs one of the two, who
+/// are in no view that is known to be decided.
+#[test]
+fn those_who_may_have_been_let_in_are_asked_too() {
+    let wider = View { number: 4, ..view_of(4, 41, &[0, 1, 2]) };
+    let mut disks = same_disks(1, &[5]);
+    assert!(disks[0].0.accept(LogIndex(41), &wider));
+    disks.extend([1, 2].map(|_| (Record::new(LogIndex(40), view_of(3, 40, &[0])), None)));
+    let mut world = World::new(5, disks);
+    world.lossy = false;
+    (0..2).for_each(|node| world.start(node));
+    for _ in 0..200 {
+        world.step();
+    }
+    let seats = |founding: &Founding| founding.view.members.len();
+    assert_eq!(world.foundings.iter().map(seats).collect::<Vec<_>>(), [2]);
+    assert_eq!(world.foundings[0].checkpoint, Some((Version(5), Digest([5; 16]))));
+}
+
 /// Three of five were put out long ago and come back with old disks: the two that went on are the mesh.
 #[test]
 fn old_disks_found_nothing_beside_newer_ones() {
@@ -318,7 +355,10 @@ fn whatever_dies_meanwhile_there_is_never_a_second_mesh_and_in_the_end_one() {
         for _ in 0..1_500 {
             let node = world.draw(5) as usize;
             match world.draw(100) {
-                0 => (world.nodes[node].machine, world.nodes[node].lives_in) = (None, None),
+                0 => {
+                    let it = &mut world.nodes[node];
+                    (it.machine, it.loading, it.lives_in) = (None, None, None);
+                }
                 1..4 if world.nodes[node].machine.is_none() && world.nodes[node].lives_in.is_none() => {
                     world.start(node)
                 }

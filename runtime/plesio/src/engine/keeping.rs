@@ -119,6 +119,8 @@ impl Engine {
             self.exchange.handle_sealed();
             self.corrector.handle_master(now, true);
             self.find_way(now);
+        } else if let Some(restart) = self.keeping.as_mut().and_then(|keeping| keeping.restart.as_mut()) {
+            restart.handle_unfounded();
         }
         self.turn(now);
     }
