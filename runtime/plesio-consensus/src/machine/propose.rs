@@ -190,7 +190,11 @@ impl Consensus {
                 leaving.insert(member);
             }
         }
-        let view = if !leaving.is_empty() && leaving.len() < self.log.members() {
+        // Where all leave one stays, who needs nobody's word to end.
+        if let Some(me) = self.my_index().filter(|_| leaving.len() == self.log.members()) {
+            leaving.remove(me);
+        }
+        let view = if !leaving.is_empty() {
             self.members.next_view(&self.log, origin, leaving, &[])
         } else {
             let joining = self.members.ready_joiners(now, &self.log);

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 /// How long the others may take to do without this node.
 const LEAVE_LIMIT: Duration = Duration::from_secs(5);
+/// How often it looks whether there are any others.
+const LEAVE_LOOK: Duration = Duration::from_millis(20);
 /// How long a mesh may take to answer one that wants to join.
 const JOIN_LIMIT: Duration = Duration::from_secs(30);
 /// How long it may take to let one in whom it has answered: a large state over a thin path takes its time.
@@ -76,15 +78,25 @@ impl Ender {
     fn leave(&self) {
         self.voice.say("bringing in what is trained; Ctrl-C again ends at once");
         let _late = self.wait(Some(SETTLE_LIMIT), |heard| matches!(heard, Heard::Settled));
-        if self.seen.status().members.len() < 2 {
+        if self.is_alone() {
             return;
         }
         self.control.leave();
-        if self.wait(Some(LEAVE_LIMIT), |heard| matches!(heard, Heard::Left)).is_none() {
-            self.voice.say(&format!(
-                "the others did not agree to its leaving within {LEAVE_LIMIT:?}; they will exclude it as if it had failed"
-            ));
+        let end = Instant::now() + LEAVE_LIMIT;
+        while Instant::now() < end {
+            // Where all leave at once, the last one has nobody to agree to it.
+            let left = self.wait(Some(LEAVE_LOOK), |heard| matches!(heard, Heard::Left)).is_some();
+            if left || self.is_alone() {
+                return;
+            }
         }
+        self.voice.say(&format!(
+            "the others did not agree to its leaving within {LEAVE_LIMIT:?}; they will exclude it as if it had failed"
+        ));
+    }
+
+    fn is_alone(&self) -> bool {
+        self.seen.status().members.len() < 2
     }
 
     fn reason(&self) -> Why {
