@@ -310,6 +310,7 @@ impl Runner {
             self.keep(now);
             self.report(now);
             if self.finishing {
+                self.keep_last();
                 self.say_final()?;
                 return Ok(());
             }

@@ -7,6 +7,7 @@ use plesio_consensus::Record;
 use plesio_udp::Waker;
 use plesio_wire::sideband::RosterEntry;
 use plesio_wire::{Digest, Instant, LogIndex, Version};
+use std::time::Duration;
 
 /// The node's end of it.
 pub(super) struct Kept {
@@ -95,10 +96,41 @@ impl Runner {
 
     /// Hears what was written, and gives the next state to be.
     pub(super) fn keep(&mut self, now: Instant) {
+        self.hear_written();
+        if let Some(kept) = self.kept.as_mut().filter(|kept| now >= kept.note_due) {
+            kept.note_due = now.after(NOTE_NS);
+            self.note_reached();
+        }
+        if let Some(kept) = self.kept.as_mut().filter(|kept| now >= kept.due) {
+            kept.due = now.after(kept.period_ns);
+            self.checkpoint();
+        }
+    }
+
+    /// The node ends in good order: what it holds is on the disk, or it was said why not.
+    pub(super) fn keep_last(&mut self) {
+        // One may be on its way, of a state before.
+        self.await_checkpoint();
+        self.note_reached();
+        self.checkpoint();
+        self.await_checkpoint();
+    }
+
+    fn await_checkpoint(&mut self) {
+        for _ in 0..LAST_LOOKS {
+            if self.kept.as_ref().is_none_or(|kept| kept.buffer.is_some()) {
+                return;
+            }
+            std::thread::sleep(LAST_LOOK);
+            self.hear_written();
+        }
+    }
+
+    fn hear_written(&mut self) {
         while let Some(done) = self.kept.as_ref().and_then(|kept| kept.writer.poll()) {
             match done {
                 Done::Persisted(number, stored) => {
-                    self.engine.handle_persisted(now, number, stored.is_ok());
+                    self.engine.handle_persisted(self.clock.now(), number, stored.is_ok());
                     self.note_written(Kind::Record, stored);
                 }
                 Done::Checkpoint(version, written, buffer) => {
@@ -115,14 +147,18 @@ impl Runner {
                 }
             }
         }
-        if let Some(kept) = self.kept.as_mut().filter(|kept| now >= kept.note_due) {
-            kept.note_due = now.after(NOTE_NS);
-            if let Some((record, entries)) = self.engine.handle_reached(self.held) {
-                kept.writer.give(Job::Note(Box::new(record), entries));
-            }
+    }
+
+    fn note_reached(&mut self) {
+        if let Some(kept) = &self.kept
+            && let Some((record, entries)) = self.engine.handle_reached(self.held)
+        {
+            kept.writer.give(Job::Note(Box::new(record), entries));
         }
-        let Some(kept) = self.kept.as_mut().filter(|kept| now >= kept.due) else { return };
-        kept.due = now.after(kept.period_ns);
+    }
+
+    fn checkpoint(&mut self) {
+        let Some(kept) = &mut self.kept else { return };
         // A state that may have to be read again is not written over.
         let cut = self.engine.consensus().snapshot().filter(|cut| {
             cut.version == self.held && self.engine.returning().is_none() && kept.written < Some(cut.index)
@@ -160,3 +196,7 @@ impl Runner {
 
 /// A checkpoint is older than the state: how many versions are lost with what came after it, is known to this.
 const NOTE_NS: u64 = 1_000_000_000;
+/// How often a node that ends looks whether its last state is written.
+const LAST_LOOK: Duration = Duration::from_millis(1);
+/// A disk that hangs holds nobody for longer.
+const LAST_LOOKS: u32 = 10_000;
