@@ -182,7 +182,11 @@ pub(crate) fn run(args: &SimArgs) -> Result<Exit, Failure> {
     let config = scenario.config(args)?;
     let mut job = Job { args, scenario, interrupted: false };
     if args.output.json_stream {
-        stdout::emit("start", &json!({ "schema": "plesio.sim/1", "config": args, "scenario": job.scenario }));
+        let config = document::config(args, &job.scenario);
+        stdout::emit(
+            "start",
+            &json!({ "schema": "plesio.sim/1", "config": config, "scenario": job.scenario }),
+        );
     }
     let file = args.trace.as_deref().map(|path| trace::create(path, &job.scenario)).transpose()?;
     simulate(config.clone(), file, news)?;
@@ -247,8 +251,11 @@ fn read(path: &Path, args: &SimArgs) -> Result<Scenario, Failure> {
         Failure::usage("scenario", format!("cannot use {}", path.display()), cause)
             .fix("mend that line; `plesio sim --help` names what a scenario says")
     };
-    let bytes = input::read(path, SCENARIO_BYTES_MAX).map_err(|cause| cannot(cause.to_string()))?;
-    let text = str::from_utf8(&bytes).map_err(|cause| cannot(cause.to_string()))?;
+    let bytes = input::read(path, SCENARIO_BYTES_MAX).map_err(|cause| {
+        cannot(cause.to_string()).fix("give the path of a scenario, a short text file that you may read")
+    })?;
+    let text = str::from_utf8(&bytes)
+        .map_err(|cause| cannot(cause.to_string()).fix("write it as UTF-8 text (see iconv)"))?;
     Scenario::read(text, args).map_err(cannot)
 }
 
@@ -460,6 +467,19 @@ mod tests {
 
     fn config(args: &SimArgs) -> Result<SimConfig, Failure> {
         Scenario::of(args).config(args)
+    }
+
+    /// Whatever was wrong with a file, a line in it was to be mended.
+    #[test]
+    fn a_file_that_cannot_be_read_is_not_to_be_mended() {
+        let path = std::env::temp_dir().join(format!("plesio-scenario-{}", std::process::id()));
+        let refused = || read(&path, &args(&[])).expect_err("no scenario");
+        assert!(refused().fix.starts_with("give the path of a scenario"), "{}", refused());
+        std::fs::write(&path, b"nodes = 4 # \xff").expect("a folder for temporary files");
+        assert!(refused().fix.contains("UTF-8"), "{}", refused());
+        std::fs::write(&path, "nodes = ").expect("our own file");
+        assert!(refused().fix.starts_with("mend that line"), "{}", refused());
+        std::fs::remove_file(&path).expect("our own file");
     }
 
     fn broken() -> Tally {

@@ -9,15 +9,19 @@ use std::ops::Range;
 
 /// What a scenario says.
 pub(super) const SCENARIO: &str = "A scenario says what the flags say, links as flags too, and what strikes when; all may be left out:\n  \
-        nodes = 4                  seeds = \"0..10\"        seconds = 20       faults = \"all\"\n  \
+        nodes = 4                  seconds = 20           faults = \"all\"\n  \
+        seeds = \"0..10\"            # without: seed 0 alone, not the 200 that --seeds has without a file\n  \
+        network = \"lan\"            # what --links says: drawn, lan or wifi\n  \
+        clock_error = 0.5          no_hysteresis = true   # as the flags: 0 to 8 frames; true or false\n  \
         period_ms = 250            period_min_ms = 125    period_max_ms = 4000   # it follows links and steps in that range\n  \
         ring_depth = 4             elements = 64      codec = \"i32\"     shares = \"rate\"\n  \
-        rules = { tau = 8 }        links = \"--loss 1% --delay 2ms\"\n  \
+        rules = { tau = 8 }        # a flag replaces the rule that it says\n  \
+        links = \"--loss 1% --delay 2ms\"   # flags of a bad path replace these as a whole: give all\n  \
         [[fault]]                  # any of them: nothing is drawn from faults\n  \
         kind = \"crash\"             # as in --faults\n  \
         at_s = 3.0                 for_s = 1.5            # without: it stays down, other kinds last on\n  \
         node = 2                   level = 50             # 1 to 100, of the worst that this kind does\n  \
-        reach = \"from\"             # of faults of links: into or from the node; or to = N; or side = [0, 1]";
+        reach = \"from\"             # of faults of links alone: into or from the node; or to = N; or side = [0, 1]";
 
 /// What ways between simulated hosts are like.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]

@@ -4,9 +4,10 @@
 use super::replay::Replay;
 use super::scenario::{Scenario, Seeds, Text};
 use super::{Broken, Job, Tally};
+use crate::args::SimArgs;
 use crate::demo::output::create_new;
 use crate::host::Host;
-use plesio_sim::{Fault, Mass, Phase};
+use plesio_sim::{Fault, FaultSet, Mass, Phase};
 use plesio_wire::digest::Hasher;
 use serde_json::{Map, Value, json};
 use std::io::{self, Read, Write};
@@ -62,7 +63,7 @@ pub(super) fn document(job: &Job<'_>, tally: &Tally, replay: Option<&Replay>, wa
         .map(|(kills, median_s, max_s)| json!({ "kills": kills, "median_s": median_s, "max_s": max_s }));
     let mut document = json!({
         "schema": "plesio.sim/1",
-        "config": args,
+        "config": config(args, scenario),
         "scenario": scenario,
         "build": build(),
         "host": Host::look("none".into(), "virtual links".into()),
@@ -103,6 +104,27 @@ pub(super) fn document(job: &Job<'_>, tally: &Tally, replay: Option<&Replay>, wa
         document["replay"] = replay.document(tally);
     }
     document
+}
+
+/// The flags as they would have to be for what ran, whoever said it: line, file or record. What flags cannot say
+/// stands in the scenario alone; beside a script no faults are drawn.
+pub(super) fn config(args: &SimArgs, scenario: &Scenario) -> SimArgs {
+    let seeds = scenario.seeds.0.0.clone();
+    SimArgs {
+        nodes: scenario.nodes,
+        seed: args.seed.filter(|seed| (*seed, seed.saturating_add(1)) == (seeds.start, seeds.end)),
+        seeds,
+        faults: if scenario.fault.is_empty() { scenario.faults.0 } else { FaultSet::NONE },
+        seconds: scenario.seconds,
+        codec: scenario.codec,
+        shares: scenario.shares,
+        clock_error: scenario.clock_error,
+        links: scenario.network,
+        no_hysteresis: scenario.no_hysteresis,
+        rules: scenario.rules,
+        impair: scenario.links.0,
+        ..args.clone()
+    }
 }
 
 /// Leaves a file that replays one seed; where.
@@ -151,5 +173,51 @@ fn program() -> io::Result<String> {
             return Ok(hasher.finish().to_string());
         }
         hasher.update(&buffer[..read]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::sim_args;
+
+    /// It said the defaults of the flags while a file or a record had said what ran.
+    #[test]
+    fn the_configuration_is_what_ran() {
+        let config_of = |args: &SimArgs, scenario| {
+            document(&Job { args, scenario, interrupted: false }, &Tally::default(), None, 1.0)["config"]
+                .take()
+        };
+        let file = "nodes = 4\nseeds = \"3..5\"\nseconds = 15\nfaults = \"crash\"\nnetwork = \"lan\"\n\
+            clock_error = 1.5\nno_hysteresis = true\nlinks = \"--loss 1%\"\nrules = { tau = 8 }\n";
+        let by_file = |line: &str, text: &str| {
+            let args = sim_args(line);
+            let scenario = Scenario::read(text, &args).expect("a good file");
+            config_of(&args, scenario)
+        };
+        let config = by_file("c.toml --nodes 5 --require-coverage 2", file);
+        for (field, ran) in [
+            ("nodes", json!(5)),
+            ("seeds", json!({ "start": 3, "end": 5 })),
+            ("seconds", json!(15)),
+            ("faults", json!("crash")),
+            ("links", json!("lan")),
+            ("clock_error", json!(1.5)),
+            ("no_hysteresis", json!(true)),
+            ("require_coverage", json!(2)),
+        ] {
+            assert_eq!(config[field], ran, "{field}: {config:#}");
+        }
+        assert_eq!((&config["impair"]["loss_ratio"], &config["rules"]["tau"]), (&json!(0.01), &json!(8)));
+        // Nothing is drawn beside a script.
+        let script = format!("{file}[[fault]]\nkind = \"leave\"\nnode = 1\nat_s = 3.0\n");
+        assert_eq!(by_file("c.toml", &script)["faults"], json!("none"));
+        // One seed is said as such where it was, and where it is what ran.
+        assert_eq!(by_file("c.toml --seed 7", file)["seed"], json!(7));
+        let record = Scenario::of(&sim_args("--seed 3"));
+        assert_eq!(config_of(&sim_args("--replay run.json --seed 7"), record)["seed"], Value::Null);
+        // Flags that say all are what they were, but for the range of the one seed.
+        let args = sim_args("--nodes 5 --seeds 2..9 --faults crash --tau 8 --loss 1% --links wifi");
+        assert_eq!(config_of(&args, Scenario::of(&args)), json!(args));
     }
 }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `killed`, or a view without a node whose lines have ended | crash, and its return if a later view has it again |
 //! | a view without a node that goes on | nobody hears it until it is back |
-//! | `leaving`, or a view without a node that nobody suspected | leave |
+//! | `leaving`, `left`, or a view without a node that nobody suspects just then | leave |
 //! | a node that a view has for the first time | join |
 //! | `late` | pause |
 //! | `suspect` ... `recover` | the way from it to who suspects it is cut, or all ways from it |
@@ -147,15 +147,14 @@ pub(super) fn of_traces(mut records: Vec<Record>, args: &SimArgs) -> Result<Obse
     let end_s = records.last().map_or(0.0, seconds);
     // Nodes that were let go by an orderly end of everybody are no story.
     let last_s = records.iter().filter(|record| record.kind == "manifest").map(seconds).fold(0.0, f64::max);
-    let lives = Lives { records: &records, seconds: &seconds };
+    let dead_s = builder.scenario.rules.t_dead_ms.map_or(DEAD_S, |ms| ms as f64 / 1e3);
+    let lives = Lives { records: &records, seconds: &seconds, dead_s };
     let mut gone: BTreeMap<String, usize> = BTreeMap::new();
     let mut known: Vec<String> = founders;
     let mut number = begin.number("number").unwrap_or_default();
     for view in records.iter().filter(|record| record.kind == "view") {
         // The first who hears of a view tells of it.
-        // To who has just come in everybody is new.
-        let comes = view.nodes("added").any(|added| view.node.as_deref() == Some(added));
-        if comes || view.number("number").is_none_or(|newer| newer <= number) {
+        if is_of_newcomer(view) || view.number("number").is_none_or(|newer| newer <= number) {
             continue;
         }
         number = view.number("number").unwrap_or_default();
@@ -172,7 +171,13 @@ pub(super) fn of_traces(mut records: Vec<Record>, args: &SimArgs) -> Result<Obse
                 known.push(node.into());
                 builder.join(lives.start(node, at_s).unwrap_or(at_s - ENTRY_S), node);
             } else if let Some(at) = gone.remove(node) {
-                builder.deeds[at].until((lives.start(node, at_s).unwrap_or(at_s - ENTRY_S)).max(0.0));
+                let back_s = lives.start(node, at_s).unwrap_or(at_s - ENTRY_S).max(0.0);
+                if builder.deeds[at].what == What::Leave {
+                    builder.left_out.push(format!(
+                        "return of {node} at {back_s:.1} s: who leaves a simulation in good order stays away"
+                    ));
+                }
+                builder.deeds[at].until(back_s);
             } else {
                 // It died and came back within one view.
                 let back_s = lives.start(node, at_s).unwrap_or(at_s - ENTRY_S);
@@ -210,10 +215,18 @@ fn offsets(records: &[Record]) -> BTreeMap<String, i64> {
     all.into_iter().map(|(node, offsets)| (node, middle(offsets))).collect()
 }
 
+/// Whether who tells of a view has just come in: everybody in it is new to it.
+fn is_of_newcomer(view: &Record) -> bool {
+    view.nodes("added").any(|added| view.node.as_deref() == Some(added))
+}
+
 /// When nodes lived.
 struct Lives<'a, F: Fn(&Record) -> f64> {
+    /// In the order of their times.
     records: &'a [Record],
     seconds: &'a F,
+    /// Silence after which a member is put out.
+    dead_s: f64,
 }
 
 impl<F: Fn(&Record) -> f64> Lives<'_, F> {
@@ -238,34 +251,90 @@ impl<F: Fn(&Record) -> f64> Lives<'_, F> {
         killed.map(|(t_s, _)| t_s).filter(|t_s| at_s - t_s < LONG_S)
     }
 
+    /// When the newest view before `at_s` that let a node in was first told of.
+    fn entered(&self, node: &str, at_s: f64) -> Option<f64> {
+        let lets_in = |view: &&Record| {
+            let is_told_of = view.node.as_deref() == Some(node) || !is_of_newcomer(view);
+            view.kind == "view" && is_told_of && view.nodes("added").any(|added| added == node)
+        };
+        let views = self.records.iter().filter(lets_in).filter(|view| (self.seconds)(view) < at_s);
+        // Of equal ones this is the last, so the first to tell.
+        views.rev().max_by_key(|view| view.number("number")).map(self.seconds)
+    }
+
+    /// When a node that a view of `at_s` is without was told that the others can do without it: soon after that
+    /// view, and nothing else befell it before.
+    fn left(&self, node: &str, from_s: f64, at_s: f64) -> Option<f64> {
+        const ENDS: [&str; 5] = ["left", "excluded", "killed", "start", "started"];
+        // Before that view, a start ends nothing: founders begin in their first one.
+        let is_end = |(t_s, record): &(f64, &Record)| {
+            *t_s > from_s && (*t_s >= at_s || matches!(record.kind.as_str(), "left" | "killed"))
+        };
+        let first = self.of(node, &ENDS).find(is_end)?;
+        Some(first).filter(|(t_s, end)| end.kind == "left" && *t_s < at_s + LEFT_S).map(|(t_s, _)| t_s)
+    }
+
+    /// Since when who suspects a node at `at_s` has not heard it; none where nobody does.
+    fn silent_since(&self, node: &str, from_s: f64, at_s: f64) -> Option<f64> {
+        let mut suspecting: BTreeMap<&str, f64> = BTreeMap::new();
+        for record in self.records {
+            let t_s = (self.seconds)(record);
+            let Some(by) = record.node.as_deref().filter(|_| (from_s..at_s).contains(&t_s)) else { continue };
+            let is_of_node = record.text("peer") == Some(node);
+            match record.kind.as_str() {
+                "suspect" if is_of_node => _ = suspecting.insert(by, t_s - SUSPECT_S),
+                "dead" if is_of_node => _ = suspecting.entry(by).or_insert(t_s - self.dead_s),
+                "recover" if is_of_node => _ = suspecting.remove(by),
+                // A new process suspects nobody.
+                "start" | "started" => _ = suspecting.remove(by),
+                "view" => {
+                    // Who is put out has no say any more. Nor has who alone suspects a member, which else were
+                    // dead by now.
+                    for gone in record.nodes("removed") {
+                        suspecting.remove(gone);
+                    }
+                    let is_kept = record.nodes("members").any(|member| member == node);
+                    let is_old = |since_s: &f64| t_s - since_s > self.dead_s + SUSPECT_S;
+                    if is_kept && suspecting.get(by).is_some_and(is_old) {
+                        suspecting.remove(by);
+                    }
+                }
+                _ => {}
+            }
+        }
+        suspecting.into_values().reduce(f64::min)
+    }
+
     /// Why a view of `at_s` is without a node.
     fn end(&self, node: &str, at_s: f64) -> Deed {
         let deed = |at_s: f64, what| Deed { at_s: at_s.max(0.0), node: node.into(), what };
-        if let Some(killed_s) = self.killed(node, at_s) {
+        // What was said of an earlier stay says nothing of how this one ends.
+        let from_s = self.entered(node, at_s).unwrap_or_default().max(at_s - LONG_S);
+        if let Some(left_s) = self.left(node, from_s, at_s) {
+            return deed(left_s.min(at_s) - SUSPECT_S, What::Leave);
+        }
+        if let Some(killed_s) = self.killed(node, at_s).filter(|killed_s| *killed_s > from_s) {
             return deed(killed_s, What::Crash(None));
         }
-        let says_of = |kind: &str| {
-            self.records
-                .iter()
-                .filter(|record| record.kind == kind && record.text("peer") == Some(node))
-                .map(|record| (self.seconds)(record))
-                .filter(|t_s| *t_s <= at_s && at_s - t_s < LONG_S)
-                .reduce(f64::min)
+        let tells_of_leave = |record: &&Record| {
+            record.kind == "leaving"
+                && record.text("peer") == Some(node)
+                && (from_s..=at_s).contains(&(self.seconds)(record))
         };
-        if let Some(leaving_s) = says_of("leaving") {
-            return deed(leaving_s, What::Leave);
+        if let Some(leaving) = self.records.iter().find(tells_of_leave) {
+            return deed((self.seconds)(leaving), What::Leave);
         }
-        let silent_s = says_of("suspect").map_or(at_s - DEAD_S, |t_s| t_s - SUSPECT_S);
+        // Who dies or is cut off is suspected first.
+        let suspected = self.silent_since(node, from_s, at_s);
+        let silent_s = suspected.unwrap_or(at_s - self.dead_s);
         let writes = self.of(node, &[]).next().is_some();
         let goes_on = self
             .of(node, &[])
             .find(|(t_s, _)| *t_s > at_s + 0.1)
             .is_some_and(|(_, record)| !matches!(record.kind.as_str(), "start" | "started"));
-        // Who dies or is cut off is suspected first.
-        let suspected = says_of("suspect").or_else(|| says_of("dead")).is_some();
         match (writes, goes_on) {
             (true, true) => deed(silent_s, What::Silence(None)),
-            _ if !suspected => deed(at_s - SUSPECT_S, What::Leave),
+            _ if suspected.is_none() => deed(at_s - SUSPECT_S, What::Leave),
             (true, false) => {
                 let last = self.of(node, &[]).rfind(|(t_s, _)| *t_s <= at_s + 0.1).map(|(t_s, _)| t_s);
                 deed(last.unwrap_or(silent_s), What::Crash(None))
@@ -482,6 +551,8 @@ const ENTRY_S: f64 = 1.0;
 /// Silence after which a member is suspected, and after which it is put out.
 const SUSPECT_S: f64 = 0.5;
 const DEAD_S: f64 = 1.0;
+/// From the view without a leaver until it is told that the others can do without it.
+const LEFT_S: f64 = 5.0;
 /// What lies further back has nothing to do with it.
 const LONG_S: f64 = 60.0;
 /// Shorter pauses are every machine's.

@@ -2,10 +2,18 @@
 //!
 //! ```toml
 //! nodes = 4
-//! seeds = "0..10"
+//! seeds = "0..10"            # left out: seed 0 alone
 //! seconds = 20
-//! period_ms = 250
-//! links = "--loss 1% --delay 2ms"
+//! faults = "all"
+//! codec = "i32"
+//! shares = "rate"
+//! network = "lan"            # what `--links` says
+//! clock_error = 0.5          # frames, 0 to 8
+//! no_hysteresis = true
+//! period_ms = 250            # and period_min_ms, period_max_ms
+//! ring_depth = 4
+//! elements = 64
+//! links = "--loss 1% --delay 2ms"   # flags; one of them on the line replaces them all
 //! rules = { tau = 8 }
 //!
 //! [[fault]]                  # with at least one of them nothing is drawn from `faults`
@@ -27,10 +35,11 @@ use crate::args::{CodecArg, ImpairArgs, LinksArg, RulesArgs, SharesArg, SimArgs,
 use crate::failure::Failure;
 use crate::host;
 use crate::up::file::meant;
+use clap::ValueEnum;
 use plesio_sim::{Fault, FaultSet, Reach, SimConfig, Strike};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::str::FromStr;
 
 /// See the module.
@@ -147,7 +156,7 @@ impl Default for Scenario {
             network: LinksArg::default(),
             no_hysteresis: false,
             rules: RulesArgs::default(),
-            links: Text::default(),
+            links: Text(ImpairArgs { burst: 1, ..ImpairArgs::default() }),
             fault: Vec::new(),
         }
     }
@@ -195,6 +204,7 @@ impl Scenario {
         let toml = |error: toml::de::Error| error.to_string().trim_end().to_owned();
         let table: toml::Table = text.parse().map_err(toml)?;
         unknown(&table, &NAMES)?;
+        table.get("links").and_then(toml::Value::as_str).map_or(Ok(()), no_network)?;
         for fault in table.get("fault").and_then(toml::Value::as_array).into_iter().flatten() {
             unknown(fault.as_table().unwrap_or(&toml::Table::new()), &FAULT_NAMES)?;
         }
@@ -246,6 +256,13 @@ impl Scenario {
         let period_ns = ns("period_ms", self.period_ms)?;
         let period_min_ns = ns("period_min_ms", self.period_min_ms)?;
         let period_max_ns = ns("period_max_ms", self.period_max_ms)?;
+        if !CLOCK_ERROR_FRAMES.contains(&self.clock_error) {
+            let (low, high) = (CLOCK_ERROR_FRAMES.start(), CLOCK_ERROR_FRAMES.end());
+            return Err(wrong(format!(
+                "clock_error = {} is out of range; choose {low} to {high} frames",
+                self.clock_error
+            )));
+        }
         let config = SimConfig {
             nodes: self.nodes,
             seeds: self.seeds.0.0.clone(),
@@ -292,6 +309,19 @@ fn unknown(table: &toml::Table, names: &[&'static str]) -> Result<(), String> {
     })
 }
 
+/// Refuses a kind of network where flags belong.
+fn no_network(links: &str) -> Result<(), String> {
+    let links = links.trim();
+    if links.is_empty() || links.starts_with('-') {
+        return Ok(());
+    }
+    let network = if LinksArg::from_str(links, false).is_ok() { links } else { "lan" };
+    Err(format!(
+        "links = {links:?}: that is no flag of a link, such as \"--loss 1%\"; for the kind of network, which the \
+         flag --links says, write network = {network:?}"
+    ))
+}
+
 impl Struck {
     fn strike(&self) -> Result<Strike, String> {
         let kinds: FaultSet =
@@ -318,6 +348,27 @@ impl Struck {
         );
         if of_host && self.node.is_none() {
             return Err("say which node".into());
+        }
+        // The others would ignore which links are said. A slow host has slow links, too.
+        let of_links = matches!(
+            fault,
+            Fault::Loss
+                | Fault::Burst
+                | Fault::Delay
+                | Fault::Jitter
+                | Fault::Reorder
+                | Fault::Duplicate
+                | Fault::Corrupt
+                | Fault::OneWay
+                | Fault::Partition
+                | Fault::Mtu
+                | Fault::Narrow
+                | Fault::Slow
+        );
+        let said =
+            [("to", self.to.is_some()), ("reach", self.reach.is_some()), ("side", self.side.is_some())];
+        if let Some((name, _)) = said.iter().find(|(_, is_said)| *is_said && !of_links) {
+            return Err(format!("it has no {name}, as one-way and partition have: leave {name} out"));
         }
         if let Some(side) = &self.side {
             if side.is_empty() || side.iter().any(|host| *host >= 32) {
@@ -351,6 +402,9 @@ impl Struck {
     }
 }
 
+/// What `clock_error` may be, as for `--clock-error`.
+const CLOCK_ERROR_FRAMES: RangeInclusive<f64> = 0.0..=8.0;
+
 /// Of seconds, within the longest simulation.
 fn nanoseconds(seconds: f64) -> Result<u64, String> {
     if (0.0..=3_600.0).contains(&seconds) {
@@ -362,7 +416,8 @@ fn nanoseconds(seconds: f64) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::sim_args as args;
+    use crate::args::{Cli, sim_args as args};
+    use clap::CommandFactory;
 
     const WHOLE: &str = r#"
         nodes = 4
@@ -438,6 +493,8 @@ mod tests {
             ("nodes = \"four\"", "nodes"),
             ("[[fault]]\nat_s = 1.0", "kind"),
             ("[rules]\nlamda = 0.5", "lamda"),
+            ("links = \"wifi\"", "write network = \"wifi\""),
+            ("links = \"fast\"", "write network = \"lan\""),
         ] {
             let error = Scenario::read(wrong, &args("")).expect_err(wrong);
             assert!(error.contains(word), "{wrong}: {error}");
@@ -459,10 +516,50 @@ mod tests {
             ("period_ms = 250.0\nperiod_max_ms = 125.0", "125 ms is out of range; choose 250 to 60000 ms"),
             ("period_min_ms = 250.0\nperiod_max_ms = 125.0", "out of range; choose 50 to 125 ms"),
             ("ring_depth = 3", "2, 4, 8 or 16"),
+            // They would ignore it, and another fault would strike than the file says.
+            ("[[fault]]\nkind = \"crash\"\nnode = 1\nto = 2\nat_s = 1.0", "fault 1 (crash): it has no to"),
+            ("[[fault]]\nkind = \"pause\"\nnode = 1\nreach = \"from\"\nat_s = 1.0", "it has no reach"),
+            ("[[fault]]\nkind = \"leave\"\nnode = 1\nside = [0]\nat_s = 1.0", "leave side out"),
+            ("[[fault]]\nkind = \"split\"\nside = [0]\nat_s = 1.0", "it has no side"),
+            ("[[fault]]\nkind = \"halt\"\nnode = 1\nto = 2\nat_s = 1.0", "it has no to"),
         ] {
             let scenario = Scenario::read(wrong, &args("")).expect(wrong);
             let refused = scenario.config(&args("")).expect_err(wrong);
             assert!(refused.cause.contains(word), "{wrong}: {refused}");
         }
+    }
+
+    /// Below 0, and nan, were 0.
+    #[test]
+    fn a_clock_error_is_bounded_as_by_its_flag() {
+        for frames in ["0", "-0.0", "0.5", "8", "8.0001", "-0.0001", "-3.0", "nan", "inf", "-inf"] {
+            let line = format!("plesio sim --clock-error={frames}");
+            let by_flag = Cli::read(line.split_whitespace()).is_ok();
+            let scenario = Scenario::read(&format!("clock_error = {frames}"), &args(""));
+            let by_file = scenario.expect("a number").config(&args(""));
+            assert_eq!(by_file.is_ok(), by_flag, "{frames}");
+            let refused = by_file.map_err(|refused| refused.cause).err().unwrap_or_default();
+            assert!(by_flag || refused.contains("out of range; choose 0 to 8 frames"), "{frames}: {refused}");
+        }
+        // A record says it as JSON.
+        let record: Scenario = serde_json::from_str("{ \"clock_error\": -3.0 }").expect("a number");
+        assert!(record.config(&args("")).is_err_and(|refused| refused.cause.contains("clock_error = -3")));
+    }
+
+    #[test]
+    fn the_help_names_all_that_a_file_says() {
+        let sim = Cli::command().find_subcommand("sim").expect("there is one").clone();
+        let help = sim.get_after_help().expect("of scenarios").to_string();
+        let says = |name: &str| help.split_whitespace().any(|word| word == name);
+        for name in NAMES.iter().filter(|name| **name != "fault").chain(&FAULT_NAMES) {
+            assert!(says(name), "{name}: {help}");
+        }
+        for said in ["without: seed 0 alone", "what --links says", "replace these as a whole"] {
+            assert!(help.contains(said), "{said}: {help}");
+        }
+        // As it says.
+        assert_eq!(Scenario::read("nodes = 3", &args("")).expect("good").seeds.0.0, 0..1);
+        let links = Scenario::read("links = \"--delay 20ms\"", &args("--loss 1%")).expect("good").links;
+        assert_eq!(links.0.to_string(), "--loss 1%");
     }
 }

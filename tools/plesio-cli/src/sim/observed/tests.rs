@@ -92,6 +92,61 @@ fn what_befell_nodes_is_what_happens_again() {
     assert!(observed.words().contains("crash of n1 for 2.000 s"), "{}", observed.words());
 }
 
+/// The story of a mesh whose view of 20 s is without C, beside what else was seen.
+fn without_c(seen: Vec<Record>) -> Observed {
+    let mut records: Vec<Record> = [A, B, C].map(|node| view(1_000, node, 0, &[A, B, C], &[], &[])).into();
+    records.push(view(20_000, A, 5, &[A, B], &[], &[C]));
+    records.push(record(22_000, Some(A), "manifest", json!({})));
+    records.extend(seen);
+    of_traces(records, &args()).expect("a story")
+}
+
+/// What becomes of C there; seconds since the first view.
+fn ends_of_c(seen: Vec<Record>) -> Vec<(String, f64)> {
+    let of_c = without_c(seen).scenario.fault.into_iter().filter(|fault| fault.node == Some(2));
+    of_c.map(|fault| (fault.kind, fault.at_s)).collect()
+}
+
+/// A node that had been suspected within the minute before it left was repeated as one that crashed, though it had
+/// been heard again, or had come in anew, and though its own trace said `left`.
+#[test]
+fn who_leaves_in_good_order_did_not_crash() {
+    let of_c = |at_ms, by, kind| record(at_ms, Some(by), kind, json!({ "peer": C }));
+    let own = |at_ms, kind| record(at_ms, Some(C), kind, json!({}));
+    let suspected = || of_c(5_000, A, "suspect");
+    let again = || [view(7_000, A, 1, &[A, B], &[], &[C]), view(9_000, A, 2, &[A, B, C], &[C], &[])];
+    let leave = || [("leave".to_owned(), 18.5)];
+    // Its own word, before the others' view or soon after it, whatever they thought of it and whatever it says then.
+    assert_eq!(ends_of_c(vec![of_c(19_400, A, "suspect"), own(20_300, "left"), own(20_400, "end")]), leave());
+    let killed_later = vec![of_c(19_400, A, "suspect"), own(19_900, "left"), own(19_950, "killed")];
+    assert_eq!(ends_of_c(killed_later), [("leave".to_owned(), 18.4)]);
+    // Heard again since.
+    let heard_again = vec![suspected(), of_c(5_400, A, "recover"), own(19_800, "version")];
+    assert!(ends_of_c(heard_again).ends_with(&leave()));
+    // One alone suspects it, and sees views that keep it.
+    let alone = vec![suspected(), view(8_000, A, 1, &[A, B, C], &[], &[]), own(19_800, "version")];
+    assert_eq!(ends_of_c(alone), leave());
+    // Who suspected it is out itself.
+    let accuser_gone = vec![of_c(5_000, B, "suspect"), view(7_000, A, 1, &[A, C], &[], &[B])];
+    assert_eq!(ends_of_c(accuser_gone), leave());
+    // It died, and was let in again.
+    let died = [vec![own(6_000, "killed"), suspected()], again().into(), vec![own(20_100, "left")]].concat();
+    assert_eq!(ends_of_c(died), [[("crash".to_owned(), 5.0)], leave()].concat());
+    // Those who do crash: suspected still, or killed, or told that it is out before it goes.
+    assert_eq!(
+        ends_of_c(vec![own(19_000, "version"), of_c(19_400, A, "suspect")]),
+        [("crash".to_owned(), 18.0)]
+    );
+    assert_eq!(ends_of_c(vec![own(19_100, "killed"), own(20_300, "left")]), [("crash".to_owned(), 18.1)]);
+    let put_out = vec![of_c(19_400, A, "suspect"), own(20_200, "excluded"), own(20_300, "left")];
+    assert_eq!(ends_of_c(put_out), [("one-way".to_owned(), 17.9)]);
+    let dies = vec![own(19_000, "version"), of_c(19_400, A, "suspect")];
+    let left_before = [vec![of_c(6_500, A, "leaving")], again().into(), dies].concat();
+    let told = [("leave".to_owned(), 5.5), ("crash".to_owned(), 18.0)];
+    assert_eq!(ends_of_c(left_before.clone()), told);
+    assert!(without_c(left_before).words().contains(&format!("not repeated: return of {C}")));
+}
+
 #[test]
 fn what_is_no_story_of_a_mesh_is_refused() {
     let none = vec![record(1, Some(A), "version", json!({}))];
