@@ -4,7 +4,8 @@
 //!  slot: 0 content, padded with zeros | length - 16 digest of all before
 //! ```
 //!
-//! The file is laid out whole before it gets its name, so a full disk refuses a node at its start and nothing later.
+//! The file is laid out whole before it gets its name, so a full disk refuses a node at its start and nothing later. A write
+//! that ends early tears one slot and never changes the length: a file of another length was damaged, and is refused.
 
 use plesio_wire::digest::Hasher;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -45,7 +46,8 @@ impl SlotFile {
     /// included. [`Self::keep`] says which one is to be kept longest.
     ///
     /// # Errors
-    /// What keeps it from outliving this process.
+    /// What keeps it from outliving this process; [`io::ErrorKind::InvalidData`] where a slot is whole and the length is not
+    /// that of two.
     ///
     /// # Panics
     /// When a slot is shorter than its digest.
@@ -69,6 +71,17 @@ impl SlotFile {
             is_whole.then_some(bytes)
         };
         let slots = [read(0), read(1)];
+        let (len_bytes, whole_bytes) = (file.metadata().map_err(failed)?.len(), 2 * slot_bytes as u64);
+        // The slot that is left may be the older one. Where none is left, nobody can take it for the newest.
+        if len_bytes != whole_bytes && slots.iter().any(Option::is_some) {
+            let why = if len_bytes < whole_bytes {
+                "it was cut, and what is missing may be the newest of it"
+            } else {
+                "something else was written behind it"
+            };
+            let cause = format!("the file is {len_bytes} bytes long and should be {whole_bytes}: {why}");
+            return Err(failed(io::Error::new(io::ErrorKind::InvalidData, cause)));
+        }
         Ok((Self { file, slot_bytes, next: 0 }, slots))
     }
 
@@ -165,3 +178,49 @@ fn digest(bytes: &[u8]) -> [u8; DIGEST_BYTES] {
 const DIGEST_BYTES: usize = 16;
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 const LOCK_RETRY: Duration = Duration::from_millis(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SLOT_BYTES: usize = 64;
+
+    /// A cut file passed for one whose newest slot was torn while it was written, and the older one came into force: who
+    /// had acknowledged a HALT forgot it.
+    #[test]
+    fn a_file_of_another_length_is_damaged_and_not_torn() {
+        let path = std::env::temp_dir().join(format!("plesio-slots-{}", std::process::id()));
+        let _absent = fs::remove_file(&path);
+        let open = || SlotFile::open(&path, SLOT_BYTES, b"older").map(|(_, contents)| contents);
+        let (mut file, _) =
+            SlotFile::open(&path, SLOT_BYTES, b"older").expect("a folder for temporary files");
+        file.keep(0);
+        file.store(b"newer").expect("the space is there");
+        drop(file);
+        let whole = fs::read(&path).expect("it is there");
+
+        for len_bytes in SLOT_BYTES..whole.len() + 3 {
+            let bytes = [&whole[..], b"junk"].concat();
+            fs::write(&path, &bytes[..len_bytes]).expect("our own file");
+            let opened = open();
+            if len_bytes == whole.len() {
+                assert!(opened.expect("whole").iter().all(Option::is_some));
+                continue;
+            }
+            let Err(SlotsError::Io { cause, .. }) = opened else { panic!("{len_bytes} bytes: {opened:?}") };
+            let said = cause.to_string();
+            assert_eq!(cause.kind(), io::ErrorKind::InvalidData, "{said}");
+            assert!(said.contains(&format!("{len_bytes} bytes long and should be 128")), "{said}");
+            assert_eq!(said.contains("cut"), len_bytes < whole.len(), "{said}");
+        }
+        for len_bytes in 0..SLOT_BYTES {
+            fs::write(&path, &whole[..len_bytes]).expect("our own file");
+            assert_eq!(open().expect("its owner says that nothing is whole"), [None, None]);
+        }
+        let mut torn = whole;
+        torn[SLOT_BYTES + 3] ^= 1;
+        fs::write(&path, &torn).expect("our own file");
+        assert!(matches!(open(), Ok([Some(_), None])), "torn while it was written");
+        fs::remove_file(&path).expect("our own file");
+    }
+}

@@ -10,6 +10,7 @@ mod ender;
 mod entry;
 pub(crate) mod file;
 pub(crate) mod input;
+mod open;
 pub(crate) mod place;
 mod seen;
 pub(crate) mod settings;
@@ -25,14 +26,17 @@ use crate::status::{SCHEMA as STATUS_SCHEMA, Status};
 use crate::trace::{self, Before, Trace};
 use crate::{random, signals, stdout, work};
 use ender::{Ender, Heard, Why};
+use open::cannot_open;
 use place::Place;
 use plesio::{Final, HaltConfig, Identity, Node, NodeConfig, NodeEvent, Protection, Running, What};
+use plesio_model::Base;
 use plesio_udp::clock::monotonic_raw_ns;
 use plesio_wire::data::{CHUNK_BYTES_JUMBO, CHUNK_BYTES_LOOPBACK};
 use plesio_wire::{Incarnation, NodeId};
 use seen::{Seen, Voice};
 use serde_json::{Value, json};
 use settings::Settings;
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -182,31 +186,37 @@ pub(crate) fn run(args: &UpArgs) -> Result<Exit, Failure> {
     });
     // The state that all begin with is nobody's adapter.
     let last = last.filter(|last| seen.was_member() && last.version.0 > 0 && !seen.is_overflowed());
+    document["adapter"] = json!(null);
+    let mut unwritten = None;
     match &last {
-        Some(last) => {
-            let files = train::moved(&base, ADAPTER_SEED, &last.state)
-                .and_then(|trainer| trainer.export(data::BASE_NAME))
-                .map_err(|error| Failure::run("export", "cannot export the adapter", error))?;
-            folder.write_adapter(&files)?;
-            let path = folder.adapter().display().to_string();
-            let outside =
-                if seen.is_lost() { " (in the end the mesh went on without this node)" } else { "" };
-            voice.say(&format!("version {}{outside}: its adapter is in {path}", last.version.0));
-            document["adapter"] = json!(path);
-        }
-        None => {
-            if seen.is_overflowed() {
-                voice.say("the state left 64 bits: no adapter is written");
-            } else if !outside {
-                voice.say("no version was committed while this node was a member: no adapter is written");
+        Some(last) => match write_adapter(&base, &folder, &last.state) {
+            Ok(()) => {
+                let path = folder.adapter().display().to_string();
+                let outside =
+                    if seen.is_lost() { " (in the end the mesh went on without this node)" } else { "" };
+                voice.say(&format!("version {}{outside}: its adapter is in {path}", last.version.0));
+                document["adapter"] = json!(path);
             }
-            document["adapter"] = json!(null);
-        }
+            // Whoever reads the stream, the document or the trace is told how it ended first.
+            Err(failure) => {
+                voice.say(&format!("version {}: its adapter is lost: {}", last.version.0, failure.what));
+                unwritten = Some(failure);
+            }
+        },
+        None if seen.is_overflowed() => voice.say("the state left 64 bits: no adapter is written"),
+        None if outside => {}
+        None => voice.say("no version was committed while this node was a member: no adapter is written"),
     }
+    let cause = match (&failed, &refused, &unwritten) {
+        (Some(cause), _, _) => Some(cause.clone()),
+        (_, Some(refused), _) => Some(refused.cause.clone()),
+        (_, _, Some(unwritten)) => Some(format!("{}: {}", unwritten.what, unwritten.cause)),
+        _ => None,
+    };
     document["version"] = json!(last.as_ref().map(|last| last.version.0));
     document["digest"] = json!(last.as_ref().map(|last| last.digest.to_string()));
     document["interrupted"] = json!(interrupted);
-    document["cause"] = json!(refused.as_ref().map(|refused| &refused.cause).or(failed.as_ref()));
+    document["cause"] = json!(cause);
     document["status"] = json!(seen.status());
     voice.emit("end", &document);
     seen.trace(|| {
@@ -220,13 +230,26 @@ pub(crate) fn run(args: &UpArgs) -> Result<Exit, Failure> {
     if args.output.json {
         stdout::document(&document);
     }
-    match (failed, refused) {
+    match (failed, refused.or(unwritten)) {
         (Some(cause), _) => Err(Failure::run("node", "the node stopped", cause)),
-        (None, Some(refused)) => Err(refused),
+        (None, Some(failure)) => Err(failure),
         (None, None) if !healthy => Ok(Exit::Failed),
         (None, None) if interrupted => Ok(Exit::Interrupted),
         (None, None) => Ok(Exit::Ok),
     }
+}
+
+/// Writes the adapter of a state. Where its tensors find no place, what stands beside them is no adapter and goes too.
+fn write_adapter(base: &Arc<Base>, folder: &Folder, state: &[f32]) -> Result<(), Failure> {
+    let files = train::moved(base, ADAPTER_SEED, state)
+        .and_then(|trainer| trainer.export(data::BASE_NAME))
+        .map_err(|error| Failure::run("export", "cannot export the adapter", error))?;
+    folder.write_adapter(&files).inspect_err(|_| {
+        let place = folder.adapter();
+        if !place.join("adapter_model.safetensors").is_file() {
+            let _absent = fs::remove_file(place.join("adapter_config.json"));
+        }
+    })
 }
 
 /// The first line of this life in a trace: what the node is, and what all nodes of its mesh are told.
@@ -248,19 +271,6 @@ fn traced_start(settings: &Settings, start: &Value, node: &str) -> Value {
         "pid": std::process::id(),
     });
     trace::Line::new("start", fields).of(Some(node), monotonic_raw_ns(), None)
-}
-
-fn cannot_open(cause: plesio::NodeError) -> Failure {
-    if let plesio::NodeError::State(cause) = cause {
-        return Failure::usage("state", "cannot keep what is to outlive this node", cause)
-            .fix("give --state a folder of this node's own that this user may write in");
-    }
-    if let plesio::NodeError::Record(cause) = cause {
-        return Failure::usage("halt-record", "cannot keep a HALT of the operators through a restart", cause)
-            .fix("give --halt-record a file in a folder that this user may write in");
-    }
-    Failure::run("node", "cannot open the node", cause)
-        .fix("see whether the address is one of this machine's and its port is free (ss -lun)")
 }
 
 fn config(settings: &Settings, elements: usize) -> Result<NodeConfig, Failure> {

@@ -18,7 +18,11 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// What a node that never was a member ends with. Ctrl-C stays an interruption for whoever reads the exit code.
 pub(super) fn failure(settings: &Settings, entering: &Entering, why: Why, waited: Duration) -> Failure {
     let seeds: Vec<String> = settings.join.iter().map(ToString::to_string).collect();
-    let at = if seeds.is_empty() { "the addresses in its state folder".into() } else { seeds.join(", ") };
+    let at = if seeds.is_empty() {
+        format!("the addresses in {}", its_folder(settings))
+    } else {
+        seeds.join(", ")
+    };
     let what = format!("cannot join the mesh at {at}");
     let within = match why {
         Why::Signal => format!("before it was interrupted, after {:.1} s", waited.as_secs_f64()),
@@ -74,6 +78,9 @@ fn cause(settings: &Settings, entering: &Entering, within: &str) -> (String, Str
             ),
         );
     }
+    if settings.join.is_empty() {
+        return unheard_by_known(settings, entering, within);
+    }
     if entering.session {
         let sidebands: Vec<String> = settings.join.iter().map(|seed| seed.sideband.to_string()).collect();
         let at = sidebands.join(", ");
@@ -86,6 +93,35 @@ fn cause(settings: &Settings, entering: &Entering, within: &str) -> (String, Str
         );
     }
     unheard(settings, within)
+}
+
+/// It came back by its folder alone, and those whom that names told it no view.
+fn unheard_by_known(settings: &Settings, entering: &Entering, within: &str) -> (String, String) {
+    let folder = its_folder(settings);
+    let mut cause = if entering.session {
+        format!(
+            "a member that {folder} names answered the handshake, and no view came {within}: fewer than a majority are \
+            back, or its sideband is not heard here"
+        )
+    } else {
+        format!(
+            "none of the members that {folder} names answered {within}: none of them is back, or they listen elsewhere \
+            than they did"
+        )
+    };
+    if let (Protection::Sealed(identity), false) = (&settings.protection, entering.session) {
+        let last = identity.ticket.not_after_view;
+        cause.push_str(&format!(", or this node's ticket has ended (it counts up to view {last})"));
+    }
+    let fix = "start the other members as they were, a majority at least; if they listen elsewhere now, give this node \
+        --join KEY@ADDR of one of them";
+    (cause, fix.into())
+}
+
+/// Where a node keeps the members that it knew.
+fn its_folder(settings: &Settings) -> String {
+    let folder = settings.state.as_ref().map(|state| state.folder.display().to_string());
+    folder.map_or("its state folder".into(), |folder| format!("its state folder {folder}"))
 }
 
 /// Nobody said a word.
@@ -160,6 +196,7 @@ fn refusal(own: SocketAddr, address: SocketAddr) -> Option<io::Error> {
 mod tests {
     use super::*;
     use crate::args::{UpArgs, parse_seed};
+    use plesio::StateConfig;
 
     fn settings(join: &[SocketAddr]) -> Settings {
         let join = join.iter().map(|address| parse_seed(&address.to_string()).expect("an address")).collect();
@@ -190,5 +227,26 @@ mod tests {
         assert!(said(&[at], &Entering { session: true, ..nobody }).contains("sideband"));
         let interrupted = failure(&settings(&[gone]), &nobody, Why::Signal, Duration::from_secs(3));
         assert_eq!(interrupted.exit, Exit::Interrupted);
+    }
+    /// The founder's `--found` names nobody, and so the cause was empty.
+    #[test]
+    fn who_comes_back_by_its_folder_says_whom_it_asked() {
+        let args = UpArgs { plaintext: true, found: true, ..UpArgs::default() };
+        let mut founder = Settings::gather(&args).expect("loopback");
+        founder.state = Some(StateConfig { folder: "a.state".into(), checkpoint_ns: 1 });
+        let said = |entering: &Entering| {
+            failure(&founder, entering, Why::Signal, Duration::from_secs(3)).to_string()
+        };
+        let unheard = said(&Entering::default());
+        assert!(unheard.contains("at the addresses in its state folder a.state"), "{unheard}");
+        assert!(
+            unheard.contains("none of the members that its state folder a.state names answered"),
+            "{unheard}"
+        );
+        let greeted = said(&Entering { session: true, ..Entering::default() });
+        assert!(greeted.contains("answered the handshake, and no view came before"), "{greeted}");
+        for said in [unheard, greeted] {
+            assert!(said.contains("a majority at least") && !said.contains(" at  "), "{said}");
+        }
     }
 }

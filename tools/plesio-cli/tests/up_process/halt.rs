@@ -2,6 +2,7 @@
 
 use super::common::{Node, output, refused, wait};
 use super::mesh::Mesh;
+use plesio_sideband::{Given, Record};
 use plesio_wire::sideband::{Message, Order, OrderKind};
 use serde_json::Value;
 use std::fs;
@@ -126,7 +127,20 @@ fn an_order_that_reaches_nobody_or_cannot_be_kept_is_said() {
     assert!(refused(at, &nowhere, 2).contains("halt-record"));
     fs::write(at.join("damaged.halt"), [7; 8_192]).expect("our own folder");
     let damaged = [&up[..], &["--halt-record", "damaged.halt"]].concat();
-    assert!(refused(at, &damaged, 2).contains("no whole record"));
+    let said = refused(at, &damaged, 2);
+    assert!(said.contains("no whole record") && !said.contains("may write"), "{said}");
+    // Cut between its slots, it told of the order before the newest one.
+    let mut record = Record::open(&at.join("cut.halt"), mesh.id).expect("our own folder");
+    for (kind, sequence) in [(OrderKind::Resume, 1), (OrderKind::Halt, 2)] {
+        let order = mesh.order(kind, sequence, &["one", "two"]);
+        record.store(&Given { kind, order }).expect("the space is there");
+    }
+    drop(record);
+    let file = fs::OpenOptions::new().write(true).open(at.join("cut.halt")).expect("it was made");
+    file.set_len(4_096).expect("shorter");
+    let said = refused(at, &[&up[..], &["--halt-record", "cut.halt", "--seconds", "1"]].concat(), 2);
+    assert!(said.contains("4096 bytes long and should be 8192: it was cut"), "{said}");
+    assert!(said.contains("whether the mesh is halted") && !said.contains("may write"), "{said}");
     assert!(refused(at, &[&up[..], &["--threshold", "3"]].concat(), 2).contains("the threshold is 3"));
     let bare = ["up", "--found", "--plaintext", "--operator", "one.pub"];
     assert!(refused(at, &bare, 2).contains("--halt-record"));

@@ -118,6 +118,31 @@ fn who_is_not_let_in_writes_nothing_and_says_why() {
     assert_eq!(fs::read_dir(at.join("kept/adapter")).expect("still there").count(), 1);
 }
 
+/// On a disk that was full at the end, the stream and the trace stopped without one, and half an adapter stayed.
+#[test]
+fn an_adapter_that_cannot_be_written_is_said_everywhere_and_leaves_no_half() {
+    let at = folder("up-unwritten");
+    // What keeps the tensors from their name, once they are written beside it.
+    fs::create_dir_all(at.join("a/adapter/adapter_model.safetensors")).expect("our own folder");
+    let line = ["up", "--found", "--plaintext", "--json-stream", "--duty", "0.3", "--out", "a"];
+    let mut node =
+        Node::start(plesio(&at, &[&line[..], &["--socket", "a.sock", "--trace", "a.jsonl"]].concat()));
+    node.started("join");
+    wait("a version", || node.version() > 0);
+    let (code, end) = node.interrupt();
+    assert_eq!((code, &end["adapter"]), (Some(1), &Value::Null), "{end}");
+    assert!(end["cause"].as_str().is_some_and(|cause| cause.contains("adapter_model.safetensors")), "{end}");
+    assert!(end["version"].as_u64() > Some(0) && end["interrupted"] == true, "{end}");
+    let left: Vec<_> = fs::read_dir(at.join("a/adapter"))
+        .expect("it stays")
+        .map(|entry| entry.expect("our own folder").file_name())
+        .collect();
+    assert_eq!(left, ["adapter_model.safetensors"]);
+    let trace = fs::read_to_string(at.join("a.jsonl")).expect("written");
+    let last: Value = serde_json::from_str(trace.lines().last().expect("lines")).expect("one object a line");
+    assert_eq!((&last["kind"], &last["cause"]), (&"end".into(), &end["cause"]), "{last}");
+}
+
 #[test]
 fn a_mesh_that_refuses_a_node_keeps_it_from_writing() {
     let at = folder("up-locked-out");
