@@ -125,6 +125,13 @@ fn f27_after_kill_9_of_all_the_mesh_goes_on_from_its_disks_once() {
     assert!(first >= reached && goes_on > first, "from {first}, {reached} was on all disks");
     assert!(first + begun[0] + 8 >= stood, "from {first}, {} lost, {stood} was reached", begun[0]);
 
+    // Who began it is one of them: killed alone, it is let in again.
+    let mut nodes = nodes;
+    let founder = nodes.iter().position(|node| lost(node).is_some()).expect("one of them");
+    drop(nodes.remove(founder));
+    nodes.insert(founder, mesh.start(founder));
+    agree(&nodes);
+
     // Again, and one does not come back at once: a majority goes on without it, and lets it in afterwards.
     wait("newer checkpoints", || NAMES.iter().all(|name| mesh.checkpoint(name) >= goes_on));
     drop(nodes);
@@ -140,6 +147,28 @@ fn f27_after_kill_9_of_all_the_mesh_goes_on_from_its_disks_once() {
 
 /// The node that lived goes on as another life, and the two that came back had connections with its former one: sealed,
 /// those were taken for the new one's, and from some time on nothing went between two of the three.
+#[test]
+fn all_that_are_told_to_end_at_once_leave_but_one_and_lose_nothing() {
+    let mut mesh = Mesh { checkpoint_s: "3600", ..Mesh::new("up-all-end") };
+    let nodes = mesh.start_all();
+    agree(&nodes);
+    let ends: Vec<Value> = std::thread::scope(|scope| {
+        let threads: Vec<_> = nodes.into_iter().map(|node| scope.spawn(|| node.interrupt().1)).collect();
+        threads.into_iter().map(|thread| thread.join().expect("it ends")).collect()
+    });
+    let newest = ends.iter().filter_map(|end| end["version"].as_u64()).max().expect("they ended");
+    let left = |name: &str| {
+        let trace = fs::read_to_string(mesh.at.join(format!("{name}.trace"))).expect("its own file");
+        trace.contains("\"left\"")
+    };
+    assert_eq!(NAMES.iter().filter(|name| left(name)).count(), NAMES.len() - 1);
+    let nodes = mesh.start_all();
+    agree(&nodes);
+    let begun = nodes.iter().filter_map(lost).collect::<Vec<_>>();
+    let first = nodes.iter().filter_map(|node| node.digests().into_keys().next()).min();
+    assert!(begun == [0] && first >= Some(newest), "{begun:?}: from {first:?}, {newest} was reached");
+}
+
 #[test]
 fn f27_two_of_three_that_come_back_go_on_with_the_one_that_lived() {
     let mut mesh = Mesh { path: "auto", checkpoint_s: "4", ..Mesh::new("up-survivor") };
@@ -172,7 +201,8 @@ fn a_state_folder_that_is_anothers_or_damaged_refuses_the_node() {
     assert!(with("file").contains("file"));
     fs::create_dir(at.join("damaged")).expect("our own folder");
     fs::write(at.join("damaged/views"), [7; 24_576]).expect("our own folder");
-    assert!(with("damaged").contains("nothing in it is whole"));
+    let said = with("damaged");
+    assert!(said.contains("nothing in it is whole") && !said.contains("may write"), "{said}");
     assert!(refused(at, &[&up[..], &["--checkpoint-s", "5"]].concat(), 2).contains("--state"));
     let mut holder = Mesh { at: at.clone(), ports: mesh.ports.clone(), join: String::new(), ..mesh };
     let node = holder.start(0);
@@ -181,6 +211,14 @@ fn a_state_folder_that_is_anothers_or_damaged_refuses_the_node() {
     assert!(refused(at, &plain, 2).contains("--key"));
     assert!(refused(at, &[&plain[..], &["--key", "b.key"]].concat(), 2).contains("another process"));
     drop(node);
+    let views = fs::read(at.join("a.state/views")).expect("it was kept");
+    for (name, bytes) in [("cut", &views[..12_288]), ("longer", &[&views[..], b"junk"].concat())] {
+        fs::create_dir(at.join(name)).expect("our own folder");
+        fs::write(at.join(name).join("views"), bytes).expect("our own folder");
+        let said = with(name);
+        assert!(said.contains(&format!("{} bytes long and should be 24576", bytes.len())), "{said}");
+        assert!(said.contains("move the folder away") && !said.contains("may write"), "{said}");
+    }
     let of_b = ["up", "--found", "--key", "b.key", "--ticket", "b.ticket", "--pool", "pool.key"];
     let of_b = [&of_b[..], &["--operator", "operator.pub", "--halt-record", "b.halt"]].concat();
     assert!(refused(at, &[&of_b[..], &["--state", "a.state"]].concat(), 2).contains("another node"));
