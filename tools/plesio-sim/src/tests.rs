@@ -121,7 +121,8 @@ fn the_sideband_keeps_its_budget_for_a_minute() {
 
 #[test]
 fn thirty_two_nodes_and_five_minutes() {
-    let found = violations(&config(32, "all", 12), 0..1);
+    // Of this one six are left when the faults end, and two dozen come in again: four are heard at a time.
+    let found = violations(&config(32, "all", 14), 0..1);
     assert!(found.is_empty(), "{found:?}");
     let found = violations(&config(4, "all", 280), 0..1);
     assert!(found.is_empty(), "{found:?}");
