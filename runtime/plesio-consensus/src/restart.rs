@@ -178,12 +178,6 @@ impl Restart {
         self.founder
     }
 
-    /// Whether this node begins a generation, as it said.
-    #[must_use]
-    pub const fn is_founder(&self) -> bool {
-        self.is_founder
-    }
-
     /// The state for the generation cannot be had: this node founds nothing, and looks around anew.
     pub const fn handle_unfounded(&mut self) {
         self.is_founder = false;
@@ -499,21 +493,13 @@ impl Restart {
             shares: plesio_wire::shares::Shares::default(),
             ..decided.1
         };
-        // All whose pledges may be needed: also those who may have been let in since.
-        let mut seated: Vec<NodeKey> = Vec::new();
-        for seat in over.iter().flat_map(|view| view.members.iter()).filter(|seat| is_back(seat.key)) {
-            if seated.len() < MEMBERS_MAX && !seated.contains(&seat.key) {
-                seated.push(seat.key);
-            }
-        }
-        seated.sort_unstable();
-        for key in seated {
+        for key in keys_of(&over, is_back) {
             let (entry, incarnation) = match whole.get(&key) {
                 Some(heard) => (heard.entry, heard.incarnation),
                 None => (self.me.entry, self.me.incarnation),
             };
             entries.push(entry);
-            // Full it is not.
+            // No more of them than a view holds.
             let _ = view.members.push(Seat { key, incarnation, admitted: LogIndex(index) });
         }
         view.roster = roster_digest(&entries);
@@ -536,6 +522,18 @@ impl Restart {
         self.waiting = Some(Waiting::Own);
         self.events.push_back(Restarted::Persist);
     }
+}
+
+/// All whose pledges may be needed, in order: also those who may have been let in after the newest decided view, the first.
+fn keys_of(over: &[View], is_there: impl Fn(NodeKey) -> bool) -> Vec<NodeKey> {
+    let mut keys: Vec<NodeKey> = Vec::new();
+    for seat in over.iter().flat_map(|view| view.members.iter()).filter(|seat| is_there(seat.key)) {
+        if keys.len() < MEMBERS_MAX && !keys.contains(&seat.key) {
+            keys.push(seat.key);
+        }
+    }
+    keys.sort_unstable();
+    keys
 }
 
 /// Whether those of a view of whom `is_there` says so are a quorum of it.

@@ -405,6 +405,7 @@ impl Engine {
             self.note_close(now, Frame(frame.0.saturating_sub(1)));
             self.corrector.handle_quorum(now, self.consensus.has_quorum());
             if !self.registered.is_empty() {
+                // Who asks no more makes room, though no view comes.
                 self.follow_observers();
             }
         }

@@ -181,25 +181,21 @@ impl Membership {
 
     /// A beat of member `from`, sent in view `view`, which suspects `accuses`.
     pub fn handle_beat(&mut self, now: Instant, from: NodeKey, view: u32, accuses: MemberSet) {
-        self.excuse(now);
         let same_view = view == self.view;
-        if let Some(member) = self.members.iter_mut().find(|member| member.key == from) {
+        self.note(now, from, |member| {
             member.heard = now;
             member.fresh = false;
             member.refusals = 0;
             member.accuses = if same_view { accuses } else { MemberSet::EMPTY };
-        }
-        self.judge(now);
+        });
     }
 
     /// Anything else that member `from` sent itself, from its seat: it lives, whatever became of its beats.
     pub fn handle_word(&mut self, now: Instant, from: NodeKey) {
-        self.excuse(now);
-        if let Some(member) = self.members.iter_mut().find(|member| member.key == from) {
+        self.note(now, from, |member| {
             member.word = now;
             member.refusals = 0;
-        }
-        self.judge(now);
+        });
     }
 
     /// The host of member `of` says that nobody listens at its port (port unreachable, RFC 792, RFC 4443).
@@ -207,21 +203,24 @@ impl Membership {
     /// Whoever may put datagrams on the way can forge that, so it counts only beside a silence of four beats and, as
     /// every accusation, when a quorum makes it.
     pub fn handle_refusal(&mut self, now: Instant, of: NodeKey) {
-        self.excuse(now);
-        if let Some(member) = self.members.iter_mut().find(|member| member.key == of) {
-            member.refusals = member.refusals.saturating_add(1);
-        }
-        self.judge(now);
+        self.note(now, of, |member| member.refusals = member.refusals.saturating_add(1));
     }
 
-    /// The same, brought by a third member: it lives, and still is not heard from itself.
+    /// A beat brought by a third member: its sender lives, and still is not heard from itself.
     pub fn handle_relayed_beat(&mut self, now: Instant, from: NodeKey, view: u32, accuses: MemberSet) {
-        self.excuse(now);
         let same_view = view == self.view;
-        if let Some(member) = self.members.iter_mut().find(|member| member.key == from) {
+        self.note(now, from, |member| {
             member.relayed = Some(now);
             member.refusals = 0;
             member.accuses = if same_view { accuses } else { MemberSet::EMPTY };
+        });
+    }
+
+    /// News of a member, judged at once.
+    fn note(&mut self, now: Instant, of: NodeKey, news: impl FnOnce(&mut Member)) {
+        self.excuse(now);
+        if let Some(member) = self.members.iter_mut().find(|member| member.key == of) {
+            news(member);
         }
         self.judge(now);
     }

@@ -183,7 +183,7 @@ impl World {
     /// Whoever is seated in a view that stands, and pledged to nothing after it, may enter it.
     fn enter(&mut self) {
         for node in 0..self.nodes.len() {
-            let Some(machine) = self.nodes[node].machine.as_ref().filter(|machine| !machine.is_founder())
+            let Some(machine) = self.nodes[node].machine.as_ref().filter(|machine| !machine.is_founder)
             else {
                 continue;
             };

@@ -449,5 +449,5 @@ const WINDOW_BYTES_MAX: u64 = 4 << 20;
 const FORMER_NS: u64 = 60_000_000_000;
 /// Beyond so many peers those that were removed are let go at once.
 const LINKS_MAX: usize = 48;
-/// A life that asks does so every tenth of a second; what waits longer than this on the way is no longer heard of.
+/// A life that asks does so every tenth of a second; one that has not for so long may have been followed by another.
 const ASKING_NS: u64 = 500_000_000;
