@@ -171,6 +171,39 @@ macro_rules! for_codec {
     };
 }
 
+/// Checks that `codes` are as long as `elements` elements are in a codec.
+#[inline(always)]
+pub fn check_codes(codec: Codec, elements: usize, codes: &[u8]) -> Result<(), KernelError> {
+    check_len("encoded bytes", codec.encoded_bytes(elements), codes.len())
+}
+
+/// Checks the shapes of [`encode`].
+#[inline(always)]
+pub fn check_encode(
+    codec: Codec,
+    input: &[f32],
+    residue: Option<&[f32]>,
+    out: &[u8],
+) -> Result<(), KernelError> {
+    check_codes(codec, input.len(), out)?;
+    residue.map_or(Ok(()), |residue| check_len("residue", input.len(), residue.len()))
+}
+
+/// Checks the shapes of [`coded_sum`], and that no sum of any slots under these weights can leave 64 bits.
+#[inline(always)]
+pub fn check_coded_sum(
+    codec: Codec,
+    weights: &[u32],
+    slots: &[&[u8]],
+    len: usize,
+) -> Result<(), KernelError> {
+    check_len("slots", weights.len(), slots.len())?;
+    for slot in slots {
+        check_codes(codec, len, slot)?;
+    }
+    slot::check_weights(weights)
+}
+
 /// Encodes `input + residue` into `out` and leaves in `residue` what the receiver will not see. Without a residue
 /// that is dropped.
 #[inline(always)]
@@ -180,12 +213,9 @@ pub fn encode(
     residue: Option<&mut [f32]>,
     out: &mut [u8],
 ) -> Result<Encoded, KernelError> {
-    check_len("encoded bytes", coding.codec.encoded_bytes(input.len()), out.len())?;
+    check_encode(coding.codec, input, residue.as_deref(), out)?;
     let finite = match residue {
-        Some(residue) => {
-            check_len("residue", input.len(), residue.len())?;
-            for_codec!(coding.codec, encode_kept(coding, input, residue, out))
-        }
+        Some(residue) => for_codec!(coding.codec, encode_kept(coding, input, residue, out)),
         None => for_codec!(coding.codec, encode_dropped(coding, input, out)),
     };
     Ok(Encoded { finite })
@@ -194,7 +224,7 @@ pub fn encode(
 /// `out = ` what `codes` say.
 #[inline(always)]
 pub fn decode(codec: Codec, codes: &[u8], out: &mut [f32]) -> Result<(), KernelError> {
-    check_len("encoded bytes", codec.encoded_bytes(out.len()), codes.len())?;
+    check_codes(codec, out.len(), codes)?;
     for_codec!(codec, decode_blocks(codes, out));
     Ok(())
 }
@@ -202,7 +232,7 @@ pub fn decode(codec: Codec, codes: &[u8], out: &mut [f32]) -> Result<(), KernelE
 /// `sum += ` what `codes` say, each element rounded once.
 #[inline(always)]
 pub fn decode_add(codec: Codec, codes: &[u8], sum: &mut [f32]) -> Result<(), KernelError> {
-    check_len("encoded bytes", codec.encoded_bytes(sum.len()), codes.len())?;
+    check_codes(codec, sum.len(), codes)?;
     for_codec!(codec, decode_add_blocks(codes, sum));
     Ok(())
 }
@@ -210,7 +240,7 @@ pub fn decode_add(codec: Codec, codes: &[u8], sum: &mut [f32]) -> Result<(), Ker
 /// Encodes a slot's integers. What `out` decodes to may differ from them by about half a step: [`decode_slot`] says.
 #[inline(always)]
 pub fn encode_slot(coding: Coding, slot: &[i32], out: &mut [u8]) -> Result<(), KernelError> {
-    check_len("encoded bytes", coding.codec.encoded_bytes(slot.len()), out.len())?;
+    check_codes(coding.codec, slot.len(), out)?;
     for_codec!(coding.codec, encode_slot_blocks(coding, slot, out));
     Ok(())
 }
@@ -218,7 +248,7 @@ pub fn encode_slot(coding: Coding, slot: &[i32], out: &mut [u8]) -> Result<(), K
 /// The integers of an encoded slot.
 #[inline(always)]
 pub fn decode_slot(codec: Codec, codes: &[u8], slot: &mut [i32]) -> Result<(), KernelError> {
-    check_len("encoded bytes", codec.encoded_bytes(slot.len()), codes.len())?;
+    check_codes(codec, slot.len(), codes)?;
     for_codec!(codec, decode_slot_blocks(codes, slot));
     Ok(())
 }
@@ -226,11 +256,7 @@ pub fn decode_slot(codec: Codec, codes: &[u8], slot: &mut [i32]) -> Result<(), K
 /// [`slot::slot_sum`] over encoded slots: `sum[e] = w_0 q_0[e] + w_1 q_1[e] + ...`, exactly.
 #[inline(always)]
 pub fn coded_sum(codec: Codec, weights: &[u32], slots: &[&[u8]], sum: &mut [i64]) -> Result<(), KernelError> {
-    check_len("slots", weights.len(), slots.len())?;
-    for slot in slots {
-        check_len("encoded bytes", codec.encoded_bytes(sum.len()), slot.len())?;
-    }
-    slot::check_weights(weights)?;
+    check_coded_sum(codec, weights, slots, sum.len())?;
     for_codec!(codec, coded_sum_blocks(weights, slots, sum));
     Ok(())
 }

@@ -157,3 +157,115 @@ pub trait Device: Copy + Send + Sync + 'static {
         sum: &mut [i64],
     ) -> Result<(), KernelError>;
 }
+
+/// Gives a macro the signature of every method of [`Device`] but `name`, for devices that hand each call on to another.
+#[macro_export]
+macro_rules! for_each_device_method {
+    ($apply:ident) => {
+        $apply! {
+            fn matmul(c: $crate::MatMut<'_>, a: $crate::Mat<'_>, b: $crate::Mat<'_>, accumulate: bool);
+            fn dot(x: &[f32], y: &[f32]) -> f32;
+            fn axpy(alpha: f32, x: &[f32], y: &mut [f32]);
+            fn scale(alpha: f32, x: &mut [f32]);
+            fn rms_norm(x: &[f32], gain: &[f32], epsilon: f32, y: &mut [f32], inv_rms: &mut [f32]);
+            fn rms_norm_backward(
+                x: &[f32],
+                gain: &[f32],
+                inv_rms: &[f32],
+                dy: &[f32],
+                dx: &mut [f32],
+                dgain: Option<&mut [f32]>,
+                scratch: &mut [f32]
+            );
+            fn rotate(x: &mut [f32], width: usize, heads: usize, rope: $crate::Rope<'_>, inverse: bool);
+            fn softmax_causal(scores: &mut [f32], len: usize, scale: f32);
+            fn softmax_causal_backward(weights: &[f32], gradient: &mut [f32], len: usize, scale: f32);
+            fn swiglu(gate_up: &[f32], width: usize, out: &mut [f32]);
+            fn swiglu_backward(gate_up: &[f32], dout: &[f32], width: usize, dgate_up: &mut [f32]);
+            fn cross_entropy(logits: &mut [f32], targets: &[u8], scale: f32) -> f64;
+            fn cross_entropy_loss(logits: &mut [f32], targets: &[u8]) -> f64;
+
+            fn lora_shrink(scale: f32, x: $crate::Mat<'_>, factors: &[f32], out: $crate::MatMut<'_>);
+            fn lora_outer(scale: f32, coefficients: $crate::Mat<'_>, x: $crate::Mat<'_>, out: &mut [f32]);
+            fn lora_forward(
+                lora: $crate::Lora<'_>,
+                x: &[f32],
+                h: &mut [f32],
+                y: &mut [f32]
+            ) -> Result<(), $crate::KernelError>;
+            fn lora_backward(
+                lora: $crate::Lora<'_>,
+                x: &[f32],
+                g: &[f32],
+                h: &mut [f32],
+                gradients: $crate::lora::Gradients<'_>
+            ) -> Result<(), $crate::KernelError>;
+            fn lora_fold(
+                lora: $crate::Lora<'_>,
+                weights: &[f32],
+                merged: &mut [f32]
+            ) -> Result<(), $crate::KernelError>;
+            fn adamw(
+                settings: $crate::AdamW,
+                state: $crate::AdamWState<'_>,
+                gradient_scale: f32,
+                gradient: &[f32],
+                params: &mut [f32]
+            );
+
+            fn quantise(
+                update: &[f32],
+                residue: &mut [f32],
+                scale: $crate::Scale,
+                slot: &mut [i32]
+            ) -> Result<$crate::Quantised, $crate::KernelError>;
+            fn quantise_residue(
+                residue: &mut [f32],
+                scale: $crate::Scale,
+                slot: &mut [i32]
+            ) -> Result<$crate::Quantised, $crate::KernelError>;
+            fn dequantise(
+                slot: &[i32],
+                scale: $crate::Scale,
+                out: &mut [f32]
+            ) -> Result<(), $crate::KernelError>;
+            fn slot_sum(weights: &[u32], slots: &[&[i32]], sum: &mut [i64]) -> Result<(), $crate::KernelError>;
+            fn apply(master: &mut [i64], sum: &[i64]) -> Result<(), $crate::KernelError>;
+            fn apply_nesterov(
+                factors: $crate::Nesterov,
+                master: &mut [i64],
+                momentum: &mut [i64],
+                sum: &[i64]
+            ) -> Result<(), $crate::KernelError>;
+            fn commit(weights: &[u32], slots: &[&[i32]], master: &mut [i64]) -> Result<(), $crate::KernelError>;
+            fn to_float(master: &[i64], scale: $crate::Scale, out: &mut [f32]) -> Result<(), $crate::KernelError>;
+            fn merge(
+                into: &mut [i32],
+                from: &[i32],
+                scale: $crate::Scale,
+                residue: &mut [f32]
+            ) -> Result<$crate::Merged, $crate::KernelError>;
+
+            fn encode(
+                coding: $crate::Coding,
+                input: &[f32],
+                residue: Option<&mut [f32]>,
+                out: &mut [u8]
+            ) -> Result<$crate::Encoded, $crate::KernelError>;
+            fn decode(codec: $crate::Codec, codes: &[u8], out: &mut [f32]) -> Result<(), $crate::KernelError>;
+            fn decode_add(codec: $crate::Codec, codes: &[u8], sum: &mut [f32]) -> Result<(), $crate::KernelError>;
+            fn encode_slot(
+                coding: $crate::Coding,
+                slot: &[i32],
+                out: &mut [u8]
+            ) -> Result<(), $crate::KernelError>;
+            fn decode_slot(codec: $crate::Codec, codes: &[u8], slot: &mut [i32]) -> Result<(), $crate::KernelError>;
+            fn coded_sum(
+                codec: $crate::Codec,
+                weights: &[u32],
+                slots: &[&[u8]],
+                sum: &mut [i64]
+            ) -> Result<(), $crate::KernelError>;
+        }
+    };
+}

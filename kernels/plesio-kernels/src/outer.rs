@@ -58,6 +58,13 @@ impl Nesterov {
 /// Elements handled together.
 const BLOCK: usize = 64;
 
+/// Checks the shapes of [`apply_nesterov`].
+#[inline(always)]
+pub fn check_apply_nesterov(master: &[i64], momentum: &[i64], sum: &[i64]) -> Result<(), KernelError> {
+    check_len("momentum", master.len(), momentum.len())?;
+    check_len("sum", master.len(), sum.len())
+}
+
 /// One version's sum through the momentum into the master. On overflow the element stays at its limit and the whole range
 /// is still done, as in [`crate::slot::apply`].
 #[inline(always)]
@@ -67,8 +74,7 @@ pub fn apply_nesterov(
     momentum: &mut [i64],
     sum: &[i64],
 ) -> Result<(), KernelError> {
-    check_len("momentum", master.len(), momentum.len())?;
-    check_len("sum", master.len(), sum.len())?;
+    check_apply_nesterov(master, momentum, sum)?;
     let mut first = None;
     let blocks = master.chunks_mut(BLOCK).zip(momentum.chunks_mut(BLOCK)).zip(sum.chunks(BLOCK));
     for (index, ((master, momentum), sum)) in blocks.enumerate() {

@@ -39,6 +39,11 @@ impl Scale {
         self.0
     }
 
+    /// Fraction bits of the master: sx + 24.
+    pub fn master_bits(self) -> i32 {
+        i32::from(self.0) + WEIGHT_BITS
+    }
+
     /// 2^sx.
     #[inline(always)]
     fn up(self) -> f64 {
@@ -96,6 +101,12 @@ fn quantise_block(values: &mut [f32], scale: Scale, slot: &mut [i32]) -> u64 {
     u64::from(clamped)
 }
 
+/// Checks the shapes of [`quantise_residue`].
+#[inline(always)]
+pub fn check_quantise_residue(residue: &[f32], slot: &[i32]) -> Result<(), KernelError> {
+    check_len("slot", residue.len(), slot.len())
+}
+
 /// Quantises `residue` itself into `slot` and leaves what the slot could not hold.
 #[inline(always)]
 pub fn quantise_residue(
@@ -103,7 +114,7 @@ pub fn quantise_residue(
     scale: Scale,
     slot: &mut [i32],
 ) -> Result<Quantised, KernelError> {
-    check_len("slot", residue.len(), slot.len())?;
+    check_quantise_residue(residue, slot)?;
     if let Some(element) = first_non_finite(residue) {
         return Err(KernelError::NonFinite { what: "update", element });
     }
@@ -114,6 +125,13 @@ pub fn quantise_residue(
     Ok(Quantised { clamped_elements })
 }
 
+/// Checks the shapes of [`quantise`].
+#[inline(always)]
+pub fn check_quantise(update: &[f32], residue: &[f32], slot: &[i32]) -> Result<(), KernelError> {
+    check_len("residue", update.len(), residue.len())?;
+    check_len("slot", update.len(), slot.len())
+}
+
 /// Quantises `update + residue` into `slot`; `residue` keeps the rest. A non-finite sum writes nothing.
 #[inline(always)]
 pub fn quantise(
@@ -122,8 +140,7 @@ pub fn quantise(
     scale: Scale,
     slot: &mut [i32],
 ) -> Result<Quantised, KernelError> {
-    check_len("residue", update.len(), residue.len())?;
-    check_len("slot", update.len(), slot.len())?;
+    check_quantise(update, residue, slot)?;
     let mut bad = false;
     for (&update, &residue) in update.iter().zip(&*residue) {
         bad |= !(update + residue).is_finite();
@@ -144,10 +161,16 @@ pub fn quantise(
     Ok(Quantised { clamped_elements })
 }
 
+/// Checks the shapes of [`dequantise`].
+#[inline(always)]
+pub fn check_dequantise(slot: &[i32], out: &[f32]) -> Result<(), KernelError> {
+    check_len("out", slot.len(), out.len())
+}
+
 /// The real values of a slot.
 #[inline(always)]
 pub fn dequantise(slot: &[i32], scale: Scale, out: &mut [f32]) -> Result<(), KernelError> {
-    check_len("out", slot.len(), out.len())?;
+    check_dequantise(slot, out)?;
     let down = scale.down();
     for (out, &slot) in out.iter_mut().zip(slot) {
         *out = (f64::from(slot) * down) as f32;
@@ -155,9 +178,14 @@ pub fn dequantise(slot: &[i32], scale: Scale, out: &mut [f32]) -> Result<(), Ker
     Ok(())
 }
 
+/// Checks the shapes of [`apply`].
+pub fn check_apply(master: &[i64], sum: &[i64]) -> Result<(), KernelError> {
+    check_len("sum", master.len(), sum.len())
+}
+
 /// Checks the shapes and that no sum of any slots under these weights can leave 64 bits.
 #[inline(always)]
-fn check_sum(weights: &[u32], slots: &[&[i32]], len: usize) -> Result<(), KernelError> {
+pub fn check_sum(weights: &[u32], slots: &[&[i32]], len: usize) -> Result<(), KernelError> {
     check_len("slots", weights.len(), slots.len())?;
     for slot in slots {
         check_len("slot", len, slot.len())?;
@@ -213,34 +241,39 @@ fn sum_chunk<const W: usize>(weights: &[u32], slots: &[&[i32]], start: usize) ->
     sums
 }
 
-/// `master += sum`, saturating; returns whether any element saturated.
+/// Elements whose results are kept until it is known whether all of them fit.
+const PART: usize = 64;
+
+/// `master += sum`, saturating; the first element that does.
 #[inline(always)]
-fn add_saturating(master: &mut [i64], sum: &[i64]) -> bool {
-    let mut overflow = 0i64;
-    for (master, &sum) in master.iter_mut().zip(sum) {
-        let wrapped = master.wrapping_add(sum);
-        // Negative where both terms have the sign that the result lacks.
-        let excess = (*master ^ wrapped) & (sum ^ wrapped);
-        overflow |= excess;
-        let limit = (*master >> 63) ^ i64::MAX;
-        *master = if excess < 0 { limit } else { wrapped };
+fn add_saturating(master: &mut [i64], sum: &[i64]) -> Option<usize> {
+    let mut first = None;
+    for (index, (master, sum)) in master.chunks_mut(PART).zip(sum.chunks(PART)).enumerate() {
+        let mut results = [0i64; PART];
+        let mut overflow = 0i64;
+        for ((result, &master), &sum) in results.iter_mut().zip(&*master).zip(sum) {
+            let wrapped = master.wrapping_add(sum);
+            // Negative where both terms have the sign that the result lacks.
+            let excess = (master ^ wrapped) & (sum ^ wrapped);
+            overflow |= excess;
+            let limit = (master >> 63) ^ i64::MAX;
+            *result = if excess < 0 { limit } else { wrapped };
+        }
+        if overflow < 0 && first.is_none() {
+            let fits = master.iter().zip(sum).take_while(|(master, sum)| master.checked_add(**sum).is_some());
+            first = Some(index * PART + fits.count());
+        }
+        master.copy_from_slice(&results[..master.len()]);
     }
-    overflow < 0
+    first
 }
 
 /// `master += sum`. On overflow the element saturates and the whole range is still applied: the error moves
 /// the mesh to HALT, and the master must not be used again.
 #[inline(always)]
 pub fn apply(master: &mut [i64], sum: &[i64]) -> Result<(), KernelError> {
-    check_len("sum", master.len(), sum.len())?;
-    let mut first = None;
-    let blocks = master.chunks_mut(BLOCK).zip(sum.chunks(BLOCK));
-    for (index, (master, sum)) in blocks.enumerate() {
-        if add_saturating(master, sum) {
-            first = first.or(Some(index * BLOCK + saturated_element(master)));
-        }
-    }
-    first.map_or(Ok(()), |element| Err(KernelError::Overflow { element }))
+    check_apply(master, sum)?;
+    add_saturating(master, sum).map_or(Ok(()), |element| Err(KernelError::Overflow { element }))
 }
 
 /// `master[e] += w_0 q_0[e] + w_1 q_1[e] + ...` in one pass; overflow as in [`apply`].
@@ -252,27 +285,35 @@ pub fn commit(weights: &[u32], slots: &[&[i32]], master: &mut [i64]) -> Result<(
     for (index, master) in master.chunks_mut(BLOCK).enumerate() {
         let sum = &mut sum[..master.len()];
         sum_block(weights, slots, index * BLOCK, sum);
-        if add_saturating(master, sum) {
-            first = first.or(Some(index * BLOCK + saturated_element(master)));
+        if let Some(element) = add_saturating(master, sum) {
+            first = first.or(Some(index * BLOCK + element));
         }
     }
     first.map_or(Ok(()), |element| Err(KernelError::Overflow { element }))
 }
 
-/// Where in a block that saturated the first limit value stands.
-fn saturated_element(block: &[i64]) -> usize {
-    block.iter().position(|&value| value == i64::MAX || value == i64::MIN).unwrap_or(0)
+/// Checks the shapes of [`to_float`].
+#[inline(always)]
+pub fn check_to_float(master: &[i64], out: &[f32]) -> Result<(), KernelError> {
+    check_len("out", master.len(), out.len())
 }
 
 /// The real values of the master: `G * 2^-(sx + 24)`.
 #[inline(always)]
 pub fn to_float(master: &[i64], scale: Scale, out: &mut [f32]) -> Result<(), KernelError> {
-    check_len("out", master.len(), out.len())?;
-    let down = power_of_two(-i32::from(scale.exponent()) - WEIGHT_BITS);
+    check_to_float(master, out)?;
+    let down = power_of_two(-scale.master_bits());
     for (out, &master) in out.iter_mut().zip(master) {
         *out = (master as f64 * down) as f32;
     }
     Ok(())
+}
+
+/// Checks the shapes of [`merge`].
+#[inline(always)]
+pub fn check_merge(into: &[i32], from: &[i32], residue: &[f32]) -> Result<(), KernelError> {
+    check_len("from", into.len(), from.len())?;
+    check_len("residue", into.len(), residue.len())
 }
 
 /// Adds slot `from` to slot `into`. What leaves the slot's range is added to `residue` as a real value.
@@ -283,8 +324,7 @@ pub fn merge(
     scale: Scale,
     residue: &mut [f32],
 ) -> Result<Merged, KernelError> {
-    check_len("from", into.len(), from.len())?;
-    check_len("residue", into.len(), residue.len())?;
+    check_merge(into, from, residue)?;
     let down = scale.down();
     let mut excess_elements = 0;
     for ((into, &from), residue) in into.iter_mut().zip(from).zip(residue) {

@@ -13,6 +13,7 @@
 //! word. The kernel writes into a region only inside a call made while we hold it exclusively.
 #![expect(unsafe_code, reason = "references to arena bytes are made here, under the access word")]
 
+use core::any::Any;
 use core::fmt;
 use core::ptr::NonNull;
 use core::sync::atomic::{self, Ordering, fence};
@@ -24,7 +25,9 @@ use plesio_wire::Span;
 
 use crate::backing::{Backing, Wanted};
 use crate::ladder;
-use crate::plan::{CONTROL_HEAD_WORDS, CONTROL_MAGIC, CONTROL_VERSION, Extent, REGION_WORDS, control_bytes};
+use crate::plan::{
+    CONTROL_HEAD_WORDS, CONTROL_MAGIC, CONTROL_VERSION, Extent, PAGE_BYTES, REGION_WORDS, control_bytes,
+};
 use crate::sync::AtomicU32;
 use crate::{Access, AccessError, ArenaError, ArenaPlan, ArenaReport, Filling, Generation, Lease, Shared};
 
@@ -105,6 +108,26 @@ impl Arena {
     pub fn heap(plan: &ArenaPlan) -> Result<Self, ArenaError> {
         let (extents, len_bytes) = plan.layout()?;
         Ok(Self::with(Backing::heap(len_bytes)?, extents))
+    }
+
+    /// The same over memory that a device's driver gave, so that both use it in place. It has no file: nobody else maps it.
+    ///
+    /// # Safety
+    /// [`ArenaPlan::needed_bytes`] zeroed bytes, in whole pages, from `base` on, which begins a page, stay where they are and are nobody else's
+    /// as long as `owner` lives.
+    ///
+    /// # Errors
+    /// As [`Self::map`].
+    pub unsafe fn over(
+        plan: &ArenaPlan,
+        base: NonNull<u8>,
+        owner: Box<dyn Any + Send + Sync>,
+    ) -> Result<(Self, ArenaReport), ArenaError> {
+        let (extents, len_bytes) = plan.layout()?;
+        assert!(base.addr().get().is_multiple_of(PAGE_BYTES), "an arena begins a page");
+        let backing = Backing::Given { bytes: base, len_bytes, _owner: owner };
+        let report = ladder::climb(&backing, &extents, plan.budget_bytes, &[]);
+        Ok((Self::with(backing, extents), report))
     }
 
     fn with(backing: Backing, extents: Vec<Extent>) -> Self {

@@ -1,5 +1,5 @@
-//! Where the bytes of an arena or a segment come from: a sealed memfd mapped shared, or plain heap for tests, Miri and the
-//! simulator.
+//! Where the bytes of an arena or a segment come from: a sealed memfd mapped shared, memory that a device's driver gave, or
+//! plain heap for tests, Miri and the simulator.
 //!
 //! Invariant: the memory is zeroed at start, stays at one address, and lives as long as the value. Nothing here hands
 //! out a reference. A memfd is allocated before it is mapped and sealed against shrinking, so touching it can never
@@ -7,6 +7,7 @@
 #![expect(unsafe_code, reason = "the heap allocation has no safe interface")]
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::any::Any;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
@@ -22,8 +23,20 @@ use crate::plan::PAGE_BYTES;
 use crate::{Access, ArenaError};
 
 pub(crate) enum Backing {
-    Mapped { map: Mapping, file: OwnedFd },
-    Heap { bytes: NonNull<u8>, layout: Layout },
+    Mapped {
+        map: Mapping,
+        file: OwnedFd,
+    },
+    Heap {
+        bytes: NonNull<u8>,
+        layout: Layout,
+    },
+    /// Another's, who keeps it as long as the owner lives.
+    Given {
+        bytes: NonNull<u8>,
+        len_bytes: usize,
+        _owner: Box<dyn Any + Send + Sync>,
+    },
 }
 
 // SAFETY: the value is an address range that it owns alone; it has no thread affinity. What threads do with the bytes
@@ -117,7 +130,7 @@ impl Backing {
     pub(crate) fn base(&self) -> NonNull<u8> {
         match self {
             Self::Mapped { map, .. } => map.base(),
-            Self::Heap { bytes, .. } => *bytes,
+            Self::Heap { bytes, .. } | Self::Given { bytes, .. } => *bytes,
         }
     }
 
@@ -126,6 +139,7 @@ impl Backing {
         match self {
             Self::Mapped { map, .. } => map.len_bytes(),
             Self::Heap { layout, .. } => layout.size(),
+            Self::Given { len_bytes, .. } => *len_bytes,
         }
     }
 
@@ -133,15 +147,16 @@ impl Backing {
     pub(crate) fn file(&self) -> Option<&OwnedFd> {
         match self {
             Self::Mapped { file, .. } => Some(file),
-            Self::Heap { .. } => None,
+            Self::Heap { .. } | Self::Given { .. } => None,
         }
     }
 
-    /// Keeps a range from being paged out; heap is never locked.
+    /// Keeps a range from being paged out; heap is never locked, and a driver's memory always is.
     pub(crate) fn lock(&self, offset_bytes: usize, len_bytes: usize) -> io::Result<()> {
         match self {
             Self::Mapped { map, .. } => map.lock(offset_bytes, len_bytes),
             Self::Heap { .. } => Err(io::ErrorKind::Unsupported.into()),
+            Self::Given { .. } => Ok(()),
         }
     }
 }
