@@ -1,5 +1,5 @@
-//! Shell. Tasks of the workspace: `cargo xtask ci | tidy | fuzz | explore | halts | mutations | loom | miri | asan | rivals |
-//! links | base-text | base-model`.
+//! Shell. Tasks of the workspace: `cargo xtask ci | tidy | kernels | fuzz | explore | halts | mutations | loom | miri | asan |
+//! rivals | links | base-text | base-model`.
 //!
 //! Knows the tree and the tools around it; knows nothing of plesio's protocols. Every task reads its
 //! own arguments and answers with nothing or with one message that says what to do.
@@ -14,6 +14,7 @@ mod base_text;
 mod checkers;
 mod explore;
 mod halts;
+mod kernels;
 mod links;
 mod mutations;
 mod rivals;
@@ -25,6 +26,7 @@ Usage: cargo xtask TASK
 Tasks:
   ci                    run every check of .ci/run
   tidy                  check the tree against the house rules: length, unsafe, kinds of crate, leftovers
+  kernels [--out DIR] [--cuda DIR]   build every artefact of the kernels and judge it; --help says more
   fuzz [--target NAME] [--runs N] [--seed S]   feed every decoder and machine with damaged inputs; --help says more
   explore [--row TEXT] [--seconds N]   every order of events in the shipped agreement, within the bounds of each row
   halts [--trials N]    HALT of eight processes of which two keep it to themselves, seen by a packet socket
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
     let outcome = match task.as_str() {
         "ci" => ci(rest),
         "tidy" => root().and_then(|root| tidy::run(&root, rest)),
+        "kernels" => root().and_then(|root| kernels::run(&root, rest)),
         "fuzz" => fuzz(rest),
         "explore" => root().and_then(|root| explore::run(&root, rest)),
         "halts" => root().and_then(|root| halts::run(&root, rest)),

@@ -22,12 +22,39 @@ const LONG_FILES: &[(&str, &str)] = &[];
 /// How far above an unsafe operation its SAFETY comment may begin.
 const SAFETY_LINES_MAX: usize = 6;
 
-/// The only files that may say `unsafe`: the named parts of the unsafe cores, and tests that play the kernel or
-/// the allocator.
+/// The only files that may say `unsafe`: the named parts of the unsafe cores, and tests that play the kernel, the
+/// allocator or whoever launches.
 const UNSAFE_FILES: &[&str] = &[
     "kernels/plesio-cpu/src/dispatch.rs",
     "kernels/plesio-cpu/src/matmul.rs",
     "kernels/plesio-cpu/src/shared.rs",
+    "kernels/plesio-launch/src/nvrtc.rs",
+    "kernels/plesio-cuda/src/context.rs",
+    "kernels/plesio-cuda/src/discovery.rs",
+    "kernels/plesio-cuda/src/graph.rs",
+    "kernels/plesio-cuda/src/library.rs",
+    "kernels/plesio-cuda/src/memory.rs",
+    "kernels/plesio-cuda/src/module.rs",
+    "kernels/plesio-cuda/src/runtime.rs",
+    "kernels/plesio-cuda/src/stream.rs",
+    "kernels/plesio-cuda/src/sys.rs",
+    "kernels/plesio-hip/src/context.rs",
+    "kernels/plesio-hip/src/discovery.rs",
+    "kernels/plesio-hip/src/graph.rs",
+    "kernels/plesio-hip/src/library.rs",
+    "kernels/plesio-hip/src/memory.rs",
+    "kernels/plesio-hip/src/module.rs",
+    "kernels/plesio-hip/src/runtime.rs",
+    "kernels/plesio-hip/src/stream.rs",
+    "kernels/plesio-hip/src/sys/tests.rs",
+    "kernels/plesio-launch/src/accelerator.rs",
+    "kernels/plesio-launch/src/call.rs",
+    "kernels/plesio-launch/src/handle.rs",
+    "kernels/plesio-launch/src/library.rs",
+    "kernels/plesio-launch/src/memory.rs",
+    "kernels/plesio-launch/src/runtime.rs",
+    "tools/plesio-emulator/src/emulated.rs",
+    "tools/plesio-emulator/tests/planted.rs",
     "runtime/plesio-memory/src/arena.rs",
     "runtime/plesio-memory/src/backing.rs",
     "runtime/plesio-memory/src/arena/models.rs",
@@ -35,6 +62,7 @@ const UNSAFE_FILES: &[&str] = &[
     "runtime/plesio-memory/src/ring/hand_over.rs",
     "runtime/plesio-memory/src/ring/header.rs",
     "runtime/plesio-memory/src/segment.rs",
+    "tests/accelerators/bench.rs",
     "tests/counting.rs",
     "tests/limits.rs",
     "transport/plesio-udp/src/message.rs",
