@@ -1,0 +1,197 @@
+//! Compiled kernels: those that this program carries, those of a folder, and which of them a chip runs.
+//!
+//! Knows which machine code runs where and which driver takes which text. Does not know a runtime: nothing is loaded
+//! here. Invariant: what [`Artefacts::choose`] gives is whole, compiled from the source of this program, and for this
+//! chip.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::LazyLock;
+
+use plesio_artefact::embed::FOLDER_VARIABLE;
+pub use plesio_artefact::{Artefact, Digest, FolderError, Kind, Target};
+use plesio_artefact::{driver, folder};
+
+use crate::Chip;
+
+include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
+
+/// Chips whose machine code is theirs alone, and that run no other chip's: NVIDIA's for cars and robots.
+const ALONE: [u32; 6] = [53, 62, 72, 87, 101, 110];
+
+/// Kernels, one artefact for each target.
+#[derive(Clone, Debug)]
+pub struct Artefacts(Vec<Artefact>);
+
+/// Why there is no kernel for a chip.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ArtefactError {
+    /// Nothing was embedded when this program was built.
+    Without {
+        /// What the build lacked.
+        why: &'static str,
+    },
+    /// Nothing here runs on the chip.
+    Chip {
+        /// The chip's name, and its architecture.
+        chip: String,
+        /// What the compilers call it.
+        architecture: String,
+        /// What there is.
+        targets: Vec<String>,
+    },
+    /// The driver is older than everything that would run on the chip.
+    Driver {
+        /// The chip's name, and its architecture.
+        chip: String,
+        /// The driver's version as it tells it.
+        found: u32,
+        /// The artefact that needs the least.
+        target: Target,
+        /// The version that it needs.
+        least: u32,
+    },
+    /// The bytes are not those that were compiled.
+    Altered {
+        /// Which artefact.
+        target: Target,
+    },
+    /// A folder is refused.
+    Folder(FolderError),
+}
+
+impl fmt::Display for ArtefactError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Without { why } => write!(
+                f,
+                "built without kernels: {why}, then cargo clean --package plesio-launch and build again"
+            ),
+            Self::Chip { chip, architecture, targets } => write!(
+                f,
+                "no kernel for {chip}: there are {}; cargo xtask kernels --target {architecture} --out DIR, and \
+                 {FOLDER_VARIABLE}=DIR",
+                if targets.is_empty() { "none".into() } else { targets.join(", ") }
+            ),
+            Self::Driver { chip, found, target, least } => write!(
+                f,
+                "the driver of {chip} is of CUDA {} and {target} needs {}: update the driver, or cargo xtask kernels \
+                 --target compute_75 --out DIR, and {FOLDER_VARIABLE}=DIR",
+                driver::spell(*found),
+                driver::spell(*least)
+            ),
+            Self::Altered { target } => {
+                write!(f, "the kernels for {target} are altered; install this program again")
+            }
+            Self::Folder(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for ArtefactError {}
+
+/// What this program carries.
+///
+/// # Errors
+/// [`ArtefactError::Without`] where it was built without kernels.
+pub fn available() -> Result<&'static Artefacts, ArtefactError> {
+    static CARRIED: LazyLock<Artefacts> = LazyLock::new(|| {
+        let parsed = EMBEDDED.iter().map(|(name, digest, bytes)| {
+            let target = name.parse().expect("the build writes names of targets");
+            Artefact { target, bytes: (*bytes).into(), digest: *digest }
+        });
+        Artefacts::new(parsed.collect())
+    });
+    if EMBEDDED.is_empty() { Err(ArtefactError::Without { why: WITHOUT }) } else { Ok(&CARRIED) }
+}
+
+/// What of it the chip runs.
+///
+/// # Errors
+/// As [`available`] and [`Artefacts::choose`].
+pub fn choose(chip: &Chip) -> Result<&'static Artefact, ArtefactError> {
+    available()?.choose(chip)
+}
+
+impl Artefacts {
+    /// Those that were made here and now.
+    #[must_use]
+    pub const fn new(artefacts: Vec<Artefact>) -> Self {
+        Self(artefacts)
+    }
+
+    /// Reads all that a folder's manifest lists, where it was built from the same source as this program: parameters
+    /// of another source would be misread.
+    ///
+    /// # Errors
+    /// [`ArtefactError::Folder`] says which file and why.
+    pub fn read(folder: &Path) -> Result<Self, ArtefactError> {
+        let (_, artefacts) = folder::read(folder, SOURCE).map_err(ArtefactError::Folder)?;
+        Ok(Self::new(artefacts))
+    }
+
+    /// What they are for.
+    pub fn targets(&self) -> impl Iterator<Item = &Target> {
+        self.0.iter().map(|artefact| &artefact.target)
+    }
+
+    /// The best one for a chip: its own machine code, then a near relation's, then text for its driver to compile.
+    ///
+    /// # Errors
+    /// Nothing runs there, the driver is too old for what would, or it is altered.
+    pub fn choose(&self, chip: &Chip) -> Result<&Artefact, ArtefactError> {
+        let mut fitting: Vec<(u32, &Artefact)> = self
+            .0
+            .iter()
+            .filter_map(|artefact| Some((rank(&artefact.target, &chip.architecture)?, artefact)))
+            .collect();
+        fitting.sort_by_key(|(rank, _)| *rank);
+        let too_old = |artefact: &Artefact| driver::least(artefact).filter(|least| chip.driver < *least);
+        let Some((_, artefact)) = fitting.iter().find(|(_, artefact)| too_old(artefact).is_none()) else {
+            let newer =
+                fitting.iter().filter_map(|(_, artefact)| Some((too_old(artefact)?, &artefact.target)));
+            return Err(match newer.min() {
+                Some((least, target)) => ArtefactError::Driver {
+                    chip: chip.to_string(),
+                    found: chip.driver,
+                    target: target.clone(),
+                    least,
+                },
+                None => ArtefactError::Chip {
+                    chip: chip.to_string(),
+                    architecture: chip.architecture.clone(),
+                    targets: self.targets().map(Target::to_string).collect(),
+                },
+            });
+        };
+        if artefact.is_whole() {
+            Ok(artefact)
+        } else {
+            Err(ArtefactError::Altered { target: artefact.target.clone() })
+        }
+    }
+}
+
+/// How far a target is from a chip that runs it, none where it does not: the CUDA programming guide's rules of binary
+/// and PTX compatibility. AMD's machine code runs on its own architecture alone.
+fn rank(target: &Target, architecture: &str) -> Option<u32> {
+    let exact = target.name() == architecture;
+    let chip = architecture.parse::<Target>().ok()?;
+    match (target.kind(), target.capability(), chip.capability()) {
+        (Kind::Ptx, Some(least), Some(chip)) => chip.checked_sub(least).map(|distance| PTX_RANK + distance),
+        (Kind::Cubin, ..) if exact => Some(0),
+        (Kind::Cubin, Some(of), Some(chip)) => {
+            let family = of / 10 == chip / 10 && !ALONE.contains(&of) && !ALONE.contains(&chip);
+            chip.checked_sub(of).filter(|_| family)
+        }
+        (Kind::CodeObject, ..) => exact.then_some(0),
+        _ => None,
+    }
+}
+
+/// Farther than any machine code.
+const PTX_RANK: u32 = 1000;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,30 @@
+//! The files in which the kernel tells of its hardware.
+
+use std::fs::File;
+use std::io::Read;
+
+/// Longest file that is read, bytes; the rest is left.
+const TEXT_BYTES_MAX: u64 = 1 << 16;
+
+/// Reads a file by its path; what a board is asked through, so that tests have boards of their own.
+pub type Reader<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// What one file says, or nothing where it is not there or not readable.
+pub fn read(path: &str) -> Option<String> {
+    let mut bytes = Vec::new();
+    File::open(path).ok()?.take(TEXT_BYTES_MAX).read_to_end(&mut bytes).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_and_a_missing_one_or_a_folder_is_nothing() {
+        assert!(read("/proc/self/status").is_some_and(|text| text.contains("Pid:")));
+        assert_eq!(read("/proc/self/no-such-file"), None);
+        assert_eq!(read("/proc"), None);
+        assert!(read("/dev/zero").is_some_and(|text| text.len() as u64 == TEXT_BYTES_MAX));
+    }
+}
