@@ -5,6 +5,7 @@
 //! for training through [`Worker`].
 #![forbid(unsafe_code)]
 
+pub mod device;
 pub mod engine;
 mod event;
 mod group;
@@ -14,6 +15,7 @@ mod sealing;
 pub mod store;
 mod worker;
 
+pub use device::{AnyDevice, DeviceChoice, DeviceError, OpenedDevice};
 pub use engine::{Period, Revival, Rules, Steering};
 pub use event::{
     Contribution, Counters, Entering, Final, Lateness, NodeEvent, Progress, StepCounters, TempoReport, Way,

@@ -7,6 +7,7 @@ mod run;
 mod sink;
 mod state;
 
+use crate::device::{AnyDevice, OpenedDevice};
 use crate::engine::{Common, Entrance, Period, Rules, Steering, genesis};
 use crate::event::NodeEvent;
 use crate::mailbox::Mailbox;
@@ -20,7 +21,7 @@ pub use state::{DiskState, StateConfig, StateError};
 
 use plesio_cpu::Cpu;
 use plesio_kernels::{Codec, KernelError, Scale};
-use plesio_memory::{Arena, ArenaError, RingError, ring};
+use plesio_memory::{ArenaError, RingError, ring};
 use plesio_session::Secret;
 use plesio_sideband::{Bound, ClockSeam, LocalClock, Obedience, Operators, Record, RecordError, StartError};
 use plesio_udp::{OpenError, Requested, WaitMode, Waker};
@@ -64,6 +65,8 @@ pub struct NodeConfig {
     /// theirs have the same. `None`: `plesio-doors` in `$XDG_RUNTIME_DIR`, else in `/run/user/UID` where that is there, else
     /// `plesio-doors-UID` in the folder for temporary files.
     pub doors: Option<PathBuf>,
+    /// What computes: sums, codecs, and the state. Whoever trains takes the same; the CPU by default.
+    pub device: OpenedDevice,
     /// Seam through which the node sees time; honest by default.
     pub clock: ClockSeam,
     /// Elements of the trained state.
@@ -167,6 +170,7 @@ impl NodeConfig {
             wait: WaitMode::Block,
             path: DataPath::Auto,
             doors: None,
+            device: OpenedDevice::default(),
             clock: ClockSeam::default(),
             elements,
             codec: Codec::Full,
@@ -260,7 +264,11 @@ pub struct Found {
     pub backend_reason: String,
     /// How peers on this host are reached, and why.
     pub path: String,
-    /// Instruction set of the kernels.
+    /// What computes: `cpu avx512`, `cuda:0 NVIDIA Orin (sm_87, 16 units)`.
+    pub device: String,
+    /// Why that one.
+    pub device_reason: String,
+    /// Instruction set of the kernels on the CPU, which does what the device does not.
     pub kernels: String,
     /// Bytes of pinned tensor memory.
     pub arena_bytes: u64,
@@ -343,7 +351,7 @@ pub struct Node {
     listens: Listens,
     /// What the folder for its state knows of others, if a mesh was in it.
     known: Option<Vec<Seed>>,
-    worker: Worker<Cpu>,
+    worker: Worker<AnyDevice>,
     control: Control,
     orders: Sender<Order>,
     events: Receiver<NodeEvent>,
@@ -353,7 +361,7 @@ pub struct Node {
 /// A node at work.
 pub struct Running {
     /// For the training thread.
-    pub worker: Worker<Cpu>,
+    pub worker: Worker<AnyDevice>,
     /// What happens; the channel closes after the last event.
     pub events: Receiver<NodeEvent>,
     /// For whoever ends it.
@@ -429,9 +437,9 @@ impl Node {
         let factor = config.sharing.factor();
         let (elements, outer) = (config.elements as u64, config.rules.outer);
         let plan = StorePlan::with(elements, config.ring_depth, config.codec, factor, outer);
-        let (arena, report) = Arena::map(&plan.arena)?;
+        let device = config.device.device;
+        let (arena, report) = device.arena(&plan.arena)?;
         let (producer, consumer) = ring(&arena, &plan.ring, SlotSeq(1))?;
-        let device = Cpu::detect();
         let seen = Sent::new(&arena, plan.regions);
         let store = Store::new(arena, &plan, device, config.scale, config.id.key())?;
         let mut bound = Bound::bind(config.sideband)?;
@@ -442,7 +450,9 @@ impl Node {
         let mailbox = Arc::new(Mailbox::new(config.elements));
 
         let mut found = Found {
-            kernels: device.level().to_string(),
+            device: config.device.found.clone(),
+            device_reason: config.device.reason.clone(),
+            kernels: Cpu::detect().level().to_string(),
             arena_bytes: report.mapped_bytes,
             locked_bytes: report.locked_bytes,
             ..Found::default()

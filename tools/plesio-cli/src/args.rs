@@ -11,6 +11,7 @@ pub(crate) use characterize::characterize_args;
 pub(crate) use characterize::{AlphaArg, CharacterizeArgs, MixArg};
 pub(crate) use churn::ChurnArgs;
 pub(crate) use collective::{CollectiveArgs, ElementArg, NarrowArg, OperationArg, PathArg};
+pub(crate) use device::{DeviceArg, DevicesArgs};
 pub(crate) use halt::HaltArgs;
 pub(crate) use impair::ImpairArgs;
 pub(crate) use key::{GenArgs, KeyArgs, KeyCommand, KeyKind, PubArgs, TicketArgs};
@@ -35,6 +36,7 @@ mod bench;
 mod characterize;
 mod churn;
 mod collective;
+mod device;
 mod halt;
 mod impair;
 mod key;
@@ -233,6 +235,9 @@ pub(crate) struct DemoArgs {
     /// Socket backend of the data plane
     #[arg(long, env = "PLESIO_BACKEND", default_value = "auto", value_enum)]
     pub(crate) backend: BackendArg,
+
+    #[command(flatten)]
+    pub(crate) devices: DevicesArgs,
 
     /// How the nodes move contributions and sums; with a bad path it is udp, which alone goes through that
     #[arg(long, env = "PLESIO_PATH", default_value = "auto", value_enum)]

@@ -40,6 +40,7 @@ use launcher::{Ended, Launcher, Means};
 use output::Folder;
 use path::BadPath;
 use plan::Plan;
+use plesio::DeviceChoice;
 use plesio_udp::clock::monotonic_raw_ns;
 use process::{Fleet, Heard};
 use record::Record;
@@ -86,6 +87,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
     let means = Means {
         keys: keys.as_ref(),
         backend: args.backend,
+        devices: &args.devices,
         data_path: args.path,
         codec: args.codec,
         shares: args.shares,
@@ -172,9 +174,12 @@ fn program() -> String {
     called.filter(plain).unwrap_or_else(|| "plesio".into())
 }
 
-/// A backend that was asked for and is not there is an answer of its own, before anything starts.
+/// A backend or a device that was asked for and is not there is an answer of its own, before anything starts.
 fn probe(args: &DemoArgs) -> Result<(), Failure> {
     let requested = child::requested(args.backend);
+    for device in args.devices.device.iter().filter(|device| device.0 != DeviceChoice::Auto) {
+        crate::device::open(device.0, args.devices.kernels_dir.as_deref())?;
+    }
     plesio_udp::probe(requested).map(drop).map_err(|cause| {
         let what = format!("--backend {requested} does not work here");
         let failure = Failure::run("backend", what, cause).fix("take --backend auto, which falls back");

@@ -42,7 +42,7 @@ impl Finding {
         Self { name, status, found: found.into(), advice: None }
     }
 
-    fn advise(mut self, advice: &str) -> Self {
+    fn advise(mut self, advice: impl Into<String>) -> Self {
         self.advice = Some(advice.into());
         self
     }
@@ -90,7 +90,7 @@ fn findings(host: &Host) -> Vec<Finding> {
         memlock(host),
         huge_pages(),
         probe::socket_buffers(),
-        gpu(host),
+        gpu(),
         load(host),
     ];
     let after = findings.iter().position(|finding| finding.name == "huge pages").map_or(0, |at| at + 1);
@@ -153,13 +153,25 @@ fn huge_pages() -> Finding {
     }
 }
 
-fn gpu(host: &Host) -> Finding {
-    if host.gpu.is_empty() {
-        return Finding::new("gpu", Status::Absent, "no CUDA, HIP or Level Zero library; the CPU trains");
+fn gpu() -> Finding {
+    let (chips, remarks) = plesio::device::discover();
+    if chips.is_empty() {
+        return Finding::new("gpu", Status::Absent, format!("{}; the CPU computes", remarks.join("; ")));
     }
-    let found: Vec<String> =
-        host.gpu.iter().map(|library| format!("{} at {}", library.name, library.path.display())).collect();
-    Finding::new("gpu", Status::Good, found.join(", "))
+    let kernels = std::env::var_os("PLESIO_KERNELS_DIR").map(std::path::PathBuf::from);
+    let (mut found, mut missing) = (Vec::new(), Vec::new());
+    for (choice, chip) in chips {
+        found.push(format!("{choice} {chip}"));
+        missing.extend(
+            plesio::device::has_kernels(&chip, kernels.as_deref()).err().map(|error| error.to_string()),
+        );
+    }
+    let found = found.into_iter().chain(remarks).collect::<Vec<_>>().join("; ");
+    if missing.is_empty() {
+        Finding::new("gpu", Status::Good, found)
+    } else {
+        Finding::new("gpu", Status::Limited, found).advise(missing.join("; "))
+    }
 }
 
 fn load(host: &Host) -> Finding {

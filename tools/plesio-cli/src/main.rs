@@ -6,6 +6,7 @@ mod bench;
 mod characterize;
 mod chart;
 mod demo;
+mod device;
 mod doctor;
 mod failure;
 mod halt;

@@ -64,13 +64,15 @@ pub(crate) fn run(args: &UpArgs) -> Result<Exit, Failure> {
     let model = |error| Failure::run("model", "cannot load the model", error);
     let base = data::base().map_err(model)?;
     let elements = train::elements(&base, ADAPTER_SEED).map_err(model)?;
-    let mut student = Student::new(&base, ADAPTER_SEED, text.bytes, settings.seed).map_err(model)?;
+    let device = crate::device::open(settings.device, settings.kernels.as_deref())?;
+    let student = Student::new(device.device, &base, ADAPTER_SEED, text.bytes, settings.seed);
+    let mut student = student.map_err(model)?;
     student.warm_up().map_err(|cause| {
         Failure::usage("data", format!("cannot train on {}", text.name), cause)
             .fix("give --data a text of some thousand bytes at least")
     })?;
 
-    let node = Node::bind(config(&settings, elements)?).map_err(cannot_open)?;
+    let node = Node::bind(NodeConfig { device, ..config(&settings, elements)? }).map_err(cannot_open)?;
     let public = settings.public;
     let key = hex(&public.x25519);
     let sealed = matches!(settings.protection, Protection::Sealed(_));
@@ -104,6 +106,8 @@ pub(crate) fn run(args: &UpArgs) -> Result<Exit, Failure> {
         "sideband": hello.sideband,
         "data": hello.data,
         "path": found.path,
+        "device": found.device,
+        "device_reason": found.device_reason,
         "protection": protection,
         "text": text.name,
         "elements": elements,
@@ -125,6 +129,7 @@ pub(crate) fn run(args: &UpArgs) -> Result<Exit, Failure> {
     line("addresses", &format!("sideband {}, data {}", hello.sideband, hello.data));
     line("data plane", &format!("{}: {}", found.backend, found.backend_reason));
     line("this host", &format!("by {}", found.path));
+    line("device", &format!("{}: {}", found.device, found.device_reason));
     line(
         "protection",
         match (sealed, settings.on_host()) {

@@ -6,8 +6,7 @@
 use crate::demo::train::Student;
 use crate::failure::Failure;
 use nix::time::{ClockId, clock_gettime};
-use plesio::Worker;
-use plesio_cpu::Cpu;
+use plesio::{AnyDevice, Worker};
 use plesio_model::ModelError;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -39,7 +38,7 @@ pub(crate) enum Told {
 /// Trains on a share `duty` of one core until `settle` is set. Ends when the node has stopped, for whatever reason.
 pub(crate) fn work(
     student: &mut Student,
-    worker: &mut Worker<Cpu>,
+    worker: &mut Worker<AnyDevice>,
     duty: f64,
     settle: &AtomicBool,
     tell: impl Fn(Told),

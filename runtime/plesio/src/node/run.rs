@@ -13,6 +13,7 @@ use super::doors::Doors;
 use super::sink::{Peers, Sink};
 use super::state::Folder;
 use super::{NodeConfig, NodeError, Order, Protection, Seed, engine_entry};
+use crate::device::AnyDevice;
 use crate::engine::{Engine, EngineConfig, Entrance, Namesake, Out, SlotFate};
 use crate::event::{
     Counters, Entering, Final, Lateness, NodeEvent, Progress, StepCounters, TempoReport, Way, What,
@@ -22,7 +23,6 @@ use crate::sealing::Sealing;
 use crate::store::{Store, StorePlan};
 use plesio_collective::ArenaId;
 use plesio_consensus::{OwnSlot, Part};
-use plesio_cpu::Cpu;
 use plesio_memory::{Consumer, Foreign, RingError};
 use plesio_proto::Train;
 use plesio_session::Suites;
@@ -43,7 +43,7 @@ use transmit::TRAINS_PER_TURN;
 pub(super) struct Seat {
     pub(super) config: NodeConfig,
     pub(super) plan: StorePlan,
-    pub(super) store: Store<Cpu>,
+    pub(super) store: Store<AnyDevice>,
     pub(super) consumer: Consumer,
     pub(super) clock: LocalClock,
     pub(super) bound: Bound,
@@ -118,7 +118,7 @@ fn open(seat: Seat, ready: &Sender<Result<Opened, NodeError>>) -> Result<Option<
 
 struct Runner {
     engine: Engine,
-    store: Store<Cpu>,
+    store: Store<AnyDevice>,
     consumer: Consumer,
     io: Box<dyn DatagramIo>,
     waiter: Waiter,
@@ -484,6 +484,7 @@ impl Runner {
         if now >= self.report_due {
             self.report_due = now.after(REPORT_NS);
             self.note_refusals();
+            self.note_device();
             self.note_ways();
             self.note_entering();
             self.note_crowding();
@@ -492,14 +493,6 @@ impl Runner {
             let progress = self.progress(now);
             self.say_at(raw_ns, What::Progress(progress));
         }
-    }
-
-    /// Says once of every cause that somebody was refused for it.
-    fn note_refusals(&mut self) {
-        let Some(sealing) = &mut self.sealing else { return };
-        let news: Vec<String> =
-            sealing.poll_refusals().map(|refusal| format!("a handshake was refused: {refusal}")).collect();
-        news.into_iter().for_each(|note| self.say(What::Note(note)));
     }
 
     fn note_entering(&mut self) {

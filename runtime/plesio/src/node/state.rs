@@ -18,10 +18,10 @@ mod writer;
 pub(super) use writer::{Done, Job, Writer};
 
 use super::{NodeConfig, NodeId, Seed};
+use crate::device::AnyDevice;
 use crate::engine::Disk;
 use crate::store::Store;
 use plesio_consensus::{RECORD_BYTES_MAX, Record};
-use plesio_cpu::Cpu;
 use plesio_sideband::{SlotFile, SlotsError};
 use plesio_wire::digest::Hasher;
 use plesio_wire::sideband::RosterEntry;
@@ -246,7 +246,7 @@ pub(super) struct Source(PathBuf);
 
 impl Source {
     /// Reads its state into the store; the digest of what is there then.
-    pub(super) fn load(&self, store: &mut Store<Cpu>) -> io::Result<Digest> {
+    pub(super) fn load(&self, store: &mut Store<AnyDevice>) -> io::Result<Digest> {
         let mut file = File::open(&self.0)?;
         file.seek(SeekFrom::Start(HEAD_BYTES as u64))?;
         store.restore(|part| file.read_exact(part))

@@ -1,6 +1,7 @@
 //! The command lines of `plesio up` and `plesio status`. What a file may say too has no default here: the flag comes
 //! before the file, and the default last.
 
+use super::DeviceArg;
 use super::{BackendArg, CodecArg, DataPathArg, OutputArgs, RulesArgs, SharesArg, parse_switch};
 use crate::bench::Wait;
 use clap::{Args, ValueEnum};
@@ -79,6 +80,15 @@ pub(crate) struct UpArgs {
     /// Socket backend of the data plane [default: auto]
     #[arg(long, env = "PLESIO_BACKEND", value_enum)]
     pub(crate) backend: Option<BackendArg>,
+
+    /// What computes: `auto` takes the device that sums a version fastest, by trial; `cpu`, `cuda:N` and `hip:N` take that one,
+    /// or say why it cannot be had [default: auto]
+    #[arg(long, env = "PLESIO_DEVICE", value_name = "DEVICE")]
+    pub(crate) device: Option<DeviceArg>,
+
+    /// Folder of prebuilt kernels (cargo xtask kernels --out DIR), in the place of those in this program
+    #[arg(long, env = "PLESIO_KERNELS_DIR", value_name = "DIR")]
+    pub(crate) kernels_dir: Option<PathBuf>,
 
     /// How the data plane's thread waits [default: block]
     #[arg(long, env = "PLESIO_WAIT", value_enum)]

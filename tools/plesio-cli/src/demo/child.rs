@@ -16,7 +16,7 @@ use crate::failure::{Exit, Failure};
 use crate::work;
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
-use plesio::{Control, Node, Running};
+use plesio::{Control, Node, NodeConfig, Running};
 use std::io::{self, BufReader};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver};
@@ -78,10 +78,13 @@ impl Child {
         let base = data::base().map_err(model)?;
         let elements = train::elements(&base, setup.adapter_seed).map_err(model)?;
         let text = data::split(setup.work).train;
+        let device = crate::device::open(setup.device.0, setup.kernels_dir.as_deref())?;
         let mut student =
-            Student::new(&base, setup.adapter_seed, text, setup.work.sampler_seed).map_err(model)?;
+            Student::new(device.device, &base, setup.adapter_seed, text, setup.work.sampler_seed)
+                .map_err(model)?;
         student.warm_up().map_err(model)?;
-        let node = Node::bind(events::config(setup, elements)?).map_err(node_failure)?;
+        let node =
+            Node::bind(NodeConfig { device, ..events::config(setup, elements)? }).map_err(node_failure)?;
         let hello = node.hello();
         let found = events::found(node.found());
         let plesio::Listens { data, sideband } = node.listens();

@@ -153,6 +153,8 @@ fn member(plan: &Plan, record: &Record, index: usize) -> Value {
         "backend": node.found.backend,
         "backend_reason": node.found.backend_reason,
         "data_path": node.found.path,
+        "device": node.found.device,
+        "device_reason": node.found.device_reason,
         "kernels": node.found.kernels,
         "arena_bytes": node.found.arena_bytes,
         "locked_bytes": node.found.locked_bytes,

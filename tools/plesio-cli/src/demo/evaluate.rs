@@ -8,7 +8,7 @@ use super::plan::Plan;
 use super::record::{Record, Seen};
 use super::train::{self, Student};
 use crate::failure::Failure;
-use plesio_cpu::Cpu;
+use plesio::AnyDevice;
 use plesio_model::{Base, ModelError, PeftFiles, Trainer};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -134,7 +134,7 @@ fn do_job(
 ) -> Result<(), ModelError> {
     match job {
         Job::Base => {
-            let loss = judge(&mut train::trainer(base, plan.adapter_seed)?, judged)?;
+            let loss = judge(&mut train::trainer(AnyDevice::default(), base, plan.adapter_seed)?, judged)?;
             lock(found).0.base = Some(loss);
         }
         Job::Mesh(state) => {
@@ -143,8 +143,13 @@ fn do_job(
         }
         Job::Alone { index, name, steps } => {
             let work = plan.members[index].work;
-            let mut student =
-                Student::new(base, plan.adapter_seed, data::split(work).train, work.sampler_seed)?;
+            let mut student = Student::new(
+                AnyDevice::default(),
+                base,
+                plan.adapter_seed,
+                data::split(work).train,
+                work.sampler_seed,
+            )?;
             let mut alone = Alone { name, steps, loss: None, curve: Vec::new() };
             let mut done = 0;
             while done < steps && !course.stop.load(Ordering::Relaxed) {
@@ -164,7 +169,7 @@ fn do_job(
     Ok(())
 }
 
-fn judge(trainer: &mut Trainer<Cpu>, judged: &[Vec<u8>]) -> Result<f64, ModelError> {
+fn judge(trainer: &mut Trainer<AnyDevice>, judged: &[Vec<u8>]) -> Result<f64, ModelError> {
     let mut sum = 0.0;
     for text in judged {
         sum += trainer.evaluate(text)?;

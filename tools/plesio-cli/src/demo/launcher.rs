@@ -11,7 +11,7 @@ use super::process::{self, Fleet, Heard};
 use super::protocol::{Hello, Said, Setup, Told};
 use super::record::{Fate, Kind, Record};
 use super::screen::Screen;
-use crate::args::{BackendArg, CodecArg, DataPathArg, RulesArgs, SharesArg};
+use crate::args::{BackendArg, CodecArg, DataPathArg, DevicesArgs, RulesArgs, SharesArg};
 use crate::failure::Failure;
 use crate::trace::{Line, Trace};
 use plesio_udp::clock::monotonic_raw_ns;
@@ -54,6 +54,7 @@ pub(crate) struct Launcher<'a> {
     plan: &'a Plan,
     keys: Option<&'a Keys>,
     backend: BackendArg,
+    devices: &'a DevicesArgs,
     data_path: DataPathArg,
     codec: CodecArg,
     shares: SharesArg,
@@ -76,6 +77,7 @@ pub(crate) struct Launcher<'a> {
 pub(crate) struct Means<'a> {
     pub(crate) keys: Option<&'a Keys>,
     pub(crate) backend: BackendArg,
+    pub(crate) devices: &'a DevicesArgs,
     pub(crate) data_path: DataPathArg,
     pub(crate) codec: CodecArg,
     pub(crate) shares: SharesArg,
@@ -93,11 +95,12 @@ impl<'a> Launcher<'a> {
         record: &'a mut Record,
         screen: &'a mut Screen,
     ) -> Self {
-        let Means { keys, backend, data_path, codec, shares, rules, path, trace } = means;
+        let Means { keys, backend, devices, data_path, codec, shares, rules, path, trace } = means;
         Self {
             plan,
             keys,
             backend,
+            devices,
             data_path,
             codec,
             shares,
@@ -170,7 +173,7 @@ impl<'a> Launcher<'a> {
             self.fleet.tell(index, &Told::Start { roster: roster.clone() });
         }
         self.begin = Instant::now();
-        self.screen.begin(self.plan);
+        self.screen.begin(self.plan, self.record);
         Ok(())
     }
 
@@ -178,6 +181,8 @@ impl<'a> Launcher<'a> {
         let advertise = self.path.as_mut().map(|path| path.advertise(index)).transpose()?;
         let setup = Setup {
             backend: self.backend,
+            device: self.devices.of(index),
+            kernels_dir: self.devices.kernels_dir.clone(),
             path: if self.path.is_some() { DataPathArg::Udp } else { self.data_path },
             codec: self.codec,
             shares: self.shares,

@@ -5,7 +5,7 @@
 
 use super::keys::Keys;
 use super::protocol::{Clock, Setup, Work};
-use crate::args::{BackendArg, CodecArg, DataPathArg, RulesArgs, SharesArg};
+use crate::args::{BackendArg, CodecArg, DataPathArg, DeviceArg, RulesArgs, SharesArg};
 use crate::hex::hex;
 use plesio_wire::{NodeId, NodeKey};
 
@@ -115,6 +115,8 @@ impl Plan {
             mesh: self.mesh,
             keys: keys.map(|keys| keys.of(index)),
             backend: BackendArg::Auto,
+            device: DeviceArg::default(),
+            kernels_dir: None,
             path: DataPathArg::default(),
             codec: CodecArg::default(),
             shares: SharesArg::default(),

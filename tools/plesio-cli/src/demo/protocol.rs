@@ -6,10 +6,11 @@
 //! middle of a line.
 
 use super::keys;
-use crate::args::{BackendArg, CodecArg, DataPathArg, RulesArgs, SharesArg};
+use crate::args::{BackendArg, CodecArg, DataPathArg, DeviceArg, RulesArgs, SharesArg};
 use serde::{Deserialize, Serialize};
 use std::io::{self, BufRead, Read, Write};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use zeroize::Zeroize;
 
 /// A longer line is not one of ours.
@@ -43,6 +44,8 @@ pub(crate) struct Setup {
     /// None: the links are plaintext.
     pub(crate) keys: Option<keys::Told>,
     pub(crate) backend: BackendArg,
+    pub(crate) device: DeviceArg,
+    pub(crate) kernels_dir: Option<PathBuf>,
     pub(crate) path: DataPathArg,
     pub(crate) codec: CodecArg,
     pub(crate) shares: SharesArg,
@@ -200,7 +203,10 @@ pub(crate) struct Found {
     pub(crate) backend_reason: String,
     /// How nodes of this host are reached, and why.
     pub(crate) path: String,
-    /// Instruction set of the kernels.
+    /// What computes, and why.
+    pub(crate) device: String,
+    pub(crate) device_reason: String,
+    /// Instruction set of the kernels on the CPU.
     pub(crate) kernels: String,
     pub(crate) arena_bytes: u64,
     pub(crate) locked_bytes: u64,

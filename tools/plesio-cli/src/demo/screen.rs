@@ -50,7 +50,20 @@ impl Screen {
     }
 
     /// The mesh has its roster.
-    pub(crate) fn begin(&mut self, plan: &Plan) {
+    pub(crate) fn begin(&mut self, plan: &Plan, record: &Record) {
+        // What is the same for all is said once.
+        let mut devices: Vec<(String, Vec<&str>)> = Vec::new();
+        for node in &record.nodes[..plan.founders()] {
+            let device = format!("{}: {}", node.found.device, node.found.device_reason);
+            match devices.iter_mut().find(|(known, _)| *known == device) {
+                Some((_, names)) => names.push(&node.name),
+                None => devices.push((device, vec![&node.name])),
+            }
+        }
+        for (device, names) in &devices {
+            let who = if devices.len() == 1 { "all".into() } else { names.join(", ") };
+            self.say(&format!("{who} compute on {device}"));
+        }
         let text = format!(
             "{} nodes train for {} s, each on a text of its own; one is killed at {:.0} s, one joins at {:.0} s",
             plan.founders(),

@@ -1,6 +1,6 @@
 //! One member's training: the same code, data order and hyperparameters in the mesh and alone.
 
-use plesio_cpu::Cpu;
+use plesio::AnyDevice;
 use plesio_model::{AdamW, AdapterLayout, Base, ModelError, Sampler, TrainConfig, Trainer};
 use std::sync::Arc;
 
@@ -14,8 +14,12 @@ pub(crate) fn config(adapter_seed: u64) -> TrainConfig {
 }
 
 /// A trainer on the demo's base, at the common start.
-pub(crate) fn trainer(base: &Arc<Base>, adapter_seed: u64) -> Result<Trainer<Cpu>, ModelError> {
-    Trainer::new(Cpu::detect(), Arc::clone(base), config(adapter_seed))
+pub(crate) fn trainer(
+    device: AnyDevice,
+    base: &Arc<Base>,
+    adapter_seed: u64,
+) -> Result<Trainer<AnyDevice>, ModelError> {
+    Trainer::new(device, Arc::clone(base), config(adapter_seed))
 }
 
 /// Elements of the adapter: the length of every state that travels.
@@ -23,9 +27,13 @@ pub(crate) fn elements(base: &Base, adapter_seed: u64) -> Result<usize, ModelErr
     Ok(AdapterLayout::new(base.config(), config(adapter_seed).rank)?.len())
 }
 
-/// A trainer at the common start plus `state`, the sum of what a mesh agreed on.
-pub(crate) fn moved(base: &Arc<Base>, adapter_seed: u64, state: &[f32]) -> Result<Trainer<Cpu>, ModelError> {
-    let mut trainer = trainer(base, adapter_seed)?;
+/// A trainer on the CPU at the common start plus `state`, the sum of what a mesh agreed on.
+pub(crate) fn moved(
+    base: &Arc<Base>,
+    adapter_seed: u64,
+    state: &[f32],
+) -> Result<Trainer<AnyDevice>, ModelError> {
+    let mut trainer = trainer(AnyDevice::default(), base, adapter_seed)?;
     for (param, step) in trainer.params_mut().iter_mut().zip(state) {
         *param += step;
     }
@@ -34,7 +42,7 @@ pub(crate) fn moved(base: &Arc<Base>, adapter_seed: u64, state: &[f32]) -> Resul
 
 /// A trainer with its text.
 pub(crate) struct Student {
-    trainer: Trainer<Cpu>,
+    trainer: Trainer<AnyDevice>,
     sampler: Sampler,
     text: Vec<u8>,
     tokens: Vec<u8>,
@@ -44,12 +52,13 @@ pub(crate) struct Student {
 impl Student {
     /// Of `text`, in an order drawn from `sampler_seed`.
     pub(crate) fn new(
+        device: AnyDevice,
         base: &Arc<Base>,
         adapter_seed: u64,
         text: Vec<u8>,
         sampler_seed: u64,
     ) -> Result<Self, ModelError> {
-        let trainer = trainer(base, adapter_seed)?;
+        let trainer = trainer(device, base, adapter_seed)?;
         let tokens = vec![0; trainer.batch_bytes()];
         let context = config(adapter_seed).context;
         let sampler = Sampler::new(sampler_seed);
@@ -82,7 +91,7 @@ impl Student {
         self.trainer.params_mut()
     }
 
-    pub(crate) fn into_trainer(self) -> Trainer<Cpu> {
+    pub(crate) fn into_trainer(self) -> Trainer<AnyDevice> {
         self.trainer
     }
 }

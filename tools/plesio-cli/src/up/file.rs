@@ -1,7 +1,9 @@
 //! `plesio.toml`: the same names as the flags that say what a node does, with `_` for `-`. A name that is none is an error that says which was
 //! probably meant.
 
-use crate::args::{BackendArg, CodecArg, DataPathArg, OuterArg, RulesArgs, SharesArg, TrustArg, WeightsArg};
+use crate::args::{
+    BackendArg, CodecArg, DataPathArg, DeviceArg, OuterArg, RulesArgs, SharesArg, TrustArg, WeightsArg,
+};
 use crate::bench::Wait;
 use serde::Deserialize;
 use std::fmt;
@@ -29,6 +31,8 @@ pub(crate) struct Settings {
     pub(crate) listen: Option<SocketAddr>,
     pub(super) listen_data: Option<SocketAddr>,
     pub(super) backend: Option<BackendArg>,
+    pub(super) device: Option<DeviceArg>,
+    pub(super) kernels_dir: Option<PathBuf>,
     pub(super) wait: Option<Wait>,
     pub(super) path: Option<DataPathArg>,
     pub(super) codec: Option<CodecArg>,
@@ -76,7 +80,7 @@ impl Settings {
 }
 
 /// Every name, in the order of the help.
-const NAMES: [&str; 41] = [
+const NAMES: [&str; 43] = [
     "found",
     "join",
     "key",
@@ -90,6 +94,8 @@ const NAMES: [&str; 41] = [
     "listen",
     "listen_data",
     "backend",
+    "device",
+    "kernels_dir",
     "wait",
     "path",
     "codec",

@@ -10,6 +10,7 @@ use crate::demo::child::requested;
 use crate::failure::Failure;
 use crate::keyfile::{self, Kind};
 use crate::random;
+use plesio::DeviceChoice;
 use plesio::{HaltConfig, Identity, Operators, Period, Protection, Rules, StateConfig, Steering, Trust};
 use plesio_session::{NodePublic, NodeSecret, OPERATORS_MAX, OperatorPublic, PoolKey, Ticket};
 use plesio_udp::{Requested, WaitMode};
@@ -28,6 +29,8 @@ pub(super) struct Settings {
     pub(super) listen: SocketAddr,
     pub(super) listen_data: SocketAddr,
     pub(super) backend: Requested,
+    pub(super) device: DeviceChoice,
+    pub(super) kernels: Option<PathBuf>,
     pub(super) wait: WaitMode,
     pub(super) path: DataPathArg,
     pub(super) codec: CodecArg,
@@ -141,6 +144,8 @@ impl Settings {
             listen,
             listen_data,
             backend: requested(args.backend.or(said.backend).unwrap_or(BackendArg::Auto)),
+            device: args.device.or(said.device).unwrap_or_default().0,
+            kernels: args.kernels_dir.clone().or(said.kernels_dir),
             wait: args.wait.or(said.wait).map_or(WaitMode::Block, Wait::mode),
             path: args.path.or(said.path).unwrap_or_default(),
             codec: args.codec.or(said.codec).unwrap_or_default(),

@@ -7,6 +7,20 @@ use plesio_consensus::{Cause, Event};
 use plesio_sideband::Event as Sensed;
 
 impl Runner {
+    /// Says what the device does not do any more.
+    pub(super) fn note_device(&mut self) {
+        let news = self.store.device().take_news();
+        news.into_iter().for_each(|note| self.say(What::Note(note)));
+    }
+
+    /// Says once of every cause that somebody was refused for it.
+    pub(super) fn note_refusals(&mut self) {
+        let Some(sealing) = &mut self.sealing else { return };
+        let news: Vec<String> =
+            sealing.poll_refusals().map(|refusal| format!("a handshake was refused: {refusal}")).collect();
+        news.into_iter().for_each(|note| self.say(What::Note(note)));
+    }
+
     /// What the sideband noticed. The seat of a former life of this node is nobody's, and nobody is silent there.
     pub(super) fn tell_sensed(&mut self, event: &Sensed) {
         let nobody = self.engine.stand_in();

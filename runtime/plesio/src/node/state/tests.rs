@@ -51,10 +51,10 @@ fn mark(index: u64, fill: u8) -> Mark {
     }
 }
 
-fn store() -> Store<Cpu> {
+fn store() -> Store<AnyDevice> {
     let plan = StorePlan::with(ELEMENTS, 2, Codec::Full, 1, Outer::Sum);
     let arena = Arena::heap(&plan.arena).expect("a few pages");
-    Store::new(arena, &plan, Cpu::detect(), Scale::DEFAULT, NodeKey(1)).expect("its own plan")
+    Store::new(arena, &plan, AnyDevice::default(), Scale::DEFAULT, NodeKey(1)).expect("its own plan")
 }
 
 #[test]

@@ -50,6 +50,8 @@ pub(super) fn found(found: &plesio::Found) -> Found {
         backend: found.backend.clone(),
         backend_reason: found.backend_reason.clone(),
         path: found.path.clone(),
+        device: found.device.clone(),
+        device_reason: found.device_reason.clone(),
         kernels: found.kernels.clone(),
         arena_bytes: found.arena_bytes,
         locked_bytes: found.locked_bytes,

@@ -1,0 +1,138 @@
+//! `plesio` on devices: what it says where there is none, what it refuses, and whole meshes whose nodes compute on unlike
+//! devices. The devices are fakes of the vendors' libraries, which run the kernels of this very program on the emulator.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use plesio_emulator::Toolchain;
+use serde_json::Value;
+
+fn folder(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _absent = fs::remove_dir_all(&path);
+    fs::create_dir_all(&path).expect("the target folder is writable");
+    path
+}
+
+fn plesio(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_plesio"));
+    command.args(arguments).stdin(Stdio::null());
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PLESIO_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// The same with both fakes in the search path, as they are set; nothing, said aloud, where they or the kernels cannot be
+/// compiled.
+fn on_fakes(arguments: &[&str], settings: &[(&str, &str)]) -> Option<Output> {
+    let fakes = match Toolchain::find() {
+        Ok(toolchain) => {
+            let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
+            toolchain.fakes(&plesio_emulator::kernels(), dir).expect("they compile")
+        }
+        Err(why) => {
+            eprintln!("skipped: {why}");
+            return None;
+        }
+    };
+    let mut command = plesio(arguments);
+    // No card says what it is here; AMD's own name for that is asked first.
+    command
+        .env("LD_LIBRARY_PATH", &fakes)
+        .env("HSA_OVERRIDE_GFX_VERSION", "9.4.2")
+        .envs(settings.iter().copied());
+    let output = command.output().expect("the program runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    if said.contains("built without kernels") {
+        eprintln!("skipped: {}", said.trim());
+        return None;
+    }
+    Some(output)
+}
+
+fn document(output: &Output) -> Value {
+    let text = String::from_utf8_lossy(&output.stdout);
+    serde_json::from_str(&text)
+        .unwrap_or_else(|error| panic!("{error}: {text} {}", String::from_utf8_lossy(&output.stderr)))
+}
+
+/// What each member computes on.
+fn devices(document: &Value) -> Vec<&str> {
+    let members = document["members"].as_array().expect("a demo lists its members");
+    members.iter().filter_map(|member| member["device"].as_str()).collect()
+}
+
+#[test]
+fn without_a_device_a_name_is_refused_with_the_reason() {
+    // Where nothing of a vendor's is found, whatever this machine has.
+    let empty = folder("no-libraries");
+    for (device, library) in [("cuda:0", "libcuda"), ("hip:0", "libamdhip64")] {
+        let mut command = plesio(&["demo", "--device", device]);
+        let output = command.env("LD_LIBRARY_PATH", &empty).output().expect("the program runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        if said.contains(library) {
+            assert_eq!(output.status.code(), Some(5), "{said}");
+            assert!(said.contains("--device auto"), "{said}");
+        } else {
+            eprintln!("skipped: this machine has {library}");
+        }
+    }
+    for device in ["gpu", "cuda:x", "", "cpu,hip:-1"] {
+        let output = plesio(&["demo", "--device", device]).output().expect("the program runs");
+        assert_eq!(output.status.code(), Some(2), "'{device}'");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("auto, cpu, cuda:N or hip:N"), "'{device}'");
+    }
+}
+
+#[test]
+fn a_device_that_is_not_there_or_has_no_kernels_is_refused() {
+    let refused = |device: &str, settings: &[(&str, &str)], words: &str| {
+        let Some(output) = on_fakes(&["demo", "--device", device], settings) else { return };
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(5), "{said}");
+        assert!(said.contains(words), "{said}");
+    };
+    refused("cuda:1", &[], "CUDA_ERROR_INVALID_DEVICE");
+    refused("hip:7", &[], "hipErrorInvalidDevice");
+    refused(
+        "hip:0",
+        &[("PLESIO_FAKE_HIP_ARCHITECTURE", "gfx1030"), ("HSA_OVERRIDE_GFX_VERSION", "10.3.0")],
+        "gfx1030",
+    );
+    refused("cuda:0", &[("PLESIO_FAKE_CUDA_INIT_CODE", "100")], "CUDA_ERROR_NO_DEVICE");
+    refused("cuda:0", &[("PLESIO_FAKE_CUDA_ARCHITECTURE", "sm_61")], "sm_61");
+}
+
+#[test]
+fn nodes_on_unlike_devices_hold_one_model() {
+    let out = folder("unlike-devices");
+    let out = out.to_str().expect("a path of ours is text");
+    let arguments =
+        ["demo", "--nodes", "4", "--seconds", "12", "--device", "hip:0,cuda:0,cpu", "--out", out, "--json"];
+    let Some(output) = on_fakes(&arguments, &[]) else { return };
+    let document = document(&output);
+    let devices = devices(&document);
+    assert!(devices[0].starts_with("hip:0 ") && devices[1].starts_with("cuda:0 "), "{devices:?}");
+    assert!(devices[2..].iter().all(|device| device.starts_with("cpu ")), "{devices:?}");
+    assert_eq!(document["digests_equal"], true);
+    assert!(document["versions_committed"].as_u64() > Some(8), "{}", document["versions_committed"]);
+}
+
+#[test]
+fn a_device_that_fails_under_way_is_told_once_and_the_cpu_goes_on() {
+    for (fault, words) in
+        [("PLESIO_FAKE_LOSE_LAUNCH", "LAUNCH_FAILED"), ("PLESIO_FAKE_HANG_LAUNCH", "the device hangs")]
+    {
+        let out = folder("failing-device");
+        let out = out.to_str().expect("a path of ours is text");
+        let arguments =
+            ["demo", "--nodes", "2", "--seconds", "20", "--device", "cuda:0,cpu", "--out", out, "--json"];
+        let Some(output) = on_fakes(&arguments, &[(fault, "40")]) else { return };
+        let document = document(&output);
+        assert_eq!(document["digests_equal"], true, "{fault}");
+        let notes = document["notes"].to_string();
+        assert_eq!(notes.matches(words).count(), 1, "{fault}: {notes}");
+    }
+}
