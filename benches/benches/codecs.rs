@@ -24,7 +24,7 @@ fn codecs(criterion: &mut Criterion) {
             bencher.iter(|| black_box(&mut residue).copy_from_slice(black_box(&input)));
         });
         for level in [Level::Avx512, Level::Avx2, Level::Neon] {
-            let Some(cpu) = Cpu::with_level(level) else { continue };
+            let Some(cpu) = Cpu::with_level(level).map(|cpu| cpu.with_threads(1)) else { continue };
             for codec in Codec::ALL {
                 let mut codes = vec![0; codec.encoded_bytes(len)];
                 let coding = Coding::new(codec, 1);

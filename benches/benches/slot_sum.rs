@@ -31,7 +31,7 @@ fn slot_sum(criterion: &mut Criterion) {
             let weights = vec![WEIGHT_ONE / k as u32; k as usize];
             group.throughput(Throughput::Bytes((4 * k as u64 + 16) * len as u64));
             for level in [Level::Avx512, Level::Avx2, Level::Neon] {
-                let Some(cpu) = Cpu::with_level(level) else { continue };
+                let Some(cpu) = Cpu::with_level(level).map(|cpu| cpu.with_threads(1)) else { continue };
                 let mut master = vec![0i64; len];
                 let name = format!("commit/{}/k{k}", cpu.name());
                 group.bench_function(BenchmarkId::new(name, size), |bencher| {

@@ -7,7 +7,10 @@
 // A kernel is KERNEL(name, Params, threads) { ... } and sees one plain struct `p`. Blocks are one-dimensional and of
 // a size that the kernel fixes. Everything float here is rounded once, keeps subnormals and is never contracted: the
 // build says -ffp-contract=off, and a fused multiply-add is written as such. `nearest` is the nearest integer, of two
-// the even one, of a float of magnitude below 2^31.
+// the even one, of a float of magnitude below 2^31. `global` says that a place that a kernel finds in memory is not in
+// shared memory, which compilers cannot know. `prefetch` asks for a line of memory that is needed later, where a device
+// can be asked. What one block writes before a `device_fence` and an atomic word, another reads behind the same word and
+// a `device_fence`.
 #pragma once
 
 using u8 = unsigned char;
@@ -20,15 +23,19 @@ using u64 = unsigned long long;
 
 static_assert(sizeof(u16) == 2 && sizeof(u32) == 4 && sizeof(u64) == 8, "the structs of params.h rest on these");
 
+// Blocks of a size that a multiprocessor holds of any kernel, at least: registers are shared out for 512 threads.
+constexpr u32 resident_blocks(u32 threads) { return threads < 512 ? 512 / threads : 1; }
+
 #if defined(__CUDACC__) && !defined(__clang__) // nvcc
 
 #define DEVICE static __device__ __forceinline__
 #define KERNEL(name, Params, threads) \
-  extern "C" __global__ void __launch_bounds__(threads) plesio_##name(const Params p)
+  extern "C" __global__ void __launch_bounds__(threads, resident_blocks(threads)) plesio_##name(const Params p)
 #define SHARED(type, name, count) __shared__ type name[count]
 #define UNROLL(times) _Pragma(UNROLL_TEXT(unroll times))
 #define UNROLL_TEXT(text) #text
 
+using Words1 = u32;
 using Words2 = uint2;
 using Words4 = uint4;
 DEVICE u32 word_of(const Words2& words, u32 at) { return at == 0 ? words.x : words.y; }
@@ -53,6 +60,12 @@ DEVICE u64 atomic_add(u64* at, u64 value) { return atomicAdd(at, value); }
 DEVICE u64 atomic_min(u64* at, u64 value) { return atomicMin(at, value); }
 DEVICE u32 bit_count(u32 x) { return static_cast<u32>(__popc(x)); }
 DEVICE u32 leading_zeros(u32 x) { return static_cast<u32>(__clz(static_cast<i32>(x))); }
+template <class T> DEVICE T* global(T* place) {
+  __builtin_assume(__isGlobal(place));
+  return place;
+}
+DEVICE void prefetch(const void* place) { asm volatile("prefetch.L2 [%0];" : : "l"(place)); }
+DEVICE void device_fence() { __threadfence(); }
 
 #elif defined(__NVPTX__) || defined(__AMDGCN__) // clang, no SDK
 
@@ -61,7 +74,7 @@ DEVICE u32 leading_zeros(u32 x) { return static_cast<u32>(__clz(static_cast<i32>
 // Without a word on the size of blocks registers would be shared out for 1,024 threads.
 #define BLOCK_OF(threads) __attribute__((amdgpu_flat_work_group_size(threads, threads)))
 #else
-#define BLOCK_OF(threads) __attribute__((launch_bounds(threads)))
+#define BLOCK_OF(threads) __attribute__((launch_bounds(threads, resident_blocks(threads))))
 #endif
 #define KERNEL(name, Params, threads) \
   extern "C" __attribute__((global)) BLOCK_OF(threads) void plesio_##name(const Params p)
@@ -78,6 +91,8 @@ DEVICE u32 shuffle_xor_bits(u32 value, u32 mask) {
 }
 DEVICE float root(float x) { return __nvvm_sqrt_rn_f(x); }
 DEVICE i32 nearest(float x) { return __nvvm_f2i_rn(x); }
+DEVICE void prefetch(const void* place) { asm volatile("prefetch.L2 [%0];" : : "l"(place)); }
+DEVICE void device_fence() { __nvvm_membar_gl(); }
 #else
 DEVICE u32 thread_index() { return __builtin_amdgcn_workitem_id_x(); }
 DEVICE u32 block_index() { return __builtin_amdgcn_workgroup_id_x(); }
@@ -93,6 +108,8 @@ DEVICE u32 shuffle_xor_bits(u32 value, u32 mask) {
 }
 DEVICE float root(float x) { return __builtin_sqrtf(x); }
 DEVICE i32 nearest(float x) { return static_cast<i32>(__builtin_rintf(x)); }
+DEVICE void prefetch(const void*) {}
+DEVICE void device_fence() { __builtin_amdgcn_fence(__ATOMIC_ACQ_REL, "agent"); }
 #endif
 
 DEVICE float fused(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
@@ -111,6 +128,10 @@ DEVICE u64 atomic_min(u64* at, u64 value) {
 }
 DEVICE u32 bit_count(u32 x) { return static_cast<u32>(__builtin_popcount(x)); }
 DEVICE u32 leading_zeros(u32 x) { return x == 0 ? 32 : static_cast<u32>(__builtin_clz(x)); }
+template <class T> DEVICE T* global(T* place) {
+  // By way of a number: casts between address spaces there and back are taken away as a pair.
+  return (T*)(__attribute__((address_space(1))) T*)reinterpret_cast<u64>(place);
+}
 
 #else // the emulator
 
@@ -132,6 +153,13 @@ DEVICE u32 leading_zeros(u32 x) { return x == 0 ? 32 : static_cast<u32>(__builti
 #define shuffle_xor_bits(value, mask) emulator::shuffle_xor(value, mask, __LINE__)
 DEVICE u32 thread_index() { return emulator::thread_index(); }
 DEVICE u32 block_index() { return emulator::block_index(); }
+template <class T> DEVICE T* global(T* place) { return place; }
+DEVICE void prefetch(const void*) {}
+// ThreadSanitizer knows of no fences, but sees what goes through a word.
+DEVICE void device_fence() {
+  static u32 passed = 0;
+  __atomic_fetch_add(&passed, 1, __ATOMIC_ACQ_REL);
+}
 DEVICE float fused(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 DEVICE float root(float x) { return __builtin_sqrtf(x); }
 DEVICE i32 nearest(float x) { return static_cast<i32>(__builtin_rintf(x)); }
@@ -170,6 +198,7 @@ DEVICE double shuffle_xor(double value, u32 mask) {
 
 #if !defined(__CUDACC__) || defined(__clang__)
 // Words that are moved together.
+using Words1 = u32 __attribute__((may_alias));
 using Words2 = u32 __attribute__((vector_size(8), may_alias));
 using Words4 = u32 __attribute__((vector_size(16), may_alias));
 template <class Words> DEVICE u32 word_of(const Words& words, u32 at) { return words[at]; }

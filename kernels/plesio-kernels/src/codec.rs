@@ -41,7 +41,7 @@
 //! value is, with half the variance that rounding up or down by chance has. Two bytes of seed in each block make it
 //! decodable on its own; they are a hash of the call's seed and the block's number.
 
-mod blocks;
+pub(crate) mod blocks;
 mod int4;
 
 use crate::error::{KernelError, check_len};

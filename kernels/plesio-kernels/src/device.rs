@@ -5,11 +5,13 @@
 
 use crate::codec::{Codec, Coding, Encoded};
 use crate::error::KernelError;
-use crate::lora::{Gradients, Lora};
+use crate::lora::{Adapter, Gradients, Lora};
 use crate::matrix::{Mat, MatMut};
 use crate::network::Rope;
 use crate::optimiser::{AdamW, AdamWState};
 use crate::outer::Nesterov;
+use crate::q8::Q8;
+use crate::robust::Robust;
 use crate::slot::{Merged, Quantised, Scale};
 
 /// A machine that runs the kernels: the scalar reference, the CPU's vectors, later an accelerator.
@@ -156,6 +158,82 @@ pub trait Device: Copy + Send + Sync + 'static {
         slots: &[&[u8]],
         sum: &mut [i64],
     ) -> Result<(), KernelError>;
+
+    /// See [`crate::aggregate::weighted_sum`].
+    fn weighted_sum(&self, weights: &[f32], inputs: &[&[f32]], out: &mut [f32]) -> Result<f64, KernelError>;
+    /// See [`crate::aggregate::weighted_sum_bf16`].
+    fn weighted_sum_bf16(
+        &self,
+        weights: &[f32],
+        inputs: &[&[u16]],
+        out: &mut [f32],
+    ) -> Result<f64, KernelError>;
+    /// See [`crate::norm::square_norms`].
+    fn square_norms(&self, inputs: &[&[f32]], norms: &mut [f64]) -> Result<(), KernelError>;
+    /// See [`crate::robust::robust`].
+    fn robust(&self, rule: Robust, inputs: &[&[f32]], out: &mut [f32]) -> Result<(), KernelError>;
+    /// See [`crate::sparse::top_k`].
+    fn top_k(
+        &self,
+        x: &[f32],
+        count: usize,
+        indices: &mut [u32],
+        values: &mut [f32],
+    ) -> Result<(), KernelError>;
+    /// See [`crate::vote::sign_pack`].
+    fn sign_pack(&self, x: &[f32], words: &mut [u32]) -> Result<(), KernelError>;
+    /// See [`crate::vote::sign_vote`].
+    fn sign_vote(&self, votes: &[&[u32]], out: &mut [u32]) -> Result<(), KernelError>;
+    /// See [`crate::lora::half::lora_forward_bf16`].
+    fn lora_forward_bf16(
+        &self,
+        adapter: Adapter<'_>,
+        x: &[u16],
+        h: &mut [f32],
+        y: &mut [u16],
+    ) -> Result<(), KernelError>;
+    /// See [`crate::lora::half::lora_backward_bf16`].
+    fn lora_backward_bf16(
+        &self,
+        adapter: Adapter<'_>,
+        x: &[u16],
+        g: &[u16],
+        h: &mut [f32],
+        gradients: Gradients<'_, u16>,
+    ) -> Result<(), KernelError>;
+    /// See [`crate::lora::grouped::lora_grouped`].
+    fn lora_grouped(
+        &self,
+        adapters: &[Adapter<'_>],
+        which: &[u32],
+        x: &[u16],
+        y: &mut [u16],
+    ) -> Result<(), KernelError>;
+    /// See [`crate::q8::quantise_q8`].
+    fn quantise_q8(
+        &self,
+        input: &[f32],
+        residue: &mut [f32],
+        codes: &mut [i8],
+        scales: &mut [u16],
+    ) -> Result<Encoded, KernelError>;
+    /// See [`crate::q8::dequantise_q8`].
+    fn dequantise_q8(&self, coded: Q8<'_>, out: &mut [f32]) -> Result<(), KernelError>;
+    /// See [`crate::q8::weighted_sum_q8`].
+    fn weighted_sum_q8(
+        &self,
+        weights: &[f32],
+        inputs: &[Q8<'_>],
+        out: &mut [f32],
+    ) -> Result<f64, KernelError>;
+    /// See [`crate::product::product_q8`].
+    fn product_q8(
+        &self,
+        weights: Q8<'_>,
+        x: &[u16],
+        adapter: Option<Adapter<'_>>,
+        y: &mut [f32],
+    ) -> Result<(), KernelError>;
 }
 
 /// Gives a macro the signature of every method of [`Device`] but `name`, for devices that hand each call on to another.
@@ -266,6 +344,69 @@ macro_rules! for_each_device_method {
                 slots: &[&[u8]],
                 sum: &mut [i64]
             ) -> Result<(), $crate::KernelError>;
+
+            fn lora_forward_bf16(
+                adapter: $crate::lora::Adapter<'_>,
+                x: &[u16],
+                h: &mut [f32],
+                y: &mut [u16]
+            ) -> Result<(), $crate::KernelError>;
+            fn lora_backward_bf16(
+                adapter: $crate::lora::Adapter<'_>,
+                x: &[u16],
+                g: &[u16],
+                h: &mut [f32],
+                gradients: $crate::lora::Gradients<'_, u16>
+            ) -> Result<(), $crate::KernelError>;
+            fn lora_grouped(
+                adapters: &[$crate::lora::Adapter<'_>],
+                which: &[u32],
+                x: &[u16],
+                y: &mut [u16]
+            ) -> Result<(), $crate::KernelError>;
+            fn product_q8(
+                weights: $crate::Q8<'_>,
+                x: &[u16],
+                adapter: Option<$crate::lora::Adapter<'_>>,
+                y: &mut [f32]
+            ) -> Result<(), $crate::KernelError>;
+
+            fn weighted_sum(
+                weights: &[f32],
+                inputs: &[&[f32]],
+                out: &mut [f32]
+            ) -> Result<f64, $crate::KernelError>;
+            fn weighted_sum_bf16(
+                weights: &[f32],
+                inputs: &[&[u16]],
+                out: &mut [f32]
+            ) -> Result<f64, $crate::KernelError>;
+            fn weighted_sum_q8(
+                weights: &[f32],
+                inputs: &[$crate::Q8<'_>],
+                out: &mut [f32]
+            ) -> Result<f64, $crate::KernelError>;
+            fn square_norms(inputs: &[&[f32]], norms: &mut [f64]) -> Result<(), $crate::KernelError>;
+            fn robust(
+                rule: $crate::Robust,
+                inputs: &[&[f32]],
+                out: &mut [f32]
+            ) -> Result<(), $crate::KernelError>;
+            fn top_k(
+                x: &[f32],
+                count: usize,
+                indices: &mut [u32],
+                values: &mut [f32]
+            ) -> Result<(), $crate::KernelError>;
+            fn sign_pack(x: &[f32], words: &mut [u32]) -> Result<(), $crate::KernelError>;
+            fn sign_vote(votes: &[&[u32]], out: &mut [u32]) -> Result<(), $crate::KernelError>;
+            fn quantise_q8(
+                input: &[f32],
+                residue: &mut [f32],
+                codes: &mut [i8],
+                scales: &mut [u16]
+            ) -> Result<$crate::Encoded, $crate::KernelError>;
+            fn dequantise_q8(coded: $crate::Q8<'_>, out: &mut [f32]) -> Result<(), $crate::KernelError>;
         }
     };
 }

@@ -55,6 +55,47 @@ pub enum KernelError {
         /// The exponent asked for.
         exponent: i8,
     },
+    /// Too few of something or too many; nothing was written.
+    Count {
+        /// Of what.
+        what: &'static str,
+        /// How many there are.
+        found: usize,
+        /// Fewest allowed.
+        min: usize,
+        /// Most allowed.
+        max: usize,
+    },
+    /// A trimmed mean that would leave nothing; nothing was written.
+    Trim {
+        /// How many go on each side.
+        trim: usize,
+        /// How many contributions there are.
+        count: usize,
+    },
+    /// A largest norm that is no number or below zero; nothing was written.
+    Limit {
+        /// Its bits, as an f32.
+        bits: u32,
+    },
+    /// A row asks for an adapter that is not there; nothing was written.
+    Adapter {
+        /// Which row.
+        row: usize,
+        /// The adapter that it asks for.
+        index: u32,
+        /// How many there are.
+        count: usize,
+    },
+    /// Rows that do not consist of whole blocks; nothing was written.
+    Blocks {
+        /// Which buffer.
+        what: &'static str,
+        /// Elements of a row.
+        elements: usize,
+        /// Elements of a block.
+        block: usize,
+    },
 }
 
 impl fmt::Display for KernelError {
@@ -88,6 +129,29 @@ impl fmt::Display for KernelError {
             Self::Scale { exponent } => {
                 write!(f, "kernel: scale exponent {exponent} is not between -64 and 64; the default is 24")
             }
+            Self::Count { what, found, min, max } => {
+                write!(f, "kernel: {found} {what} where {min} to {max} are allowed; pass as many")
+            }
+            Self::Trim { trim, count } => {
+                let most = count.saturating_sub(1) / 2;
+                write!(f, "kernel: trimming {trim} on each side leaves none of {count}; trim {most} at most")
+            }
+            Self::Limit { bits } => {
+                let limit = f32::from_bits(*bits);
+                write!(f, "kernel: a norm cannot be limited to {limit}; choose zero or more")
+            }
+            Self::Adapter { row, index, count } => {
+                write!(
+                    f,
+                    "kernel: row {row} asks for adapter {index} of {count}; pass NO_ADAPTER for a row without"
+                )
+            }
+            Self::Blocks { what, elements, block } => {
+                write!(
+                    f,
+                    "kernel: {what} has rows of {elements} elements, no multiple of {block}; fill them up with zeros"
+                )
+            }
         }
     }
 }
@@ -98,4 +162,15 @@ impl core::error::Error for KernelError {}
 #[inline]
 pub(crate) fn check_len(what: &'static str, expected: usize, found: usize) -> Result<(), KernelError> {
     if expected == found { Ok(()) } else { Err(KernelError::Length { what, expected, found }) }
+}
+
+/// Refuses a count outside its range.
+#[inline]
+pub(crate) fn check_count(
+    what: &'static str,
+    found: usize,
+    min: usize,
+    max: usize,
+) -> Result<(), KernelError> {
+    if (min..=max).contains(&found) { Ok(()) } else { Err(KernelError::Count { what, found, min, max }) }
 }

@@ -12,28 +12,42 @@
 
 extern crate alloc;
 
+pub mod aggregate;
 pub mod arithmetic;
 pub mod bf16;
 pub mod codec;
 pub mod device;
+pub mod element;
 pub mod error;
+pub mod f16;
 pub mod lora;
 pub mod matrix;
 pub mod network;
+pub mod norm;
 pub mod optimiser;
 pub mod outer;
+pub mod product;
+pub mod q8;
 pub mod reference;
+pub mod robust;
 pub mod slot;
+pub mod sparse;
+pub mod stream;
 pub mod vector;
+pub mod vote;
 
 pub use arithmetic::{Arithmetic, Soft};
 pub use codec::{Codec, Coding, Encoded};
 pub use device::Device;
+pub use element::Element;
 pub use error::KernelError;
-pub use lora::Lora;
+pub use lora::grouped::NO_ADAPTER;
+pub use lora::{Adapter, Lora};
 pub use matrix::{Mat, MatMut};
 pub use network::Rope;
 pub use optimiser::{AdamW, AdamWState};
 pub use outer::{Nesterov, Outer};
+pub use q8::Q8;
 pub use reference::Reference;
+pub use robust::Robust;
 pub use slot::{Merged, Quantised, Scale, WEIGHT_ONE};

@@ -62,6 +62,11 @@ impl<'a> Mat<'a> {
     pub fn data(&self) -> &'a [f32] {
         self.data
     }
+    /// The part of the slice from the view's first element to its last; empty for a view of none.
+    pub fn span(&self) -> &'a [f32] {
+        let len = span_len(self.rows, self.cols, self.row_stride, self.col_stride);
+        &self.data[..len.expect("checked when the view was made")]
+    }
     /// Number of rows.
     pub fn rows(&self) -> usize {
         self.rows
@@ -118,6 +123,11 @@ impl<'a> MatMut<'a> {
     pub fn data_mut(&mut self) -> &mut [f32] {
         self.data
     }
+    /// The part of the slice from the view's first element to its last; empty for a view of none.
+    pub fn span_mut(&mut self) -> &mut [f32] {
+        let len = span_len(self.rows, self.cols, self.row_stride, 1);
+        &mut self.data[..len.expect("checked when the view was made")]
+    }
     /// One row.
     pub fn row_mut(&mut self, row: usize) -> &mut [f32] {
         assert!(row < self.rows, "row {row} of a matrix with {}", self.rows);
@@ -137,6 +147,15 @@ mod tests {
         assert_eq!(mat.at(1, 0), 4.0);
         assert_eq!(mat.transposed().at(0, 1), 4.0);
         assert_eq!((mat.transposed().rows(), mat.transposed().cols()), (3, 2));
+    }
+
+    #[test]
+    fn a_span_ends_with_the_last_element() {
+        let mut data = [0.0; 20];
+        assert_eq!(Mat::new(&data, 3, 4, 7).span().len(), 18);
+        assert_eq!(Mat::new(&data, 3, 4, 7).transposed().span().len(), 18);
+        assert_eq!(MatMut::new(&mut data, 2, 4, 7).span_mut().len(), 11);
+        assert_eq!(MatMut::new(&mut data, 0, 4, 7).span_mut().len(), 0);
     }
 
     #[test]

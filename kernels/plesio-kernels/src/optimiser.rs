@@ -23,6 +23,38 @@ impl Default for AdamW {
     }
 }
 
+/// What a step takes of the settings, the same for every parameter.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepFactors {
+    /// The learning rate, corrected for the first moment's beginning at zero.
+    pub rate: f32,
+    /// The second moment's correction, as a factor.
+    pub inv_correction2: f32,
+    /// What is added of a parameter to itself: negative or zero.
+    pub decay: f32,
+    /// 1 - beta1.
+    pub gain1: f32,
+    /// 1 - beta2.
+    pub gain2: f32,
+}
+
+impl AdamW {
+    /// The factors of a step, which are counted from 1.
+    #[must_use]
+    pub fn factors(&self, step: u32) -> StepFactors {
+        // In double precision: 1 - beta^t loses half its digits in single for small t.
+        let correction1 = 1.0 - libm::pow(f64::from(self.beta1), f64::from(step));
+        let correction2 = 1.0 - libm::pow(f64::from(self.beta2), f64::from(step));
+        StepFactors {
+            rate: (f64::from(self.learning_rate) / correction1) as f32,
+            inv_correction2: (1.0 / correction2) as f32,
+            decay: -self.learning_rate * self.weight_decay,
+            gain1: 1.0 - self.beta1,
+            gain2: 1.0 - self.beta2,
+        }
+    }
+}
+
 /// What the optimiser carries from step to step.
 #[derive(Debug)]
 pub struct AdamWState<'a> {
@@ -34,7 +66,20 @@ pub struct AdamWState<'a> {
     pub step: u32,
 }
 
+impl AdamWState<'_> {
+    /// # Panics
+    /// When a buffer of the step has another length than the parameters.
+    pub fn check(&self, gradient: &[f32], params: &[f32]) {
+        let len = params.len();
+        let equal = gradient.len() == len && self.mean.len() == len && self.variance.len() == len;
+        assert!(equal, "adamw shapes");
+    }
+}
+
 /// One step in place. The gradient is multiplied by `gradient_scale` first (clipping, averaging).
+///
+/// # Panics
+/// When the buffers differ in length.
 #[inline(always)]
 pub fn adamw<F: Arithmetic>(
     settings: AdamW,
@@ -43,17 +88,10 @@ pub fn adamw<F: Arithmetic>(
     gradient: &[f32],
     params: &mut [f32],
 ) {
+    state.check(gradient, params);
     let AdamWState { mean, variance, step } = state;
-    let len = params.len();
-    assert!(gradient.len() == len && mean.len() == len && variance.len() == len, "adamw shapes");
-    let AdamW { learning_rate, beta1, beta2, epsilon, weight_decay } = settings;
-    // In double precision: 1 - beta^t loses half its digits in single for small t.
-    let correction1 = 1.0 - libm::pow(f64::from(beta1), f64::from(step));
-    let correction2 = 1.0 - libm::pow(f64::from(beta2), f64::from(step));
-    let rate = (f64::from(learning_rate) / correction1) as f32;
-    let inv_correction2 = (1.0 / correction2) as f32;
-    let decay = -learning_rate * weight_decay;
-    let (gain1, gain2) = (1.0 - beta1, 1.0 - beta2);
+    let AdamW { beta1, beta2, epsilon, .. } = settings;
+    let StepFactors { rate, inv_correction2, decay, gain1, gain2 } = settings.factors(step);
     for (((param, &gradient), mean), variance) in params.iter_mut().zip(gradient).zip(mean).zip(variance) {
         let gradient = gradient * gradient_scale;
         *mean = F::fused(beta1, *mean, gain1 * gradient);

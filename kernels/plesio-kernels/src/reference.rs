@@ -2,17 +2,19 @@
 //!
 //! Slow on purpose: its fused multiply-add is software. Tests compare every other device with it.
 
-use crate::arithmetic::Soft;
+use crate::arithmetic::{Soft, Store};
 use crate::codec::{Codec, Coding, Encoded};
 use crate::device::Device;
 use crate::error::KernelError;
-use crate::lora::{Gradients, Lora};
+use crate::lora::{Adapter, Gradients, Lora, grouped, half};
 use crate::matrix::{Mat, MatMut};
 use crate::network::Rope;
 use crate::optimiser::{AdamW, AdamWState};
 use crate::outer::Nesterov;
+use crate::q8::{self, Q8};
+use crate::robust::{self, Robust};
 use crate::slot::{Merged, Quantised, Scale};
-use crate::{codec, lora, network, optimiser, outer, slot, vector};
+use crate::{aggregate, codec, lora, network, norm, optimiser, outer, product, slot, sparse, vector, vote};
 
 /// The definition, on any target.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -140,7 +142,7 @@ impl Device for Reference {
         slot::dequantise(slot, scale, out)
     }
     fn slot_sum(&self, weights: &[u32], slots: &[&[i32]], sum: &mut [i64]) -> Result<(), KernelError> {
-        slot::slot_sum(weights, slots, sum)
+        slot::slot_sum::<Soft>(weights, slots, sum, Store::Cached)
     }
     fn apply(&self, master: &mut [i64], sum: &[i64]) -> Result<(), KernelError> {
         slot::apply(master, sum)
@@ -155,7 +157,7 @@ impl Device for Reference {
         outer::apply_nesterov(factors, master, momentum, sum)
     }
     fn commit(&self, weights: &[u32], slots: &[&[i32]], master: &mut [i64]) -> Result<(), KernelError> {
-        slot::commit(weights, slots, master)
+        slot::commit::<Soft>(weights, slots, master)
     }
     fn to_float(&self, master: &[i64], scale: Scale, out: &mut [f32]) -> Result<(), KernelError> {
         slot::to_float(master, scale, out)
@@ -198,5 +200,94 @@ impl Device for Reference {
         sum: &mut [i64],
     ) -> Result<(), KernelError> {
         codec::coded_sum(codec, weights, slots, sum)
+    }
+    fn weighted_sum(&self, weights: &[f32], inputs: &[&[f32]], out: &mut [f32]) -> Result<f64, KernelError> {
+        aggregate::weighted_sum::<Soft>(weights, inputs, out)
+    }
+    fn weighted_sum_bf16(
+        &self,
+        weights: &[f32],
+        inputs: &[&[u16]],
+        out: &mut [f32],
+    ) -> Result<f64, KernelError> {
+        aggregate::weighted_sum_bf16::<Soft>(weights, inputs, out)
+    }
+    fn square_norms(&self, inputs: &[&[f32]], norms: &mut [f64]) -> Result<(), KernelError> {
+        norm::square_norms::<Soft>(inputs, norms)
+    }
+    fn robust(&self, rule: Robust, inputs: &[&[f32]], out: &mut [f32]) -> Result<(), KernelError> {
+        robust::robust::<Soft>(rule, inputs, out, Store::Cached)
+    }
+    fn top_k(
+        &self,
+        x: &[f32],
+        count: usize,
+        indices: &mut [u32],
+        values: &mut [f32],
+    ) -> Result<(), KernelError> {
+        sparse::top_k(x, count, indices, values)
+    }
+    fn sign_pack(&self, x: &[f32], words: &mut [u32]) -> Result<(), KernelError> {
+        vote::sign_pack(x, words)
+    }
+    fn sign_vote(&self, votes: &[&[u32]], out: &mut [u32]) -> Result<(), KernelError> {
+        vote::sign_vote(votes, out)
+    }
+    fn lora_forward_bf16(
+        &self,
+        adapter: Adapter<'_>,
+        x: &[u16],
+        h: &mut [f32],
+        y: &mut [u16],
+    ) -> Result<(), KernelError> {
+        half::lora_forward_bf16::<Soft>(adapter, x, h, y)
+    }
+    fn lora_backward_bf16(
+        &self,
+        adapter: Adapter<'_>,
+        x: &[u16],
+        g: &[u16],
+        h: &mut [f32],
+        gradients: Gradients<'_, u16>,
+    ) -> Result<(), KernelError> {
+        half::lora_backward_bf16::<Soft>(adapter, x, g, h, gradients)
+    }
+    fn lora_grouped(
+        &self,
+        adapters: &[Adapter<'_>],
+        which: &[u32],
+        x: &[u16],
+        y: &mut [u16],
+    ) -> Result<(), KernelError> {
+        grouped::lora_grouped::<Soft>(adapters, which, x, y)
+    }
+    fn quantise_q8(
+        &self,
+        input: &[f32],
+        residue: &mut [f32],
+        codes: &mut [i8],
+        scales: &mut [u16],
+    ) -> Result<Encoded, KernelError> {
+        q8::quantise_q8(input, residue, codes, scales)
+    }
+    fn dequantise_q8(&self, coded: Q8<'_>, out: &mut [f32]) -> Result<(), KernelError> {
+        q8::dequantise_q8(coded, out)
+    }
+    fn weighted_sum_q8(
+        &self,
+        weights: &[f32],
+        inputs: &[Q8<'_>],
+        out: &mut [f32],
+    ) -> Result<f64, KernelError> {
+        q8::weighted_sum_q8::<Soft>(weights, inputs, out)
+    }
+    fn product_q8(
+        &self,
+        weights: Q8<'_>,
+        x: &[u16],
+        adapter: Option<Adapter<'_>>,
+        y: &mut [f32],
+    ) -> Result<(), KernelError> {
+        product::product_q8::<Soft>(weights, x, adapter, y)
     }
 }

@@ -4,6 +4,7 @@
 //! has sx + 24 in an i64. Only integers meet here, so the master depends neither on the order of the sum nor
 //! on who computes it.
 
+use crate::arithmetic::{Arithmetic, STREAMS, Store, ahead_of};
 use crate::error::{KernelError, check_len};
 use crate::vector::first_non_finite;
 
@@ -203,35 +204,60 @@ pub(crate) fn check_weights(weights: &[u32]) -> Result<(), KernelError> {
 
 /// `sum[e] = w_0 q_0[e] + w_1 q_1[e] + ...`, exactly.
 #[inline(always)]
-pub fn slot_sum(weights: &[u32], slots: &[&[i32]], sum: &mut [i64]) -> Result<(), KernelError> {
+pub fn slot_sum<F: Arithmetic>(
+    weights: &[u32],
+    slots: &[&[i32]],
+    sum: &mut [i64],
+    store: Store,
+) -> Result<(), KernelError> {
     check_sum(weights, slots, sum.len())?;
-    for start in (0..sum.len()).step_by(BLOCK) {
-        let end = (start + BLOCK).min(sum.len());
-        sum_block(weights, slots, start, &mut sum[start..end]);
+    for (index, sum) in sum.chunks_mut(RUN).enumerate() {
+        sum_run::<F>(weights, slots, index * RUN, sum, store);
     }
+    F::settle(store);
     Ok(())
 }
+
+/// Elements of each slot that [`slot_sum`] reads together when there are many.
+const RUN: usize = 2048;
 
 /// Sums kept in registers while every slot adds to them.
 const SUMS: usize = 32;
 
+/// Sums of a run, to which so many slots at a time add as memory delivers well.
 #[inline(always)]
-fn sum_block(weights: &[u32], slots: &[&[i32]], start: usize, block: &mut [i64]) {
-    let (chunks, tail) = block.as_chunks_mut::<SUMS>();
-    let tail_start = start + chunks.len() * SUMS;
-    for (index, chunk) in chunks.iter_mut().enumerate() {
-        *chunk = sum_chunk(weights, slots, start + index * SUMS);
+fn sum_run<F: Arithmetic>(weights: &[u32], slots: &[&[i32]], start: usize, run: &mut [i64], store: Store) {
+    let last = slots.len().saturating_sub(1) / STREAMS * STREAMS;
+    let (chunks, tail) = run.as_chunks_mut::<SUMS>();
+    for first in (0..last).step_by(STREAMS) {
+        let (weights, slots) = (&weights[first..first + STREAMS], &slots[first..first + STREAMS]);
+        for (index, chunk) in chunks.iter_mut().enumerate() {
+            let so_far = if first == 0 { [0; SUMS] } else { *chunk };
+            *chunk = sum_chunk::<F, SUMS>(weights, slots, start + index * SUMS, so_far);
+        }
     }
+    for (index, chunk) in chunks.iter_mut().enumerate() {
+        let so_far = if last == 0 { [0; SUMS] } else { *chunk };
+        let at = start + index * SUMS;
+        let sums = sum_chunk::<F, SUMS>(&weights[last..], &slots[last..], at, so_far);
+        F::store_sums(chunk, sums, store);
+    }
+    let tail_start = start + chunks.len() * SUMS;
     for (index, sum) in tail.iter_mut().enumerate() {
-        [*sum] = sum_chunk(weights, slots, tail_start + index);
+        [*sum] = sum_chunk::<F, 1>(weights, slots, tail_start + index, [0]);
     }
 }
 
 #[inline(always)]
-fn sum_chunk<const W: usize>(weights: &[u32], slots: &[&[i32]], start: usize) -> [i64; W] {
-    let mut sums = [0i64; W];
+fn sum_chunk<F: Arithmetic, const W: usize>(
+    weights: &[u32],
+    slots: &[&[i32]],
+    start: usize,
+    mut sums: [i64; W],
+) -> [i64; W] {
     for (&weight, slot) in weights.iter().zip(slots) {
         let chunk: &[i32; W] = slot[start..].first_chunk().expect("the lengths were checked");
+        ahead_of::<F, i32>(chunk);
         // Both factors are sign-extended 32-bit values: one widening multiply each.
         let weight = weight as i32;
         for e in 0..W {
@@ -241,31 +267,39 @@ fn sum_chunk<const W: usize>(weights: &[u32], slots: &[&[i32]], start: usize) ->
     sums
 }
 
-/// Elements whose results are kept until it is known whether all of them fit.
-const PART: usize = 64;
-
-/// `master += sum`, saturating; the first element that does.
+/// `master += sum`, saturating; returns whether any element saturated, and leaves a negative number in `sum` for each that did.
 #[inline(always)]
-fn add_saturating(master: &mut [i64], sum: &[i64]) -> Option<usize> {
-    let mut first = None;
-    for (index, (master, sum)) in master.chunks_mut(PART).zip(sum.chunks(PART)).enumerate() {
-        let mut results = [0i64; PART];
-        let mut overflow = 0i64;
-        for ((result, &master), &sum) in results.iter_mut().zip(&*master).zip(sum) {
-            let wrapped = master.wrapping_add(sum);
-            // Negative where both terms have the sign that the result lacks.
-            let excess = (master ^ wrapped) & (sum ^ wrapped);
-            overflow |= excess;
-            let limit = (master >> 63) ^ i64::MAX;
-            *result = if excess < 0 { limit } else { wrapped };
-        }
-        if overflow < 0 && first.is_none() {
-            let fits = master.iter().zip(sum).take_while(|(master, sum)| master.checked_add(**sum).is_some());
-            first = Some(index * PART + fits.count());
-        }
-        master.copy_from_slice(&results[..master.len()]);
+fn add_saturating(master: &mut [i64], sum: &mut [i64]) -> bool {
+    let mut overflow = 0i64;
+    for (master, sum) in master.iter_mut().zip(sum) {
+        let wrapped = master.wrapping_add(*sum);
+        // Negative where both terms have the sign that the result lacks.
+        let excess = (*master ^ wrapped) & (*sum ^ wrapped);
+        overflow |= excess;
+        let limit = (*master >> 63) ^ i64::MAX;
+        *master = if excess < 0 { limit } else { wrapped };
+        *sum = excess;
     }
-    first
+    overflow < 0
+}
+
+/// Elements whose sums are made before they are added: long enough a run of the master for the memory, and little beside
+/// it in the first-level cache.
+const ADDED: usize = 128;
+
+/// Adds to the whole master what `sum_of` makes from an element on; the first element that saturated.
+#[inline(always)]
+fn add_blocks(master: &mut [i64], sum_of: impl Fn(usize, &mut [i64])) -> Result<(), KernelError> {
+    let mut sum = [0i64; ADDED];
+    let mut first = None;
+    for (index, master) in master.chunks_mut(ADDED).enumerate() {
+        let sum = &mut sum[..master.len()];
+        sum_of(index * ADDED, sum);
+        if add_saturating(master, sum) && first.is_none() {
+            first = sum.iter().position(|&excess| excess < 0).map(|element| index * ADDED + element);
+        }
+    }
+    first.map_or(Ok(()), |element| Err(KernelError::Overflow { element }))
 }
 
 /// `master += sum`. On overflow the element saturates and the whole range is still applied: the error moves
@@ -273,23 +307,18 @@ fn add_saturating(master: &mut [i64], sum: &[i64]) -> Option<usize> {
 #[inline(always)]
 pub fn apply(master: &mut [i64], sum: &[i64]) -> Result<(), KernelError> {
     check_apply(master, sum)?;
-    add_saturating(master, sum).map_or(Ok(()), |element| Err(KernelError::Overflow { element }))
+    add_blocks(master, |start, block| block.copy_from_slice(&sum[start..start + block.len()]))
 }
 
 /// `master[e] += w_0 q_0[e] + w_1 q_1[e] + ...` in one pass; overflow as in [`apply`].
 #[inline(always)]
-pub fn commit(weights: &[u32], slots: &[&[i32]], master: &mut [i64]) -> Result<(), KernelError> {
+pub fn commit<F: Arithmetic>(
+    weights: &[u32],
+    slots: &[&[i32]],
+    master: &mut [i64],
+) -> Result<(), KernelError> {
     check_sum(weights, slots, master.len())?;
-    let mut sum = [0i64; BLOCK];
-    let mut first = None;
-    for (index, master) in master.chunks_mut(BLOCK).enumerate() {
-        let sum = &mut sum[..master.len()];
-        sum_block(weights, slots, index * BLOCK, sum);
-        if let Some(element) = add_saturating(master, sum) {
-            first = first.or(Some(index * BLOCK + element));
-        }
-    }
-    first.map_or(Ok(()), |element| Err(KernelError::Overflow { element }))
+    add_blocks(master, |start, block| sum_run::<F>(weights, slots, start, block, Store::Cached))
 }
 
 /// Checks the shapes of [`to_float`].

@@ -1,10 +1,12 @@
 //! Vectors: the 64-lane reduction that fixes the order of every float sum, and the exponential.
 //!
 //! Element e of a sum is accumulated in lane e mod 64, in rising order of e; then lane l takes lane l + 32,
-//! l + 16, ... l + 1. Elements short of a multiple of 16 are filled up with zeros. Four 512-bit, eight 256-bit or sixteen 128-bit registers hold the lanes, and any of them
-//! gives the bits of the plain loop below.
+//! l + 16, ... l + 1. Elements short of a multiple of 16 are filled up with zeros. Four 512-bit, eight 256-bit or
+//! sixteen 128-bit registers hold the lanes, and any of them gives the bits of the plain loop.
 
 use crate::arithmetic::Arithmetic;
+use crate::element::Element;
+use core::hint::black_box;
 
 /// Lanes of every float reduction.
 pub const LANES: usize = 64;
@@ -15,129 +17,221 @@ pub(crate) const QUARTER: usize = 16;
 /// The running sums of one reduction.
 pub(crate) type Lanes = [[f32; QUARTER]; LANES / QUARTER];
 
-/// Folds the lanes of a reduction in the fixed order.
-#[inline(always)]
-pub(crate) fn fold(lanes: &Lanes) -> f32 {
-    let mut sums = [0.0f32; QUARTER];
-    for lane in 0..QUARTER {
-        // Halves of 32, then of 16.
-        sums[lane] = (lanes[0][lane] + lanes[2][lane]) + (lanes[1][lane] + lanes[3][lane]);
-    }
-    for lane in 0..8 {
-        sums[lane] += sums[lane + 8];
-    }
-    for lane in 0..4 {
-        sums[lane] += sums[lane + 4];
-    }
-    (sums[0] + sums[2]) + (sums[1] + sums[3])
+/// The running sums of all reductions between T vectors and K vectors.
+pub(crate) type Sums<const T: usize, const K: usize> = [[Lanes; K]; T];
+
+/// Sums of nothing.
+pub(crate) const fn no_sums<const T: usize, const K: usize>() -> Sums<T, K> {
+    [[[[0.0; QUARTER]; LANES / QUARTER]; K]; T]
 }
 
-/// The last elements of a vector, filled up with zeros to a quarter.
+/// Folds the lanes of every reduction in the fixed order.
 #[inline(always)]
-pub(crate) fn pad(tail: &[f32]) -> [f32; QUARTER] {
-    let mut quarter = [0.0; QUARTER];
-    for (to, from) in quarter.iter_mut().zip(tail) {
-        *to = *from;
-    }
-    quarter
-}
-
-/// All reductions between T vectors x and K vectors y of one length, `step` folding a pair of elements into a
-/// lane. T and K of 2 keep the sums in sixteen 512-bit registers and read each vector once for two results.
-///
-/// Loops and no adaptors over arrays: those are not inlined into code for a wider instruction set.
-#[inline(always)]
-pub(crate) fn reductions<const T: usize, const K: usize>(
-    x: [&[f32]; T],
-    y: [&[f32]; K],
-    step: impl Fn(f32, f32, f32) -> f32,
-) -> [[f32; K]; T] {
-    let len = x[0].len();
-    assert!(
-        x.iter().all(|x| x.len() == len) && y.iter().all(|y| y.len() == len),
-        "vectors of unequal length"
-    );
-    let mut lanes = [[[[0.0f32; QUARTER]; 4]; K]; T];
-    let mut start = 0;
-    while start + LANES <= len {
-        for quarter in 0..4 {
-            let (x, y) = quarters(x, y, start + quarter * QUARTER);
-            add_quarter(&mut lanes, quarter, x, y, &step);
-        }
-        start += LANES;
-    }
-    for quarter in 0..4 {
-        if start + QUARTER <= len {
-            let (x, y) = quarters(x, y, start);
-            add_quarter(&mut lanes, quarter, x, y, &step);
-            start += QUARTER;
-        } else if start < len {
-            let (mut x_pad, mut y_pad) = ([[0.0; QUARTER]; T], [[0.0; QUARTER]; K]);
-            for t in 0..T {
-                x_pad[t] = pad(&x[t][start..]);
-            }
-            for k in 0..K {
-                y_pad[k] = pad(&y[k][start..]);
-            }
-            add_quarter(&mut lanes, quarter, x_pad.each_ref(), y_pad.each_ref(), &step);
-            start = len;
-        }
-    }
+pub(crate) fn fold<const T: usize, const K: usize>(sums: &Sums<T, K>) -> [[f32; K]; T] {
     let mut results = [[0.0; K]; T];
     for t in 0..T {
         for k in 0..K {
-            results[t][k] = fold(&lanes[t][k]);
+            results[t][k] = fold_lanes(&sums[t][k]);
         }
     }
     results
 }
 
-/// One quarter of every pair of vectors into its lanes.
+/// Lanes on a boundary of their own size, so that no store of them touches two cache lines.
+#[repr(align(64))]
+struct Aligned<const N: usize>([f32; N]);
+
+/// Left to itself the compiler takes the lanes out one by one and adds them as single floats, which costs more than
+/// a reduction of 256 elements does. Lanes that it must keep in memory it adds as vectors.
+#[expect(
+    clippy::needless_range_loop,
+    reason = "adaptors are not inlined into code for a wider instruction set"
+)]
 #[inline(always)]
-fn add_quarter<const T: usize, const K: usize>(
-    lanes: &mut [[Lanes; K]; T],
-    quarter: usize,
-    x: [&[f32; QUARTER]; T],
-    y: [&[f32; QUARTER]; K],
+pub(crate) fn fold_lanes(lanes: &Lanes) -> f32 {
+    let mut quarter = Aligned([0.0f32; QUARTER]);
+    for lane in 0..QUARTER {
+        // Halves of 32, then of 16.
+        quarter.0[lane] = (lanes[0][lane] + lanes[2][lane]) + (lanes[1][lane] + lanes[3][lane]);
+    }
+    black_box(&mut quarter);
+    let mut eighth = Aligned([0.0f32; 8]);
+    for lane in 0..8 {
+        eighth.0[lane] = quarter.0[lane] + quarter.0[lane + 8];
+    }
+    black_box(&mut eighth);
+    let mut fours = [0.0f32; 4];
+    for lane in 0..4 {
+        fours[lane] = eighth.0[lane] + eighth.0[lane + 4];
+    }
+    (fours[0] + fours[2]) + (fours[1] + fours[3])
+}
+
+/// Elements in groups of an element for each lane.
+type Blocks<'v, E> = &'v [[E; LANES]];
+
+/// The sums after some more elements of T vectors x and K vectors y, `step` folding a pair of elements into a lane.
+/// They begin at a multiple of 64 elements and end at another, or at the vectors' end.
+///
+/// Q quarters of the lanes are kept in registers at once, and the elements are gone through 4 / Q times: T and K of 2
+/// and all quarters fill sixteen 512-bit registers, a single quarter eight of 256 bits or sixteen of 128.
+///
+/// Loops and no adaptors over arrays: those are not inlined into code for a wider instruction set.
+#[inline(always)]
+pub(crate) fn add_elements<const Q: usize, const T: usize, const K: usize, X: Element, Y: Element>(
+    mut lanes: Sums<T, K>,
+    x: [&[X]; T],
+    y: [&[Y]; K],
+    step: impl Fn(f32, f32, f32) -> f32,
+) -> Sums<T, K> {
+    let len = x[0].len();
+    let (mut x_blocks, mut y_blocks): ([Blocks<'_, X>; T], [Blocks<'_, Y>; K]) = ([&[]; T], [&[]; K]);
+    let (mut x_tails, mut y_tails): ([&[X]; T], [&[Y]; K]) = ([&[]; T], [&[]; K]);
+    for t in 0..T {
+        assert!(x[t].len() == len, "vectors of unequal length");
+        (x_blocks[t], x_tails[t]) = x[t].as_chunks();
+        x_blocks[t] = &x_blocks[t][..len / LANES];
+    }
+    for k in 0..K {
+        assert!(y[k].len() == len, "vectors of unequal length");
+        (y_blocks[k], y_tails[k]) = y[k].as_chunks();
+        y_blocks[k] = &y_blocks[k][..len / LANES];
+    }
+    // Calls instead of a loop: where it is not unrolled, sums in registers become sums in memory. And sums that the
+    // registers do not hold are better in memory from the beginning than saved in the middle of a loop.
+    add_quarters::<Q, T, K, X, Y>(&mut lanes, 0, x_blocks, y_blocks, &step);
+    if const { Q < 4 } {
+        black_box(&mut lanes);
+        add_quarters::<Q, T, K, X, Y>(&mut lanes, Q, x_blocks, y_blocks, &step);
+        black_box(&mut lanes);
+    }
+    if const { Q < 2 } {
+        add_quarters::<Q, T, K, X, Y>(&mut lanes, 2, x_blocks, y_blocks, &step);
+        black_box(&mut lanes);
+        add_quarters::<Q, T, K, X, Y>(&mut lanes, 3, x_blocks, y_blocks, &step);
+        black_box(&mut lanes);
+    }
+    if !x_tails[0].is_empty() { add_tail(lanes, x_tails, y_tails, step) } else { lanes }
+}
+
+/// Q quarters of whole blocks.
+#[expect(
+    clippy::needless_range_loop,
+    reason = "adaptors are not inlined into code for a wider instruction set"
+)]
+#[inline(always)]
+fn add_quarters<const Q: usize, const T: usize, const K: usize, X: Element, Y: Element>(
+    lanes: &mut Sums<T, K>,
+    first: usize,
+    x_blocks: [Blocks<'_, X>; T],
+    y_blocks: [Blocks<'_, Y>; K],
     step: &impl Fn(f32, f32, f32) -> f32,
 ) {
+    let mut sums = [[[[0.0f32; QUARTER]; Q]; K]; T];
     for t in 0..T {
         for k in 0..K {
-            for lane in 0..QUARTER {
-                let sum = &mut lanes[t][k][quarter][lane];
-                *sum = step(x[t][lane], y[k][lane], *sum);
+            for q in 0..Q {
+                sums[t][k][q] = lanes[t][k][first + q];
+            }
+        }
+    }
+    for block in 0..x_blocks[0].len() {
+        for q in 0..Q {
+            let start = (first + q) * QUARTER;
+            let (mut x, mut y) = ([[0.0; QUARTER]; T], [[0.0; QUARTER]; K]);
+            for t in 0..T {
+                x[t] = widen(x_blocks[t][block][start..].first_chunk().expect("four quarters"));
+            }
+            for k in 0..K {
+                y[k] = widen(y_blocks[k][block][start..].first_chunk().expect("four quarters"));
+            }
+            for t in 0..T {
+                for k in 0..K {
+                    for lane in 0..QUARTER {
+                        let sum = &mut sums[t][k][q][lane];
+                        *sum = step(x[t][lane], y[k][lane], *sum);
+                    }
+                }
+            }
+        }
+    }
+    for t in 0..T {
+        for k in 0..K {
+            for q in 0..Q {
+                lanes[t][k][first + q] = sums[t][k][q];
             }
         }
     }
 }
 
-/// The quarters of all vectors at one place.
+/// The values of a quarter.
 #[inline(always)]
-fn quarters<'v, const T: usize, const K: usize>(
-    x: [&'v [f32]; T],
-    y: [&'v [f32]; K],
-    start: usize,
-) -> ([&'v [f32; QUARTER]; T], [&'v [f32; QUARTER]; K]) {
-    let (mut x_quarters, mut y_quarters) = ([&[0.0; QUARTER]; T], [&[0.0; QUARTER]; K]);
-    for t in 0..T {
-        x_quarters[t] = x[t][start..].first_chunk().expect("inside the vector");
+pub(crate) fn widen<E: Element>(elements: &[E; QUARTER]) -> [f32; QUARTER] {
+    let mut values = [0.0; QUARTER];
+    for lane in 0..QUARTER {
+        values[lane] = elements[lane].widen();
     }
-    for k in 0..K {
-        y_quarters[k] = y[k][start..].first_chunk().expect("inside the vector");
+    values
+}
+
+/// The sums after fewer elements than there are lanes.
+#[inline(always)]
+fn add_tail<const T: usize, const K: usize, X: Element, Y: Element>(
+    mut lanes: Sums<T, K>,
+    x: [&[X]; T],
+    y: [&[Y]; K],
+    step: impl Fn(f32, f32, f32) -> f32,
+) -> Sums<T, K> {
+    for quarter in 0..LANES / QUARTER {
+        // A lane that gets no element and no filling stays even a negative zero.
+        if quarter * QUARTER < x[0].len() {
+            let (mut x_values, mut y_values) = ([[0.0; QUARTER]; T], [[0.0; QUARTER]; K]);
+            for t in 0..T {
+                x_values[t] = widen_filled(&x[t][quarter * QUARTER..]);
+            }
+            for k in 0..K {
+                y_values[k] = widen_filled(&y[k][quarter * QUARTER..]);
+            }
+            for t in 0..T {
+                for k in 0..K {
+                    for lane in 0..QUARTER {
+                        let sum = &mut lanes[t][k][quarter][lane];
+                        *sum = step(x_values[t][lane], y_values[k][lane], *sum);
+                    }
+                }
+            }
+        }
     }
-    (x_quarters, y_quarters)
+    lanes
+}
+
+/// The values of a quarter, or of what elements there are, filled up with zeros.
+#[inline(always)]
+fn widen_filled<E: Element>(elements: &[E]) -> [f32; QUARTER] {
+    if let Some(elements) = elements.first_chunk() {
+        return widen(elements);
+    }
+    let mut filled = [E::default(); QUARTER];
+    filled[..elements.len()].copy_from_slice(elements);
+    widen(&filled)
+}
+
+/// The reduction between two vectors.
+#[inline(always)]
+fn reduce(x: &[f32], y: &[f32], step: impl Fn(f32, f32, f32) -> f32) -> f32 {
+    fold(&add_elements::<4, 1, 1, _, _>(no_sums(), [x], [y], step))[0][0]
 }
 
 /// The dot product.
 #[inline(always)]
 pub fn dot<F: Arithmetic>(x: &[f32], y: &[f32]) -> f32 {
-    reductions([x], [y], |x, y, sum| F::fused(x, y, sum))[0][0]
+    reduce(x, y, |x, y, sum| F::fused(x, y, sum))
 }
 
 /// The sum of all elements.
 #[inline(always)]
 pub fn sum(x: &[f32]) -> f32 {
-    reductions([x], [x], |x, _, sum| sum + x)[0][0]
+    reduce(x, x, |x, _, sum| sum + x)
 }
 
 /// The largest element, NaN passed over; negative infinity for none.
@@ -188,13 +282,13 @@ pub fn scale(alpha: f32, x: &mut [f32]) {
 
 /// The first element that is NaN or infinite.
 #[inline(always)]
-pub fn first_non_finite(x: &[f32]) -> Option<usize> {
+pub fn first_non_finite<E: Element>(x: &[E]) -> Option<usize> {
     // A blockwise yes-or-no first: the search itself cannot be vectorised.
     let mut bad = false;
     for &value in x {
-        bad |= !value.is_finite();
+        bad |= !value.widen().is_finite();
     }
-    if bad { x.iter().position(|value| !value.is_finite()) } else { None }
+    if bad { x.iter().position(|value| !value.widen().is_finite()) } else { None }
 }
 
 /// Adding this rounds a float of magnitude below 2^22 to an integer kept in the low mantissa bits.

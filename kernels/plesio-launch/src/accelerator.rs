@@ -5,10 +5,10 @@
 #![expect(unsafe_code, reason = "pinning says that memory stays mapped")]
 
 use plesio_cpu::Cpu;
-use plesio_kernels::lora::{Gradients, Lora};
+use plesio_kernels::lora::{Adapter, Gradients, Lora};
 use plesio_kernels::{
-    AdamW, AdamWState, Codec, Coding, Device, Encoded, KernelError, Mat, MatMut, Merged, Nesterov, Quantised,
-    Rope, Scale,
+    AdamW, AdamWState, Codec, Coding, Device, Encoded, KernelError, Mat, MatMut, Merged, Nesterov, Q8,
+    Quantised, Robust, Rope, Scale,
 };
 
 use plesio_memory::{Arena, ArenaError, ArenaPlan, ArenaReport, PAGE_BYTES};
@@ -17,9 +17,17 @@ use crate::engine::{Engine, EngineSettings, Trouble};
 use crate::memory::Pinned;
 use crate::{Chip, Runtime, RuntimeError};
 
+mod aggregate;
 mod codec;
+mod lora;
+mod optimiser;
+mod product;
+mod q8;
 mod quantise;
+mod robust;
 mod slot;
+mod sparse;
+mod vote;
 
 /// A device behind a vendor's runtime, opened once and kept until the process ends.
 #[derive(Debug)]
@@ -130,6 +138,17 @@ impl<R: Runtime> Device for Accelerator<R> {
     }
 
     on_the_device! {
+        fn lora_shrink(scale: f32, x: Mat<'_>, factors: &[f32], out: MatMut<'_>) = lora;
+        fn lora_outer(scale: f32, coefficients: Mat<'_>, x: Mat<'_>, out: &mut [f32]) = lora;
+        fn lora_forward(lora: Lora<'_>, x: &[f32], h: &mut [f32], y: &mut [f32]) -> Result<(), KernelError> = lora;
+        fn lora_backward(lora: Lora<'_>, x: &[f32], g: &[f32], h: &mut [f32], gradients: Gradients<'_>) -> Result<(), KernelError> = lora;
+        fn lora_fold(lora: Lora<'_>, weights: &[f32], merged: &mut [f32]) -> Result<(), KernelError> = lora;
+        fn lora_forward_bf16(adapter: Adapter<'_>, x: &[u16], h: &mut [f32], y: &mut [u16]) -> Result<(), KernelError> = lora;
+        fn lora_backward_bf16(adapter: Adapter<'_>, x: &[u16], g: &[u16], h: &mut [f32], gradients: Gradients<'_, u16>) -> Result<(), KernelError> = lora;
+        fn lora_grouped(adapters: &[Adapter<'_>], which: &[u32], x: &[u16], y: &mut [u16]) -> Result<(), KernelError> = lora;
+        fn product_q8(weights: Q8<'_>, x: &[u16], adapter: Option<Adapter<'_>>, y: &mut [f32]) -> Result<(), KernelError> = product;
+        fn adamw(settings: AdamW, state: AdamWState<'_>, gradient_scale: f32, gradient: &[f32], params: &mut [f32]) = optimiser;
+
         fn slot_sum(weights: &[u32], slots: &[&[i32]], sum: &mut [i64]) -> Result<(), KernelError> = slot;
         fn commit(weights: &[u32], slots: &[&[i32]], master: &mut [i64]) -> Result<(), KernelError> = slot;
         fn apply(master: &mut [i64], sum: &[i64]) -> Result<(), KernelError> = slot;
@@ -147,6 +166,17 @@ impl<R: Runtime> Device for Accelerator<R> {
         fn encode_slot(coding: Coding, slot: &[i32], out: &mut [u8]) -> Result<(), KernelError> = codec;
         fn decode_slot(codec: Codec, codes: &[u8], slot: &mut [i32]) -> Result<(), KernelError> = codec;
         fn coded_sum(codec: Codec, weights: &[u32], slots: &[&[u8]], sum: &mut [i64]) -> Result<(), KernelError> = codec;
+
+        fn weighted_sum(weights: &[f32], inputs: &[&[f32]], out: &mut [f32]) -> Result<f64, KernelError> = aggregate;
+        fn weighted_sum_bf16(weights: &[f32], inputs: &[&[u16]], out: &mut [f32]) -> Result<f64, KernelError> = aggregate;
+        fn weighted_sum_q8(weights: &[f32], inputs: &[Q8<'_>], out: &mut [f32]) -> Result<f64, KernelError> = aggregate;
+        fn square_norms(inputs: &[&[f32]], norms: &mut [f64]) -> Result<(), KernelError> = aggregate;
+        fn robust(rule: Robust, inputs: &[&[f32]], out: &mut [f32]) -> Result<(), KernelError> = robust;
+        fn top_k(x: &[f32], count: usize, indices: &mut [u32], values: &mut [f32]) -> Result<(), KernelError> = sparse;
+        fn quantise_q8(input: &[f32], residue: &mut [f32], codes: &mut [i8], scales: &mut [u16]) -> Result<Encoded, KernelError> = q8;
+        fn dequantise_q8(coded: Q8<'_>, out: &mut [f32]) -> Result<(), KernelError> = q8;
+        fn sign_pack(x: &[f32], words: &mut [u32]) -> Result<(), KernelError> = vote;
+        fn sign_vote(votes: &[&[u32]], out: &mut [u32]) -> Result<(), KernelError> = vote;
     }
 
     on_the_cpu! {
@@ -163,12 +193,5 @@ impl<R: Runtime> Device for Accelerator<R> {
         fn swiglu_backward(gate_up: &[f32], dout: &[f32], width: usize, dgate_up: &mut [f32]);
         fn cross_entropy(logits: &mut [f32], targets: &[u8], scale: f32) -> f64;
         fn cross_entropy_loss(logits: &mut [f32], targets: &[u8]) -> f64;
-
-        fn lora_shrink(scale: f32, x: Mat<'_>, factors: &[f32], out: MatMut<'_>);
-        fn lora_outer(scale: f32, coefficients: Mat<'_>, x: Mat<'_>, out: &mut [f32]);
-        fn lora_forward(lora: Lora<'_>, x: &[f32], h: &mut [f32], y: &mut [f32]) -> Result<(), KernelError>;
-        fn lora_backward(lora: Lora<'_>, x: &[f32], g: &[f32], h: &mut [f32], gradients: Gradients<'_>) -> Result<(), KernelError>;
-        fn lora_fold(lora: Lora<'_>, weights: &[f32], merged: &mut [f32]) -> Result<(), KernelError>;
-        fn adamw(settings: AdamW, state: AdamWState<'_>, gradient_scale: f32, gradient: &[f32], params: &mut [f32]);
     }
 }

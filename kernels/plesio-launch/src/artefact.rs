@@ -23,6 +23,17 @@ const ALONE: [u32; 6] = [53, 62, 72, 87, 101, 110];
 #[derive(Clone, Debug)]
 pub struct Artefacts(Vec<Artefact>);
 
+/// Whether a chip runs an artefact.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Fit {
+    /// It does; the less the number, the nearer to the chip.
+    Runs(u32),
+    /// It would, with a driver of this version or later, as drivers tell theirs.
+    Driver(u32),
+    /// It is for other chips.
+    Other,
+}
+
 /// Why there is no kernel for a chip.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -136,21 +147,32 @@ impl Artefacts {
         self.0.iter().map(|artefact| &artefact.target)
     }
 
+    /// Each of them, and whether a chip runs it.
+    pub fn fits<'a>(&'a self, chip: &Chip) -> impl Iterator<Item = (&'a Artefact, Fit)> {
+        self.0.iter().map(move |artefact| {
+            let fit = match (rank(&artefact.target, &chip.architecture), driver::least(artefact)) {
+                (None, _) => Fit::Other,
+                (Some(_), Some(least)) if chip.driver < least => Fit::Driver(least),
+                (Some(distance), _) => Fit::Runs(distance),
+            };
+            (artefact, fit)
+        })
+    }
+
     /// The best one for a chip: its own machine code, then a near relation's, then text for its driver to compile.
     ///
     /// # Errors
     /// Nothing runs there, the driver is too old for what would, or it is altered.
     pub fn choose(&self, chip: &Chip) -> Result<&Artefact, ArtefactError> {
-        let mut fitting: Vec<(u32, &Artefact)> = self
-            .0
-            .iter()
-            .filter_map(|artefact| Some((rank(&artefact.target, &chip.architecture)?, artefact)))
-            .collect();
-        fitting.sort_by_key(|(rank, _)| *rank);
-        let too_old = |artefact: &Artefact| driver::least(artefact).filter(|least| chip.driver < *least);
-        let Some((_, artefact)) = fitting.iter().find(|(_, artefact)| too_old(artefact).is_none()) else {
-            let newer =
-                fitting.iter().filter_map(|(_, artefact)| Some((too_old(artefact)?, &artefact.target)));
+        let best = self.fits(chip).filter_map(|(artefact, fit)| match fit {
+            Fit::Runs(distance) => Some((distance, artefact)),
+            Fit::Driver(_) | Fit::Other => None,
+        });
+        let Some((_, artefact)) = best.min_by_key(|(distance, _)| *distance) else {
+            let newer = self.fits(chip).filter_map(|(artefact, fit)| match fit {
+                Fit::Driver(least) => Some((least, &artefact.target)),
+                Fit::Runs(_) | Fit::Other => None,
+            });
             return Err(match newer.min() {
                 Some((least, target)) => ArtefactError::Driver {
                     chip: chip.to_string(),

@@ -125,6 +125,12 @@ impl<'e, 'c, R: Runtime> Call<'e, 'c, R> {
         Ok(staged.address)
     }
 
+    /// Memory of the device for this call alone; what it holds at first means nothing.
+    pub(crate) fn scratch(&mut self, bytes: usize) -> Result<DeviceAddress, Trouble> {
+        let buffer = self.take(bytes.max(1))?;
+        Ok(self.add(buffer, None, 0).address)
+    }
+
     /// Words that kernels report to and the host reads; they begin as `start`.
     pub(crate) fn watch(&mut self, start: &[u64]) -> Result<Watched, Trouble> {
         let bytes = bytemuck::cast_slice(start);

@@ -6,6 +6,8 @@ use std::ffi::CStr;
 pub const THREADS: u32 = 256;
 /// Elements of a block, where kernels go by packs of four.
 pub const TILE: usize = 4 * THREADS as usize;
+/// Elements of a block whose threads have a word of 32 bits each.
+pub const WORD_TILE: usize = 32 * THREADS as usize;
 /// Most contributions that one kernel takes together.
 pub const CONTRIBUTIONS_MAX: usize = 32;
 /// What a report holds while nothing is wrong; else the first element concerned.
@@ -32,6 +34,12 @@ impl Kernel {
 #[must_use]
 pub const fn tiles(len: usize) -> u64 {
     len.div_ceil(TILE) as u64
+}
+
+/// Blocks of [`WORD_TILE`] elements.
+#[must_use]
+pub const fn word_tiles(len: usize) -> u64 {
+    len.div_ceil(WORD_TILE) as u64
 }
 
 /// The numbers of a list, at most [`CONTRIBUTIONS_MAX`] of them, as kernels take them.

@@ -6,7 +6,7 @@
 //!
 //! Unsafe lives in `runtime.rs` (the seam's contracts), `handle.rs` (objects of a runtime go between threads and are given
 //! back), `library.rs` (the table of a library's functions), `memory.rs` (buffers are addresses to a runtime), `call.rs` (the
-//! launch), `accelerator.rs` (pinning) and `nvrtc.rs` (opening a library).
+//! launch), `accelerator.rs` (pinning), `recorder.rs` (the seam without a device) and `nvrtc.rs` (opening a library).
 
 pub mod accelerator;
 pub mod artefact;
@@ -21,6 +21,7 @@ mod memory;
 #[cfg(feature = "nvrtc")]
 pub mod nvrtc;
 pub mod params;
+pub mod recorder;
 pub mod runtime;
 pub mod system;
 

@@ -4,20 +4,47 @@
 //! compiler compare all of these with the structs of the same names, and finds the kernel whose struct is missing
 //! here.
 
+mod aggregate;
 mod codec;
+mod lora;
+mod optimiser;
+mod product;
+mod q8;
+mod robust;
 mod slot;
+mod sparse;
+mod vote;
 
+pub use aggregate::{FoldNorms, SquareNorms, WeightedSum, WeightedSumQ8};
 pub use codec::{CodedSum, Decode, DecodeSlot, Encode, EncodeSlot};
+pub use lora::{Expand, Grouped, GroupedRow, Outer, Shrink};
+pub use optimiser::AdamW;
+pub use product::ProductQ8;
+pub use q8::{DequantiseQ8, QuantiseQ8};
+pub use robust::Robust;
 pub use slot::{Apply, ApplyNesterov, Commit, Dequantise, Merge, Quantise, SlotSum, ToFloat};
+pub use sparse::{TopK, TopWork};
+pub use vote::{SignPack, SignVote};
 
 /// Every struct, by family.
-pub const LAYOUTS: &[&[Layout]] = &[codec::LAYOUTS, slot::LAYOUTS];
+pub const LAYOUTS: &[&[Layout]] = &[
+    aggregate::LAYOUTS,
+    codec::LAYOUTS,
+    lora::LAYOUTS,
+    optimiser::LAYOUTS,
+    product::LAYOUTS,
+    q8::LAYOUTS,
+    robust::LAYOUTS,
+    slot::LAYOUTS,
+    sparse::LAYOUTS,
+    vote::LAYOUTS,
+];
 
 /// Where the fields of a struct lie.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Layout {
-    /// Its name, here and in C++.
-    pub name: &'static str,
+    /// Its names in C++: its own, or those of a template for each type that it is made for.
+    pub names: &'static [&'static str],
     /// Its length.
     pub len_bytes: usize,
     /// All of its fields.
@@ -35,11 +62,13 @@ pub struct Field {
     pub len_bytes: usize,
 }
 
-/// Defines structs as C++ lays them out, and `LAYOUTS` of them.
+/// Defines structs as C++ lays them out, and `LAYOUTS` of them. `for` names what a C++ template is made for.
 macro_rules! params {
+    (@names $name:ident) => { &[stringify!($name)] };
+    (@names $name:ident $($made:literal),+) => { &[$($made),+] };
     ($(
         $(#[$doc:meta])*
-        pub struct $name:ident {
+        pub struct $name:ident $(for $($made:literal),+)? {
             $($(#[$field_doc:meta])* pub $field:ident: $type:ty,)*
         }
     )*) => {
@@ -53,7 +82,7 @@ macro_rules! params {
         )*
 
         pub(super) const LAYOUTS: &[super::Layout] = &[$(super::Layout {
-            name: stringify!($name),
+            names: params!(@names $name $($($made),+)?),
             len_bytes: size_of::<$name>(),
             fields: &[$(super::Field {
                 name: stringify!($field),

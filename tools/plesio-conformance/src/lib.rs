@@ -4,9 +4,17 @@
 //! A mismatch panics and says operation, device, shape and element.
 #![forbid(unsafe_code)]
 
+pub mod aggregate;
 pub mod codec;
+pub mod lora;
+pub mod optimiser;
+pub mod product;
+pub mod q8;
+pub mod robust;
 pub mod slot;
+pub mod sparse;
 pub mod values;
+pub mod vote;
 
 use plesio_kernels::Device;
 
@@ -19,8 +27,29 @@ pub enum Effort {
     Whole,
 }
 
+/// A family of operations: its name, and all that is asked of it.
+pub type Family<D> = (&'static str, fn(D, Effort));
+
+/// Every family.
+#[must_use]
+pub fn families<D: Device>() -> [Family<D>; 10] {
+    [
+        ("slot", slot::conform),
+        ("codec", codec::conform),
+        ("aggregate", aggregate::conform),
+        ("q8", q8::conform),
+        ("robust", robust::conform),
+        ("sparse", sparse::conform),
+        ("vote", vote::conform),
+        ("lora", lora::conform),
+        ("optimiser", optimiser::conform),
+        ("product", product::conform),
+    ]
+}
+
 /// Everything.
 pub fn conform<D: Device>(device: D, effort: Effort) {
-    slot::conform(device, effort);
-    codec::conform(device, effort);
+    for (_, check) in families() {
+        check(device, effort);
+    }
 }

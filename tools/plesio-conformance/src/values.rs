@@ -1,6 +1,6 @@
 //! Inputs: reproducible, of every size, with the floats that catch mistakes; and how results are compared.
 
-use plesio_kernels::Device;
+use plesio_kernels::{Device, bf16};
 
 use crate::Effort;
 
@@ -100,6 +100,21 @@ pub fn stretches(len: usize, stretch: usize, seed: u64) -> Vec<f32> {
     values
 }
 
+/// Reproducible bfloat16, by length and seed.
+pub type Halves = fn(usize, u64) -> Vec<u16>;
+
+/// [`floats`] in bfloat16.
+#[must_use]
+pub fn halves(len: usize, seed: u64) -> Vec<u16> {
+    floats(len, seed).into_iter().map(bf16::narrow).collect()
+}
+
+/// [`wild`] in bfloat16.
+#[must_use]
+pub fn wild_halves(len: usize, seed: u64) -> Vec<u16> {
+    wild(len, seed).into_iter().map(bf16::narrow).collect()
+}
+
 /// Elements of a slot, now and then at its limits.
 #[must_use]
 pub fn integers(len: usize, seed: u64) -> Vec<i32> {
@@ -141,6 +156,12 @@ pub fn states(len: usize, seed: u64) -> Vec<i64> {
     (0..len).map(|_| next()).collect()
 }
 
+/// Lists as calls take them.
+#[must_use]
+pub fn views<T>(lists: &[Vec<T>]) -> Vec<&[T]> {
+    lists.iter().map(Vec::as_slice).collect()
+}
+
 /// Panics unless two lists are equal.
 #[track_caller]
 pub fn same<T: Copy + PartialEq + std::fmt::Debug>(
@@ -167,4 +188,19 @@ pub fn same_floats(what: &str, device: impl Device, found: &[f32], expected: &[f
         let equal = found.to_bits() == expected.to_bits() || (found.is_nan() && expected.is_nan());
         assert!(equal, "{what} on {}: element {element} is {found:e}, not {expected:e}", device.name());
     }
+}
+
+/// The same of one binary64.
+#[track_caller]
+pub fn same_double(what: &str, device: impl Device, found: f64, expected: f64) {
+    let equal = found.to_bits() == expected.to_bits() || (found.is_nan() && expected.is_nan());
+    assert!(equal, "{what} on {}: {found:e}, not {expected:e}", device.name());
+}
+
+/// [`same_floats`] of bfloat16.
+#[track_caller]
+pub fn same_halves(what: &str, device: impl Device, found: &[u16], expected: &[u16]) {
+    let [found, expected] =
+        [found, expected].map(|halves| halves.iter().map(|&bits| bf16::widen(bits)).collect::<Vec<_>>());
+    same_floats(what, device, &found, &expected);
 }

@@ -11,9 +11,10 @@ use plesio_launch::params::Layout;
 #[must_use]
 pub fn assertions(layouts: &[&[Layout]]) -> String {
     let mut text = String::from("#include <cstddef>\n#include \"plesio.cu\"\n");
-    for Layout { name, len_bytes, fields } in layouts.iter().copied().flatten() {
+    let made = |layout: &Layout| layout.names.iter().map(|name| (*name, *layout)).collect::<Vec<_>>();
+    for (name, Layout { len_bytes, fields, .. }) in layouts.iter().copied().flatten().flat_map(made) {
         let _ = writeln!(text, "static_assert(sizeof({name}) == {len_bytes}, \"{name}\");");
-        for field in *fields {
+        for field in fields {
             let (path, offset) = (format!("{name}::{}", field.name), field.offset_bytes);
             let _ = writeln!(
                 text,

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use plesio_conformance::{Effort, conform};
+use plesio_conformance::{Effort, conform, lora, optimiser, product};
 use plesio_emulator::{Emulated, Engine, Order, Setup, Toolchain};
 use plesio_launch::{Accelerator, EngineSettings};
 
@@ -49,4 +49,13 @@ fn kernels_have_the_references_bits_in_random_order() {
     for (seed, warp_threads) in [(1, 32), (2, 64)] {
         run(Setup { order: Order::Random { seed }, warp_threads, align_bytes: 8 }, Effort::Short);
     }
+}
+
+#[test]
+fn threads_of_low_rank_layers_meet_at_their_barriers_alone() {
+    let Some(program) = emulator(Engine::Threads) else { return };
+    let device = device(&program, Setup::default());
+    lora::glance(device);
+    optimiser::glance(device);
+    product::glance(device);
 }

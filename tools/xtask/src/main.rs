@@ -1,4 +1,4 @@
-//! Shell. Tasks of the workspace: `cargo xtask ci | tidy | kernels | fuzz | explore | halts | mutations | loom | miri | asan |
+//! Shell. Tasks of the workspace: `cargo xtask ci | tidy | kernels | fuzz | explore | halts | mutations | networks | loom | miri | asan |
 //! rivals | links | base-text | base-model`.
 //!
 //! Knows the tree and the tools around it; knows nothing of plesio's protocols. Every task reads its
@@ -17,6 +17,7 @@ mod halts;
 mod kernels;
 mod links;
 mod mutations;
+mod networks;
 mod rivals;
 mod tidy;
 
@@ -31,6 +32,7 @@ Tasks:
   explore [--row TEXT] [--seconds N]   every order of events in the shipped agreement, within the bounds of each row
   halts [--trials N]    HALT of eight processes of which two keep it to themselves, seen by a packet socket
   mutations [--only NAME] [--short]   break one rule after the other in a copy of the tree: a check must notice each
+  networks [--check]    write the sorting networks of the robust rules, or compare them with the generator's
   loom                  try every order of threads in the models of shared memory; less than a minute
   miri                  interpret the tests of shared memory, over heap memory; needs nightly's miri
   asan                  run the tests of shared memory under AddressSanitizer; needs nightly
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
         "explore" => root().and_then(|root| explore::run(&root, rest)),
         "halts" => root().and_then(|root| halts::run(&root, rest)),
         "mutations" => root().and_then(|root| mutations::run(&root, rest)),
+        "networks" => root().and_then(|root| networks::run(&root, rest)),
         "loom" => root().and_then(|root| checkers::loom(&root, rest)),
         "miri" => root().and_then(|root| checkers::miri(&root, rest)),
         "asan" => root().and_then(|root| checkers::asan(&root, rest)),

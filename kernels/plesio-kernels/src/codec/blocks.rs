@@ -146,17 +146,19 @@ impl Int8 {
     pub(super) const ELEMENTS: usize = 256;
     /// The step that a slot of the largest magnitude has: `ceil(2^30 / 127)`.
     const STEP_MAX: u32 = 8_454_661;
-    const LEVELS: f32 = 127.0;
+}
 
-    /// The code of a value, and that as a float.
-    #[inline(always)]
-    fn code(value: f32, inverse: f32) -> (u8, f32) {
-        let wanted = value * inverse;
-        let low = if wanted < -Self::LEVELS { -Self::LEVELS } else { wanted };
-        let held = if low > Self::LEVELS { Self::LEVELS } else { low };
-        let shifted = held + ROUNDER;
-        (shifted.to_bits() as u8, shifted - ROUNDER)
-    }
+/// Codes of a byte reach from -127 to 127.
+pub(crate) const LEVELS: f32 = 127.0;
+
+/// The code of a value, half to even, and that as a float.
+#[inline(always)]
+pub(crate) fn byte_code(value: f32, inverse: f32) -> (u8, f32) {
+    let wanted = value * inverse;
+    let low = if wanted < -LEVELS { -LEVELS } else { wanted };
+    let held = if low > LEVELS { LEVELS } else { low };
+    let shifted = held + ROUNDER;
+    (shifted.to_bits() as u8, shifted - ROUNDER)
 }
 
 impl Block<256, 260> for Int8 {
@@ -182,11 +184,11 @@ impl Block<256, 260> for Int8 {
             return true;
         }
         // 17 significant bits, cut: 7 more for the code fill a float.
-        let step = f32::from_bits((f32::from_bits(top) / Self::LEVELS).to_bits() & !0x7f);
+        let step = f32::from_bits((f32::from_bits(top) / LEVELS).to_bits() & !0x7f);
         let inverse = 1.0 / step;
         *header = step.to_bits().to_le_bytes();
         for e in 0..256 {
-            let (code, whole) = Self::code(values[e], inverse);
+            let (code, whole) = byte_code(values[e], inverse);
             codes[e] = code;
             rest[e] = values[e] - whole * step;
         }
@@ -217,7 +219,7 @@ impl Block<256, 260> for Int8 {
         let codes: &mut [u8; 256] = codes.first_chunk_mut().expect("and 256 more");
         *header = step.to_le_bytes();
         for e in 0..256 {
-            let (code, _) = Self::code(values[e] as f32, inverse);
+            let (code, _) = byte_code(values[e] as f32, inverse);
             codes[e] = code;
         }
     }

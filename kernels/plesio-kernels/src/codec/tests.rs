@@ -1,6 +1,7 @@
 //! Laws of the codecs: layouts, error bars, what the residue keeps, and that any bytes decode.
 
 use super::*;
+use crate::arithmetic::Store;
 use crate::slot::slot_sum;
 use proptest::prelude::*;
 
@@ -328,7 +329,7 @@ proptest! {
         decode_slot(codec, &padded, &mut slot).unwrap();
         let weights = [1 << 30, (1 << 30) - 1];
         coded_sum(codec, &weights, &[&padded, &padded], &mut sum).unwrap();
-        slot_sum(&weights, &[&slot, &slot], &mut plain).unwrap();
+        slot_sum::<crate::Soft>(&weights, &[&slot, &slot], &mut plain, Store::Cached).unwrap();
         prop_assert_eq!(sum, plain);
     }
 

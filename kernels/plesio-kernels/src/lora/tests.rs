@@ -133,7 +133,7 @@ fn factors_that_do_not_fit_are_refused() {
         let error = Lora::new(&a, &b, 2, 4, 3, 1.0).unwrap_err();
         assert_eq!(error, KernelError::NonFinite { what: "A", element: 5 });
     }
-    assert!(Lora::new(&[], &[], 1, 0, 3, 1.0).is_err());
+    assert!(Lora::<f32>::new(&[], &[], 1, 0, 3, 1.0).is_err());
 }
 
 #[test]

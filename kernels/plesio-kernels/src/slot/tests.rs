@@ -1,6 +1,7 @@
 //! Laws of the fixed-point contract.
 
 use super::*;
+use crate::arithmetic::Soft;
 use proptest::prelude::*;
 
 #[test]
@@ -56,10 +57,16 @@ fn wrong_lengths_are_refused() {
         Err(KernelError::Length { .. })
     ));
     assert!(matches!(quantise_residue(&mut [0.0; 3], scale, &mut [0; 2]), Err(KernelError::Length { .. })));
-    assert!(matches!(slot_sum(&[1], &[&[1, 2]], &mut [0; 3]), Err(KernelError::Length { .. })));
-    assert!(matches!(slot_sum(&[1, 2], &[&[1, 2]], &mut [0; 2]), Err(KernelError::Length { .. })));
+    assert!(matches!(
+        slot_sum::<Soft>(&[1], &[&[1, 2]], &mut [0; 3], Store::Cached),
+        Err(KernelError::Length { .. })
+    ));
+    assert!(matches!(
+        slot_sum::<Soft>(&[1, 2], &[&[1, 2]], &mut [0; 2], Store::Cached),
+        Err(KernelError::Length { .. })
+    ));
     assert!(matches!(apply(&mut [0; 2], &[0; 3]), Err(KernelError::Length { .. })));
-    assert!(matches!(commit(&[1], &[&[1]], &mut [0; 2]), Err(KernelError::Length { .. })));
+    assert!(matches!(commit::<Soft>(&[1], &[&[1]], &mut [0; 2]), Err(KernelError::Length { .. })));
     assert!(matches!(to_float(&[0; 2], scale, &mut [0.0]), Err(KernelError::Length { .. })));
     assert!(matches!(dequantise(&[0; 2], scale, &mut [0.0]), Err(KernelError::Length { .. })));
     assert!(matches!(merge(&mut [0; 2], &[0; 2], scale, &mut [0.0]), Err(KernelError::Length { .. })));
@@ -70,10 +77,10 @@ fn wrong_lengths_are_refused() {
 fn weights_that_could_overflow_are_refused_before_any_write() {
     let slot = [i32::MIN; 4];
     let mut sum = [3; 4];
-    let error = slot_sum(&[u32::MAX, 1], &[&slot, &slot], &mut sum).unwrap_err();
+    let error = slot_sum::<Soft>(&[u32::MAX, 1], &[&slot, &slot], &mut sum, Store::Cached).unwrap_err();
     assert_eq!(error, KernelError::Weights { sum: 1 << 32 });
     assert_eq!(sum, [3; 4]);
-    slot_sum(&[i32::MAX as u32], &[&slot], &mut sum).unwrap();
+    slot_sum::<Soft>(&[i32::MAX as u32], &[&slot], &mut sum, Store::Cached).unwrap();
     assert_eq!(sum[0], i64::from(i32::MAX) * i64::from(i32::MIN));
 }
 
@@ -89,9 +96,14 @@ fn an_overflow_of_the_master_saturates_and_is_reported() {
     assert_eq!((master[2500], master[2700], master[0]), (i64::MAX, i64::MIN, 1));
 
     let mut master = [i64::MAX - 10, 0];
-    let error = commit(&[1], &[&[11, 11]], &mut master).unwrap_err();
+    let error = commit::<Soft>(&[1], &[&[11, 11]], &mut master).unwrap_err();
     assert_eq!(error, KernelError::Overflow { element: 0 });
     assert_eq!(master, [i64::MAX, 11]);
+    // An element that has stood at its limit all the time is not the one.
+    let (mut master, mut sum) = (vec![0i64; 300], vec![0i64; 300]);
+    (master[3], master[140], sum[140], master[299], sum[299]) = (i64::MAX, i64::MIN, -1, i64::MAX, 1);
+    assert_eq!(apply(&mut master, &sum), Err(KernelError::Overflow { element: 140 }));
+    assert_eq!(apply(&mut master[141..], &sum[141..]), Err(KernelError::Overflow { element: 158 }));
 }
 
 #[test]
@@ -133,7 +145,7 @@ proptest! {
         let weights: Vec<u32> = (0..slots.len() as u32).map(|member| weight + member).collect();
         let views: Vec<&[i32]> = slots.iter().map(|slot| slot.as_slice()).collect();
         let mut sum = vec![0i64; 67];
-        slot_sum(&weights, &views, &mut sum).unwrap();
+        slot_sum::<Soft>(&weights, &views, &mut sum, Store::Cached).unwrap();
         for e in 0..67 {
             let exact: i128 =
                 slots.iter().zip(&weights).map(|(slot, &w)| i128::from(w) * i128::from(slot[e])).sum();
@@ -142,11 +154,11 @@ proptest! {
         let mut reversed = vec![0i64; 67];
         let weights_reversed: Vec<u32> = weights.iter().rev().copied().collect();
         let views_reversed: Vec<&[i32]> = views.iter().rev().copied().collect();
-        slot_sum(&weights_reversed, &views_reversed, &mut reversed).unwrap();
+        slot_sum::<Soft>(&weights_reversed, &views_reversed, &mut reversed, Store::Cached).unwrap();
         prop_assert_eq!(&sum, &reversed);
 
         let mut master = vec![5i64; 67];
-        commit(&weights, &views, &mut master).unwrap();
+        commit::<Soft>(&weights, &views, &mut master).unwrap();
         let mut applied = vec![5i64; 67];
         apply(&mut applied, &sum).unwrap();
         prop_assert_eq!(master, applied);

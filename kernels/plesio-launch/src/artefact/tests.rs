@@ -166,3 +166,14 @@ fn a_folder_serves_as_well_and_only_with_kernels_of_this_source() {
     assert!(told.contains("kernels of another source") && told.contains("cargo xtask kernels"), "{told}");
     std::fs::remove_dir_all(&path).unwrap();
 }
+
+#[test]
+fn every_artefact_is_told_to_run_to_want_a_newer_driver_or_to_be_for_others() {
+    let artefacts = artefacts(&["compute_75:6.3", "sm_80", "sm_90:13", "gfx942"]);
+    let told = |driver| {
+        let chip = chip("sm_90", driver);
+        artefacts.fits(&chip).map(|(_, fit)| fit).collect::<Vec<_>>()
+    };
+    assert_eq!(told(12080), [Fit::Runs(PTX_RANK + 15), Fit::Other, Fit::Driver(13000), Fit::Other]);
+    assert_eq!(told(13000)[2], Fit::Runs(0));
+}
