@@ -35,6 +35,7 @@ unsigned long number(const char* name, unsigned long otherwise) {
 
 Settings read_settings() {
   const char* architecture = setting("ARCHITECTURE");
+  const char* kernels_file = setting("KERNELS_FILE");
   return {static_cast<int>(number("DEVICES", 1)),
           architecture != nullptr ? architecture : vendor.architecture,
           number("INTEGRATED", 0) != 0,
@@ -45,7 +46,8 @@ Settings read_settings() {
           number("HANG_LAUNCH", 0),
           number("LOSE_LAUNCH", 0),
           static_cast<int>(number("LOST_CODE", LaunchFailed)),
-          number("REFUSE_REGISTRATION", 0) != 0};
+          number("REFUSE_REGISTRATION", 0) != 0,
+          kernels_file != nullptr ? kernels_file : ""};
 }
 
 // What there is in the process.

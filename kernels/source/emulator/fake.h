@@ -27,6 +27,7 @@
 //   LOSE_LAUNCH          at the n-th launch its device is lost: every later call for it answers with
 //   LOST_CODE            this code; 719
 //   REFUSE_REGISTRATION  1: no memory of the host is registered
+//   KERNELS_FILE         a file to which a line is added for each kernel at its first launch: the vendor and its name
 //
 // At its end the process says on stderr what was left behind, unless something hangs or was lost: then nobody can
 // give it back.
@@ -90,6 +91,7 @@ struct Settings {
   unsigned long lose_launch;
   int lost_code;
   bool refuse_registration;
+  std::string kernels_file;
 };
 const Settings& settings();
 

@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <set>
 #include <thread>
 
 namespace fake {
@@ -27,6 +28,16 @@ std::int64_t now_ns() {
 std::mutex& emulator() {
   static std::mutex* const mutex = new std::mutex;
   return *mutex;
+}
+
+// Under the emulator's lock.
+void tell_first(const std::string& kernel) {
+  static std::set<std::string>* const told = new std::set<std::string>;
+  if (settings().kernels_file.empty() || !told->insert(kernel).second) return;
+  std::FILE* file = std::fopen(settings().kernels_file.c_str(), "a");
+  if (file == nullptr) return;
+  std::fprintf(file, "%s %s\n", vendor.name, kernel.c_str());
+  std::fclose(file);
 }
 
 } // namespace
@@ -123,6 +134,7 @@ void Stream::launch(const Work& work) {
   }
   char message[400] = "";
   std::lock_guard<std::mutex> lock(emulator());
+  tell_first(work.function->name);
   const auto params_bytes = static_cast<unsigned>(work.params.size());
   const int wrong = plesio_emulate(work.function->name.c_str(), work.blocks, work.threads, work.params.data(),
                                    params_bytes, warp_threads(), message, sizeof message);

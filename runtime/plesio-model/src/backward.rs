@@ -57,16 +57,14 @@ impl Sink<'_> {
                 let width = group.parts.len() * rank;
                 let h = &mut scratch.0[..rows * width];
                 let back = &mut scratch.1[..rows * width];
-                let a = Mat::dense(&params[group.a.clone()], width, d_in);
-                device.matmul(MatMut::dense(h, rows, width), x, a.transposed(), false);
+                device.lora_shrink(1.0, x, &params[group.a.clone()], MatMut::dense(h, rows, width));
                 let mut column = 0;
                 for (index, part) in group.parts.iter().enumerate() {
                     let g = Mat::new(&g[column..], rows, part.d_out, d_out);
                     let h = Mat::new(&h[index * rank..], rows, rank, width);
                     device.lora_outer(1.0, h, g, &mut gradient[part.b.clone()]);
                     let back = MatMut::new(&mut back[index * rank..], rows, rank, width);
-                    let b = Mat::dense(&params[part.b.clone()], rank, part.d_out);
-                    device.matmul(back, g, b.transposed(), false);
+                    device.lora_shrink(1.0, g, &params[part.b.clone()], back);
                     column += part.d_out;
                 }
                 device.lora_outer(1.0, Mat::dense(back, rows, width), x, &mut gradient[group.a.clone()]);
