@@ -14,6 +14,7 @@ pub(crate) use collective::{CollectiveArgs, ElementArg, NarrowArg, OperationArg,
 pub(crate) use device::{DeviceArg, DevicesArgs};
 pub(crate) use halt::HaltArgs;
 pub(crate) use impair::ImpairArgs;
+pub(crate) use kernels::{KernelRivalArg, KernelsArgs, LevelArg};
 pub(crate) use key::{GenArgs, KeyArgs, KeyCommand, KeyKind, PubArgs, TicketArgs};
 pub(crate) use phase::{PhaseArgs, StampsArg, TimeArg};
 pub(crate) use rules::{OuterArg, RulesArgs, WeightsArg, refused};
@@ -39,6 +40,7 @@ mod collective;
 mod device;
 mod halt;
 mod impair;
+mod kernels;
 mod key;
 mod phase;
 mod rules;
@@ -91,6 +93,9 @@ pub(crate) enum Command {
     /// One clock of a bench; started by the bench itself
     #[command(hide = true)]
     BenchClock,
+    /// What runs the kernels of a bench; started by the bench itself
+    #[command(hide = true)]
+    BenchKernels,
     /// One rank of a bench; started by the bench itself
     #[command(hide = true)]
     BenchRank {
@@ -152,6 +157,7 @@ impl Cli {
                     BenchCommand::Shm(args) | BenchCommand::Allreduce(args) => {
                         formed(&mut args.output, found)?
                     }
+                    BenchCommand::Kernels(args) => formed(&mut args.output, found)?,
                     BenchCommand::Compare(args) => formed(&mut args.output, found)?,
                     BenchCommand::Relay(args) => &mut args.output,
                     BenchCommand::Churn(args) => &mut args.output,
@@ -161,6 +167,7 @@ impl Cli {
             Command::DemoNode
             | Command::BenchClock
             | Command::BenchEnd { .. }
+            | Command::BenchKernels
             | Command::BenchRank { .. }
             | Command::Key(_)
             | Command::Halt(_)

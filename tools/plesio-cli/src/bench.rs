@@ -17,6 +17,7 @@ mod control;
 mod ends;
 mod figures;
 mod group;
+mod kernels;
 mod link;
 mod listen;
 mod memory;
@@ -34,6 +35,7 @@ mod table;
 mod worker;
 
 pub(crate) use collective::run_rank;
+pub(crate) use kernels::{names as kernel_names, run_worker as run_kernels};
 pub(crate) use link::{Mode, Rival, Wait};
 pub(crate) use path::run_between;
 pub(crate) use phase::run_clock;
@@ -41,7 +43,7 @@ pub(crate) use relay::relay_figures;
 pub(crate) use require::Requirement;
 pub(crate) use worker::run_end;
 
-use crate::args::{BenchArgs, BenchCommand, COLD_BYTES, ChunkArg, FormArg, HOT_BYTES};
+use crate::args::{BenchArgs, BenchCommand, COLD_BYTES, ChunkArg, HOT_BYTES, OutputArgs};
 use crate::failure::{Exit, Failure};
 use crate::host::Host;
 use crate::{demo, signals, stdout};
@@ -92,7 +94,16 @@ pub(crate) fn run(command: &BenchCommand) -> Result<Exit, Failure> {
         BenchCommand::Compare(args) => compare::run(args),
         BenchCommand::Relay(args) => relay::run(args),
         BenchCommand::Churn(args) => churn::run(args),
+        BenchCommand::Kernels(args) => kernels::run(args),
         BenchCommand::Phase(args) => phase::run(args),
+    }
+}
+
+/// Progress, for a terminal.
+fn progress(output: &OutputArgs, what: &str) {
+    use std::io::IsTerminal;
+    if !output.quiet && std::io::stderr().is_terminal() {
+        let _gone = writeln!(std::io::stderr(), "{what}");
     }
 }
 
@@ -196,7 +207,7 @@ impl Bench<'_> {
             report.push(cell);
             if let Err(failure) = measured {
                 if report.has_rows() {
-                    self.show(&report.document(true))?;
+                    table::show(&args.output, &report.document(true))?;
                 }
                 return Err(failure);
             }
@@ -366,7 +377,12 @@ impl Bench<'_> {
             ends.run(&self.order(key, link, bind, reach), pool).map(Some)
         };
         for round in 1..=args.repeats {
-            self.progress(cell, round);
+            let Key { bytes, chunk, wait, .. } = key;
+            let (wait, repeats) = (wait.name(), args.repeats);
+            progress(
+                &args.output.common,
+                &format!("{bytes} bytes, chunk {chunk}, {wait}: round {round} of {repeats}"),
+            );
             cell.first.extend(run(Link::Plesio)?);
             for (rival, outcomes) in &mut cell.rivals {
                 outcomes.extend(run(rival.link())?);
@@ -376,40 +392,9 @@ impl Bench<'_> {
         Ok(())
     }
 
-    fn progress(&self, cell: &Cell, round: u16) {
-        use std::io::IsTerminal;
-        if !self.common.output.common.quiet && std::io::stderr().is_terminal() {
-            let Key { bytes, chunk, wait, .. } = cell.key;
-            let wait = wait.name();
-            let _gone = writeln!(
-                std::io::stderr(),
-                "{bytes} bytes, chunk {chunk}, {wait}: round {round} of {}",
-                self.common.repeats
-            );
-        }
-    }
-
-    fn show(&self, document: &Value) -> Result<(), Failure> {
-        let output = &self.common.output;
-        if output.common.json_stream {
-            stdout::emit("end", document);
-        } else if output.form() == FormArg::Json {
-            stdout::document(document);
-        } else {
-            stdout::text(&table::render(document, output.form())?);
-        }
-        if !output.common.quiet && (output.common.json_stream || output.form() != FormArg::Table) {
-            for note in document["notes"].as_array().into_iter().flatten() {
-                let _gone =
-                    writeln!(std::io::stderr(), "plesio: note: {}", note.as_str().unwrap_or_default());
-            }
-        }
-        Ok(())
-    }
-
     fn finish(&self, report: &Report<'_>, interrupted: bool) -> Result<Exit, Failure> {
         let document = report.document(interrupted);
-        self.show(&document)?;
+        table::show(&self.common.output, &document)?;
         if let Some(path) = self.hist {
             round::write_log(path, &report.histograms()?)?;
         }

@@ -53,11 +53,7 @@ const LOCKED_BYTES_WANTED: u64 = 64 << 20;
 
 /// Looks, and says what there is.
 pub(crate) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
-    let (tier, reason) = match plesio_udp::probe(plesio_udp::Requested::Auto) {
-        Ok(probe) => (probe.tier.to_string(), probe.reason),
-        Err(error) => ("none".into(), error.to_string()),
-    };
-    let host = Host::look(tier, reason);
+    let host = Host::probed();
     let findings = findings(&host);
     let output = &args.output;
     let document = json!({

@@ -43,6 +43,14 @@ pub(crate) struct Memlock {
 }
 
 impl Host {
+    /// Looks around, where nobody has probed the data plane.
+    pub(crate) fn probed() -> Self {
+        match plesio_udp::probe(plesio_udp::Requested::Auto) {
+            Ok(probe) => Self::look(probe.tier.to_string(), probe.reason),
+            Err(error) => Self::look("none".into(), error.to_string()),
+        }
+    }
+
     /// Looks around. `tier` and its reason come from the data plane's own probe.
     pub(crate) fn look(tier: String, tier_reason: String) -> Self {
         Self {
@@ -94,6 +102,19 @@ pub(crate) fn line(path: impl AsRef<Path>) -> Option<String> {
     let first = text.lines().next()?.trim();
     (!first.is_empty()).then(|| first.to_owned())
 }
+
+/// The largest cache of the first core; where the kernel does not say, what a server has.
+pub(crate) fn cache_bytes() -> u64 {
+    let folder = Path::new("/sys/devices/system/cpu/cpu0/cache");
+    let sizes = (0..CACHES_MAX).filter_map(|index| line(folder.join(format!("index{index}/size"))));
+    sizes
+        .filter_map(|size| size.strip_suffix('K')?.parse::<u64>().ok())
+        .max()
+        .map_or(CACHE_BYTES, |kib| kib * 1024)
+}
+
+const CACHES_MAX: usize = 8;
+const CACHE_BYTES: u64 = 32 << 20;
 
 /// The kernel's name, release and version.
 pub(crate) fn kernel() -> String {

@@ -42,6 +42,7 @@ fn main() -> ExitCode {
         Command::BenchEnd { between: true, seed, impair, .. } => bench::run_between(seed, &impair),
         Command::BenchEnd { pin, .. } => bench::run_end(pin),
         Command::BenchClock => bench::run_clock(),
+        Command::BenchKernels => bench::run_kernels(),
         Command::BenchRank { pin } => bench::run_rank(pin),
         Command::Key(args) => key::run(&args),
         Command::Up(args) => up::run(&args),

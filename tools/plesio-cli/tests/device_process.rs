@@ -111,13 +111,65 @@ fn nodes_on_unlike_devices_hold_one_model() {
     let out = out.to_str().expect("a path of ours is text");
     let arguments =
         ["demo", "--nodes", "4", "--seconds", "12", "--device", "hip:0,cuda:0,cpu", "--out", out, "--json"];
-    let Some(output) = on_fakes(&arguments, &[]) else { return };
+    let launched = Path::new(out).join("launched");
+    let told = [("PLESIO_FAKE_KERNELS_FILE", launched.to_str().expect("a path of ours is text"))];
+    let Some(output) = on_fakes(&arguments, &told) else { return };
     let document = document(&output);
     let devices = devices(&document);
     assert!(devices[0].starts_with("hip:0 ") && devices[1].starts_with("cuda:0 "), "{devices:?}");
     assert!(devices[2..].iter().all(|device| device.starts_with("cpu ")), "{devices:?}");
     assert_eq!(document["digests_equal"], true);
     assert!(document["versions_committed"].as_u64() > Some(8), "{}", document["versions_committed"]);
+    let launched = fs::read_to_string(&launched).expect("kernels were launched");
+    for vendor in ["HIP", "CUDA"] {
+        for kernel in [
+            "lora_shrink",
+            "lora_expand",
+            "lora_outer",
+            "adamw",
+            "quantise_residue",
+            "coded_sum_full",
+            "apply",
+        ] {
+            assert!(launched.lines().any(|line| line == format!("{vendor} plesio_{kernel}")), "{launched}");
+        }
+    }
+}
+
+/// Small enough for an emulator.
+const BENCH: &[&str] =
+    &["bench", "kernels", "--kernels", "commit,median", "--size", "1k", "--working-set", "64k", "--json"];
+
+#[test]
+fn the_kernels_of_a_device_are_measured_and_give_the_references_bits() {
+    for device in ["hip:0", "cuda:0"] {
+        let arguments = [BENCH, &["--device", device, "--repeats", "1", "--seconds", "0.001"]].concat();
+        let Some(output) = on_fakes(&arguments, &[]) else { return };
+        let document = document(&output);
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        let found = document["device"]["found"].as_str().expect("it says what it is");
+        assert!(found.starts_with(&format!("{device} ")), "{found}");
+        let rows = document["results"].as_array().expect("rows");
+        assert_eq!(rows.len(), 3, "two shapes of a median");
+        for row in rows {
+            assert_eq!((&row["device"], &row["wrong"]), (&device.into(), &0.into()), "{row}");
+            assert!(row["time_ns"].as_f64() > Some(0.0), "{row}");
+            for field in ["level", "threads", "floor_ratio", "must", "met"] {
+                assert!(row[field].is_null(), "only the CPU has {field}: {row}");
+            }
+        }
+        assert!(document["notes"].to_string().contains("has no floor"), "{}", document["notes"]);
+    }
+}
+
+#[test]
+fn what_the_cpu_did_in_its_place_is_no_figure_of_a_device() {
+    let arguments = [BENCH, &["--device", "cuda:0", "--repeats", "1000", "--seconds", "0.001"]].concat();
+    let Some(output) = on_fakes(&arguments, &[("PLESIO_FAKE_LOSE_LAUNCH", "40")]) else { return };
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("does not run this kernel") && said.contains("LAUNCH_FAILED"), "{said}");
+    assert_eq!(document(&output)["ended"], "interrupted", "what was measured is shown");
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! The flags of `plesio bench`. A list is a matrix: every size with every chunk, backend, wait and protection.
 
 use super::{
-    BackendArg, ChurnArgs, Cli, CollectiveArgs, ImpairArgs, OutputArgs, PhaseArgs, TrustArg, parse_switch,
+    BackendArg, ChurnArgs, Cli, CollectiveArgs, ImpairArgs, KernelsArgs, OutputArgs, PhaseArgs, TrustArg,
+    parse_switch,
 };
 use crate::bench::{Mode, Requirement, Rival, Wait};
 use clap::error::ErrorKind;
@@ -26,6 +27,9 @@ pub(crate) enum BenchCommand {
     /// What processes do together in memory that all of them map
     #[command(long_about = SHM_ABOUT)]
     Shm(CollectiveArgs),
+    /// What a device's kernels take, beside the rate of its memory and beside numpy
+    #[command(long_about = super::kernels::ABOUT)]
+    Kernels(KernelsArgs),
     /// A mesh whose processes are killed and started anew without a pause
     #[command(long_about = super::churn::ABOUT)]
     Churn(ChurnArgs),
@@ -445,7 +449,7 @@ pub(super) fn parse_bytes(text: &str) -> Result<u32, String> {
     }
 }
 
-fn parse_working_set(text: &str) -> Result<u32, String> {
+pub(super) fn parse_working_set(text: &str) -> Result<u32, String> {
     match text {
         "hot" => Ok(HOT_BYTES),
         "cold" => Ok(COLD_BYTES),

@@ -12,8 +12,8 @@ mod values;
 
 pub(crate) use rank::run_rank;
 
-use super::{Wait, require, table};
-use crate::args::{CollectiveArgs, FormArg, NarrowArg, OperationArg, PathArg, SharesArg};
+use super::{Wait, progress, require, table};
+use crate::args::{CollectiveArgs, NarrowArg, OperationArg, PathArg, SharesArg};
 use crate::failure::{Exit, Failure};
 use crate::host::Host;
 use crate::{demo, signals, stdout};
@@ -21,8 +21,7 @@ use plesio_collective::Element;
 use rank::Run;
 use ranks::Fleet;
 use report::{Bounds, Key, Report, Row, Way};
-use serde_json::{Value, json};
-use std::io::Write;
+use serde_json::json;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -61,7 +60,7 @@ impl Bench<'_> {
                     break;
                 }
                 if report.has_rows() {
-                    self.show(&report.document(true))?;
+                    table::show(&self.args.output, &report.document(true))?;
                 }
                 return Err(failure);
             }
@@ -201,7 +200,10 @@ impl Bench<'_> {
                 if interrupted.load(Ordering::Acquire) {
                     break;
                 }
-                self.progress(&key, round);
+                let (name, ranks, bytes) = (key.operation.operation().name(), way.ranks, key.bytes);
+                let text =
+                    format!("{name}, {ranks} ranks, {bytes} bytes: round {round} of {}", self.args.repeats);
+                progress(&self.args.output.common, &text);
                 let told = self.round(fleet, &mut row, round);
                 // What was measured before an interrupt is shown.
                 if !interrupted.load(Ordering::Acquire) {
@@ -278,34 +280,9 @@ impl Bench<'_> {
         Ok(())
     }
 
-    fn progress(&self, key: &Key, round: u16) {
-        use std::io::IsTerminal;
-        if !self.args.output.common.quiet && std::io::stderr().is_terminal() {
-            let (operation, repeats) = (key.operation.operation().name(), self.args.repeats);
-            let _gone = writeln!(
-                std::io::stderr(),
-                "{operation}, {} ranks, {} bytes: round {round} of {repeats}",
-                key.way.ranks,
-                key.bytes
-            );
-        }
-    }
-
-    fn show(&self, document: &Value) -> Result<(), Failure> {
-        let output = &self.args.output;
-        if output.common.json_stream {
-            stdout::emit("end", document);
-        } else if output.form() == FormArg::Json {
-            stdout::document(document);
-        } else {
-            stdout::text(&table::render(document, output.form())?);
-        }
-        Ok(())
-    }
-
     fn finish(&self, report: &Report<'_>, interrupted: bool) -> Result<Exit, Failure> {
         let document = report.document(interrupted);
-        self.show(&document)?;
+        table::show(&self.args.output, &document)?;
         let wrong = report.wrong();
         if wrong > 0 {
             let cause = format!("{wrong} elements are not the sum of what the ranks wrote");

@@ -5,15 +5,19 @@
 
 use super::figures::{Resampled, resample};
 use super::table;
-use crate::args::{BenchCompareArgs, FormArg};
+use crate::args::BenchCompareArgs;
 use crate::failure::{Exit, Failure};
-use crate::stdout;
 use serde_json::{Map, Value, json};
 use std::io::Read;
 use std::path::Path;
 
 /// What identifies a row.
 const KEYS: &[&str] = &[
+    "kernel",
+    "shape",
+    "device",
+    "level",
+    "threads",
     "bytes",
     "working_set_bytes",
     "chunk_bytes",
@@ -39,13 +43,7 @@ struct Figure {
 pub(crate) fn run(args: &BenchCompareArgs) -> Result<Exit, Failure> {
     let (before, after) = (read(&args.before)?, read(&args.after)?);
     let document = judge(&before, &after, args)?;
-    if args.output.common.json_stream {
-        stdout::emit("end", &document);
-    } else if args.output.form() == FormArg::Json {
-        stdout::document(&document);
-    } else {
-        stdout::text(&table::render(&document, args.output.form())?);
-    }
+    table::show(&args.output, &document)?;
     Ok(if document["verdict"] == "worse" { Exit::Regression } else { Exit::Ok })
 }
 
@@ -71,7 +69,7 @@ fn figure(schema: &str) -> Option<Figure> {
         "plesio.bench.pingpong/1" => {
             Some(Figure { name: "p50_ns", runs: "p50_runs_ns", more_is_better: false })
         }
-        "plesio.bench.allreduce/1" | "plesio.bench.shm/1" => {
+        "plesio.bench.allreduce/1" | "plesio.bench.shm/1" | "plesio.bench.kernels/1" => {
             Some(Figure { name: "time_ns", runs: "time_runs_ns", more_is_better: false })
         }
         _ => None,

@@ -82,20 +82,28 @@ pub(crate) fn spawn_as(
     what: &str,
     flags: impl Iterator<Item = String>,
 ) -> Result<(Child, ChildStdin, ChildStdout), Failure> {
-    let failure = |cause: std::io::Error| Failure::run("bench", format!("cannot start a {what}"), cause);
-    let mut command = Command::new("/proc/self/exe");
+    let mut command = ours(what);
     // What the environment says has been read, and flags may have had their say over it.
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"PLESIO_")) {
         command.env_remove(name);
     }
-    let mut child = command
-        .arg0("plesio")
-        .arg(what)
-        .args(flags)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(failure)?;
+    start(command.args(flags), what)
+}
+
+/// The same of one that has no flags: its pipe tells it everything.
+pub(crate) fn spawn_told(what: &str) -> Result<(Child, ChildStdin, ChildStdout), Failure> {
+    start(&mut ours(what), what)
+}
+
+fn ours(what: &str) -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("plesio").arg(what);
+    command
+}
+
+fn start(command: &mut Command, what: &str) -> Result<(Child, ChildStdin, ChildStdout), Failure> {
+    let failure = |cause: std::io::Error| Failure::run("bench", format!("cannot start a {what}"), cause);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(failure)?;
     match (child.stdin.take(), child.stdout.take()) {
         (Some(orders), Some(out)) => Ok((child, orders, out)),
         _ => Err(failure(std::io::ErrorKind::BrokenPipe.into())),

@@ -35,6 +35,11 @@ pub(crate) fn trustworthy(first: &[f64], last: &[f64]) -> bool {
     first.len() >= ROUNDS_MIN && (a.median / b.median - 1.0).abs() <= DIFFERENCE_MAX
 }
 
+/// The same in a document's word.
+pub(crate) const fn verdict(trusted: bool) -> &'static str {
+    if trusted { "trustworthy" } else { "noisy" }
+}
+
 /// The ratio of two medians, and where it would be had the repeats come out a little differently.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Resampled {

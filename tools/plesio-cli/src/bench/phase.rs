@@ -15,8 +15,8 @@ mod rivals;
 
 pub(crate) use end::run as run_clock;
 
-use super::require;
 use super::scratch::Scratch;
+use super::{progress, require};
 use crate::args::{PhaseArgs, StampsArg, TimeArg};
 use crate::failure::{Exit, Failure};
 use crate::host::Host;
@@ -47,11 +47,7 @@ pub(super) fn run(args: &PhaseArgs) -> Result<Exit, Failure> {
             format!("a mesh has 32 members, and {} rates want {}", args.rate.len(), args.rate.len() + 1);
         return Err(Failure::usage("bench", "cannot run this", cause).fix("give --rate at most 31 rates"));
     }
-    let (tier, reason) = match plesio_udp::probe(plesio_udp::Requested::Auto) {
-        Ok(probe) => (probe.tier.to_string(), probe.reason),
-        Err(error) => ("none".into(), error.to_string()),
-    };
-    let host = Host::look(tier, reason);
+    let host = Host::probed();
     let mut report = Report::new(args, &host);
     let mut rivals = args.vs.clone();
     rivals.retain(|rival| *rival != TimeArg::None);
@@ -150,7 +146,7 @@ impl Bench<'_> {
         if self.interrupted.load(Ordering::Acquire) {
             return Ok(());
         }
-        self.say(&format!("round {round}: ours, {} stamps", report::stamps_name(stamps)));
+        progress(&self.args.output, &format!("round {round}: ours, {} stamps", report::stamps_name(stamps)));
         let run = Run {
             pair: self.pair,
             clocks,
@@ -179,7 +175,7 @@ impl Bench<'_> {
         if self.interrupted.load(Ordering::Acquire) {
             return Ok(());
         }
-        self.say(&format!("round {round}: {}", rival.name()));
+        progress(&self.args.output, &format!("round {round}: {}", rival.name()));
         let folder = Scratch::make("phase")?;
         let run = RivalRun {
             pair: self.pair,
@@ -195,12 +191,5 @@ impl Bench<'_> {
             Err(why) => note(report, format!("{} told nothing in round {round}: {why}", rival.name())),
         }
         Ok(())
-    }
-
-    fn say(&self, what: &str) {
-        use std::io::IsTerminal;
-        if !self.args.output.quiet && std::io::stderr().is_terminal() {
-            let _gone = writeln!(std::io::stderr(), "{what}");
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! The documents `plesio.bench.udp/1` and `plesio.bench.pingpong/1`. Other programs read them; names are an interface.
 
 use super::ends::Outcome;
-use super::figures::{Spread, add_up, trustworthy, worst_bps};
+use super::figures::{Spread, add_up, trustworthy, verdict, worst_bps};
 use super::link::{FlowHalf, Half, Mode, Rival, Wait, What};
 use super::relay::RelayFigures;
 use super::round::RoundTrips;
@@ -328,10 +328,6 @@ fn chunk_bytes(chunk: ChunkArg, outcomes: &[&Outcome]) -> Option<u32> {
             found.filter(|bytes| *bytes > 0).max()
         }
     }
-}
-
-const fn verdict(trusted: bool) -> &'static str {
-    if trusted { "trustworthy" } else { "noisy" }
 }
 
 /// What each flow got in the mean, and the least and the most that one got in a run, as shares of its flows' mean.

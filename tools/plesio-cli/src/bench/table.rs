@@ -1,12 +1,14 @@
 //! A bench's document as columns: after perftest for a terminal, with commas, or in Markdown.
 
-use crate::args::FormArg;
+use crate::args::{BenchOutputArgs, FormArg};
 use crate::failure::Failure;
+use crate::stdout;
 use serde_json::Value;
 use std::fmt::Write as _;
+use std::io::Write as _;
 
-/// A column: its head, the field it shows, what one unit of it is, and how many digits follow the point. Without a unit the
-/// field is text.
+/// A column: its head, the field it shows (with points between names), what one unit of it is, and how many digits
+/// follow the point. Without a unit the field is text, or whether something holds.
 struct Column(&'static str, &'static str, Option<f64>, usize);
 
 const STREAM: &[Column] = &[
@@ -56,7 +58,31 @@ const COLLECTIVE: &[Column] = &[
     Column("verdict", "verdict", None, 0),
 ];
 
+const KERNELS: &[Column] = &[
+    Column("kernel", "kernel", None, 0),
+    Column("shape", "shape", None, 0),
+    Column("level", "level", None, 0),
+    Column("threads", "threads", Some(1.0), 0),
+    Column("sets", "sets", Some(1.0), 0),
+    Column("bytes", "bytes", Some(1.0), 0),
+    Column("time", "time_ns", Some(1e3), 2),
+    Column("min", "time_min_ns", Some(1e3), 2),
+    Column("max", "time_max_ns", Some(1e3), 2),
+    Column("rate", "rate_Bps", Some(1e9), 2),
+    Column("ns/vector", "vector_ns", Some(1.0), 1),
+    Column("at_most", "must.vector_ns", Some(1.0), 0),
+    Column("floor", "floor", None, 0),
+    Column("of_floor", "floor_ratio", Some(1.0), 3),
+    Column("at_least", "must.floor_ratio", Some(1.0), 2),
+    Column("met", "met", None, 0),
+    Column("numpy", "rivals.numpy", Some(1.0), 2),
+    Column("#wrong", "wrong", Some(1.0), 0),
+    Column("verdict", "verdict", None, 0),
+];
+
 const COMPARE: &[Column] = &[
+    Column("kernel", "kernel", None, 0),
+    Column("shape", "shape", None, 0),
     Column("#bytes", "bytes", Some(1.0), 0),
     Column("chunk", "chunk_bytes", Some(1.0), 0),
     Column("backend", "backend", None, 0),
@@ -80,23 +106,47 @@ impl Column {
     }
 
     fn show(&self, row: &Value) -> String {
+        let field = self.1.split('.').fold(row, |at, name| &at[name]);
         match self.2 {
-            Some(unit) => row[self.1].as_f64().map_or_else(|| "-".into(), |value| self.figure(value / unit)),
-            None => row[self.1].as_str().unwrap_or("-").into(),
+            Some(unit) => field.as_f64().map_or_else(|| "-".into(), |value| self.figure(value / unit)),
+            None => match field {
+                Value::Bool(holds) => if *holds { "yes" } else { "no" }.into(),
+                other => other.as_str().unwrap_or("-").into(),
+            },
         }
     }
 }
 
 const DIGITS_MAX: usize = 9;
 
+/// Prints the document in the form that was asked for. What it remarks goes to stderr too where stdout is for programs.
+pub(crate) fn show(output: &BenchOutputArgs, document: &Value) -> Result<(), Failure> {
+    if output.common.json_stream {
+        stdout::emit("end", document);
+    } else if output.form() == FormArg::Json {
+        stdout::document(document);
+    } else {
+        stdout::text(&render(document, output.form())?);
+    }
+    if !output.common.quiet && (output.common.json_stream || output.form() != FormArg::Table) {
+        for note in document["notes"].as_array().into_iter().flatten() {
+            let _gone = writeln!(std::io::stderr(), "plesio: note: {}", note.as_str().unwrap_or_default());
+        }
+    }
+    Ok(())
+}
+
 /// The document in a form for people or spreadsheets.
-pub(crate) fn render(document: &Value, form: FormArg) -> Result<String, Failure> {
+fn render(document: &Value, form: FormArg) -> Result<String, Failure> {
     let schema = document["schema"].as_str().unwrap_or_default();
     let (columns, last) = match schema {
         "plesio.bench.udp/1" => (STREAM, "BW in Gbit/s at the receiver"),
         "plesio.bench.pingpong/1" => (PINGPONG, "times of whole round trips in microseconds"),
         "plesio.bench.allreduce/1" | "plesio.bench.shm/1" => {
             (COLLECTIVE, "times in microseconds, of the slowest rank; bandwidths in GB/s")
+        }
+        "plesio.bench.kernels/1" => {
+            (KERNELS, "times of a call in microseconds; rate in GB/s; the rest as times as fast")
         }
         "plesio.bench.compare/1" => (COMPARE, "ratio of B to A with its interval"),
         _ => {
@@ -117,6 +167,7 @@ pub(crate) fn render(document: &Value, form: FormArg) -> Result<String, Failure>
             .as_str()
             .or(row["operation"].as_str())
             .or(row["backend"].as_str())
+            .or(row["device"].as_str())
             .unwrap_or("?")
             .to_owned();
         let who = (!compares).then_some(who);

@@ -3,6 +3,7 @@
 mod collective;
 mod common;
 mod hosts;
+mod kernels;
 mod network;
 mod path;
 

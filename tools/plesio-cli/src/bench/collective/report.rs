@@ -3,7 +3,7 @@
 use super::rank::rates;
 use super::ranks::Outcome;
 use crate::args::{ElementArg, NarrowArg, OperationArg, PathArg, SharesArg};
-use crate::bench::figures::{Spread, trustworthy};
+use crate::bench::figures::{Spread, trustworthy, verdict};
 use crate::bench::{Mode, Wait};
 use crate::host::Host;
 use plesio_collective::{Network, Operation, Rates, Work, range, shares};
@@ -233,10 +233,6 @@ impl Row {
 /// Of every operation.
 fn time<'a>(outcomes: impl IntoIterator<Item = &'a Outcome>) -> Option<Spread> {
     Spread::of(outcomes.into_iter().flat_map(|outcome| &outcome.times_ns).map(|time| *time as f64))
-}
-
-const fn verdict(trusted: bool) -> &'static str {
-    if trusted { "trustworthy" } else { "noisy" }
 }
 
 pub(super) struct Report<'a> {
