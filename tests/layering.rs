@@ -40,6 +40,7 @@ const FLOORS: &[(&str, u32, Kind)] = &[
     ("plesio-udp", 2, Kind::UnsafeCore),
     ("plesio-sideband", 3, Kind::Shell),
     ("plesio", 4, Kind::Shell),
+    ("gpu-bench", 5, Kind::Shell),
     ("plesio-cli", 5, Kind::Shell),
     ("plesio-conformance", 5, Kind::Shell),
     ("plesio-emulator", 5, Kind::UnsafeCore),
@@ -53,6 +54,7 @@ const FLOORS: &[(&str, u32, Kind)] = &[
 
 /// Edges within one floor, each with its reason.
 const SIDEWAYS: &[(&str, &str, &str)] = &[
+    ("gpu-bench", "plesio-conformance", "a GPU passes what the emulator passes"),
     ("plesio-cli", "plesio-netns", "`plesio bench phase` puts its processes on two hosts"),
     ("plesio-cli", "plesio-relay", "`plesio bench relay`, and the bad paths of demo and bench"),
     ("plesio-cli", "plesio-sim", "`plesio sim` runs the simulator"),

@@ -1,0 +1,142 @@
+//! Programs that are run with a limit: their lines as they come, and what they complained of last.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How much of the last complaints is kept, lines.
+const LAST_LINES: usize = 12;
+/// A line is cut here, bytes.
+const LINE_BYTES_MAX: u64 = 1 << 20;
+
+/// When all has to be over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline(Instant);
+
+impl Deadline {
+    pub(crate) fn after(time: Duration) -> Self {
+        Self(Instant::now() + time)
+    }
+
+    pub(crate) fn left(self) -> Duration {
+        self.0.saturating_duration_since(Instant::now())
+    }
+
+    /// An earlier one for a part: so long, unless less is left.
+    pub(crate) fn within(self, time: Duration) -> Self {
+        Self(self.0.min(Instant::now() + time))
+    }
+
+    pub(crate) fn is_over(self) -> bool {
+        self.left().is_zero()
+    }
+}
+
+/// How a program ended.
+#[derive(Debug)]
+pub(crate) enum Ending {
+    /// By itself.
+    Done { status: ExitStatus, complaints: String },
+    /// It was ended, because its time was over.
+    Late { complaints: String },
+}
+
+/// Runs a program and shows each of its lines.
+///
+/// # Errors
+/// It cannot be started.
+pub(crate) fn run(
+    command: &mut Command,
+    deadline: Deadline,
+    mut see: impl FnMut(&str),
+) -> Result<Ending, String> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(|error| format!("{program} cannot be started: {error}"))?;
+    let (send, receive) = mpsc::channel();
+    let stdout = child.stdout.take().expect("it is piped");
+    // It ends when the program and all that it started have closed their ends; nobody waits for that.
+    thread::spawn(move || lines(stdout, |line| send.send(line).is_ok()));
+    let stderr = child.stderr.take().expect("it is piped");
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || lines(stderr, |line| tell.send(line).is_ok()));
+    let late = loop {
+        match receive.recv_timeout(deadline.left()) {
+            Ok(line) => see(&line),
+            Err(RecvTimeoutError::Disconnected) => break false,
+            Err(RecvTimeoutError::Timeout) => break true,
+        }
+    };
+    let mut ended = None;
+    while !late && ended.is_none() && !deadline.is_over() {
+        ended = child.try_wait().map_err(|error| format!("{program}: {error}"))?;
+        thread::sleep(Duration::from_millis(5));
+    }
+    if ended.is_none() {
+        // It may have ended by itself in between; then there is nothing to end.
+        let _gone = child.kill();
+        let _status = child.wait();
+    }
+    let mut complaints: Vec<String> = Vec::new();
+    while let Ok(line) = told.recv_timeout(Duration::from_millis(200)) {
+        complaints.push(line);
+        complaints.drain(..complaints.len().saturating_sub(LAST_LINES));
+    }
+    let complaints = complaints.join("\n");
+    Ok(match ended {
+        Some(status) => Ending::Done { status, complaints },
+        None => Ending::Late { complaints },
+    })
+}
+
+/// Hands on each line until nobody wants them.
+fn lines(from: impl Read, mut hand_on: impl FnMut(String) -> bool) {
+    let mut from = BufReader::new(from);
+    loop {
+        let mut line = Vec::new();
+        let count = from.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line);
+        let text = String::from_utf8_lossy(&line).trim_end().to_string();
+        if !matches!(count, Ok(1..)) || !hand_on(text) {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(text: &str, limit_ms: u64) -> (Vec<String>, Ending) {
+        let mut seen = Vec::new();
+        let deadline = Deadline::after(Duration::from_millis(limit_ms));
+        let ending = run(Command::new("sh").args(["-c", text]), deadline, |line| seen.push(line.into()));
+        (seen, ending.expect("there is a shell"))
+    }
+
+    #[test]
+    fn lines_come_in_order_and_the_end_has_its_status_and_complaints() {
+        let (seen, ending) = shell("echo one; echo two; echo why >&2; exit 3", 20_000);
+        assert_eq!(seen, ["one", "two"]);
+        let Ending::Done { status, complaints } = ending else { panic!("{ending:?}") };
+        assert_eq!((status.code(), complaints.as_str()), (Some(3), "why"));
+    }
+
+    #[test]
+    fn who_takes_too_long_is_ended() {
+        let begin = Instant::now();
+        let (seen, ending) = shell("echo begun; exec sleep 60", 300);
+        assert_eq!(seen, ["begun"]);
+        assert!(matches!(ending, Ending::Late { .. }), "{ending:?}");
+        assert!(begin.elapsed() < Duration::from_secs(20));
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_named() {
+        let deadline = Deadline::after(Duration::from_secs(1));
+        let error =
+            run(&mut Command::new("./no-such-program"), deadline, |_| ()).expect_err("it is not there");
+        assert!(error.starts_with("./no-such-program cannot be started: "), "{error}");
+    }
+}
