@@ -14,7 +14,7 @@ use crate::q8::Q8;
 use crate::robust::Robust;
 use crate::slot::{Merged, Quantised, Scale};
 
-/// A machine that runs the kernels: the scalar reference, the CPU's vectors, later an accelerator.
+/// A machine that runs the kernels: the scalar reference, the CPU's vectors, an accelerator.
 pub trait Device: Copy + Send + Sync + 'static {
     /// Short name for reports.
     fn name(&self) -> &'static str;

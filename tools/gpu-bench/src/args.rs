@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use clap::Parser;
 
-/// Longest run, which is what a machine is lent for at a time.
+/// Longest run: machines with GPUs are often had for minutes.
 const SECONDS_MAX: u64 = 480;
 
 /// Everything that only a GPU can show, in one call: ceilings, do the kernels load, are they right, how fast are

@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 use crate::child::Deadline;
 use crate::float64;
 use crate::report::Report;
+use crate::say;
 
 /// Longest that all checks may take.
 const CHECKS: Duration = Duration::from_secs(150);
@@ -37,7 +38,7 @@ pub(crate) fn artefacts<'a>(all: &'a Artefacts, chip: &Chip, report: &mut Report
             }
             Fit::Other => format!("not for this chip, which is {}", chip.architecture),
         };
-        println!("artefact {}: {} bytes, {outcome}", artefact.target, artefact.bytes.len());
+        say(format_args!("artefact {}: {} bytes, {outcome}", artefact.target, artefact.bytes.len()));
         report.artefacts.push(object(json!({ "target": artefact.target.to_string(),
             "digest": artefact.digest.to_string(), "len_bytes": artefact.bytes.len(), "outcome": outcome })));
     }
@@ -88,7 +89,10 @@ pub(crate) fn check<R: Runtime>(
         let panicked = catch_unwind(AssertUnwindSafe(|| family(device, effort))).err();
         let wrong = panicked.map(|cause| told(&*cause)).or_else(|| device.take_news().into_iter().next());
         let took_ms = begin.elapsed().as_millis() as u64;
-        println!("{name} by {target}: {}, {took_ms} ms", if wrong.is_none() { "right" } else { "WRONG" });
+        say(format_args!(
+            "{name} by {target}: {}, {took_ms} ms",
+            if wrong.is_none() { "right" } else { "WRONG" }
+        ));
         report.checks.push(object(
             json!({ "check": name, "by": target, "right": wrong.is_none(), "took_ms": took_ms }),
         ));

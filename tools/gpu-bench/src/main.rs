@@ -13,6 +13,8 @@
 //! fail.
 #![forbid(unsafe_code)]
 
+use std::fmt;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use std::{fs, thread};
@@ -73,6 +75,13 @@ fn bench<R: Runtime>(
     if !plan::names().any(|name| args.wants(name)) {
         let names = plan::names().collect::<Vec<_>>().join(", ");
         return Err(format!("--row {}: there is no such row; there are {names}", args.rows.join(" --row ")));
+    }
+    if let Some(path) = &args.out {
+        // Now, and not when the time is spent.
+        let opened = fs::OpenOptions::new().create(true).append(true).open(path);
+        opened.map_err(|error| {
+            format!("--out {}: {error}; name a file in a folder that is there", path.display())
+        })?;
     }
     let begin = Instant::now();
     let deadline = Deadline::after(Duration::from_secs(args.seconds));
@@ -159,22 +168,27 @@ fn describe(args: &Args, chip: &Chip, report: &mut Report) {
         "kernel": first("/proc/sys/kernel/osrelease", ""),
     });
     report.machine = machine.as_object().cloned().unwrap_or_default();
-    println!("{} {chip}, driver API {}, commit {}", args.device, chip.driver, report.commit);
+    say(format_args!("{} {chip}, driver API {}, commit {}", args.device, chip.driver, report.commit));
+}
+
+/// A line on stdout. Whoever closed it still has the file of results.
+fn say(line: fmt::Arguments<'_>) {
+    let _closed = writeln!(io::stdout(), "{line}");
 }
 
 /// Says and writes what was found.
 fn finish(args: &Args, report: &Report) -> Result<bool, String> {
     if !report.rows.is_empty() {
-        println!("{}", report.table());
+        say(format_args!("{}", report.table()));
     }
-    println!("{} notes, {} faults, {:.0} s", report.notes.len(), report.faults.len(), report.took_s);
+    say(format_args!("{} notes, {} faults, {:.0} s", report.notes.len(), report.faults.len(), report.took_s));
     if let Some(path) = &args.out {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let mut document = serde_json::to_value(report).map_err(|error| error.to_string())?;
         document["finished_unix_s"] = json!(now);
         let text = format!("{document:#}\n");
         fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))?;
-        println!("written to {}", path.display());
+        say(format_args!("written to {}", path.display()));
     }
     Ok(report.faults.is_empty())
 }

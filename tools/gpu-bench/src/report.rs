@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::plan::{Must, Row};
+use crate::say;
 
 /// Repeats that differ by more are marked.
 const NOISE: f64 = 0.05;
@@ -128,14 +129,14 @@ impl Report {
     /// Something was left out.
     pub(crate) fn note(&mut self, text: impl Into<String>) {
         let text = text.into();
-        println!("note: {text}");
+        say(format_args!("note: {text}"));
         self.notes.push(text);
     }
 
     /// Something is wrong.
     pub(crate) fn fault(&mut self, text: impl Into<String>) {
         let text = text.into();
-        println!("WRONG: {text}");
+        say(format_args!("WRONG: {text}"));
         self.faults.push(text);
     }
 
@@ -144,12 +145,12 @@ impl Report {
         match serde_json::from_str(line) {
             Ok(Said::Software(versions)) => self.software = versions,
             Ok(Said::Ceilings(ceilings)) => {
-                println!(
+                say(format_args!(
                     "ceilings: copies {:.0} GB/s, bf16 products {:.0} Tflop/s, L2 {} MiB",
                     ceilings.copy_bytes_per_s / 1e9,
                     ceilings.bf16_flops_per_s / 1e12,
                     ceilings.l2_bytes >> 20
-                );
+                ));
                 self.ceilings = Some(ceilings);
                 self.floor_rate = Some(floor_rate(chip, ceilings));
             }
@@ -161,7 +162,7 @@ impl Report {
 
     fn row(&mut self, timed: &Timed, rows: &[Row]) {
         match timed.unwritten {
-            0 => println!("row {}: every element was written", timed.name),
+            0 => say(format_args!("row {}: every element was written", timed.name)),
             count => self.fault(format!("row {}: {count} elements are NaN, as they were", timed.name)),
         }
         for (twin, distance) in &timed.apart {
@@ -170,7 +171,7 @@ impl Report {
                     "row {}: {twin} is {found:e} from ours, where {allowed:e} is allowed",
                     timed.name
                 )),
-                Ok(_) => println!("row {}: {twin} agrees", timed.name),
+                Ok(_) => say(format_args!("row {}: {twin} agrees", timed.name)),
                 Err(error) => self.fault(format!("row {}: how far {twin} is: {error}", timed.name)),
             }
         }
@@ -179,7 +180,7 @@ impl Report {
         };
         let Some((rate, _)) = &self.floor_rate else { return };
         if let Some(judged) = judge(row, timed, *rate) {
-            println!("{}", judged.line());
+            say(format_args!("{}", judged.line()));
             self.rows.push(judged);
         } else if !timed.times_us.is_empty() {
             self.fault(format!("row {}: its times are none", timed.name));

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::args::Args;
 use crate::child::{self, Deadline, Ending};
 use crate::report::Report;
+use crate::say;
 
 /// What the sanitizer exits with where it found something.
 const FOUND: i32 = 86;
@@ -58,7 +59,7 @@ pub(crate) fn sanitize(args: &Args, deadline: Deadline, report: &mut Report) {
             Err(why) => report.note(format!("{tool} was not run: {why}")),
             Ok(Ending::Late { .. }) => report.note(format!("{tool} took longer than its share of the time")),
             Ok(Ending::Done { status, .. }) if status.success() => {
-                println!("{PROGRAM} {tool}: found nothing")
+                say(format_args!("{PROGRAM} {tool}: found nothing"))
             }
             Ok(Ending::Done { status, complaints }) => {
                 report.fault(format!("{PROGRAM} {tool}: {status}: {} {complaints}", last.join("\n")));

@@ -173,6 +173,19 @@ fn what_the_cpu_did_in_its_place_is_no_figure_of_a_device() {
 }
 
 #[test]
+fn a_device_that_is_lost_at_its_trial_is_not_the_fastest() {
+    let arguments = [BENCH, &["--device", "auto", "--repeats", "1", "--seconds", "0.001"]].concat();
+    let Some(output) = on_fakes(&arguments, &[("PLESIO_FAKE_LOSE_LAUNCH", "1")]) else { return };
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let device = document(&output)["device"].to_string();
+    assert!(device.contains("is left out") && device.contains("LAUNCH_FAILED"), "{device}");
+    assert!(
+        document(&output)["device"]["found"].as_str().is_some_and(|found| found.starts_with("cpu")),
+        "{device}"
+    );
+}
+
+#[test]
 fn a_device_that_fails_under_way_is_told_once_and_the_cpu_goes_on() {
     for (fault, words) in
         [("PLESIO_FAKE_LOSE_LAUNCH", "LAUNCH_FAILED"), ("PLESIO_FAKE_HANG_LAUNCH", "the device hangs")]

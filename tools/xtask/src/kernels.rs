@@ -37,6 +37,8 @@ struct Plan {
     out: PathBuf,
     cuda: Option<PathBuf>,
     targets: Vec<Target>,
+    /// Whether they were asked for by name.
+    named: bool,
 }
 
 /// A report of one artefact on one chip that is still to be made.
@@ -61,8 +63,7 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), String> {
     let source_folder = root.join("kernels/source");
     let source = Source::read(&source_folder).map_err(|error| error.to_string())?;
     let out = std::path::absolute(&plan.out).map_err(|cause| format!("{}: {cause}", plan.out.display()))?;
-    folder::clear(&out).map_err(|error| error.to_string())?;
-    // What has not been judged yet lies where nobody looks for artefacts.
+    // What has not been judged yet lies where nobody looks for artefacts; those of before stay until it has been.
     let unjudged = out.join("unjudged");
     fs::create_dir_all(&unjudged)
         .map_err(|cause| format!("{}: {cause}; choose another --out", unjudged.display()))?;
@@ -84,7 +85,10 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), String> {
     fs::remove_dir_all(&unjudged).map_err(|cause| format!("{}: {cause}", unjudged.display()))?;
     broken.extend(faults(&columns));
     if !broken.is_empty() {
-        return Err(format!("{}\nno manifest is written", broken.join("\n")));
+        return Err(format!("{}\nno artefact is written", broken.join("\n")));
+    }
+    if plan.named && !skipped.is_empty() {
+        return Err("not all that was named can be built here; no artefact is written".into());
     }
     if built.is_empty() {
         println!("nothing was built");
@@ -107,7 +111,8 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), String> {
 
 impl Plan {
     fn read(root: &Path, arguments: &[String]) -> Result<Option<Self>, String> {
-        let mut plan = Self { out: root.join("target/kernels"), cuda: None, targets: Vec::new() };
+        let mut plan =
+            Self { out: root.join("target/kernels"), cuda: None, targets: Vec::new(), named: false };
         let mut arguments = arguments.iter();
         while let Some(flag) = arguments.next() {
             if matches!(flag.as_str(), "-h" | "--help") {
@@ -126,6 +131,7 @@ impl Plan {
                 _ => return Err(format!("unknown flag {flag}\n\n{USAGE}")),
             }
         }
+        plan.named = !plan.targets.is_empty();
         if plan.targets.is_empty() {
             plan.targets = target::shipped();
         }

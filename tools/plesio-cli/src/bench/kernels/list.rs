@@ -1,8 +1,9 @@
 //! The kernels that are measured, each with its shape: what it works on, and how a device is called.
 //!
 //! ```text
-//!  slot.rs       what nodes send each other, and the commit       aggregate.rs   sums, norms, rules and votes over
-//! contributions  adapters.rs   adapters, their base and their optimiser
+//!  slot.rs        what nodes send each other, and the commit
+//!  aggregate.rs   sums, norms, rules and votes over contributions
+//!  adapters.rs    adapters, their base and their optimiser
 //! ```
 //!
 //! Bytes are the least that any version of a kernel must move, and the floor moves as many in as many streams.

@@ -57,8 +57,7 @@ pub(super) fn floors<'a>(cpu: Cpu, plan: &Plan, sets: Vec<Buffers<'a>>) -> Vec<C
                 Role::Write => streams.writes.push(words_mut(set.write())),
             }
         }
-        let mut parts =
-            streams.split(cpu.threads().min((plan.moved_bytes() / THREAD_BYTES_MIN) as usize).max(1));
+        let mut parts = streams.split(if plan.moved_bytes() < THREADS_BYTES_MIN { 1 } else { cpu.threads() });
         Box::new(move || {
             let Some((own, others)) = parts.split_first_mut() else { return Ok(()) };
             thread::scope(|scope| {
@@ -119,8 +118,8 @@ fn words_mut(bytes: &mut [u8]) -> &mut [u32] {
 /// Long beside a look at the clock.
 const BATCH: Duration = Duration::from_micros(50);
 const WARM_SHARE: u32 = 4;
-/// What is worth a thread of its own.
-const THREAD_BYTES_MIN: u64 = 1 << 20;
+/// Bytes of a call from which on the kernels use several threads: the floor does as they do.
+const THREADS_BYTES_MIN: u64 = 16 << 20;
 
 #[cfg(test)]
 mod tests {

@@ -21,7 +21,6 @@ pub(super) struct Numpy {
     child: Child,
     orders: ChildStdin,
     answers: BufReader<ChildStdout>,
-    folder: Scratch,
 }
 
 /// Its version, or why it cannot be a rival.
@@ -53,8 +52,7 @@ impl Numpy {
         let (Some(orders), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(Failure::run("bench", "cannot start python3", "it has no pipes"));
         };
-        let folder = Scratch::make("numpy")?;
-        let mut numpy = Self { child, orders, answers: BufReader::new(answers), folder };
+        let mut numpy = Self { child, orders, answers: BufReader::new(answers) };
         let buffers = plan.buffers.iter().enumerate();
         let buffers: Vec<Value> = buffers
             .map(|(index, buffer)| {
@@ -77,7 +75,9 @@ impl Numpy {
 
     /// What it writes to the first set, one buffer after the other.
     pub(super) fn results(&mut self) -> Result<Vec<u8>, Failure> {
-        let path = self.folder.path().join("results");
+        // Only for so long: whoever ends this process may not leave it time to tidy up.
+        let folder = Scratch::make("numpy")?;
+        let path = folder.path().join("results");
         self.ask(&json!({ "results": path }))?;
         std::fs::read(&path).map_err(|cause| Failure::run("bench", "numpy left no results", cause))
     }

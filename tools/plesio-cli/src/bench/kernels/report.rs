@@ -78,7 +78,7 @@ impl Row {
             Must::OfFloor(bound) if !self.cached(report) => {
                 Some(("floor_ratio", bound, self.floor_ratio()? >= bound))
             }
-            Must::VectorNs(bound) if level == Level::Avx512.name() => {
+            Must::VectorNs(bound) if level == Level::Avx512.name() && self.cached(report) => {
                 let time = Spread::of(self.times())?.median;
                 Some(("vector_ns", bound, time / f64::from(self.plan.vectors?) <= bound))
             }
