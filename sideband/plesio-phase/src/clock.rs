@@ -329,11 +329,11 @@ impl Clock {
     /// What mesh time was off by at most during the last second, as our beats say it: who compared clocks with us meanwhile
     /// holds replies of every moment of it. `u32::MAX` without a clock.
     #[must_use]
-    pub fn bound_ns(&self) -> u32 {
+    pub fn bound_ns(&self, now: Instant) -> u32 {
         if !self.has_line {
             return u32::MAX;
         }
-        self.bounds.into_iter().fold(self.line.eps_ns, u32::max)
+        self.bounds.into_iter().fold(self.line.bound_at(now), u32::max)
     }
 
     /// Estimated rate of the mesh clock against ours, without the slew.
@@ -405,7 +405,8 @@ impl Clock {
         self.fused_eps_ns = i64::from(REFERENCE_EPS_NS);
         self.residual_ppb = 0;
         self.line.usable = true;
-        self.publish(now, 0, REFERENCE_EPS_NS, ClockState::Locked);
+        let sure = Sure { eps_ns: REFERENCE_EPS_NS, until: Instant::default(), growth_ppb: 0 };
+        self.publish(now, 0, sure, ClockState::Locked);
     }
 
     /// As a follower: fuse what the sources say, and slew there.
@@ -452,7 +453,12 @@ impl Clock {
             before => before,
         };
         self.line.usable |= state == ClockState::Locked;
-        self.publish(now, slew_ppb, u32::try_from(eps_ns).unwrap_or(u32::MAX), state);
+        let sure = Sure {
+            eps_ns: u32::try_from(eps_ns).unwrap_or(u32::MAX),
+            until: now.after(2 * UPDATE_NS),
+            growth_ppb: (fused.residual * 1.25e9) as u32,
+        };
+        self.publish(now, slew_ppb, sure, state);
         self.elect(now);
     }
 
@@ -462,8 +468,9 @@ impl Clock {
             return;
         }
         let age_ns = now.since(self.fused_at).saturating_add(UPDATE_NS);
-        let growth = i128::from(age_ns) * i128::from(self.residual_ppb.max(500)) * 5 / 4 / 1_000_000_000;
-        let eps_ns = i128::from(self.fused_eps_ns) + growth;
+        let growth_ppb = self.residual_ppb.max(500) * 5 / 4;
+        let eps_ns =
+            i128::from(self.fused_eps_ns) + i128::from(age_ns) * i128::from(growth_ppb) / 1_000_000_000;
         let silent_ns = now.since(self.good_at).saturating_add(UPDATE_NS);
         let state = if silent_ns >= HOLDOVER_NS && self.line.usable {
             self.good_in_row = 0;
@@ -471,17 +478,25 @@ impl Clock {
         } else {
             self.line.state
         };
-        self.publish(now, 0, u32::try_from(eps_ns).unwrap_or(u32::MAX), state);
+        let sure = Sure {
+            eps_ns: u32::try_from(eps_ns).unwrap_or(u32::MAX),
+            until: now.after(UPDATE_NS),
+            growth_ppb: u32::try_from(growth_ppb).unwrap_or(u32::MAX),
+        };
+        self.publish(now, 0, sure, state);
     }
 
-    fn publish(&mut self, now: Instant, slew_ppb: i64, eps_ns: u32, state: ClockState) {
+    fn publish(&mut self, now: Instant, slew_ppb: i64, sure: Sure, state: ClockState) {
         let rate_ppb = i32::try_from(self.rate_ppb + slew_ppb).unwrap_or(0);
         let base_mesh = self.line.at(now);
         let bent = rate_ppb != self.line.rate_ppb;
         let base = if bent { (now, base_mesh) } else { (self.line.base_local, self.line.base_mesh) };
         let usable = self.line.usable;
         let (base_local, base_mesh) = base;
-        self.line = MeshClock { base_local, base_mesh, rate_ppb, eps_ns: eps_ns.max(1), usable, state };
+        let Sure { eps_ns, until: sure_until, growth_ppb } = sure;
+        let eps_ns = eps_ns.max(1);
+        self.line =
+            MeshClock { base_local, base_mesh, rate_ppb, eps_ns, sure_until, growth_ppb, usable, state };
         self.bounds.rotate_right(1);
         self.bounds[0] = self.line.eps_ns;
         if self.line != self.published {
@@ -552,6 +567,13 @@ impl Clock {
         let eps_ns = i64::from(self.line.eps_ns);
         Interval { lo: theta.saturating_sub(eps_ns), hi: theta.saturating_add(eps_ns) }
     }
+}
+
+/// How far a line may be trusted, as [`MeshClock`] has it.
+struct Sure {
+    eps_ns: u32,
+    until: Instant,
+    growth_ppb: u32,
 }
 
 struct Fused {

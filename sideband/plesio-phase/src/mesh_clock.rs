@@ -25,8 +25,12 @@ pub struct MeshClock {
     pub base_mesh: MeshTime,
     /// dM/dC - 1, the slew in progress included.
     pub rate_ppb: i32,
-    /// Bound on the error; never 0; `u32::MAX` without a clock.
+    /// Bound on the error until `sure_until`; never 0; `u32::MAX` without a clock.
     pub eps_ns: u32,
+    /// From then on, local clock, the bound grows by `growth_ppb`: the next line should have come by then.
+    pub sure_until: Instant,
+    /// How much faster than told M and the truth may part.
+    pub growth_ppb: u32,
     /// Whether it was locked once since entry; stays true in holdover.
     pub usable: bool,
     /// How well it is known now.
@@ -40,6 +44,8 @@ impl Default for MeshClock {
             base_mesh: MeshTime::default(),
             rate_ppb: 0,
             eps_ns: u32::MAX,
+            sure_until: Instant::default(),
+            growth_ppb: 0,
             usable: false,
             state: ClockState::Acquire,
         }
@@ -53,6 +59,15 @@ impl MeshClock {
         let elapsed = i128::from(local.0) - i128::from(self.base_local.0);
         let drift = (elapsed * i128::from(self.rate_ppb)).div_euclid(BILLION);
         MeshTime(saturate(i128::from(self.base_mesh.0) + elapsed + drift))
+    }
+
+    /// Bound on the error at a local moment, also where a busy machine brings no newer line (as the root dispersion of
+    /// RFC 5905, 11.1, grows with the age of what it rests on).
+    #[must_use]
+    pub fn bound_at(&self, local: Instant) -> u32 {
+        let late_ns = u128::from(local.since(self.sure_until));
+        let growth_ns = late_ns * u128::from(self.growth_ppb) / BILLION.unsigned_abs();
+        self.eps_ns.saturating_add(u32::try_from(growth_ns).unwrap_or(u32::MAX))
     }
 
     /// First local moment at which the mesh clock shows `mesh` or more; the earliest one when that lies before it.

@@ -408,7 +408,7 @@ impl Machine {
                 y_ppb: status.y_ppb,
                 margin: status.margin,
                 version: status.version,
-                eps_ns: self.clock.bound_ns().max(1),
+                eps_ns: self.clock.bound_ns(now).max(1),
                 lead_us: status.lead_us,
                 step_us: status.step_us,
                 steps_per_slot: status.steps_per_slot,

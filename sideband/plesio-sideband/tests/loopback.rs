@@ -111,8 +111,13 @@ fn three_agree_on_mesh_time_within_their_bounds_and_see_the_third_die() {
     for _ in 0..20 {
         run(&mut nodes, Duration::from_millis(50));
         let before = nodes[0].line.at(nodes[0].clock.now()).0;
-        let others: Vec<(i64, u32)> =
-            nodes[1..].iter().map(|node| (node.line.at(node.clock.now()).0, node.line.eps_ns)).collect();
+        let others: Vec<(i64, u32)> = nodes[1..]
+            .iter()
+            .map(|node| {
+                let local = node.clock.now();
+                (node.line.at(local).0, node.line.bound_at(local))
+            })
+            .collect();
         let after = nodes[0].line.at(nodes[0].clock.now()).0;
         for (mesh, eps_ns) in others {
             let eps_ns = i64::from(eps_ns);

@@ -266,7 +266,7 @@ impl Process {
     /// What its mesh clock shows, nanoseconds, and the bound of its error; none as long as it is not to be used.
     pub(crate) fn mesh_time(&self, local: Instant) -> Option<(i64, u32)> {
         let clock = &self.clock;
-        clock.usable.then(|| (clock.at(local).0, clock.eps_ns))
+        clock.usable.then(|| (clock.at(local).0, clock.bound_at(local)))
     }
 
     /// Steps made, those of them that are in no version, and steps that were not taken.

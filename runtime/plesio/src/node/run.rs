@@ -528,7 +528,7 @@ impl Runner {
         };
         Progress {
             mesh_ns: aim.clock.at(now).0,
-            eps_ns: aim.clock.eps_ns,
+            eps_ns: aim.clock.bound_at(now),
             state: self.engine.corrector().state().code(),
             margin_frames: self.engine.margin(),
             lead_ns: aim.lead_ns,

@@ -4,7 +4,7 @@
 
 use super::founding::holds_clock;
 use super::peer::local;
-use super::{Clock, STILL_NS};
+use super::{Clock, STILL_NS, Sure, UPDATE_NS};
 use crate::{ClockState, MeshClock};
 use plesio_wire::{Instant, MEMBERS_MAX, MeshTime, NodeKey};
 
@@ -50,7 +50,8 @@ impl Clock {
         self.counters.steps += 1;
         (self.entry, self.good_in_row) = (true, 0);
         self.peers.iter_mut().for_each(|peer| peer.window.clear());
-        self.publish(now, 0, STILL_NS as u32, state);
+        let sure = Sure { eps_ns: STILL_NS as u32, until: now.after(UPDATE_NS), growth_ppb: 0 };
+        self.publish(now, 0, sure, state);
         true
     }
 

@@ -216,7 +216,7 @@ impl World {
             if self.hosts[from].stopped {
                 continue;
             }
-            let eps_ns = full.then(|| self.hosts[from].clock.bound_ns());
+            let eps_ns = full.then(|| self.hosts[from].clock.bound_ns(self.hosts[from].local(self.now)));
             let state = self.hosts[from].state;
             let mesh = MeshTime(self.mesh(from));
             for to in (0..self.hosts.len()).filter(|to| *to != from) {
@@ -260,12 +260,12 @@ impl World {
             host.seen = line.usable.then_some((local, mesh));
             if let Some(truth) = truth {
                 let error_ns = (mesh.0 - truth).abs();
-                self.worst_over_eps = self.worst_over_eps.max(error_ns as f64 / f64::from(line.eps_ns));
+                let bound_ns = line.bound_at(local);
+                self.worst_over_eps = self.worst_over_eps.max(error_ns as f64 / f64::from(bound_ns));
                 assert!(
-                    error_ns <= i64::from(line.eps_ns) + self.slack_ns,
-                    "host {at} at {} ms is off by {error_ns} ns, eps {} ns",
+                    error_ns <= i64::from(bound_ns) + self.slack_ns,
+                    "host {at} at {} ms is off by {error_ns} ns, bound {bound_ns} ns",
                     self.now / MS,
-                    line.eps_ns
                 );
             }
         }

@@ -206,6 +206,31 @@ fn f11_a_clock_off_by_10_000_ppm_says_so_and_misleads_nobody() {
     }
 }
 
+/// Found by `bench phase` on a busy machine: where no new line came for a second, a clock 8,000 ppm beyond belief left the bound
+/// that was true when it was published.
+#[test]
+fn a_bound_goes_on_growing_where_no_new_line_comes() {
+    for (seed, ppm) in [(1, 10_000), (2, -10_000), (3, 300)] {
+        let mut world = World::new(&[(0, 0), (0, 50), (0, ppm)], |_, _| QUIET, seed);
+        world.run(20 * SECOND);
+        world.hosts[2].stopped = true;
+        for tenths in 1..=30 {
+            world.run(20 * SECOND + tenths * 100 * MS);
+            let (error_ns, line) = (world.error_ns(2).abs(), world.hosts[2].clock.estimate());
+            let bound_ns = i64::from(line.bound_at(world.hosts[2].local(world.now)));
+            assert!(
+                error_ns <= bound_ns,
+                "{ppm} ppm, {tenths} tenths late: off by {error_ns}, bound {bound_ns}"
+            );
+            let believed = ppm.abs() <= 2_000;
+            assert!(
+                believed || tenths < 20 || error_ns > i64::from(line.eps_ns),
+                "nothing had to grow: {line:?}"
+            );
+        }
+    }
+}
+
 /// Found by `bench phase` on a machine with a load of 30: a peer that is preempted holds a probe for milliseconds, in which a clock
 /// 1,000 ppm slow falls behind by microseconds. Its exchanges were refused as impossible or bent its rate by 1.6 ppm.
 #[test]

@@ -183,7 +183,7 @@ impl Reader {
     fn read(&self, raw_ns: i64) -> Option<Sample> {
         let local: Instant = self.clock.at_raw(raw_ns);
         let line = self.lines.iter().find(|line| line.base_local <= local && line.usable)?;
-        Some(Sample { raw_ns, mesh_ns: line.at(local).0, eps_ns: line.eps_ns })
+        Some(Sample { raw_ns, mesh_ns: line.at(local).0, eps_ns: line.bound_at(local) })
     }
 
     fn tell(&self, samples: Vec<Sample>) {
