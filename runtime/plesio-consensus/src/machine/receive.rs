@@ -310,7 +310,11 @@ impl Consensus {
             return;
         }
         match self.round.value_of(digest) {
-            Some(value) => self.learn(now, value, None, false),
+            Some(value) => {
+                self.learn(now, value, None, false);
+                // It is the word of one who has learnt it, also where it ends the receiver's membership.
+                self.count_departure(from, LogIndex(index.0 + 1));
+            }
             // The sender has learnt it: its answer to a poll brings the value.
             None => self.note_ahead(now, from, LogIndex(index.0 + 1)),
         }

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 const LEAVE_LIMIT: Duration = Duration::from_secs(5);
 /// How often it looks whether there are any others.
 const LEAVE_LOOK: Duration = Duration::from_millis(20);
+/// How long the last one stays for those who went before it: several rounds of their questions.
+const LEAVE_LINGER: Duration = Duration::from_millis(500);
 /// How long a mesh may take to answer one that wants to join.
 const JOIN_LIMIT: Duration = Duration::from_secs(30);
 /// How long it may take to let one in whom it has answered: a large state over a thin path takes its time.
@@ -76,27 +78,33 @@ impl Ender {
     }
 
     fn leave(&self) {
+        let had_others = !self.is_alone();
         self.voice.say("bringing in what is trained; Ctrl-C again ends at once");
         let _late = self.wait(Some(SETTLE_LIMIT), |heard| matches!(heard, Heard::Settled));
-        if self.is_alone() {
-            return;
-        }
-        self.control.leave();
-        let end = Instant::now() + LEAVE_LIMIT;
-        while Instant::now() < end {
+        if !self.is_alone() {
+            self.control.leave();
+            let end = Instant::now() + LEAVE_LIMIT;
             // Where all leave at once, the last one has nobody to agree to it.
-            let left = self.wait(Some(LEAVE_LOOK), |heard| matches!(heard, Heard::Left)).is_some();
-            if left || self.is_alone() {
-                return;
+            while Instant::now() < end && !self.is_alone() {
+                if self.wait(Some(LEAVE_LOOK), |heard| matches!(heard, Heard::Left)).is_some() {
+                    return;
+                }
             }
         }
-        self.voice.say(&format!(
-            "the others did not agree to its leaving within {LEAVE_LIMIT:?}; they will exclude it as if it had failed"
-        ));
+        if !self.is_alone() {
+            self.voice.say(&format!(
+                "the others did not agree to its leaving within {LEAVE_LIMIT:?}; they will exclude it as if it had \
+                 failed"
+            ));
+        } else if had_others {
+            // Those who went last may still ask whether this node has learnt it.
+            self.wait(Some(LEAVE_LINGER), |heard| matches!(heard, Heard::Signal));
+        }
     }
 
     fn is_alone(&self) -> bool {
-        self.seen.status().members.len() < 2
+        let status = self.seen.status();
+        status.member && status.members.len() < 2
     }
 
     fn reason(&self) -> Why {

@@ -5,7 +5,9 @@ use crate::ledger::{Admission, Fate, Ledger};
 use crate::log::Rule;
 use crate::tests::rules::TERMS;
 use crate::{Event, FoldReason, SnapshotCut, To};
-use plesio_wire::sideband::{Address, Have, HaveEntry, Join, Last, Leave, Message, Query, Ready};
+use plesio_wire::sideband::{
+    Address, Commit, Epoch, Have, HaveEntry, Join, Last, Leave, Message, Query, Ready,
+};
 use plesio_wire::value::{Seat, Value};
 use plesio_wire::{Bounded, Frame, Incarnation, LogIndex, MemberSet, NodeId, NodeKey, SlotSeq, Version};
 use std::net::SocketAddr;
@@ -211,6 +213,19 @@ fn r18_a_leaver_goes_when_a_quorum_of_the_new_view_has_learnt_it() {
     assert!(!solo.events.contains(&Event::Left), "one of two without the lowest is no quorum");
     solo.hear(10, Message::Decided { index: LogIndex(1), value: Value::View(view) });
     assert!(solo.events.contains(&Event::Left));
+}
+
+/// Two told to end at once: the one that stays decides the view and ends, and answers no question any more.
+#[test]
+fn r18_the_word_that_a_leave_is_decided_is_of_one_who_has_learnt_it() {
+    let mut solo = Solo::new(12);
+    solo.machine.handle_leave(solo.now);
+    let (index, view) = (solo.machine.index(), solo.without(12, 3));
+    solo.hear(10, Message::Epoch(Epoch { index, ballot: ballot(3, 0), view }));
+    let digest = Value::View(view).digest();
+    solo.hear(10, Message::Commit(Commit { index, digest, ..Commit::default() }));
+    assert_eq!(solo.machine.index(), index.next());
+    assert!(solo.events.contains(&Event::Left), "the lowest of two is a quorum");
 }
 
 /// It waited for a quorum of two, one of them dead: the rest had gone on, and told no entries that old any more.
