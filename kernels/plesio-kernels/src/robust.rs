@@ -176,8 +176,12 @@ where
         }
         let mut results = [0.0; BLOCK];
         for (line, results) in results.as_chunks_mut().0.iter_mut().enumerate() {
-            sort_columns::<F, K>(&block, line, &mut rows);
-            *results = combine(rule, &rows[..inputs.len()]);
+            *results = if const { K <= EXACT } {
+                choose::<F, K>(rule, &block, line)
+            } else {
+                sort_columns::<F, K>(&block, line, &mut rows);
+                combine(rule, &rows[..inputs.len()])
+            };
         }
         match out.first_chunk_mut() {
             Some(out) => F::store(out, results, store),
@@ -186,8 +190,77 @@ where
     }
 }
 
+/// Up to so many inputs each has a network of its own, and all its lanes stay in registers.
+const EXACT: usize = 8;
+
+/// What the rule makes of a line of each of K inputs. Swaps that its result does not depend on fall away.
+#[inline(always)]
+fn choose<F: Arithmetic, const K: usize>(rule: Robust, block: &[&[f32; BLOCK]; K], line: usize) -> [f32; LINE]
+where
+    [i32; K]: Network,
+{
+    let lines = lines_of::<F, K>(block, line);
+    let mut out = [0.0; LINE];
+    match rule {
+        Robust::Median => {
+            for (e, out) in out.iter_mut().enumerate() {
+                let column = sorted(&lines, e);
+                let (low, high) = (value(column[(K - 1) / 2]), value(column[K / 2]));
+                *out = if K.is_multiple_of(2) { low * 0.5 + high * 0.5 } else { high };
+            }
+        }
+        Robust::TrimmedMean { trim } => {
+            let (end, factor) = (K - trim, 1.0 / (K - 2 * trim) as f32);
+            for (e, out) in out.iter_mut().enumerate() {
+                let column = sorted(&lines, e);
+                let mut sum = 0.0;
+                for (k, &key) in column.iter().enumerate() {
+                    sum = if trim <= k && k < end { sum + value(key) } else { sum };
+                }
+                *out = sum * factor;
+            }
+        }
+    }
+    one_nan(&mut out);
+    out
+}
+
+/// The keys of element e of each line, sorted.
+#[inline(always)]
+fn sorted<const K: usize>(lines: &[&[f32; LINE]; K], e: usize) -> [i32; K]
+where
+    [i32; K]: Network,
+{
+    let mut column = [0i32; K];
+    for k in 0..K {
+        column[k] = key(lines[k][e].to_bits() as i32);
+    }
+    column.sort();
+    column
+}
+
+/// A line of each input.
+#[inline(always)]
+fn lines_of<'a, F: Arithmetic, const K: usize>(
+    block: &[&'a [f32; BLOCK]; K],
+    line: usize,
+) -> [&'a [f32; LINE]; K] {
+    let mut lines = [&[0.0; LINE]; K];
+    for k in 0..K {
+        lines[k] = &block[k].as_chunks().0[line];
+        if const { !by_block(K) } {
+            F::ahead(&lines[k][0]);
+        }
+    }
+    lines
+}
+
 /// The keys of a line of each input, every column sorted. One loop over columns, and everything else spelled out:
 /// columns become the lanes of vectors, and rows registers.
+#[expect(
+    clippy::needless_range_loop,
+    reason = "iterators cost a quarter here: the rows were not vectorised alike"
+)]
 #[inline(always)]
 fn sort_columns<F: Arithmetic, const K: usize>(
     block: &[&[f32; BLOCK]; K],
@@ -196,22 +269,20 @@ fn sort_columns<F: Arithmetic, const K: usize>(
 ) where
     [i32; K]: Network,
 {
-    let mut lines = [&[0.0; LINE]; K];
-    for k in 0..K {
-        lines[k] = &block[k].as_chunks().0[line];
-        if const { !by_block(K) } {
-            F::ahead(&lines[k][0]);
-        }
-    }
+    let lines = lines_of::<F, K>(block, line);
     for e in 0..LINE {
-        let mut column = [0i32; K];
-        for k in 0..K {
-            column[k] = key(lines[k][e].to_bits() as i32);
-        }
-        column.sort();
+        let column = sorted(&lines, e);
         for k in 0..K {
             rows[k][e] = column[k];
         }
+    }
+}
+
+/// Results that are NaN are the same one.
+#[inline(always)]
+fn one_nan(results: &mut [f32; LINE]) {
+    for result in results {
+        *result = if result.is_nan() { f32::from_bits(0x7fc0_0000) } else { *result };
     }
 }
 
@@ -244,9 +315,7 @@ fn combine(rule: Robust, rows: &[[i32; LINE]]) -> [f32; LINE] {
             }
         }
     }
-    for result in &mut out {
-        *result = if result.is_nan() { f32::from_bits(0x7fc0_0000) } else { *result };
-    }
+    one_nan(&mut out);
     out
 }
 
