@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::{env, fs};
 
 use plesio_artefact::embed::FOLDER_VARIABLE;
+use plesio_artefact::folder::FIX as FOLDER_FIX;
 use plesio_artefact::toolchain::CUDA_VARIABLES;
 use plesio_artefact::{Delivery, Digest, Embedding, Places, Source, Toolchain, manifest};
 
@@ -40,8 +41,9 @@ fn run() -> Result<(), String> {
     if let Delivery::Folder(folder) = &delivery {
         println!("cargo::rerun-if-changed={}", folder.join(manifest::FILE).display());
     }
-    let embedding =
-        delivery.embed(&source, &folder, &out).map_err(|error| format!("{FOLDER_VARIABLE}: {error}"))?;
+    let embedding = delivery
+        .embed(&source, &folder, &out)
+        .map_err(|error| format!("{FOLDER_VARIABLE}: {error}; {FOLDER_FIX}"))?;
     for line in embedding.warnings.iter().flat_map(|warning| warning.lines()) {
         println!("cargo::warning={line}");
     }

@@ -33,8 +33,8 @@ pub(crate) fn tegra(read: Reader<'_>) -> Option<Tegra> {
 pub(crate) fn remark(read: Reader<'_>, absence: &Absence) -> String {
     if let Some(Tegra { model, chip }) = tegra(read) {
         return format!(
-            "no CUDA, though this is a {model} ({chip}): {absence}; install the board's driver, or give its \
-             container NVIDIA's runtime"
+            "no CUDA, though this is a {model} ({chip}): {absence}; the board's driver is not here, or its \
+             container lacks NVIDIA's runtime"
         );
     }
     match read(KERNEL_DRIVER) {

@@ -75,10 +75,7 @@ mod tests {
         assert_eq!(check("cuInit", 0), Ok(()));
         let error = check("cuMemAlloc", 2).expect_err("out of memory");
         assert_eq!((error.name.as_str(), error.fault), ("CUDA_ERROR_OUT_OF_MEMORY", Fault::Memory));
-        assert_eq!(
-            error.to_string(),
-            "cuMemAlloc: CUDA_ERROR_OUT_OF_MEMORY (2); free device memory, or use --device cpu"
-        );
+        assert_eq!(error.to_string(), "cuMemAlloc: CUDA_ERROR_OUT_OF_MEMORY (2)");
         for unknown in [12_345, u32::MAX] {
             let error = check("cuInit", unknown).expect_err("not success");
             assert_eq!((error.fault, error.name.as_str()), (Fault::Other, "a newer runtime's error"));

@@ -83,8 +83,8 @@ pub(crate) fn remark(read: Reader<'_>, why: &str) -> String {
     match &nodes(read)[..] {
         [] => format!("no HIP: {why}"),
         [node, ..] => format!(
-            "no HIP, though the kernel lists a {}: {why}; install ROCm's runtime, and let this user open the \
-             kernel's device (the groups render and video)",
+            "no HIP, though the kernel lists a {}: {why}; ROCm's runtime is not here, or this user may not open \
+             the kernel's device (the groups render and video)",
             node.architecture
         ),
     }

@@ -76,7 +76,7 @@ fn architecture(node: Option<&Node>) -> Option<String> {
 
 fn unknown(place: &str) -> RuntimeError {
     RuntimeError {
-        log: format!("the kernel lists no chip at {place}; {OVERRIDE} may name its architecture"),
+        log: format!("the kernel lists no chip at {place}, and {OVERRIDE} names no architecture"),
         ..error("hipDeviceGetPCIBusId", INVALID_DEVICE)
     }
 }

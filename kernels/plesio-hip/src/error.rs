@@ -102,10 +102,7 @@ mod tests {
         assert_eq!(check("hipInit", 0), Ok(()));
         let error = check("hipMalloc", 2).expect_err("out of memory");
         assert_eq!((error.name.as_str(), error.fault), ("hipErrorOutOfMemory", Fault::Memory));
-        assert_eq!(
-            error.to_string(),
-            "hipMalloc: hipErrorOutOfMemory (2); free device memory, or use --device cpu"
-        );
+        assert_eq!(error.to_string(), "hipMalloc: hipErrorOutOfMemory (2)");
         for unknown in [12_345, u32::MAX] {
             let error = check("hipInit", unknown).expect_err("not success");
             assert_eq!((error.fault, error.name.as_str()), (Fault::Other, "a newer runtime's error"));

@@ -8,7 +8,6 @@ use std::fmt;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use plesio_artefact::embed::FOLDER_VARIABLE;
 pub use plesio_artefact::{Artefact, Digest, FolderError, Kind, Target};
 use plesio_artefact::{driver, folder};
 
@@ -34,7 +33,7 @@ pub enum Fit {
     Other,
 }
 
-/// Why there is no kernel for a chip.
+/// Why there is no kernel for a chip; what mends it is [`ArtefactError::fix`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ArtefactError {
@@ -75,27 +74,37 @@ pub enum ArtefactError {
 impl fmt::Display for ArtefactError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Without { why } => write!(
-                f,
-                "built without kernels: {why}, then cargo clean --package plesio-launch and build again"
-            ),
-            Self::Chip { chip, architecture, targets } => write!(
-                f,
-                "no kernel for {chip}: there are {}; cargo xtask kernels --target {architecture} --out DIR, and \
-                 {FOLDER_VARIABLE}=DIR",
-                if targets.is_empty() { "none".into() } else { targets.join(", ") }
-            ),
+            Self::Without { why } => write!(f, "built without kernels: {why}"),
+            Self::Chip { chip, targets, .. } => {
+                let targets = if targets.is_empty() { "none".into() } else { targets.join(", ") };
+                write!(f, "no kernel for {chip}: there are {targets}")
+            }
             Self::Driver { chip, found, target, least } => write!(
                 f,
-                "the driver of {chip} is of CUDA {} and {target} needs {}: update the driver, or cargo xtask kernels \
-                 --target compute_75 --out DIR, and {FOLDER_VARIABLE}=DIR",
+                "the driver of {chip} is of CUDA {} and {target} needs {}",
                 driver::spell(*found),
                 driver::spell(*least)
             ),
-            Self::Altered { target } => {
-                write!(f, "the kernels for {target} are altered; install this program again")
-            }
+            Self::Altered { target } => write!(f, "the kernels for {target} are altered"),
             Self::Folder(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl ArtefactError {
+    /// What mends it, for a program that is told of a folder of artefacts as `folder` says: `--kernels DIR`.
+    #[must_use]
+    pub fn fix(&self, folder: &str) -> String {
+        match self {
+            Self::Without { .. } => {
+                "do that, then cargo clean --package plesio-launch and build again".into()
+            }
+            Self::Chip { architecture, .. } => {
+                format!("cargo xtask kernels --target {architecture} --out DIR, and {folder}")
+            }
+            Self::Driver { .. } => "update the driver".into(),
+            Self::Altered { .. } => "install this program again".into(),
+            Self::Folder(_) => folder::FIX.into(),
         }
     }
 }

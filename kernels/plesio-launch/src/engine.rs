@@ -16,7 +16,7 @@ use crate::call::Call;
 use crate::memory::{Buffer, Pinned};
 use crate::{Fault, Kernel, Runtime, RuntimeError};
 
-/// Why a call was not done by the device.
+/// Why a call was not done by the device. What mends it is the caller's to say.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Trouble {
@@ -42,13 +42,11 @@ impl fmt::Display for Trouble {
             Self::Refused(error) => error.fmt(f),
             Self::Hung { kernel, limit } => write!(
                 f,
-                "{} was not done after {} ms: the device hangs; the node goes on with the CPU",
+                "{} was not done after {} ms: the device hangs",
                 kernel.to_string_lossy(),
                 limit.as_millis()
             ),
-            Self::TooLarge { blocks } => {
-                write!(f, "{blocks} blocks are more than a launch takes; the CPU does it")
-            }
+            Self::TooLarge { blocks } => write!(f, "{blocks} blocks are more than a launch takes"),
         }
     }
 }

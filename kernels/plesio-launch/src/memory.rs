@@ -133,7 +133,7 @@ fn plain(bytes: usize) -> Result<NonNull<u8>, RuntimeError> {
     let refused = || RuntimeError {
         call: "allocation",
         code: 0,
-        name: format!("{bytes} bytes"),
+        name: format!("the host has no {bytes} bytes"),
         log: String::new(),
         fault: Fault::Memory,
     };

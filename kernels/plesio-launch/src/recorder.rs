@@ -145,7 +145,7 @@ fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn refused(call: &'static str, fault: Fault) -> RuntimeError {
-    RuntimeError { call, code: 1, name: "a recorder does not".into(), log: String::new(), fault }
+    RuntimeError { call, code: 0, name: "a recorder does not".into(), log: String::new(), fault }
 }
 
 // SAFETY: addresses are of no memory at all, and nothing is launched: there is nothing that a call could use after

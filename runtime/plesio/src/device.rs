@@ -260,14 +260,14 @@ fn choose(kernels: Option<&Path>) -> OpenedDevice {
     for choice in choices {
         match open(choice, kernels) {
             Ok(opened) => {
-                let cpu_time = *best_time.get_or_insert_with(|| trial(best.device));
-                let time = trial(opened.device);
-                // Where it did not do that itself, the CPU's time would pass for its own.
-                let news = opened.device.take_news();
-                if time == Duration::MAX || !news.is_empty() {
-                    said.push(format!("{} is left out: {}", opened.found, news.join("; ")));
-                    continue;
-                }
+                let cpu_time = *best_time.get_or_insert_with(|| trial(best.device).unwrap_or(Duration::MAX));
+                let time = match own_trial(opened.device) {
+                    Ok(time) => time,
+                    Err(why) => {
+                        said.push(format!("{} is left out: {why}", opened.found));
+                        continue;
+                    }
+                };
                 said.push(format!("{} sums in {} us", opened.found, time.as_micros()));
                 if time < cpu_time {
                     (best, best_time) = (opened, Some(time));
@@ -282,25 +282,34 @@ fn choose(kernels: Option<&Path>) -> OpenedDevice {
     best.because(said.join("; "))
 }
 
+/// The same of a device that did it itself: else the CPU's time would pass for its own.
+fn own_trial(device: AnyDevice) -> Result<Duration, String> {
+    let time = trial(device);
+    let news = device.take_news();
+    if news.is_empty() { time } else { Err(news.join("; ")) }
+}
+
 /// How long a device takes for the sum of a few contributions in an arena of its own.
-fn trial(device: AnyDevice) -> Duration {
+fn trial(device: AnyDevice) -> Result<Duration, String> {
     let mut plan = ArenaPlan::new("plesio-trial", usize::MAX);
     let first = plan.push(TRIAL_ELEMENTS * 4);
     for _ in 1..TRIAL_SLOTS {
         plan.push(TRIAL_ELEMENTS * 4);
     }
     plan.budget_bytes = plan.needed_bytes().next_multiple_of(2 << 20);
-    let Ok((arena, _)) = device.arena(&plan) else { return Duration::MAX };
+    let (arena, _) = device.arena(&plan).map_err(|error| error.to_string())?;
     let slots = (first..).take(TRIAL_SLOTS).filter_map(|region| arena.share(arena.whole(region)?).ok());
     let slots: Vec<_> = slots.collect();
     let slots: Vec<&[i32]> = slots.iter().map(|slot| slot.as_i32()).collect();
     let mut sum = vec![0; TRIAL_ELEMENTS];
     let weights = [WEIGHT_ONE / TRIAL_SLOTS as u32; TRIAL_SLOTS];
-    let run = |_| {
+    let mut best = Duration::MAX;
+    for _ in 0..TRIALS {
         let begin = Instant::now();
-        device.slot_sum(&weights, &slots, &mut sum).map_or(Duration::MAX, |()| begin.elapsed())
-    };
-    (0..TRIALS).map(run).min().unwrap_or(Duration::MAX)
+        device.slot_sum(&weights, &slots, &mut sum).map_err(|error| error.to_string())?;
+        best = best.min(begin.elapsed());
+    }
+    Ok(best)
 }
 
 fn cpu_text(device: Cpu) -> String {

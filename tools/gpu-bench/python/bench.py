@@ -4,10 +4,12 @@ Started by gpu-bench with the path of a plan. Says what it finds on stdout, a JS
 each row once in the host's memory, for a driver that is an emulator.
 """
 
+import ctypes
 import gc
 import json
 import os
 import platform
+import signal
 import sys
 import time
 
@@ -16,6 +18,13 @@ from patching import finite, sets_of
 
 def say(kind, what):
     print(json.dumps({kind: what}), flush=True)
+
+
+def end_with(parent):
+    """Has this process end when gpu-bench does, even where that is killed."""
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    os.kill(parent, 0)  # raises where it ended before that
 
 
 def reason(error):
@@ -142,8 +151,7 @@ class Bench:
     def rows(self, rows):
         for index, row in enumerate(rows):
             if time.monotonic() > self.end:
-                left = ", ".join(row["name"] for row in rows[index:])
-                say("note", f"no time was left for {left}")
+                say("late", [row["name"] for row in rows[index:]])
                 return
             try:
                 self.row(row)
@@ -157,6 +165,7 @@ class Bench:
 def main(path):
     with open(path, encoding="utf-8") as file:
         plan = json.load(file)
+    end_with(plan["parent"])
     if plan["rehearse"]:
         os.environ["TRITON_INTERPRET"] = "1"
     try:

@@ -8,15 +8,17 @@ use clap::Parser;
 
 /// Longest run: machines with GPUs are often had for minutes.
 const SECONDS_MAX: u64 = 480;
+/// With the commit, so that a copied program tells what it is.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " ", env!("GPU_BENCH_COMMIT"));
 
 /// Everything that only a GPU can show, in one call: ceilings, do the kernels load, are they right, how fast are
 /// they.
 ///
 /// Needs the vendor's driver; for ceilings and times also Python with torch, and Triton for some rivals. What is
-/// missing is named and left out. Exits with 1 where something is wrong: a result, an artefact that does not load, no
-/// device.
+/// missing, or has no time left, is named and left out. Exits with 1 where something is wrong: a result, an artefact
+/// that does not load, no device. SIGINT, SIGTERM and SIGHUP end it with what there is by then, and it exits with 130.
 #[derive(Debug, Parser)]
-#[command(name = "gpu-bench", version, about, long_about)]
+#[command(name = "gpu-bench", version = VERSION, about, long_about)]
 pub(crate) struct Args {
     /// Which device: cuda:N, or hip:N for all but ceilings, compute-sanitizer and times.
     #[arg(long, default_value = "cuda:0", value_name = "DEVICE")]
@@ -33,7 +35,7 @@ pub(crate) struct Args {
     /// compute-sanitizer, where it is not found by itself.
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) sanitizer: Option<PathBuf>,
-    /// How long all of it may take.
+    /// How long all of it may take. It ends then, whatever it does; what was left out is said, and is no failure.
     #[arg(long, default_value_t = SECONDS_MAX - 20, value_name = "SECONDS",
         value_parser = clap::value_parser!(u64).range(1..=SECONDS_MAX))]
     pub(crate) seconds: u64,

@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 
 use plesio_conformance::{Effort, Family, families};
 use plesio_launch::artefact::Fit;
-use plesio_launch::{Accelerator, Artefact, Artefacts, Chip, EngineSettings, Runtime, RuntimeError};
+use plesio_launch::{
+    Accelerator, Artefact, Artefacts, Chip, EngineSettings, Fault, Runtime, RuntimeError, Trouble,
+};
 use serde_json::{Map, Value, json};
 
-use crate::child::Deadline;
+use crate::deadline::Deadline;
 use crate::float64;
-use crate::report::Report;
+use crate::report::Journal;
 use crate::say;
 
 /// Longest that all checks may take.
@@ -25,7 +27,7 @@ fn object(value: Value) -> Map<String, Value> {
 }
 
 /// Artefacts that the chip runs, the nearest first; each of the others is said to be for whom.
-pub(crate) fn artefacts<'a>(all: &'a Artefacts, chip: &Chip, report: &mut Report) -> Vec<&'a Artefact> {
+pub(crate) fn artefacts<'a>(all: &'a Artefacts, chip: &Chip, report: &Journal) -> Vec<&'a Artefact> {
     let mut fitting = Vec::new();
     for (artefact, fit) in all.fits(chip) {
         let outcome = match fit {
@@ -39,7 +41,7 @@ pub(crate) fn artefacts<'a>(all: &'a Artefacts, chip: &Chip, report: &mut Report
             Fit::Other => format!("not for this chip, which is {}", chip.architecture),
         };
         say(format_args!("artefact {}: {} bytes, {outcome}", artefact.target, artefact.bytes.len()));
-        report.artefacts.push(object(json!({ "target": artefact.target.to_string(),
+        report.lock().artefacts.push(object(json!({ "target": artefact.target.to_string(),
             "digest": artefact.digest.to_string(), "len_bytes": artefact.bytes.len(), "outcome": outcome })));
     }
     fitting.sort_by_key(|(distance, _)| *distance);
@@ -52,7 +54,7 @@ pub(crate) fn checks<R: Runtime>(
     fitting: &[&Artefact],
     effort: Effort,
     deadline: Deadline,
-    report: &mut Report,
+    report: &Journal,
 ) {
     let deadline = deadline.within(CHECKS);
     for (index, artefact) in fitting.iter().enumerate() {
@@ -62,7 +64,8 @@ pub(crate) fn checks<R: Runtime>(
         let device = match opened {
             Ok(device) => device,
             Err(error) => {
-                report.fault(format!("artefact {target} does not load: {error}"));
+                let fix = fix(error.fault);
+                report.lock().fault(format!("artefact {target} does not load: {error}; {fix}"));
                 continue;
             }
         };
@@ -77,14 +80,15 @@ pub(crate) fn check<R: Runtime>(
     target: &str,
     effort: Effort,
     deadline: Deadline,
-    report: &mut Report,
+    report: &Journal,
 ) {
     let own: [Family<Accelerator<R>>; 1] = [("binary64", float64::check)];
     for (name, family) in own.into_iter().chain(families()) {
         if deadline.is_over() {
-            report.note(format!("no time was left for {name} by {target}"));
+            report.lock().cut(format_args!("{name} by {target}"), deadline.ended());
             continue;
         }
+        report.begin(format!("{name} by {target}"));
         let begin = Instant::now();
         let panicked = catch_unwind(AssertUnwindSafe(|| family(device, effort))).err();
         let wrong = panicked.map(|cause| told(&*cause)).or_else(|| device.take_news().into_iter().next());
@@ -93,21 +97,34 @@ pub(crate) fn check<R: Runtime>(
             "{name} by {target}: {}, {took_ms} ms",
             if wrong.is_none() { "right" } else { "WRONG" }
         ));
-        report.checks.push(object(
+        report.lock().checks.push(object(
             json!({ "check": name, "by": target, "right": wrong.is_none(), "took_ms": took_ms }),
         ));
         if let Some(why) = wrong {
-            report.fault(format!("{name} by {target}: {why}"));
+            report.lock().fault(format!("{name} by {target}: {why}"));
         }
         if let Some(trouble) = device.lost() {
-            report.fault(format!("{target} was not checked further: {trouble}"));
+            let fault = if let Trouble::Refused(error) = trouble { error.fault } else { Fault::Lost };
+            report.lock().fault(format!("{target} was not checked further; {}", fix(fault)));
             return;
         }
     }
 }
 
+/// What mends trouble with a device where no node runs, and where nothing else would do the work.
+pub(crate) const fn fix(fault: Fault) -> &'static str {
+    match fault {
+        Fault::Memory => "end what else takes the device's memory",
+        Fault::Image | Fault::Missing => {
+            "build kernels for it: cargo xtask kernels --out DIR, and --kernels DIR"
+        }
+        Fault::Lost => "see what the kernel's log says of the device",
+        Fault::Other => "see what the vendor's manual says of that error",
+    }
+}
+
 /// What somebody panicked with.
-fn told(cause: &(dyn Any + Send)) -> String {
+pub(crate) fn told(cause: &(dyn Any + Send)) -> String {
     let text = cause.downcast_ref::<String>().map(String::as_str).or(cause.downcast_ref::<&str>().copied());
     text.unwrap_or("a panic without words").to_string()
 }

@@ -1,38 +1,23 @@
 //! Programs that are run with a limit: their lines as they come, and what they complained of last.
 
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Command, ExitStatus, Stdio};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+use crate::deadline::Deadline;
 
 /// How much of the last complaints is kept, lines.
 const LAST_LINES: usize = 12;
 /// A line is cut here, bytes.
 const LINE_BYTES_MAX: u64 = 1 << 20;
-
-/// When all has to be over.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Deadline(Instant);
-
-impl Deadline {
-    pub(crate) fn after(time: Duration) -> Self {
-        Self(Instant::now() + time)
-    }
-
-    pub(crate) fn left(self) -> Duration {
-        self.0.saturating_duration_since(Instant::now())
-    }
-
-    /// An earlier one for a part: so long, unless less is left.
-    pub(crate) fn within(self, time: Duration) -> Self {
-        Self(self.0.min(Instant::now() + time))
-    }
-
-    pub(crate) fn is_over(self) -> bool {
-        self.left().is_zero()
-    }
-}
+/// How often it is asked whether all has to be over.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// How a program ended.
 #[derive(Debug)]
@@ -43,7 +28,8 @@ pub(crate) enum Ending {
     Late { complaints: String },
 }
 
-/// Runs a program and shows each of its lines.
+/// Runs a program in a process group of its own, and shows each of its lines. When its time is over, the group is
+/// ended.
 ///
 /// # Errors
 /// It cannot be started.
@@ -53,7 +39,7 @@ pub(crate) fn run(
     mut see: impl FnMut(&str),
 ) -> Result<Ending, String> {
     let program = command.get_program().to_string_lossy().into_owned();
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let mut child = command.spawn().map_err(|error| format!("{program} cannot be started: {error}"))?;
     let (send, receive) = mpsc::channel();
     let stdout = child.stdout.take().expect("it is piped");
@@ -62,22 +48,20 @@ pub(crate) fn run(
     let stderr = child.stderr.take().expect("it is piped");
     let (tell, told) = mpsc::channel();
     thread::spawn(move || lines(stderr, |line| tell.send(line).is_ok()));
-    let late = loop {
-        match receive.recv_timeout(deadline.left()) {
+    while !deadline.is_over() {
+        match receive.recv_timeout(deadline.left().min(LOOK)) {
             Ok(line) => see(&line),
-            Err(RecvTimeoutError::Disconnected) => break false,
-            Err(RecvTimeoutError::Timeout) => break true,
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {}
         }
-    };
+    }
     let mut ended = None;
-    while !late && ended.is_none() && !deadline.is_over() {
+    while ended.is_none() && !deadline.is_over() {
         ended = child.try_wait().map_err(|error| format!("{program}: {error}"))?;
         thread::sleep(Duration::from_millis(5));
     }
     if ended.is_none() {
-        // It may have ended by itself in between; then there is nothing to end.
-        let _gone = child.kill();
-        let _status = child.wait();
+        end(&mut child);
     }
     let mut complaints: Vec<String> = Vec::new();
     while let Ok(line) = told.recv_timeout(Duration::from_millis(200)) {
@@ -89,6 +73,14 @@ pub(crate) fn run(
         Some(status) => Ending::Done { status, complaints },
         None => Ending::Late { complaints },
     })
+}
+
+/// Ends a program and what it started; by now it may have ended by itself.
+fn end(child: &mut Child) {
+    // It is not waited for yet, so no other group can have its number.
+    let group = i32::try_from(child.id()).map(Pid::from_raw);
+    let _gone = group.map(|group| killpg(group, Signal::SIGKILL));
+    let _status = child.wait();
 }
 
 /// Hands on each line until nobody wants them.
@@ -106,11 +98,14 @@ fn lines(from: impl Read, mut hand_on: impl FnMut(String) -> bool) {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::time::Instant;
+
     use super::*;
 
     fn shell(text: &str, limit_ms: u64) -> (Vec<String>, Ending) {
         let mut seen = Vec::new();
-        let deadline = Deadline::after(Duration::from_millis(limit_ms));
+        let deadline = Deadline::new(Duration::from_millis(limit_ms));
         let ending = run(Command::new("sh").args(["-c", text]), deadline, |line| seen.push(line.into()));
         (seen, ending.expect("there is a shell"))
     }
@@ -133,8 +128,26 @@ mod tests {
     }
 
     #[test]
+    fn who_is_told_to_stop_is_ended_with_all_that_it_started() {
+        let deadline = Deadline::new(Duration::from_secs(60));
+        let mut started = None;
+        let ending = run(Command::new("sh").args(["-c", "sleep 60 & echo $!; wait"]), deadline, |line| {
+            started = line.parse::<u32>().ok();
+            deadline.stop();
+        });
+        assert!(matches!(ending, Ok(Ending::Late { .. })) && !deadline.left().is_zero(), "{ending:?}");
+        let status = format!("/proc/{}/status", started.expect("it said a number"));
+        let begin = Instant::now();
+        // An orphan that has ended may wait for whoever inherits it.
+        while fs::read_to_string(&status).is_ok_and(|status| !status.contains("State:\tZ")) {
+            assert!(begin.elapsed() < Duration::from_secs(20), "it still runs");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    #[test]
     fn a_program_that_is_not_there_is_named() {
-        let deadline = Deadline::after(Duration::from_secs(1));
+        let deadline = Deadline::new(Duration::from_secs(1));
         let error =
             run(&mut Command::new("./no-such-program"), deadline, |_| ()).expect_err("it is not there");
         assert!(error.starts_with("./no-such-program cannot be started: "), "{error}");

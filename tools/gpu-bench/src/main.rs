@@ -13,34 +13,42 @@
 //! fail.
 #![forbid(unsafe_code)]
 
-use std::fmt;
 use std::io::{self, Write};
-use std::process::ExitCode;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use std::{fs, thread};
+use std::{fmt, fs, process, thread};
 
 use clap::Parser;
+use nix::sys::signal::{self, Signal};
 use plesio_conformance::Effort;
 use plesio_cuda::Cuda;
 use plesio_hip::Hip;
 use plesio_launch::{
-    Accelerator, ArtefactError, Artefacts, Chip, Discovery, EngineSettings, Runtime, RuntimeError, artefact,
+    Accelerator, ArtefactError, Artefacts, Chip, Discovery, EngineSettings, Fault, Runtime, RuntimeError,
+    artefact,
 };
 use serde_json::json;
 
 mod args;
 mod check;
 mod child;
+mod deadline;
 mod float64;
+mod folder;
 mod plan;
 mod python;
 mod report;
 mod sanitizer;
+mod signals;
 
 use args::{Args, Place};
-use child::Deadline;
-use plan::Sizes;
-use report::Report;
+use deadline::Deadline;
+use folder::Folder;
+use plan::{Row, Sizes};
+use report::{Ended, Journal, Report};
 
 /// The specification's sizes. What a row moves is many times what any L2 holds.
 const SIZES: Sizes = Sizes { moved_bytes: 768 << 20, width: 4096, tokens: 4096 };
@@ -50,28 +58,99 @@ const SMALL: Sizes = Sizes { moved_bytes: 96 << 10, width: 128, tokens: 33 };
 const LATER: &str =
     "4-bit base products and the merge of sparse distributions have no kernels yet: their rows come later";
 
-fn main() -> ExitCode {
-    let args = Args::parse();
-    let done = match args.device {
-        Place::Cuda(ordinal) => bench(&args, &|| Cuda::open(ordinal), plesio_cuda::discover),
-        Place::Hip(ordinal) => bench(&args, &|| Hip::open(ordinal), plesio_hip::discover),
-    };
-    match done {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(why) => {
-            eprintln!("gpu-bench: {why}");
-            ExitCode::FAILURE
+/// Of the time, what is kept for the end: a tenth, but no more than this.
+const LAST: Duration = Duration::from_secs(2);
+/// How long the end may take when somebody asks for it, or when all is said.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How the process ends.
+const WRONG: i32 = 1;
+const INTERRUPTED: i32 = 130;
+
+/// What the main thread hears of.
+enum News {
+    /// The work is done, or cannot be.
+    Done(Result<(), String>),
+    /// Somebody wants an end.
+    Signal,
+}
+
+fn main() {
+    let args = Arc::new(Args::parse());
+    let code = run(&args).unwrap_or_else(|why| {
+        eprintln!("gpu-bench: {why}");
+        WRONG
+    });
+    // Not by returning: threads may still be in calls of a driver.
+    process::exit(code)
+}
+
+/// Has a thread do the work and waits for it as long as there is time: calls of a driver cannot be called off.
+fn run(args: &Arc<Args>) -> Result<i32, String> {
+    let begin = Instant::now();
+    let limit = Duration::from_secs(args.seconds);
+    let deadline = Deadline::new(limit);
+    let (tell, told) = mpsc::channel();
+    let signal = tell.clone();
+    // Where nobody listens any more, all is ending already.
+    signals::watch(move || drop(signal.send(News::Signal)))?;
+    // Of this thread, which is the last: it goes at every end.
+    let folder = Folder::new();
+    let path = folder.as_ref().map(|folder| folder.path().to_path_buf()).map_err(String::clone);
+    let journal = Journal::default();
+    let (args_of_work, report) = (args.clone(), journal.clone());
+    // Python ends with the thread that starts it, so that one lives until Python has ended.
+    thread::spawn(move || {
+        let deadline = deadline.without(LAST.min(limit / 10));
+        let work = || work(&args_of_work, &path, deadline, &report);
+        let done = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|cause| Err(check::told(&*cause)));
+        drop(tell.send(News::Done(done)));
+    });
+    let done = wait(&told, deadline);
+    // Whoever reads what is said may never read on, and a driver has something to do when the process ends.
+    let rest = if deadline.is_stopped() { PATIENCE } else { deadline.left() + PATIENCE };
+    thread::spawn(move || {
+        thread::sleep(rest);
+        signal::raise(Signal::SIGKILL)
+    });
+    let mut report = journal.lock();
+    if done.is_none() {
+        let what = format!("{} and all after it", report.doing);
+        report.cut(what, deadline.ended());
+    }
+    report.took_s = begin.elapsed().as_secs_f64();
+    done.unwrap_or(Ok(()))?;
+    if !args.small {
+        finish(args, &report)?;
+    }
+    Ok(match (report.ended, report.faults.is_empty()) {
+        (Ended::Interrupted, _) => INTERRUPTED,
+        (_, true) => 0,
+        (_, false) => WRONG,
+    })
+}
+
+/// Until the work is done; none where it is not when all has to be over.
+fn wait(told: &Receiver<News>, mut deadline: Deadline) -> Option<Result<(), String>> {
+    loop {
+        match told.recv_timeout(deadline.left()) {
+            Ok(News::Done(done)) => return Some(done),
+            Ok(News::Signal) if deadline.is_stopped() => return None,
+            Ok(News::Signal) => {
+                deadline.stop();
+                deadline = deadline.within(PATIENCE);
+            }
+            Err(_) => return None,
         }
     }
 }
 
-/// Everything on one device; whether all that ran was right.
-fn bench<R: Runtime>(
+fn work(
     args: &Args,
-    open: &dyn Fn() -> Result<R, RuntimeError>,
-    discover: fn() -> Discovery,
-) -> Result<bool, String> {
+    folder: &Result<PathBuf, String>,
+    deadline: Deadline,
+    report: &Journal,
+) -> Result<(), String> {
     if !plan::names().any(|name| args.wants(name)) {
         let names = plan::names().collect::<Vec<_>>().join(", ");
         return Err(format!("--row {}: there is no such row; there are {names}", args.rows.join(" --row ")));
@@ -83,68 +162,116 @@ fn bench<R: Runtime>(
             format!("--out {}: {error}; name a file in a folder that is there", path.display())
         })?;
     }
-    let begin = Instant::now();
-    let deadline = Deadline::after(Duration::from_secs(args.seconds));
+    report.begin(format!("opening {}", args.device));
+    match args.device {
+        Place::Cuda(ordinal) => {
+            bench(args, folder, deadline, report, &|| Cuda::open(ordinal), plesio_cuda::discover)
+        }
+        Place::Hip(ordinal) => {
+            bench(args, folder, deadline, report, &|| Hip::open(ordinal), plesio_hip::discover)
+        }
+    }
+}
+
+/// Everything on one device.
+fn bench<R: Runtime>(
+    args: &Args,
+    folder: &Result<PathBuf, String>,
+    deadline: Deadline,
+    report: &Journal,
+    open: &dyn Fn() -> Result<R, RuntimeError>,
+    discover: fn() -> Discovery,
+) -> Result<(), String> {
     let runtime = open().map_err(|error| refused(args.device, &error, discover()))?;
     let chip = runtime.chip().clone();
     let read;
     let all = match &args.kernels {
         Some(folder) => {
-            read = Artefacts::read(folder).map_err(|error| error.to_string())?;
+            read = Artefacts::read(folder).map_err(|error| lacking(&error))?;
             &read
         }
-        None => artefact::available().map_err(|error| error.to_string())?,
+        None => artefact::available().map_err(|error| lacking(&error))?,
     };
     if args.small {
-        return small(runtime, all, deadline);
+        return small(runtime, all, deadline, report);
     }
     drop(runtime);
-    let mut report = Report {
-        tool: format!("gpu-bench {}", env!("CARGO_PKG_VERSION")),
-        commit: env!("GPU_BENCH_COMMIT").into(),
-        ..Report::default()
-    };
-    describe(args, &chip, &mut report);
-    report.note(LATER);
-    let fitting = check::artefacts(all, &chip, &mut report);
+    describe(args, &chip, &mut report.lock());
+    report.lock().note(LATER);
+    let fitting = check::artefacts(all, &chip, report);
     let Some(nearest) = fitting.first() else {
-        return Err(all.choose(&chip).err().as_ref().map_or_else(String::new, ArtefactError::to_string));
+        return all.choose(&chip).map(drop).map_err(|error| lacking(&error));
     };
     if !args.rehearse {
-        check::checks(open, &fitting, Effort::Whole, deadline, &mut report);
+        check::checks(open, &fitting, Effort::Whole, deadline, report);
     }
     if let Place::Hip(_) = args.device {
         report
+            .lock()
             .note("ceilings, compute-sanitizer and times were left out: they are for NVIDIA's devices alone");
-    } else {
-        if !args.rehearse {
-            sanitizer::sanitize(args, deadline, &mut report);
-        }
-        let rows = plan::plan(&chip, if args.rehearse { SMALL } else { SIZES }, |name| args.wants(name))?;
-        python::time(args, (&chip.name, *nearest), &rows, deadline, &mut report);
+        return Ok(());
     }
-    report.took_s = begin.elapsed().as_secs_f64();
-    finish(args, &report)
+    if !args.rehearse {
+        sanitizer::sanitize(args, deadline, report);
+    }
+    let rows = rows(args, &chip, deadline, report);
+    python::time(args, folder, (&chip.name, *nearest), &rows, deadline, report);
+    Ok(())
+}
+
+/// The wanted rows, planned one by one: each takes the host a moment.
+fn rows(args: &Args, chip: &Chip, deadline: Deadline, report: &Journal) -> Vec<Row> {
+    let (mut rows, mut left) = (Vec::new(), Vec::new());
+    let sizes = if args.rehearse { SMALL } else { SIZES };
+    for name in plan::names().filter(|name| args.wants(name)) {
+        if deadline.is_over() {
+            left.push(name);
+            continue;
+        }
+        report.begin(format!("the plan of row {name}"));
+        match plan::plan(chip, sizes, name) {
+            Ok(row) => rows.push(row),
+            Err(why) => report.lock().fault(why),
+        }
+    }
+    if !left.is_empty() {
+        report.lock().cut(format_args!("rows {}", left.join(", ")), deadline.ended());
+    }
+    rows
 }
 
 /// Why there is no device, in one sentence.
 fn refused(place: Place, error: &RuntimeError, found: Discovery) -> String {
     match found.remarks.into_iter().next() {
-        Some(remark) if found.chips.is_empty() => {
-            format!("{remark}; install the vendor's driver, or run this where there is a GPU")
+        // The runtimes' crates say so where there is no library, or one that is too old.
+        Some(remark) if error.call == "dlopen" => format!("{remark}; install the vendor's newest driver"),
+        Some(remark) if found.chips.is_empty() => format!("{remark}; run this where there is a GPU"),
+        _ if error.fault == Fault::Other && !found.chips.is_empty() => {
+            let last = found.chips.len() - 1;
+            format!("device {place}: {error}; name one of 0 to {last} with --device")
         }
-        _ => format!("device {place}: {error}"),
+        _ => format!("device {place}: {error}; {}", check::fix(error.fault)),
     }
 }
 
+/// Why there are no kernels.
+fn lacking(error: &ArtefactError) -> String {
+    format!("{error}; {}", error.fix("--kernels DIR"))
+}
+
 /// What runs under compute-sanitizer: nothing is kept from call to call, so that every buffer ends where it ends.
-fn small<R: Runtime>(runtime: R, all: &Artefacts, deadline: Deadline) -> Result<bool, String> {
-    let artefact = all.choose(runtime.chip()).map_err(|error| error.to_string())?;
+fn small<R: Runtime>(
+    runtime: R,
+    all: &Artefacts,
+    deadline: Deadline,
+    report: &Journal,
+) -> Result<(), String> {
+    let artefact = all.choose(runtime.chip()).map_err(|error| lacking(&error))?;
     let settings = EngineSettings { keep: false, limit: Duration::from_secs(60) };
-    let device = Accelerator::open(runtime, &artefact.bytes, settings).map_err(|error| error.to_string())?;
-    let mut report = Report::default();
-    check::check(device, artefact.target.name(), Effort::Short, deadline, &mut report);
-    Ok(report.faults.is_empty())
+    let device = Accelerator::open(runtime, &artefact.bytes, settings);
+    let device = device.map_err(|error| format!("{error}; {}", check::fix(error.fault)))?;
+    check::check(device, artefact.target.name(), Effort::Short, deadline, report);
+    Ok(())
 }
 
 /// Machine and driver.
@@ -167,6 +294,8 @@ fn describe(args: &Args, chip: &Chip, report: &mut Report) {
         "cpus": thread::available_parallelism().map_or(1, usize::from),
         "kernel": first("/proc/sys/kernel/osrelease", ""),
     });
+    report.tool = format!("gpu-bench {}", env!("CARGO_PKG_VERSION"));
+    report.commit = env!("GPU_BENCH_COMMIT").into();
     report.machine = machine.as_object().cloned().unwrap_or_default();
     say(format_args!("{} {chip}, driver API {}, commit {}", args.device, chip.driver, report.commit));
 }
@@ -177,7 +306,7 @@ fn say(line: fmt::Arguments<'_>) {
 }
 
 /// Says and writes what was found.
-fn finish(args: &Args, report: &Report) -> Result<bool, String> {
+fn finish(args: &Args, report: &Report) -> Result<(), String> {
     if !report.rows.is_empty() {
         say(format_args!("{}", report.table()));
     }
@@ -190,5 +319,5 @@ fn finish(args: &Args, report: &Report) -> Result<bool, String> {
         fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))?;
         say(format_args!("written to {}", path.display()));
     }
-    Ok(report.faults.is_empty())
+    Ok(())
 }

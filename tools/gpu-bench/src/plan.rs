@@ -151,21 +151,16 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
     rows::ROWS.iter().map(|(name, _)| *name)
 }
 
-/// The wanted rows of the table, by their names.
+/// The row of the table that has this name; it must be one of [`names`]. Takes as much of the host's memory as the
+/// row has.
 ///
 /// # Errors
 /// A call that the accelerator did not launch, or whose buffers are not known: said with the row's name.
-pub(crate) fn plan(chip: &Chip, sizes: Sizes, wanted: impl Fn(&str) -> bool) -> Result<Vec<Row>, String> {
-    let device = Recorder::open(chip);
-    rows::ROWS
-        .iter()
-        .filter(|(name, _)| wanted(name))
-        .map(|(name, write)| {
-            let mut draft = Draft { device, tensors: Vec::new(), marks: Vec::new() };
-            let line = write(&mut draft, sizes);
-            draft.close(name, line).map_err(|why| format!("row {name}: {why}"))
-        })
-        .collect()
+pub(crate) fn plan(chip: &Chip, sizes: Sizes, name: &str) -> Result<Row, String> {
+    let (name, write) = rows::ROWS.iter().find(|(known, _)| *known == name).expect("a name of this table");
+    let mut draft = Draft { device: Recorder::open(chip), tensors: Vec::new(), marks: Vec::new() };
+    let line = write(&mut draft, sizes);
+    draft.close(name, line).map_err(|why| format!("row {name}: {why}"))
 }
 
 /// What a row says of itself.

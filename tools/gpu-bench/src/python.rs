@@ -2,16 +2,17 @@
 //! program.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
+use std::process::{self, Command};
 
 use plesio_launch::Artefact;
 use serde_json::json;
 
 use crate::args::{Args, Place};
-use crate::child::{self, Deadline, Ending};
+use crate::child::{self, Ending};
+use crate::deadline::Deadline;
 use crate::plan::Row;
-use crate::report::Report;
+use crate::report::Journal;
 
 /// The scripts, by name; `bench.py` is the first.
 const SCRIPTS: [(&str, &str); 8] = [
@@ -25,48 +26,33 @@ const SCRIPTS: [(&str, &str); 8] = [
     ("twins_triton.py", include_str!("../python/twins_triton.py")),
 ];
 
-/// A folder of this process that goes when it ends.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Result<Self, String> {
-        let path = std::env::temp_dir().join(format!("gpu-bench-{}", std::process::id()));
-        // It must not be there: what somebody else put there is not ours to use.
-        fs::create_dir(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        Ok(Self(path))
-    }
-
-    fn write(&self, name: &str, bytes: &[u8]) -> Result<PathBuf, String> {
-        let path = self.0.join(name);
-        fs::write(&path, bytes).map_err(|error| format!("{}: {error}", path.display()))?;
-        Ok(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // A folder that stays hurts nobody.
-        let _gone = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// Has Python time the rows, and hears what it says.
+/// Has Python time the rows, and hears what it says. What it reads is written to `folder`.
 pub(crate) fn time(
     args: &Args,
+    folder: &Result<PathBuf, String>,
     (chip, artefact): (&str, &Artefact),
     rows: &[Row],
     deadline: Deadline,
-    report: &mut Report,
+    report: &Journal,
 ) {
-    let before = report.rows.len();
-    match run(args, artefact, rows, deadline, |line| report.hear(line, rows, chip)) {
+    if deadline.is_over() {
+        return report.lock().cut("ceilings and times", deadline.ended());
+    }
+    report.begin("ceilings and times");
+    let ending = run(args, folder, artefact, rows, deadline, |line| report.lock().hear(line, rows, chip));
+    let mut report = report.lock();
+    match ending {
         Err(why) => report.note(format!("ceilings and times were left out: {why}")),
         Ok(Ending::Late { complaints }) => {
-            report.note(format!(
-                "the time was over after {} of {} rows",
-                report.rows.len() - before,
-                rows.len()
-            ));
+            let names = rows.iter().map(|row| row.name);
+            let left = names.filter(|name| !report.heard.iter().any(|heard| heard == name));
+            let left = left.collect::<Vec<_>>();
+            let what = if left.is_empty() {
+                "an end by itself".into()
+            } else {
+                format!("times of {}", left.join(", "))
+            };
+            report.cut(what, deadline.ended());
             if !complaints.is_empty() {
                 report.note(format!("{} said: {complaints}", args.python.display()));
             }
@@ -80,29 +66,30 @@ pub(crate) fn time(
 
 fn run(
     args: &Args,
+    folder: &Result<PathBuf, String>,
     artefact: &Artefact,
     rows: &[Row],
     deadline: Deadline,
     see: impl FnMut(&str),
 ) -> Result<Ending, String> {
-    let folder = Folder::new()?;
+    let folder = folder.as_ref().map_err(String::clone)?;
+    let write = |name: &str, bytes: &[u8]| {
+        let path = folder.join(name);
+        fs::write(&path, bytes).map_err(|error| format!("{}: {error}", path.display())).map(|()| path)
+    };
     for (name, text) in SCRIPTS {
-        folder.write(name, text.as_bytes())?;
+        write(name, text.as_bytes())?;
     }
-    let image = folder.write(&artefact.target.file_name(), &artefact.bytes)?;
+    let image = write(&artefact.target.file_name(), &artefact.bytes)?;
     let Place::Cuda(ordinal) = args.device else {
         return Err("they are taken on NVIDIA's devices alone".into());
     };
-    let plan = json!({ "image": image, "ordinal": ordinal, "rehearse": args.rehearse,
+    let plan = json!({ "parent": process::id(), "image": image, "ordinal": ordinal, "rehearse": args.rehearse,
         "seconds": deadline.left().as_secs_f64() * 0.95, "rows": rows });
-    let plan = folder.write("plan.json", plan.to_string().as_bytes())?;
+    let plan = write("plan.json", plan.to_string().as_bytes())?;
     let mut command = Command::new(&args.python);
     // -B: nothing is written beside the scripts; -u: a line is there when it was said.
-    command.args(["-B", "-u"]).arg(script(&folder.0)).arg(plan);
+    command.args(["-B", "-u"]).arg(folder.join(SCRIPTS[0].0)).arg(plan);
     child::run(&mut command, deadline, see)
-        .map_err(|why| format!("{why}; install Python with torch and Triton, or name it with --python"))
-}
-
-fn script(folder: &Path) -> PathBuf {
-    folder.join(SCRIPTS[0].0)
+        .map_err(|why| format!("{why}; name a Python that has torch with --python"))
 }

@@ -3,6 +3,9 @@
 //! Invariant: what was left out is said among the notes, what is wrong among the faults; without faults all that ran
 //! was right.
 
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -26,6 +29,8 @@ pub(crate) enum Said {
     Ceilings(Ceilings),
     /// Something was left out.
     Note(String),
+    /// These rows were left out, because there was no time.
+    Late(Vec<String>),
     /// A row was timed, or rehearsed.
     Row(Timed),
 }
@@ -106,6 +111,18 @@ pub(crate) struct Against {
     pub(crate) met: bool,
 }
 
+/// Whether everything had its turn.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Ended {
+    #[default]
+    Whole,
+    /// The time was over.
+    Late,
+    /// Somebody ended it.
+    Interrupted,
+}
+
 /// What stands in a report.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Report {
@@ -113,6 +130,7 @@ pub(crate) struct Report {
     pub(crate) commit: String,
     pub(crate) finished_unix_s: u64,
     pub(crate) took_s: f64,
+    pub(crate) ended: Ended,
     pub(crate) machine: Map<String, Value>,
     pub(crate) software: Map<String, Value>,
     pub(crate) ceilings: Option<Ceilings>,
@@ -123,6 +141,28 @@ pub(crate) struct Report {
     pub(crate) rows: Vec<Judged>,
     pub(crate) notes: Vec<String>,
     pub(crate) faults: Vec<String>,
+    /// What is being done.
+    #[serde(skip)]
+    pub(crate) doing: String,
+    /// Rows that Python was done with.
+    #[serde(skip)]
+    pub(crate) heard: Vec<String>,
+}
+
+/// A report that is being written, for whoever has to end before that is done.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Journal(Arc<Mutex<Report>>);
+
+impl Journal {
+    /// The report; nothing that is kept in it can be half done.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Report> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is done from here on.
+    pub(crate) fn begin(&self, what: impl Into<String>) {
+        self.lock().doing = what.into();
+    }
 }
 
 impl Report {
@@ -131,6 +171,13 @@ impl Report {
         let text = text.into();
         say(format_args!("note: {text}"));
         self.notes.push(text);
+    }
+
+    /// Something was left out, because all had to be over.
+    pub(crate) fn cut(&mut self, what: impl fmt::Display, ended: Ended) {
+        self.ended = ended;
+        let why = if ended == Ended::Interrupted { "interrupted" } else { "the time was over" };
+        self.note(format!("{why}: {what} left out"));
     }
 
     /// Something is wrong.
@@ -155,12 +202,17 @@ impl Report {
                 self.floor_rate = Some(floor_rate(chip, ceilings));
             }
             Ok(Said::Note(text)) => self.note(text),
+            Ok(Said::Late(names)) => {
+                self.cut(format_args!("times of {}", names.join(", ")), Ended::Late);
+                self.heard.extend(names);
+            }
             Ok(Said::Row(timed)) => self.row(&timed, rows),
             Err(error) => self.note(format!("Python said what was not understood ({error}): {line}")),
         }
     }
 
     fn row(&mut self, timed: &Timed, rows: &[Row]) {
+        self.heard.push(timed.name.clone());
         match timed.unwritten {
             0 => say(format_args!("row {}: every element was written", timed.name)),
             count => self.fault(format!("row {}: {count} elements are NaN, as they were", timed.name)),
@@ -357,6 +409,20 @@ mod tests {
             let [fault] = &report.faults[..] else { panic!("{why}: {:?}", report.faults) };
             assert!(fault.starts_with(why), "{fault}");
         }
+    }
+
+    #[test]
+    fn what_was_cut_is_noted_and_ends_the_report_so() {
+        assert_eq!(hear(&[ceilings()], "A100").ended, Ended::Whole);
+        let mut report = hear(&[json!({ "late": ["sum", "top_k"] })], "A100");
+        assert_eq!(
+            (&*report.notes, report.ended),
+            (&["the time was over: times of sum, top_k left out".into()][..], Ended::Late)
+        );
+        report.cut("the plan of row sum", Ended::Interrupted);
+        assert_eq!(report.notes[1], "interrupted: the plan of row sum left out");
+        let document = serde_json::to_value(&report).expect("it has no keys but text");
+        assert_eq!((&document["ended"], document.get("doing")), (&json!("interrupted"), None));
     }
 
     #[test]

@@ -6,8 +6,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::args::Args;
-use crate::child::{self, Deadline, Ending};
-use crate::report::Report;
+use crate::child::{self, Ending};
+use crate::deadline::Deadline;
+use crate::report::Journal;
 use crate::say;
 
 /// What the sanitizer exits with where it found something.
@@ -29,18 +30,25 @@ fn find(asked: Option<&Path>) -> Option<PathBuf> {
 }
 
 /// Runs every tool.
-pub(crate) fn sanitize(args: &Args, deadline: Deadline, report: &mut Report) {
+pub(crate) fn sanitize(args: &Args, deadline: Deadline, report: &Journal) {
     let Some(program) = find(args.sanitizer.as_deref()) else {
-        return report.note(format!(
-            "{PROGRAM} is not installed, so accesses and races were not looked at; install CUDA's toolkit, or \
-             name it with --sanitizer"
+        return report.lock().note(format!(
+            "{PROGRAM} is not in PATH, CUDA_HOME or /usr/local/cuda, so accesses and races were not looked at; name \
+             it with --sanitizer"
         ));
     };
     let own = match env::current_exe() {
         Ok(own) => own,
-        Err(error) => return report.note(format!("{PROGRAM} was not run: this program's own path: {error}")),
+        Err(error) => {
+            return report.lock().note(format!("{PROGRAM} was not run: this program's own path: {error}"));
+        }
     };
     for (tool, limit) in TOOLS {
+        if deadline.is_over() {
+            report.lock().cut(format_args!("{PROGRAM} {tool}"), deadline.ended());
+            continue;
+        }
+        report.begin(format!("{PROGRAM} {tool}"));
         let mut command = Command::new(&program);
         command.args(["--tool", tool, "--error-exitcode", &FOUND.to_string()]).arg(&own);
         command.args(["--small", "--device", &args.device.to_string()]);
@@ -56,13 +64,15 @@ pub(crate) fn sanitize(args: &Args, deadline: Deadline, report: &mut Report) {
             last.drain(..last.len().saturating_sub(LAST_LINES));
         });
         match ending {
-            Err(why) => report.note(format!("{tool} was not run: {why}")),
-            Ok(Ending::Late { .. }) => report.note(format!("{tool} took longer than its share of the time")),
+            Err(why) => report.lock().note(format!("{PROGRAM} {tool} was not run: {why}")),
+            Ok(Ending::Late { .. }) => {
+                report.lock().cut(format_args!("what {PROGRAM} {tool} did not come to"), deadline.ended());
+            }
             Ok(Ending::Done { status, .. }) if status.success() => {
                 say(format_args!("{PROGRAM} {tool}: found nothing"))
             }
             Ok(Ending::Done { status, complaints }) => {
-                report.fault(format!("{PROGRAM} {tool}: {status}: {} {complaints}", last.join("\n")));
+                report.lock().fault(format!("{PROGRAM} {tool}: {status}: {} {complaints}", last.join("\n")));
             }
         }
     }

@@ -158,10 +158,11 @@ fn gpu() -> Finding {
     let (mut found, mut missing) = (Vec::new(), Vec::new());
     for (choice, chip) in chips {
         found.push(format!("{choice} {chip}"));
-        missing.extend(
-            plesio::device::has_kernels(&chip, kernels.as_deref()).err().map(|error| error.to_string()),
-        );
+        if let Err(error) = plesio::device::has_kernels(&chip, kernels.as_deref()) {
+            missing.push(format!("{error}; {}", error.fix("PLESIO_KERNELS_DIR=DIR")));
+        }
     }
+    missing.dedup();
     let found = found.into_iter().chain(remarks).collect::<Vec<_>>().join("; ");
     if missing.is_empty() {
         Finding::new("gpu", Status::Good, found)

@@ -99,10 +99,14 @@ fn a_device_that_is_not_there_or_has_no_kernels_is_refused() {
     refused(
         "hip:0",
         &[("PLESIO_FAKE_HIP_ARCHITECTURE", "gfx1030"), ("HSA_OVERRIDE_GFX_VERSION", "10.3.0")],
-        "gfx1030",
+        "fix:   cargo xtask kernels --target gfx1030 --out DIR, and --kernels-dir DIR\n",
     );
     refused("cuda:0", &[("PLESIO_FAKE_CUDA_INIT_CODE", "100")], "CUDA_ERROR_NO_DEVICE");
-    refused("cuda:0", &[("PLESIO_FAKE_CUDA_ARCHITECTURE", "sm_61")], "sm_61");
+    refused(
+        "cuda:0",
+        &[("PLESIO_FAKE_CUDA_ARCHITECTURE", "sm_61")],
+        "--target sm_61 --out DIR, and --kernels-dir",
+    );
 }
 
 #[test]
@@ -199,5 +203,6 @@ fn a_device_that_fails_under_way_is_told_once_and_the_cpu_goes_on() {
         assert_eq!(document["digests_equal"], true, "{fault}");
         let notes = document["notes"].to_string();
         assert_eq!(notes.matches(words).count(), 1, "{fault}: {notes}");
+        assert!(notes.contains("; the CPU does what the device does not"), "{fault}: {notes}");
     }
 }

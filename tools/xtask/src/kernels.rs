@@ -5,10 +5,10 @@
 //! manifest.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
+use std::{fs, io};
 
 use plesio_artefact::compile::{self, Built};
 use plesio_artefact::{
@@ -63,10 +63,15 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), String> {
     let source_folder = root.join("kernels/source");
     let source = Source::read(&source_folder).map_err(|error| error.to_string())?;
     let out = std::path::absolute(&plan.out).map_err(|cause| format!("{}: {cause}", plan.out.display()))?;
+    if out.exists() && !out.is_dir() {
+        return Err(format!(
+            "--out {} is no folder; name one, it is made where there is none",
+            out.display()
+        ));
+    }
     // What has not been judged yet lies where nobody looks for artefacts; those of before stay until it has been.
     let unjudged = out.join("unjudged");
-    fs::create_dir_all(&unjudged)
-        .map_err(|cause| format!("{}: {cause}; choose another --out", unjudged.display()))?;
+    fs::create_dir_all(&unjudged).map_err(|cause| unwritable(&unjudged, &cause))?;
 
     let (jobs, skipped) = jobs(&plan.targets, &toolchain);
     let results = compile::each(&jobs, &|job: &Job| {
@@ -82,7 +87,7 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), String> {
     let built: Vec<&Built> = results.iter().flatten().collect();
     let columns = judge(&built, &toolchain, &unjudged, &mut broken);
     print!("{}", table::text(&columns));
-    fs::remove_dir_all(&unjudged).map_err(|cause| format!("{}: {cause}", unjudged.display()))?;
+    fs::remove_dir_all(&unjudged).map_err(|cause| unwritable(&unjudged, &cause))?;
     broken.extend(faults(&columns));
     if !broken.is_empty() {
         return Err(format!("{}\nno artefact is written", broken.join("\n")));
@@ -96,7 +101,7 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), String> {
     }
     let artefacts: Vec<Artefact> = built.iter().map(|built| built.artefact.clone()).collect();
     let manifest = folder::write(&out, source.digest(), toolchain.versions(), &artefacts)
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| format!("{error}; name another --out"))?;
     let bytes: u64 = manifest.entries.iter().map(|entry| entry.len_bytes).sum();
     println!(
         "{} artefacts, {:.1} KB, source {}, in {} after {:.1} s",
@@ -178,13 +183,7 @@ fn judge(built: &[&Built], toolchain: &Toolchain, folder: &Path, broken: &mut Ve
                 Err(lack) => drop(lacks.insert(format!("{} is not judged: {lack}", artefact.target))),
             },
             Kind::Ptx => {
-                if let Some(least) = driver::least(artefact).filter(|least| *least > PTX_DRIVER_MAX) {
-                    let [found, most] = [least, PTX_DRIVER_MAX].map(driver::spell);
-                    broken.push(format!(
-                        "{} asks for a driver of CUDA {found}, at most {most}",
-                        artefact.target
-                    ));
-                }
+                broken.extend(too_new(artefact));
                 let from = artefact.target.capability().unwrap_or_default();
                 match toolchain.ptxas() {
                     Ok(ptxas) => {
@@ -213,6 +212,22 @@ fn judge(built: &[&Built], toolchain: &Toolchain, folder: &Path, broken: &mut Ve
         }
     }
     columns
+}
+
+/// Why PTX is not for every driver that there is, where it is not.
+fn too_new(artefact: &Artefact) -> Option<String> {
+    let least = driver::least(artefact).filter(|least| *least > PTX_DRIVER_MAX)?;
+    let [least, oldest] = [least, PTX_DRIVER_MAX].map(driver::spell);
+    Some(format!(
+        "PTX for {} needs a driver of CUDA {least} or newer, and must load with every one from CUDA {oldest} on; take \
+         --target compute_75, which drivers compile for newer chips too",
+        artefact.target
+    ))
+}
+
+/// Why nothing can be written to a folder.
+fn unwritable(path: &Path, cause: &io::Error) -> String {
+    format!("{}: {cause}; name another --out", path.display())
 }
 
 impl Report<'_> {

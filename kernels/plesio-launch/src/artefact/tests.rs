@@ -36,7 +36,8 @@ fn artefacts(names: &[&str]) -> Artefacts {
 fn chosen(names: &[&str], architecture: &str, driver: u32) -> Result<String, String> {
     let artefacts = artefacts(names);
     let chosen = artefacts.choose(&chip(architecture, driver));
-    chosen.map(|artefact| artefact.target.to_string()).map_err(|error| error.to_string())
+    let told = |error: ArtefactError| format!("{error}; {}", error.fix("--kernels DIR"));
+    chosen.map(|artefact| artefact.target.to_string()).map_err(told)
 }
 
 const ALL: [&str; 12] = [
@@ -86,7 +87,7 @@ fn robots_chips_and_others_share_no_machine_code() {
     assert_eq!(
         told,
         "no kernel for Test (sm_87, 8 units): there are sm_80, gfx942; cargo xtask kernels --target sm_87 \
-         --out DIR, and PLESIO_KERNELS_DIR=DIR"
+         --out DIR, and --kernels DIR"
     );
 }
 
@@ -95,7 +96,9 @@ fn text_is_taken_where_the_driver_is_new_enough() {
     assert_eq!(chosen(&["compute_75:7.0"], "sm_86", 11000), Ok("compute_75".into()));
     let told = chosen(&["compute_75:9.0"], "sm_86", 12080).unwrap_err();
     assert!(
-        told.contains("driver of Test (sm_86, 8 units) is of CUDA 12.8 and compute_75 needs 13.0: update"),
+        told.contains(
+            "driver of Test (sm_86, 8 units) is of CUDA 12.8 and compute_75 needs 13.0; update the driver"
+        ),
         "{told}"
     );
     // The newest text that the chip and its driver both take.
@@ -133,8 +136,9 @@ fn names_that_no_compiler_has_get_nothing() {
 fn an_altered_artefact_is_refused() {
     let mut artefacts = artefacts(&["gfx942"]);
     artefacts.0[0].bytes.to_mut()[3] ^= 1;
-    let told = artefacts.choose(&chip("gfx942", 0)).unwrap_err().to_string();
-    assert_eq!(told, "the kernels for gfx942 are altered; install this program again");
+    let error = artefacts.choose(&chip("gfx942", 0)).unwrap_err();
+    assert_eq!(error.to_string(), "the kernels for gfx942 are altered");
+    assert_eq!(error.fix("--kernels DIR"), "install this program again");
 }
 
 #[test]
@@ -162,8 +166,9 @@ fn a_folder_serves_as_well_and_only_with_kernels_of_this_source() {
     let read = Artefacts::read(&path).unwrap();
     assert_eq!(read.choose(&chip("sm_87", 12060)).unwrap(), &written.0[1]);
     folder::write(&path, Digest([0; 16]), Vec::new(), &written.0).unwrap();
-    let told = Artefacts::read(&path).unwrap_err().to_string();
-    assert!(told.contains("kernels of another source") && told.contains("cargo xtask kernels"), "{told}");
+    let error = Artefacts::read(&path).unwrap_err();
+    assert!(error.to_string().contains("kernels of another source"), "{error}");
+    assert_eq!(error.fix("--kernels DIR"), folder::FIX);
     std::fs::remove_dir_all(&path).unwrap();
 }
 

@@ -60,6 +60,32 @@ fn flags_that_are_none_and_targets_that_are_none_are_refused() {
 }
 
 #[test]
+fn an_out_that_is_a_file_is_refused_as_one_before_anything_is_built() {
+    let file = std::env::temp_dir().join(format!("xtask-kernels-out-{}", std::process::id()));
+    fs::write(&file, "somebody's").unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let told = run(&root, &["--out".into(), file.display().to_string()]).unwrap_err();
+    let begin = format!("--out {} is no folder; ", file.display());
+    assert_eq!(told.strip_prefix(&begin), Some("name one, it is made where there is none"));
+    assert_eq!(fs::read_to_string(&file).unwrap(), "somebody's");
+    fs::remove_file(&file).unwrap();
+}
+
+#[test]
+fn text_that_only_newer_drivers_take_is_told_with_both_versions_and_what_to_take() {
+    let ptx = |version: &str| {
+        let text = format!(".version {version}\n.target sm_90\n");
+        too_new(&Artefact::new("compute_90".parse().unwrap(), text.into_bytes()))
+    };
+    assert_eq!(ptx("7.0"), None);
+    assert_eq!(
+        ptx("7.8").unwrap(),
+        "PTX for compute_90 needs a driver of CUDA 11.8 or newer, and must load with every one from CUDA 11.0 on; \
+         take --target compute_75, which drivers compile for newer chips too"
+    );
+}
+
+#[test]
 fn a_kernel_that_spills_is_found_in_what_clang_makes_of_it() {
     let toolchain = Toolchain::find(&Places::of_environment(None));
     let scratch = std::env::temp_dir().join(format!("xtask-kernels-{}", std::process::id()));

@@ -10,7 +10,9 @@ impl Runner {
     /// Says what the device does not do any more.
     pub(super) fn note_device(&mut self) {
         let news = self.store.device().take_news();
-        news.into_iter().for_each(|note| self.say(What::Note(note)));
+        for note in news {
+            self.say(What::Note(format!("{note}; the CPU does what the device does not")));
+        }
     }
 
     /// Says once of every cause that somebody was refused for it.
