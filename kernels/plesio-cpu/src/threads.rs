@@ -109,10 +109,11 @@ impl Part for AdamWState<'_> {
     }
 }
 
-/// Where in the tensor a range begins: part of what stochastic rounding is derived from.
+/// Where in the tensor a range begins: part of what stochastic rounding is derived from. One that begins past the last
+/// number there is cannot be said: then the call is not cut.
 impl Part for Coding {
-    fn fits(&self, _: usize) -> bool {
-        true
+    fn fits(&self, len: usize) -> bool {
+        self.first_element.checked_add(len as u64).is_some()
     }
     fn bytes(&self) -> usize {
         0

@@ -13,9 +13,8 @@ use plesio_cpu::Cpu;
 use plesio_cuda::Cuda;
 use plesio_hip::Hip;
 use plesio_kernels::{Device, WEIGHT_ONE, for_each_device_method};
-use plesio_launch::{
-    Accelerator, ArtefactError, Artefacts, Chip, EngineSettings, Runtime, RuntimeError, artefact,
-};
+pub use plesio_launch::ArtefactError;
+use plesio_launch::{Accelerator, Artefacts, Chip, EngineSettings, Runtime, RuntimeError, artefact};
 use plesio_memory::{Arena, ArenaError, ArenaPlan, ArenaReport};
 
 /// What was asked for.
@@ -184,11 +183,16 @@ impl std::error::Error for DeviceError {}
 /// Opens the device that was asked for. `kernels` is a folder of prebuilt ones that take the place of those in this program.
 ///
 /// # Errors
-/// A device that was asked for by name cannot be had. The automatic choice never fails: there is a CPU.
+/// A device that was asked for by name cannot be had, or the folder cannot be read, whatever devices there are. Without a
+/// folder the automatic choice never fails: there is a CPU.
 pub fn open(choice: DeviceChoice, kernels: Option<&Path>) -> Result<OpenedDevice, DeviceError> {
     let named = "asked for".to_string();
     match choice {
-        DeviceChoice::Auto => Ok(choose(kernels)),
+        DeviceChoice::Auto => {
+            let readable = kernels.map(Artefacts::read).transpose();
+            readable.map_err(|cause| DeviceError::Kernels { choice, cause })?;
+            Ok(choose(kernels))
+        }
         DeviceChoice::Cpu => Ok(OpenedDevice::default()),
         DeviceChoice::Cuda(ordinal) => {
             open_on(choice, Cuda::open(ordinal), kernels, AnyDevice::Cuda).map(|opened| opened.because(named))
@@ -329,6 +333,14 @@ mod tests {
         for bad in ["", "gpu", "cuda:", "cuda:-1", "hip:x", "cpu:0", "cuda:4294967296", "CUDA:0", "hip:0 "] {
             assert!(bad.parse::<DeviceChoice>().is_err(), "'{bad}'");
         }
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_read_is_told_and_not_passed_over() {
+        let folder = Path::new("/nonexistent");
+        let refused = open(DeviceChoice::Auto, Some(folder)).expect_err("there is no such folder");
+        assert!(matches!(refused, DeviceError::Kernels { choice: DeviceChoice::Auto, .. }), "{refused}");
+        assert!(refused.to_string().contains("/nonexistent"), "{refused}");
     }
 
     #[test]

@@ -148,9 +148,7 @@ impl Cli {
             }
             Command::Bench(command) => {
                 found = found.subcommand().map_or(found, |(_, found)| found);
-                if matches!(**command, BenchCommand::Udp(_) | BenchCommand::Pingpong(_)) {
-                    bench::idle(found)?;
-                }
+                command.settle(found)?;
                 match &mut **command {
                     BenchCommand::Udp(args) => formed(&mut args.common.output, found)?,
                     BenchCommand::Pingpong(args) => formed(&mut args.common.output, found)?,
@@ -550,6 +548,7 @@ mod tests {
             &["bench", "udp", "--listen", "127.0.0.1:0", "--size", "64"],
             &["bench", "pingpong", "--listen", "127.0.0.1:0", "--hist", "x"],
             &["bench", "udp", "--connect", "h:1", "--bind", "127.0.0.1"],
+            &["bench", "kernels", "--device", "cpu", "--kernels-dir", "x"],
         ] {
             let error = Cli::read(["plesio"].iter().chain(line)).expect_err("one of them only");
             assert_eq!(error.kind(), ErrorKind::ArgumentConflict, "{error}");

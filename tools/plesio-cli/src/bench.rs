@@ -170,7 +170,7 @@ impl Bench<'_> {
         let args = self.common;
         let interrupted = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&interrupted);
-        signals::watch(move || flag.store(true, Ordering::Release))?;
+        signals::watch(args.output.common.json_stream, move || flag.store(true, Ordering::Release))?;
         let ends_here = if args.listen.is_some() || args.connect.is_some() { 1 } else { 2 };
         group::check(&args.pin, ends_here)?;
         if let Some(at) = args.listen {

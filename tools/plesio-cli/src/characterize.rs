@@ -59,7 +59,7 @@ pub(crate) fn run(args: &CharacterizeArgs) -> Result<Exit, Failure> {
     let begin = Instant::now();
     let (news, heard) = mpsc::channel();
     let signal = news.clone();
-    signals::watch(move || {
+    signals::watch(args.output.json_stream, move || {
         let _ended = signal.send(News::Signal);
     })?;
     let sweep = Arc::new(plan(args)?);

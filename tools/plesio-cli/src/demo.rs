@@ -61,7 +61,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
     let (heard_sender, heard) = mpsc::channel();
     let interrupted = Arc::new(AtomicBool::new(false));
     let (flag, signal) = (Arc::clone(&interrupted), heard_sender.clone());
-    signals::watch(move || {
+    signals::watch(args.output.json_stream, move || {
         flag.store(true, Ordering::Relaxed);
         let _ended = signal.send(Heard::Signal);
     })?;

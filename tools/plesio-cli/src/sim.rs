@@ -170,7 +170,7 @@ pub(crate) fn run(args: &SimArgs) -> Result<Exit, Failure> {
     let begin = Instant::now();
     let (news, heard) = mpsc::channel();
     let signal = news.clone();
-    signals::watch(move || {
+    signals::watch(args.output.json_stream, move || {
         let _ended = signal.send(News::Signal);
     })?;
     let replay = if args.replay.is_empty() { None } else { Some(Replay::read(args)?) };

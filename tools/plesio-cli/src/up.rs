@@ -54,8 +54,8 @@ pub(crate) fn run(args: &UpArgs) -> Result<Exit, Failure> {
     let text = Text::read(&settings)?;
     let (heard_sender, heard) = mpsc::channel();
     let interrupts = heard_sender.clone();
-    // Before the first thread: they inherit the mask.
-    signals::watch(move || drop(interrupts.send(Heard::Signal)))?;
+    // Before the first thread: they inherit the mask. A node goes on when nobody reads what it streams: others count on it.
+    signals::watch(false, move || drop(interrupts.send(Heard::Signal)))?;
     let folder = Folder::take(&settings.out)?;
     let traced = settings.trace.as_deref().map(|path| Trace::open(path, Before::Stays)).transpose()?;
     let (trace, writer) = traced.unzip();

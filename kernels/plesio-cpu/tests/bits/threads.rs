@@ -3,7 +3,8 @@
 use super::{each_level, floats, views, wild};
 use plesio_cpu::Cpu;
 use plesio_kernels::{
-    AdamW, AdamWState, Adapter, Codec, Coding, Device, KernelError, Lora, Nesterov, Q8, Robust, Scale, bf16,
+    AdamW, AdamWState, Adapter, Codec, Coding, Device, KernelError, Lora, Nesterov, Q8, Reference, Robust,
+    Scale, bf16,
 };
 
 /// So many elements that a call with as many bytes for each is cut, and the last block is not whole.
@@ -117,6 +118,30 @@ fn codecs_are_those_of_one_thread() {
             let done = (cpu.decode(codec, &codes, &mut out), cpu.decode_add(codec, &codes, &mut sum));
             (done, bits(out), bits(sum))
         });
+    }
+}
+
+#[test]
+fn a_range_at_the_end_of_all_positions_is_coded_as_by_the_reference() {
+    let len = large(4);
+    let (input, slots) = (floats(len, 11), slots(1, len));
+    // The last call ends at 2^64 - 1; the others go on past it, and their blocks are still counted.
+    for before_end in [256, 1 << 20, (len as u64).next_multiple_of(256)] {
+        for codec in Codec::ALL {
+            let coding = Coding { codec, seed: 5, first_element: u64::MAX - (before_end - 1) };
+            let (mut codes, mut slot_codes) =
+                (vec![0; codec.encoded_bytes(len)], vec![0; codec.encoded_bytes(len)]);
+            let encoded = Reference.encode(coding, &input, None, &mut codes);
+            Reference.encode_slot(coding, &slots[0], &mut slot_codes).expect("they fit");
+            for threads in [1, 2, 7] {
+                let cpu = Cpu::detect().with_threads(threads);
+                let (mut ours, mut slot_ours) = (vec![1; codes.len()], vec![1; codes.len()]);
+                assert_eq!(cpu.encode(coding, &input, None, &mut ours), encoded);
+                cpu.encode_slot(coding, &slots[0], &mut slot_ours).expect("they fit");
+                assert!(ours == codes, "{codec:?} {before_end} on {threads} threads");
+                assert!(slot_ours == slot_codes, "slot {codec:?} {before_end} on {threads} threads");
+            }
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use plesio_collective::{CallError, Ranks};
 use plesio_memory::{AccessError, ArenaError, AttachError, DoorError, KnockError};
 use plesio_session::{Refusal, TicketError};
 use plesio_udp::OpenError;
+use std::io;
 use std::time::Duration;
 
 /// A group that cannot be formed, or a call without a result.
@@ -31,6 +32,8 @@ pub enum GroupError {
     Arena(ArenaError),
     /// The place where others would knock cannot be made.
     Door(DoorError),
+    /// The system gives no thread that answers those who knock.
+    Thread(io::Error),
     /// A rank did not open.
     Knock {
         /// Which one.
@@ -92,6 +95,9 @@ impl fmt::Display for GroupError {
             }
             Self::Arena(cause) => write!(f, "group: its memory: {cause}"),
             Self::Door(cause) => write!(f, "group: its door: {cause}"),
+            Self::Thread(cause) => {
+                write!(f, "group: no thread: {cause}; allow more (ulimit -u, pids.max of the cgroup)")
+            }
             Self::Knock { rank, cause } => write!(f, "group: rank {rank} cannot be met: {cause}"),
             Self::Attach { rank, cause } => write!(f, "group: the memory of rank {rank} is refused: {cause}"),
             Self::Alone { came, expected } => write!(
@@ -126,6 +132,7 @@ impl std::error::Error for GroupError {
             Self::Unmet { refusal: Some(refusal), .. } => Some(refusal),
             Self::Arena(cause) => Some(cause),
             Self::Door(cause) => Some(cause),
+            Self::Thread(cause) => Some(cause),
             Self::Knock { cause, .. } => Some(cause),
             Self::Attach { cause, .. } => Some(cause),
             Self::Access(cause) => Some(cause),

@@ -126,14 +126,17 @@ pub(super) fn form(
     };
     // Everybody knocks while everybody answers.
     let (visitors, handed) = thread::scope(|scope| {
-        let answering = scope.spawn(|| answer(&door, &offer, &segment, ranks - 1, until));
+        let answering = thread::Builder::new()
+            .name("answer".into())
+            .spawn_scoped(scope, || answer(&door, &offer, &segment, ranks - 1, until))?;
         let mut handed = Vec::new();
         for rank in (0..ranks).filter(|rank| *rank != usize::from(plan.rank)) {
             handed.push(visit(plan, rank, &door_of(rank), layout.len_bytes, until));
         }
         let visitors = answering.join().expect("answering does not panic");
-        (visitors, handed)
-    });
+        Ok((visitors, handed))
+    })
+    .map_err(GroupError::Thread)?;
     let visitors = visitors?;
     let mut others = handed.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter();
     let mut visitors = visitors.into_iter();

@@ -406,14 +406,53 @@ pub(crate) struct BenchRelayArgs {
     pub(crate) impair: ImpairArgs,
 }
 
+impl BenchCommand {
+    /// Refuses flags that would do nothing, and leaves each value of a list once: a row for each is enough.
+    pub(super) fn settle(&mut self, found: &ArgMatches) -> Result<(), clap::Error> {
+        match self {
+            Self::Udp(BenchUdpArgs { size, chunk, common, .. })
+            | Self::Pingpong(BenchPingpongArgs { size, chunk, common, .. }) => {
+                idle(found)?;
+                once(size);
+                once(chunk);
+                once(&mut common.wait);
+                once(&mut common.backend);
+                once(&mut common.vs);
+            }
+            Self::Allreduce(args) | Self::Shm(args) => {
+                once(&mut args.size);
+                once(&mut args.ranks);
+                once(&mut args.path);
+                once(&mut args.operation);
+                once(&mut args.codec);
+                once(&mut args.wait);
+            }
+            Self::Kernels(args) => args.settle(found)?,
+            Self::Phase(args) => {
+                once(&mut args.stamps);
+                once(&mut args.vs);
+            }
+            Self::Churn(_) | Self::Compare(_) | Self::Relay(_) => {}
+        }
+        Ok(())
+    }
+}
+
+/// Said twice is said.
+pub(super) fn once<T: PartialEq>(list: &mut Vec<T>) {
+    let whole = std::mem::take(list);
+    for value in whole {
+        if !list.contains(&value) {
+            list.push(value);
+        }
+    }
+}
+
 /// Flags of udp and pingpong that would do nothing: who listens measures what the other machine says, and the way there names our address.
 /// What the environment says is for other commands too.
-pub(super) fn idle(found: &ArgMatches) -> Result<(), clap::Error> {
-    let said = |id: &str| found.value_source(id) == Some(ValueSource::CommandLine);
-    let refuse = |one: &str, two: &str, why: &str| {
-        let text = format!("the argument '--{one}' cannot be used with '--{}': {why}", two.replace('_', "-"));
-        Err(Cli::command().error(ErrorKind::ArgumentConflict, text))
-    };
+fn idle(found: &ArgMatches) -> Result<(), clap::Error> {
+    let said = |id: &str| is_on_line(found, id);
+    let refuse = |one: &str, two: &str, why: &str| Err(conflict(one, &two.replace('_', "-"), why));
     if said("connect") && said("bind") {
         return refuse("connect", "bind", "the address is the one of the way there");
     }
@@ -424,6 +463,17 @@ pub(super) fn idle(found: &ArgMatches) -> Result<(), clap::Error> {
         Some(id) if said("listen") => refuse("listen", id, "who connects says what is measured"),
         _ => Ok(()),
     }
+}
+
+/// Whether the command line has it, not the environment alone.
+pub(super) fn is_on_line(found: &ArgMatches, id: &str) -> bool {
+    found.value_source(id) == Some(ValueSource::CommandLine)
+}
+
+/// Two flags that exclude each other.
+pub(super) fn conflict(one: &str, two: &str, why: &str) -> clap::Error {
+    let text = format!("the argument '--{one}' cannot be used with '--{two}': {why}");
+    Cli::command().error(ErrorKind::ArgumentConflict, text)
 }
 
 const LISTENS_WITH: &[&str] = &["listen", "key_file", "trust", "pin", "protection", "quiet", "color"];
@@ -490,6 +540,23 @@ const PATH_CHUNK_BYTES_MAX: u32 = 8_896;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::args::Command;
+
+    #[test]
+    fn said_twice_is_said() {
+        let line = "plesio bench udp --size 64,4k,64 --chunk 64,64 --wait spin,block,spin --backend mio,mio --vs tcp,tcp";
+        let cli = Cli::read(line.split(' ')).expect("lists");
+        let Command::Bench(command) = cli.command else { panic!("a bench") };
+        let BenchCommand::Udp(args) = *command else { panic!("of goodput") };
+        let BenchUdpArgs { size, chunk, common: BenchArgs { wait, backend, vs, .. }, .. } = args;
+        assert_eq!((size, wait), (vec![64, 4096], vec![Wait::Spin, Wait::Block]), "in the order of the line");
+        assert_eq!((chunk.len(), backend.len(), vs.len()), (1, 1, 1));
+        let line = "plesio bench allreduce --size 1k,1k --ranks 2,3,2 --path shm,udp,shm --codec none,none";
+        let cli = Cli::read(line.split(' ')).expect("lists");
+        let Command::Bench(command) = cli.command else { panic!("a bench") };
+        let BenchCommand::Allreduce(args) = *command else { panic!("of sums") };
+        assert_eq!((args.size.len(), args.ranks, args.path.len(), args.codec.len()), (1, vec![2, 3], 2, 1));
+    }
 
     #[test]
     fn sizes_are_read_with_their_suffix_and_kept_in_bounds() {

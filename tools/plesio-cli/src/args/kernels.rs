@@ -1,10 +1,11 @@
 //! The flags of `plesio bench kernels`. A list is a matrix.
 
-use super::bench::{parse_bytes, parse_working_set};
+use super::bench::{conflict, is_on_line, once, parse_bytes, parse_working_set};
 use super::{BenchOutputArgs, DeviceArg};
 use crate::bench::{Requirement, kernel_names};
 use clap::builder::PossibleValuesParser;
-use clap::{Args, ValueEnum};
+use clap::{ArgMatches, Args, ValueEnum};
+use plesio::DeviceChoice;
 use plesio_cpu::Level;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -95,6 +96,27 @@ pub(crate) struct KernelsArgs {
 
     #[command(flatten)]
     pub(crate) output: BenchOutputArgs,
+}
+
+impl KernelsArgs {
+    /// Refuses a folder that would not be looked into, and leaves each value of a list once. What the environment says
+    /// is for other commands too.
+    pub(super) fn settle(&mut self, found: &ArgMatches) -> Result<(), clap::Error> {
+        once(&mut self.kernels);
+        once(&mut self.size);
+        once(&mut self.threads);
+        once(&mut self.vs);
+        let by = match (self.device.0, self.level) {
+            (DeviceChoice::Cpu, _) => "device cpu",
+            (_, Some(_)) => "level",
+            _ => return Ok(()),
+        };
+        if is_on_line(found, "kernels_dir") {
+            let why = "its kernels are for GPUs, and the CPU would compute; leave --kernels-dir out";
+            return Err(conflict("kernels-dir", by, why));
+        }
+        Ok(())
+    }
 }
 
 /// An instruction set by its name.

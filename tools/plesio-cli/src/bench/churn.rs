@@ -36,7 +36,7 @@ pub(super) fn run(args: &ChurnArgs) -> Result<Exit, Failure> {
     let (heard_sender, heard) = mpsc::channel();
     let signal = heard_sender.clone();
     // Before the first thread: they inherit the mask.
-    signals::watch(move || drop(signal.send(Heard::Signal)))?;
+    signals::watch(args.output.json_stream, move || drop(signal.send(Heard::Signal)))?;
     let probe = plesio_udp::probe(demo::requested(args.backend)).map_err(|cause| Failure {
         exit: Exit::Missing,
         ..Failure::run("backend", "the backend does not work here", cause).fix("say --backend auto")

@@ -43,7 +43,7 @@ impl Bench<'_> {
         self.check()?;
         let interrupted = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&interrupted);
-        signals::watch(move || told.store(true, Ordering::Release))?;
+        signals::watch(self.args.output.common.json_stream, move || told.store(true, Ordering::Release))?;
         let probe = plesio_udp::probe(demo::requested(crate::args::BackendArg::Auto))
             .map_err(|cause| Failure::run("backend", "no data plane works here", cause))?;
         let host = Host::look(probe.tier.to_string(), probe.reason);

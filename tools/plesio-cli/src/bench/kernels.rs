@@ -12,18 +12,19 @@ mod measure;
 mod memory;
 mod numpy;
 mod plan;
+mod python;
 mod report;
 mod worker;
 
 pub(crate) use worker::run as run_worker;
 
 use super::{ends, progress, require, table};
-use crate::args::{COLD_BYTES, HOT_BYTES, KernelRivalArg, KernelsArgs};
+use crate::args::{BENCH_BYTES_MAX, COLD_BYTES, HOT_BYTES, KernelRivalArg, KernelsArgs};
 use crate::failure::{Exit, Failure};
 use crate::host::{self, Host};
 use crate::{signals, stdout};
-use list::kernels;
-use nix::sys::signal::{Signal, kill};
+use list::{Kernel, kernels};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use plan::Scale;
 use plesio::DeviceChoice;
@@ -46,16 +47,15 @@ pub(super) fn run(args: &KernelsArgs) -> Result<Exit, Failure> {
     let interrupted = Arc::new(AtomicBool::new(false));
     let worker = Arc::new(AtomicI32::new(0));
     let (told, pid) = (Arc::clone(&interrupted), Arc::clone(&worker));
-    signals::watch(move || {
+    signals::watch(args.output.common.json_stream, move || {
         told.store(true, Ordering::SeqCst);
         let pid = pid.load(Ordering::SeqCst);
         if pid > 0 {
-            // Its pipe then ends what waits for it.
-            let _ended = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            end(Pid::from_raw(pid)); // Its pipe then ends what waits for it.
         }
     })?;
     let host = Host::probed();
-    let numpy = args.vs.contains(&KernelRivalArg::Numpy).then(numpy::version);
+    let numpy = args.vs.contains(&KernelRivalArg::Numpy).then(|| numpy::version(&interrupted));
     let mut report = Report::new(args, &host, numpy.clone().and_then(Result::ok));
     left_out.into_iter().for_each(|why| report.note(format!("left out: {why}")));
     if args.working_set.is_none_or(|bytes| bytes == COLD_BYTES) && host::cache_bytes() >= COLD_BYTES.into() {
@@ -130,12 +130,9 @@ fn rows(args: &KernelsArgs) -> Result<(Vec<Key>, Vec<String>), Failure> {
                     "a call of {name} {shape} takes {bytes} bytes, and the working set has {working_set}"
                 ));
                 if named || kernel.sized && !args.size.is_empty() || left_out.len() == kernels().count() {
-                    return Err(Failure::usage(
-                        "bench",
-                        "cannot run this",
-                        left_out.swap_remove(left_out.len() - 1),
-                    )
-                    .fix("give a larger --working-set or a smaller --size, or name other --kernels"));
+                    let cause = left_out.swap_remove(left_out.len() - 1);
+                    let fix = room(args, bytes, working_set);
+                    return Err(Failure::usage("bench", "cannot run this", cause).fix(fix));
                 }
                 continue;
             }
@@ -149,6 +146,40 @@ fn rows(args: &KernelsArgs) -> Result<(Vec<Key>, Vec<String>), Failure> {
         }
     }
     Ok((rows, left_out))
+}
+
+/// What makes room for a call of so many bytes and for all that were asked for besides: a working set if there may be
+/// one as large, else smaller inputs.
+fn room(args: &KernelsArgs, bytes: u64, working_set: u32) -> String {
+    let named = |kernel: &&Kernel| args.kernels.iter().any(|name| name == kernel.name);
+    let asked = |kernel: &&Kernel| kernel.sized && (args.kernels.is_empty() || named(kernel));
+    let largest_set = |size: u32| {
+        let sets = kernels().filter(asked).map(|kernel| (kernel.plan)(Scale::Full(size)).set_bytes());
+        sets.max().unwrap_or(0)
+    };
+    let wanted = args.size.iter().map(|size| largest_set(*size)).fold(bytes, u64::max);
+    if wanted <= BENCH_BYTES_MAX {
+        return format!("give a --working-set of {} or more", spelled(wanted));
+    }
+    let sizes = || (0..u32::BITS).rev().map(|bit| 1 << bit).filter(|size| *size >= SIZE_MIN);
+    let largest = |room| sizes().find(|size| largest_set(*size) <= room);
+    match (largest(working_set.into()), largest(BENCH_BYTES_MAX)) {
+        (Some(size), _) => format!("give a --size of {} or less", spelled(size.into())),
+        (None, size) => format!(
+            "give a --working-set of {} and a --size of {} or less",
+            spelled(BENCH_BYTES_MAX),
+            spelled(size.unwrap_or(SIZE_MIN).into())
+        ),
+    }
+}
+
+/// As a command line takes them, rounded up.
+fn spelled(bytes: u64) -> String {
+    if bytes < 1 << 20 {
+        format!("{}k", bytes.div_ceil(1 << 10))
+    } else {
+        format!("{}M", bytes.div_ceil(1 << 20))
+    }
 }
 
 /// Bytes of one input: what was asked for, or what suits the working set.
@@ -214,6 +245,12 @@ fn measure(
     Ok(())
 }
 
+/// Ends a process with all that it has started: it leads a group from its first order on, and starts nobody before.
+fn end(leader: Pid) {
+    // Both fail only where nobody is left.
+    let _ended = (killpg(leader, Signal::SIGKILL), kill(leader, Signal::SIGKILL));
+}
+
 /// The process that runs the kernels; dropping it ends it.
 struct Worker<'a> {
     child: Child,
@@ -255,8 +292,7 @@ impl<'a> Worker<'a> {
 impl Drop for Worker<'_> {
     fn drop(&mut self) {
         self.pid.store(0, Ordering::SeqCst);
-        // Fails only for a process that has already ended.
-        let _ended = self.child.kill();
+        end(Pid::from_raw(self.child.id().cast_signed()));
         let _reaped = self.child.wait();
     }
 }

@@ -202,7 +202,7 @@ impl Desk<'_> {
         let writer = Mutex::new(writer);
         let (running, left) = (AtomicBool::new(false), AtomicBool::new(false));
         let (answered, relayed) = thread::scope(|scope| {
-            let relay = scope.spawn(|| {
+            let relay = thread::Builder::new().name("orders".into()).spawn_scoped(scope, || {
                 let ended = guard.relay(reader, &mut orders, &running);
                 left.store(true, Ordering::Release);
                 if let Err(broken @ Broken::Refused(..)) = &ended {
@@ -212,6 +212,10 @@ impl Desk<'_> {
                 drop(orders);
                 ended
             });
+            let relay = match relay {
+                Ok(relay) => relay,
+                Err(cause) => return (Ok(false), Err(Broken::Io(cause))),
+            };
             let answered = answers(&writer, out, &running);
             let died = !left.load(Ordering::Acquire);
             // Wakes whoever waits for orders.

@@ -41,7 +41,7 @@ pub(super) fn run(args: &PhaseArgs) -> Result<Exit, Failure> {
     let interrupted = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&interrupted);
     // Before the first thread: they inherit the mask.
-    signals::watch(move || flag.store(true, Ordering::Release))?;
+    signals::watch(args.output.json_stream, move || flag.store(true, Ordering::Release))?;
     if args.rate.len() > CLOCKS_MAX {
         let cause =
             format!("a mesh has 32 members, and {} rates want {}", args.rate.len(), args.rate.len() + 1);

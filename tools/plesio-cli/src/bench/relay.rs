@@ -34,7 +34,7 @@ pub(crate) fn run(args: &BenchRelayArgs) -> Result<Exit, Failure> {
         );
     }
     let (signal, heard) = mpsc::channel();
-    signals::watch(move || {
+    signals::watch(args.output.json_stream, move || {
         let _ended = signal.send(());
     })?;
     let begun = Instant::now();

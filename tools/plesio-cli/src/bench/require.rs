@@ -18,7 +18,9 @@ impl FromStr for Requirement {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || "write it as NAME>=X or NAME<=X, for example ratio.plaintext.tcp>=0.95".to_owned();
+        let wrong = || {
+            "write it as NAME>=X or NAME<=X, where dots in NAME lead to a number of the document".to_owned()
+        };
         let (at_least, parts) = match (text.split_once(">="), text.split_once("<=")) {
             (Some(parts), None) => (true, parts),
             (None, Some(parts)) => (false, parts),

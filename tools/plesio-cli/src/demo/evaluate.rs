@@ -79,30 +79,37 @@ pub(crate) fn losses(
     let queue = Mutex::new(jobs);
     let found = Mutex::new((Losses::default(), Vec::new()));
     let judged = judged_text(plan);
-    let outcome: Result<(), ModelError> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads.max(1))
-            .map(|_| {
-                scope.spawn(|| {
-                    while let Some(job) = lock(&queue).pop() {
-                        if course.stop.load(Ordering::Relaxed) {
-                            break;
-                        }
-                        do_job(base, plan, &judged, job, &course, &found)?;
-                    }
-                    Ok(())
-                })
-            })
-            .collect();
+    let work = || -> Result<(), ModelError> {
+        while let Some(job) = lock(&queue).pop() {
+            if course.stop.load(Ordering::Relaxed) {
+                break;
+            }
+            do_job(base, plan, &judged, job, &course, &found)?;
+        }
+        Ok(())
+    };
+    let failed = |error| Failure::run("evaluate", "cannot judge the adapters", error);
+    std::thread::scope(|scope| {
+        let mut workers = Vec::new();
+        for _ in 0..threads.max(1) {
+            match std::thread::Builder::new().name("judge".into()).spawn_scoped(scope, work) {
+                Ok(worker) => workers.push(worker),
+                Err(cause) if workers.is_empty() => {
+                    return Err(Failure::run("evaluate", "cannot start a thread", cause));
+                }
+                // Those there are do all of it.
+                Err(_) => break,
+            }
+        }
         while !workers.iter().all(ScopedJoinHandle::is_finished) {
             std::thread::sleep(PROGRESS_EVERY);
             progress(course.steps.load(Ordering::Relaxed), steps_all);
         }
         workers.into_iter().try_for_each(|worker| match worker.join() {
-            Ok(outcome) => outcome,
+            Ok(outcome) => outcome.map_err(failed),
             Err(panic) => std::panic::resume_unwind(panic),
         })
-    });
-    outcome.map_err(|error| Failure::run("evaluate", "cannot judge the adapters", error))?;
+    })?;
     let (mut losses, mut alone) = found.into_inner().unwrap_or_else(PoisonError::into_inner);
     alone.sort_by_key(|(index, _)| *index);
     losses.alone = alone.into_iter().map(|(_, alone)| alone).collect();

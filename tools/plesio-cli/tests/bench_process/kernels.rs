@@ -6,7 +6,8 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::process::Stdio;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A run that is over soon: small inputs and short rounds.
@@ -132,22 +133,86 @@ fn numpy_computes_the_same() {
     assert!(ours.iter().any(|row| row["rivals"]["numpy"].as_f64() > Some(0.0)), "{ours:?}");
 }
 
+/// A script that goes by the name of python3, in a folder that is gone with it.
+struct Python(PathBuf);
+
+impl Python {
+    fn of(name: &str, script: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("plesio-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let path = folder.join("python3");
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("room");
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("ours");
+        Self(folder)
+    }
+
+    /// Where it comes first.
+    fn path(&self) -> String {
+        format!("{}:{}", self.0.display(), std::env::var("PATH").unwrap_or_default())
+    }
+}
+
+impl Drop for Python {
+    fn drop(&mut self) {
+        let _gone = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn a_python_that_hangs_keeps_nobody_from_ending_and_leaves_nothing() {
+    // Each says which process must be gone, and never answers: when it is looked at, and when it is to compute.
+    let asleep = "sleep 600 & echo $! >\"$TMPDIR/asleep\"; wait";
+    let computing = format!("case \"$2\" in *__version__*) echo numpy 0.0; exit;; esac; {asleep}");
+    for (name, script, signal) in
+        [("hang-first", asleep, Signal::SIGTERM), ("hang-later", &computing, Signal::SIGINT)]
+    {
+        let python = Python::of(name, script);
+        let folder = python.0.join("scratch");
+        std::fs::create_dir(&folder).expect("ours");
+        let line = [SHORT, &["--kernels", "commit", "--vs", "numpy"]].concat();
+        let mut command = bench(&line);
+        command.env("PATH", python.path()).env("TMPDIR", &folder);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let asleep = loop {
+            let said = std::fs::read_to_string(folder.join("asleep")).unwrap_or_default();
+            if let Some(pid) = said.strip_suffix('\n') {
+                break pid.to_owned();
+            }
+            assert!(Instant::now() < deadline, "{name}: no python was started");
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        kill(Pid::from_raw(child.id() as i32), signal).expect("it is ours");
+        let begin = Instant::now();
+        let status = child.wait().expect("it ends");
+        assert!(begin.elapsed() < Duration::from_secs(20), "{name}: {:?}", begin.elapsed());
+        assert_eq!(status.code(), Some(130), "{name}");
+        // An orphan that was killed stays until whoever adopted it looks.
+        let gone = || {
+            let stat = std::fs::read_to_string(format!("/proc/{asleep}/stat")).unwrap_or_default();
+            stat.rsplit(')').next().is_none_or(|rest| rest.is_empty() || rest.starts_with(" Z"))
+        };
+        while !gone() {
+            assert!(Instant::now() < deadline, "{name}: process {asleep} lives");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let left: Vec<_> =
+            std::fs::read_dir(&folder).expect("ours").flatten().map(|file| file.file_name()).collect();
+        assert_eq!(left, ["asleep"], "{name}");
+    }
+}
+
 #[test]
 fn a_rival_that_computes_something_else_fails_the_run() {
-    let folder = std::env::temp_dir().join(format!("plesio-liar-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a folder");
-    let python = folder.join("python3");
-    // Answers as the script does, and leaves eight zeros where results belong.
-    let script = "#!/bin/sh\ncase \"$2\" in import*) echo 0.0; exit;; esac\nwhile read -r line; do\n\
-        case \"$line\" in *results*)\n\
-        printf '\\0\\0\\0\\0\\0\\0\\0\\0' > \"$(echo \"$line\" | cut -d '\"' -f 4)\";; esac\n\
-        echo '{\"time_ns\": 1}'; done\n";
-    std::fs::write(&python, script).expect("room");
-    std::fs::set_permissions(&python, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("ours");
-    let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap_or_default());
+    // Answers as the script does, with eight zeros where results belong.
+    let python = Python::of(
+        "liar",
+        "case \"$2\" in *__version__*) echo numpy 0.0; exit;; esac\nwhile read -r line; do\n\
+        case \"$line\" in *results*) echo '{\"bytes\": 8}'; printf '\\0\\0\\0\\0\\0\\0\\0\\0';;\n\
+        *) echo '{\"time_ns\": 1}';; esac; done",
+    );
     let line = [SHORT, &["--kernels", "slot_sum", "--vs", "numpy", "--json"]].concat();
-    let output = bench(&line).env("PATH", path).output().expect("it runs");
-    std::fs::remove_dir_all(&folder).expect("it is there");
+    let output = bench(&line).env("PATH", python.path()).output().expect("it runs");
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("as numpy has them are not ours"), "{}", text(&output.stderr));
     let document: Value = serde_json::from_slice(&output.stdout).expect("one document");
@@ -190,7 +255,12 @@ fn a_line_that_cannot_be_run_is_refused() {
         (&["--size", "0"], 2, "0"),
         (&["--size", "1x"], 2, "write bytes as"),
         (&["--size", "512"], 2, "--size of 1k or more"),
-        (&["--size", "4M", "--working-set", "hot"], 2, "smaller --size"),
+        (&["--size", "1G"], 2, "give a --size of"),
+        (&["--size", "1M", "--working-set", "4M"], 2, "give a --working-set of"),
+        (&["--device", "cpu", "--kernels-dir", "/nonexistent"], 2, "leave --kernels-dir out"),
+        (&["--level", "scalar", "--kernels-dir", "/nonexistent"], 2, "leave --kernels-dir out"),
+        (&["--device", "auto", "--kernels-dir", "/nonexistent"], 5, "/nonexistent"),
+        (&["--device", "auto", "--kernels-dir", "/nonexistent"], 5, "fix:   leave --kernels-dir out"),
         (&["--device", "gpu"], 2, "cuda:N"),
         (&["--device", "cuda:99"], 5, "--device auto"),
         (&["--device", "cuda:0", "--threads", "2"], 2, "--threads is of the CPU"),
@@ -200,13 +270,80 @@ fn a_line_that_cannot_be_run_is_refused() {
         (&["--vs", "sona"], 2, "possible values"),
         (&["--repeats", "0"], 2, "1..=1000"),
         (&["--seconds", "0"], 2, "0.001"),
-        (&["--require", "ratio"], 2, "NAME>=X"),
+        (&["--require", "ratio"], 2, "NAME>=X or NAME<=X, where dots"),
     ] {
         let output = output(&[&["kernels"], line].concat());
         assert_eq!(output.status.code(), Some(code), "{line:?}: {}", text(&output.stderr));
         assert!(text(&output.stderr).contains(said), "{line:?}: {}", text(&output.stderr));
         assert!(output.stdout.is_empty());
     }
+}
+
+#[test]
+fn what_a_refusal_says_to_do_works() {
+    let base = ["--repeats", "1", "--seconds", "0.001"];
+    for line in [
+        &["--kernels", "commit", "--size", "1G"][..],
+        &["--kernels", "adamw,top_k", "--size", "4k,1G", "--working-set", "64M"],
+        &["--kernels", "commit", "--size", "1G", "--working-set", "2k"],
+        &["--kernels", "commit", "--size", "1M", "--working-set", "4M"],
+        &["--size", "64k", "--working-set", "100k"],
+        &["--kernels", "lora_forward_bf16", "--working-set", "1k"],
+    ] {
+        let refused = output(&[&["kernels"], &base[..], line].concat());
+        let said = text(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(2), "{line:?}: {said}");
+        let mut mended: Vec<&str> = line.to_vec();
+        let fix: Vec<&str> = said.lines().last().expect("a fix").split(' ').collect();
+        for words in fix.windows(3).filter(|words| words[0].starts_with("--") && words[1] == "of") {
+            match mended.iter().position(|word| *word == words[0]) {
+                Some(flag) => mended[flag + 1] = words[2],
+                None => mended.extend([words[0], words[2]]),
+            }
+        }
+        assert_ne!(mended, line, "{said}");
+        let done = output(&[&["kernels"], &base[..], &mended].concat());
+        assert_eq!(done.status.code(), Some(0), "{mended:?}: {}", text(&done.stderr));
+    }
+}
+
+#[test]
+fn a_value_that_is_said_twice_has_one_row() {
+    let twice = ["--kernels", "commit,commit", "--threads", "1,2,1", "--size", "4k,8k,4k"];
+    let document = document(&[SHORT, &twice].concat());
+    let rows = document["results"].as_array().expect("rows");
+    let of = |row: &Value| (row["shape"].to_string(), row["threads"].as_u64());
+    assert_eq!(rows.iter().map(of).collect::<BTreeSet<_>>().len(), rows.len());
+    assert_eq!(rows.len(), 4, "{rows:?}");
+    assert_eq!(document["config"]["threads"], serde_json::json!([1, 2]));
+}
+
+#[test]
+fn threads_that_the_system_does_not_give_are_told_of() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_plesio"));
+    // The stack of a thread then finds no room, whoever runs this.
+    command.arg("bench-kernels").env("RUST_MIN_STACK", (1_u64 << 60).to_string());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut worker = command.spawn().expect("it starts");
+    let mut orders = worker.stdin.take().expect("is piped");
+    let commit = NAMES.iter().position(|name| *name == "commit").expect("it is one");
+    for order in [
+        serde_json::json!({ "device": { "device": "cpu", "kernels_dir": null, "level": null } }),
+        serde_json::json!({ "row": {
+            "kernel": commit, "size": 4 << 20, "sets": 1, "threads": 4, "seed": 1, "numpy": false,
+        } }),
+        serde_json::json!({ "round": { "seconds": 0.001 } }),
+    ] {
+        writeln!(orders, "{order}").expect("it listens");
+    }
+    drop(orders);
+    let output = worker.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let said: Vec<Value> =
+        text(&output.stdout).lines().map(|line| serde_json::from_str(line).expect("an answer")).collect();
+    assert!(said.len() == 3 && said[1]["opened"]["wrong"] == 0, "the kernel does without: {said:?}");
+    let failed = said[2]["failed"].to_string();
+    assert!(failed.contains("no 4 threads") && failed.contains("fewer --threads"), "{failed}");
 }
 
 #[test]

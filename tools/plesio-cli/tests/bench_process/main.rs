@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use std::fs;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 #[test]
 fn a_line_that_cannot_be_run_is_refused() {
@@ -319,4 +319,17 @@ fn an_interrupted_bench_prints_what_it_has_and_leaves_nobody() {
     assert_eq!((&document["ended"], &document["verdict"]), (&"interrupted".into(), &"noisy".into()));
     assert!(document["results"][0]["goodput_bps"].as_f64().is_some_and(|goodput| goodput > 0.0));
     assert!(ends.into_iter().all(|end| kill(end, None).is_err()), "the ends are gone");
+}
+
+#[test]
+fn a_bench_s_process_that_gets_no_threads_says_so() {
+    for what in ["bench-end", "bench-clock", "bench-rank"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_plesio"));
+        // The stack of a thread then finds no room, whoever runs this.
+        command.arg(what).env("RUST_MIN_STACK", (1_u64 << 60).to_string());
+        let output = command.stdin(Stdio::null()).output().expect("the program runs");
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{what}: {said}");
+        assert!(said.contains("cannot start a thread"), "{what}: {said}");
+    }
 }

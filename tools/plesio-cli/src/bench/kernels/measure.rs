@@ -1,20 +1,22 @@
 //! How long a call takes: many of them, set after set, in batches that are long beside a look at the clock.
 
-use super::list::Call;
 use super::memory::Buffers;
 use super::plan::{Plan, Role};
 use crate::bench::figures::Spread;
 use plesio_cpu::Cpu;
-use plesio_kernels::KernelError;
 use std::hint::black_box;
+use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// The median over batches of what a call of theirs took, in nanoseconds. The calls are made in turn for `length`,
 /// and untimed for some of that before.
-pub(super) fn time_ns(calls: &mut [Call<'_>], length: Duration) -> Result<f64, KernelError> {
+pub(super) fn time_ns<E>(
+    calls: &mut [Box<dyn FnMut() -> Result<(), E> + '_>],
+    length: Duration,
+) -> Result<f64, E> {
     let mut next = 0;
-    let mut batch = |count: usize| -> Result<Duration, KernelError> {
+    let mut batch = |count: usize| -> Result<Duration, E> {
         let begin = Instant::now();
         for _ in 0..count {
             calls[next]()?;
@@ -42,9 +44,12 @@ pub(super) fn time_ns(calls: &mut [Call<'_>], length: Duration) -> Result<f64, K
     Ok(Spread::of(times_ns).map_or(f64::NAN, |spread| spread.median))
 }
 
+/// A walk; it fails where the system gives it no threads.
+type Floor<'a> = Box<dyn FnMut() -> io::Result<()> + 'a>;
+
 /// What walks the same streams and computes nothing, for every set.
-pub(super) fn floors<'a>(cpu: Cpu, plan: &Plan, sets: Vec<Buffers<'a>>) -> Vec<Call<'a>> {
-    let floor = |mut set: Buffers<'a>| -> Call<'a> {
+pub(super) fn floors<'a>(cpu: Cpu, plan: &Plan, sets: Vec<Buffers<'a>>) -> Vec<Floor<'a>> {
+    let floor = |mut set: Buffers<'a>| -> Floor<'a> {
         let mut streams = Streams::default();
         for buffer in &plan.buffers {
             match buffer.role {
@@ -62,11 +67,13 @@ pub(super) fn floors<'a>(cpu: Cpu, plan: &Plan, sets: Vec<Buffers<'a>>) -> Vec<C
             let Some((own, others)) = parts.split_first_mut() else { return Ok(()) };
             thread::scope(|scope| {
                 for part in others {
-                    scope.spawn(move || part.walk(cpu));
+                    thread::Builder::new()
+                        .name("floor".into())
+                        .spawn_scoped(scope, move || part.walk(cpu))?;
                 }
                 own.walk(cpu);
-            });
-            Ok(())
+                Ok(())
+            })
         })
     };
     sets.into_iter().map(floor).collect()
@@ -124,6 +131,8 @@ const THREADS_BYTES_MIN: u64 = 16 << 20;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::kernels::list::Call;
+    use plesio_kernels::KernelError;
 
     #[test]
     fn calls_are_made_in_turn_and_an_error_ends_it() {

@@ -5,37 +5,67 @@
 
 use super::memory::Memory;
 use super::plan::{Plan, Role};
-use crate::bench::scratch::Scratch;
+use super::python::{Python, Silence};
 use crate::failure::Failure;
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::io::ErrorKind;
+use std::process::{Command, Stdio};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 const SCRIPT: &str = include_str!("../../../../../benches/rivals/numpy_kernels.py");
 /// How the libraries that numpy may be built with are told to keep to one thread.
 const THREADS: [&str; 4] = ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS"];
 
-/// Dropping it ends the process.
-pub(super) struct Numpy {
-    child: Child,
-    orders: ChildStdin,
-    answers: BufReader<ChildStdout>,
-}
+/// Says in one line whether there is numpy, and what keeps it from working.
+const PROBE: &str = "
+try:
+    import numpy
+    print('numpy', numpy.__version__)
+except ModuleNotFoundError as why:
+    print('none' if why.name == 'numpy' else f'broken {why}')
+except BaseException as why:
+    print('broken', type(why).__name__, ' '.join(str(why).split()))
+";
+
+/// In the process group of whoever has it, and ended with that at the latest. Dropping it ends the process.
+pub(super) struct Numpy(Python);
 
 /// Its version, or why it cannot be a rival.
-pub(super) fn version() -> Result<String, String> {
-    let code = "import numpy; print(numpy.__version__)";
-    let said = Command::new("python3").args(["-c", code]).stdin(Stdio::null()).stderr(Stdio::null()).output();
-    match said {
-        Ok(said) if said.status.success() => Ok(String::from_utf8_lossy(&said.stdout).trim().to_owned()),
-        Ok(_) => {
-            Err("numpy is left out: python3 has no such module; install the package python3-numpy".into())
-        }
-        Err(cause) => {
-            Err(format!("numpy is left out: there is no python3 here ({cause}); install python3-numpy"))
-        }
+pub(super) fn version(interrupted: &AtomicBool) -> Result<String, String> {
+    version_of("python3", PROBE_LIMIT, interrupted).map_err(|why| format!("numpy is left out: {why}"))
+}
+
+fn version_of(program: &str, limit: Duration, interrupted: &AtomicBool) -> Result<String, String> {
+    let python = Python::start(Command::new(program).args(["-c", PROBE]).stderr(Stdio::null()), true);
+    let mut python = python.map_err(|cause| match cause.kind() {
+        ErrorKind::NotFound => "there is no python3 on the PATH; install python3-numpy".into(),
+        _ => format!("python3 cannot be started ({cause})"),
+    })?;
+    let said = python.line(limit, interrupted).map_err(|why| format!("python3 {why}"))?;
+    match said.split_once(' ').unwrap_or((&said, "")) {
+        ("numpy", version) if is_version(version) => Ok(version.into()),
+        ("none", "") => Err("python3 has no such module; install python3-numpy, or with \
+                             `python3 -m pip install numpy`"
+            .into()),
+        ("broken", why) => Err(format!("python3 cannot import it: {}", short(why))),
+        _ => Err(format!("python3 was asked for its version and said {:?}", short(&said))),
     }
+}
+
+fn is_version(text: &str) -> bool {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || ".+-_".contains(letter);
+    text.len() <= SHORT && text.starts_with(|first: char| first.is_ascii_digit()) && text.chars().all(plain)
+}
+
+/// The beginning of what somebody else says.
+fn short(text: &str) -> String {
+    let plain = text.chars().map(|letter| if letter.is_control() { ' ' } else { letter });
+    let mut begin: String = plain.take(SHORT).collect();
+    if text.chars().count() > SHORT {
+        begin.push_str("...");
+    }
+    begin
 }
 
 impl Numpy {
@@ -47,12 +77,9 @@ impl Numpy {
         };
         let mut command = Command::new("python3");
         command.args(["-c", SCRIPT]).envs(THREADS.map(|name| (name, "1")));
-        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-        let mut child = child.map_err(|cause| Failure::run("bench", "cannot start python3", cause))?;
-        let (Some(orders), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
-            return Err(Failure::run("bench", "cannot start python3", "it has no pipes"));
-        };
-        let mut numpy = Self { child, orders, answers: BufReader::new(answers) };
+        let python = Python::start(&mut command, false);
+        let mut numpy =
+            Self(python.map_err(|cause| Failure::run("bench", "cannot start python3", cause).fix(LEAVE))?);
         let buffers = plan.buffers.iter().enumerate();
         let buffers: Vec<Value> = buffers
             .map(|(index, buffer)| {
@@ -73,37 +100,88 @@ impl Numpy {
         Ok(numpy)
     }
 
-    /// What it writes to the first set, one buffer after the other.
-    pub(super) fn results(&mut self) -> Result<Vec<u8>, Failure> {
-        // Only for so long: whoever ends this process may not leave it time to tidy up.
-        let folder = Scratch::make("numpy")?;
-        let path = folder.path().join("results");
-        self.ask(&json!({ "results": path }))?;
-        std::fs::read(&path).map_err(|cause| Failure::run("bench", "numpy left no results", cause))
+    /// What it writes to the first set, one buffer after the other: so many bytes, or fewer.
+    pub(super) fn results(&mut self, bytes_max: usize) -> Result<Vec<u8>, Failure> {
+        // Through its pipe: a file would stay where this process is ended.
+        let said = self.ask(&json!({ "results": true }))?;
+        let bytes = said["bytes"].as_u64().and_then(|bytes| usize::try_from(bytes).ok());
+        let bytes = bytes.filter(|bytes| *bytes <= bytes_max);
+        let bytes = bytes.ok_or_else(|| gone("it told no length that its results can have"))?;
+        self.0.bytes(bytes, ANSWER_LIMIT, &UNINTERRUPTED).map_err(silent)
     }
 
     /// The median time of a call, in nanoseconds.
     pub(super) fn time_ns(&mut self, length: Duration) -> Result<f64, Failure> {
         let said = self.ask(&json!({ "seconds": length.as_secs_f64() }))?;
-        said["time_ns"].as_f64().ok_or_else(|| gone("it told no time"))
+        let time = said["time_ns"].as_f64().filter(|time| *time > 0.0);
+        time.ok_or_else(|| gone("it told no time"))
     }
 
     fn ask(&mut self, order: &Value) -> Result<Value, Failure> {
-        writeln!(self.orders, "{order}").map_err(gone)?;
-        let mut line = String::new();
-        self.answers.read_line(&mut line).map_err(gone)?;
-        serde_json::from_str(&line).map_err(|_| gone("its process ended"))
+        self.0.tell(&order.to_string()).map_err(silent)?;
+        let line = self.0.line(ANSWER_LIMIT, &UNINTERRUPTED).map_err(silent)?;
+        serde_json::from_str(&line).map_err(|_| gone(format!("it answered with {:?}", short(&line))))
     }
 }
 
-fn gone(cause: impl std::fmt::Display) -> Failure {
-    Failure::run("bench", "numpy does not go on", cause).fix("see what it said on stderr, or leave --vs out")
+fn silent(why: Silence) -> Failure {
+    gone(format!("python3 {why}"))
 }
 
-impl Drop for Numpy {
-    fn drop(&mut self) {
-        // Fails only for a process that has already ended.
-        let _ended = self.child.kill();
-        let _reaped = self.child.wait();
+fn gone(cause: impl std::fmt::Display) -> Failure {
+    Failure::run("bench", "numpy does not go on", cause).fix(LEAVE)
+}
+
+const LEAVE: &str = "see what it said on stderr, or leave --vs out";
+/// Who interrupts ends this process and its group.
+static UNINTERRUPTED: AtomicBool = AtomicBool::new(false);
+/// A slow disk may take a while for its first import.
+const PROBE_LIMIT: Duration = Duration::from_secs(30);
+/// It imports, copies a working set, or calls a kernel for a minute at most and then to the end.
+const ANSWER_LIMIT: Duration = Duration::from_secs(180);
+/// Letters of what others say.
+const SHORT: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::scratch::Scratch;
+    use std::os::unix::fs::PermissionsExt;
+    use std::time::Instant;
+
+    fn said_by(script: &str) -> Result<String, String> {
+        let folder = Scratch::make("probe").expect("a folder");
+        let path = folder.path().join("python3");
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("room");
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("ours");
+        version_of(path.to_str().expect("text"), Duration::from_millis(500), &UNINTERRUPTED)
+    }
+
+    #[test]
+    fn every_python_is_told_of_in_a_short_sentence() {
+        let begin = Instant::now();
+        for (script, said) in [
+            (
+                "echo none",
+                "python3 has no such module; install python3-numpy, or with `python3 -m pip install numpy`",
+            ),
+            (
+                "echo broken ImportError libopenblas.so.0: cannot open",
+                "python3 cannot import it: ImportError libopenblas.so.0: cannot open",
+            ),
+            ("echo Python 2.7", "python3 was asked for its version and said \"Python 2.7\""),
+            ("echo numpy", "python3 was asked for its version and said \"numpy\""),
+            ("exit 3", "python3 ended without an answer (exit status: 3)"),
+            ("sleep 600", "python3 did not answer within 0.5 s"),
+            ("sleep 600 & exit 0", "python3 did not answer within 0.5 s"),
+        ] {
+            assert_eq!(said_by(script), Err(said.into()), "{script}");
+        }
+        let long = said_by("printf '%9999s\\n' x | tr ' ' '\\033'").expect_err("no version");
+        assert!(long.len() < 200 && !long.contains('\u{1b}'), "{long:?}");
+        assert_eq!(said_by("echo numpy 2.3.0rc1"), Ok("2.3.0rc1".into()));
+        let none = version_of("no-such-python3", PROBE_LIMIT, &UNINTERRUPTED);
+        assert_eq!(none, Err("there is no python3 on the PATH; install python3-numpy".into()));
+        assert!(begin.elapsed() < PROBE_LIMIT, "nobody was waited for");
     }
 }

@@ -8,7 +8,7 @@ use super::list::{Kernel, kernels};
 use super::measure::{floors, time_ns};
 use super::memory::Memory;
 use super::numpy::Numpy;
-use super::plan::{Plan, Role, Scale};
+use super::plan::{Buffer, Plan, Role, Scale};
 use crate::args::{DeviceArg, LevelArg};
 use crate::bench::group;
 use crate::bench::link::Trouble;
@@ -110,7 +110,7 @@ pub(crate) fn run() -> Result<Exit, Failure> {
         let said = match (order, &mut row) {
             (Order::Device(wanted), _) => open(&wanted).map(|(opened, found)| {
                 device = opened;
-                Said::Device(Found { notes: notes.clone(), ..found })
+                Said::Device(Found { notes: [&notes[..], &found.notes].concat(), ..found })
             }),
             (Order::Row(ask), _) => {
                 drop(row.take()); // Its memory first.
@@ -142,15 +142,18 @@ fn open(wanted: &Wanted) -> Result<(AnyDevice, Found), Failure> {
         (choice, _) => choice,
     };
     let OpenedDevice { mut device, found, reason } = device::open(choice, wanted.kernels_dir.as_deref())?;
-    let mut level = None;
+    let (mut level, mut notes) = (None, Vec::new());
     if let AnyDevice::Cpu(cpu) = &mut device {
+        if let (DeviceChoice::Auto, Some(folder)) = (choice, &wanted.kernels_dir) {
+            notes.push(format!("the kernels in {} are not used: {reason}", folder.display()));
+        }
         if let Some(wanted) = wanted.level.map(LevelArg::level) {
             *cpu = Cpu::with_level(wanted).ok_or_else(|| lacking(wanted))?;
         }
         level = Some(cpu.level().name().to_owned());
     }
     let name = found.split(' ').next().unwrap_or_default().to_owned();
-    Ok((device, Found { name, found, reason, level, notes: Vec::new() }))
+    Ok((device, Found { name, found, reason, level, notes }))
 }
 
 /// What a device cannot do the CPU does for it: that is no figure of the device's.
@@ -202,12 +205,13 @@ impl Row {
     /// A rival over the same inputs, and how many elements of its first result are not ours.
     fn add_numpy(&mut self) -> Result<u64, Failure> {
         let mut numpy = Numpy::open(self.kernel.name, &self.plan, &self.memory)?;
-        let theirs = numpy.results()?;
+        let written = self.plan.buffers.iter().filter(|buffer| is_written(buffer));
+        let theirs = numpy.results(written.map(Buffer::bytes).sum())?;
         let Self { kernel, device, plan, memory, .. } = self;
         run_first(kernel, *device, memory)?;
         let (mut wrong, mut at) = (0, 0);
         for (index, buffer) in plan.buffers.iter().enumerate() {
-            if !matches!(buffer.role, Role::Read | Role::ReadTwice) {
+            if is_written(buffer) {
                 let theirs = theirs.get(at..at + buffer.bytes()).unwrap_or_default();
                 let missing = (buffer.count - theirs.len() / buffer.element.bytes()) as u64;
                 wrong += buffer.element.differing(memory.first(index), theirs) + missing;
@@ -223,7 +227,8 @@ impl Row {
         let floor_ns = match self.device {
             AnyDevice::Cpu(cpu) => {
                 let mut calls = floors(cpu, &self.plan, self.memory.sets());
-                Some(time_ns(&mut calls, length).map_err(refused)?)
+                let crowded = |cause| no_threads(cpu.threads(), cause);
+                Some(time_ns(&mut calls, length).map_err(crowded)?)
             }
             _ => None,
         };
@@ -236,6 +241,10 @@ impl Row {
         let mut calls = calls.collect::<Result<Vec<_>, _>>().map_err(refused)?;
         time_ns(&mut calls, length).map_err(refused)
     }
+}
+
+fn is_written(buffer: &Buffer) -> bool {
+    !matches!(buffer.role, Role::Read | Role::ReadTwice)
 }
 
 /// Calls the kernel on its first set.
@@ -252,10 +261,17 @@ fn check(kernel: &Kernel, device: AnyDevice, seed: u64) -> Result<u64, Failure> 
     run_first(kernel, device, &mut ours)?;
     let set = expected.sets().into_iter().next();
     set.map_or(Ok(()), |set| (kernel.by_reference)(Reference, set)?()).map_err(refused)?;
-    let wrong = |(index, buffer): (usize, &super::plan::Buffer)| {
+    let wrong = |(index, buffer): (usize, &Buffer)| {
         buffer.element.differing_bits(ours.first(index), expected.first(index))
     };
     Ok(plan.buffers.iter().enumerate().map(wrong).sum())
+}
+
+/// The kernel did its work on those there were: its time would pass for that of as many as were asked for.
+fn no_threads(count: usize, cause: std::io::Error) -> Failure {
+    let what = format!("the system gives no {count} threads");
+    Failure { exit: Exit::Missing, ..Failure::run("bench", what, cause) }
+        .fix("give fewer --threads, or allow this user more processes (ulimit -u, pids.max)")
 }
 
 fn refused(cause: KernelError) -> Failure {

@@ -92,14 +92,16 @@ const MESH: u64 = 0x7068_6173_6562_656e;
 pub(crate) fn run() -> Result<Exit, Failure> {
     let (send, orders) = channel();
     // Ends with the process: a read of stdin cannot be called off.
-    std::thread::spawn(move || {
+    let read = move || {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {
             let Ok(order) = serde_json::from_str::<Order>(&line) else { return };
             if send.send(order).is_err() {
                 return;
             }
         }
-    });
+    };
+    let thread = std::thread::Builder::new().name("orders".into());
+    thread.spawn(read).map_err(|cause| Failure::run("bench-clock", "cannot start a thread", cause))?;
     let Ok(Order::Setup(setup)) = orders.recv() else { return Ok(Exit::Ok) };
     let refused = |cause| Failure::run("bench-clock", format!("no sideband at {}", setup.at), cause);
     let mut bound = Bound::bind((setup.at, 0).into()).map_err(refused)?;

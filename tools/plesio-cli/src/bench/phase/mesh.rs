@@ -110,7 +110,7 @@ impl Run<'_> {
         let mut child = command.spawn().map_err(|cause| failed(&cause))?;
         let stdout = child.stdout.take();
         let mut process = Process { stdin: child.stdin.take(), child };
-        std::thread::spawn(move || {
+        let hear = move || {
             let lines = stdout.into_iter().flat_map(|stdout| BufReader::new(stdout).lines());
             for said in lines.map_while(Result::ok).filter_map(|line| read(&line)) {
                 if heard.send((index, said)).is_err() {
@@ -119,7 +119,8 @@ impl Run<'_> {
             }
             // Nobody listens any more when the run is over.
             let _over = heard.send((index, Heard::Gone));
-        });
+        };
+        std::thread::Builder::new().name("hear".into()).spawn(hear).map_err(|cause| failed(&cause))?;
         let wrong = index.checked_sub(1).and_then(|at| self.clocks.get(at));
         let setup = Setup {
             // Members are sorted by key: the reference is the lowest.

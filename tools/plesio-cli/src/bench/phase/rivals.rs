@@ -155,13 +155,15 @@ impl RivalRun<'_> {
             self.daemon(Side::Right, "ptp4l", &["-i", CABLE, "-m", "-q", "-f", &asking], true)?;
         let stdout = client.0.stdout.take().ok_or("no pipe")?;
         let (send, lines) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
+        let hear = move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
                 if send.send(line).is_err() {
                     return;
                 }
             }
-        });
+        };
+        let thread = std::thread::Builder::new().name("hear".into());
+        thread.spawn(hear).map_err(|cause| format!("no thread hears it: {cause}"))?;
         let begun = Instant::now();
         let mut found = Vec::new();
         while begun.elapsed() < self.time && !self.interrupted.load(Ordering::Acquire) {
