@@ -24,7 +24,7 @@ pub fn weighted_sum<F: Arithmetic>(
     out: &mut [f32],
 ) -> Result<f64, KernelError> {
     let mut norm = SquareNorm::new();
-    sum_chunks::<F, f32, 64>(weights, inputs, out, Store::Cached, |x| x, |partial| norm.add(partial))?;
+    sum_chunks::<F, f32, 64, 32>(weights, inputs, out, Store::Cached, |x| x, |partial| norm.add(partial))?;
     Ok(norm.finish())
 }
 
@@ -39,7 +39,9 @@ pub fn weighted_sum_bf16<F: Arithmetic>(
     out: &mut [f32],
 ) -> Result<f64, KernelError> {
     let mut norm = SquareNorm::new();
-    sum_chunks::<F, u16, 32>(weights, inputs, out, Store::Cached, bf16::widen, |partial| norm.add(partial))?;
+    sum_chunks::<F, u16, 64, 32>(weights, inputs, out, Store::Cached, bf16::widen, |partial| {
+        norm.add(partial)
+    })?;
     Ok(norm.finish())
 }
 
@@ -58,7 +60,7 @@ pub fn weighted_sum_partial<F: Arithmetic>(
 ) -> Result<(), KernelError> {
     check_partials(out.len(), partials)?;
     let mut partials = partials.iter_mut();
-    sum_chunks::<F, f32, 64>(weights, inputs, out, store, |x| x, |sum| keep(&mut partials, sum))
+    sum_chunks::<F, f32, 64, 32>(weights, inputs, out, store, |x| x, |sum| keep(&mut partials, sum))
 }
 
 /// The same over bfloat16.
@@ -75,7 +77,7 @@ pub fn weighted_sum_bf16_partial<F: Arithmetic>(
 ) -> Result<(), KernelError> {
     check_partials(out.len(), partials)?;
     let mut partials = partials.iter_mut();
-    sum_chunks::<F, u16, 32>(weights, inputs, out, store, bf16::widen, |sum| keep(&mut partials, sum))
+    sum_chunks::<F, u16, 64, 32>(weights, inputs, out, store, bf16::widen, |sum| keep(&mut partials, sum))
 }
 
 /// Hands sums to their places in turn.
@@ -95,9 +97,10 @@ pub fn check_sum<T>(weights: &[f32], inputs: &[&[T]], len: usize) -> Result<(), 
     inputs.iter().try_for_each(|input| check_len("input", len, input.len()))
 }
 
-/// The weighted sum, chunk by chunk; `partial` is told the sum of squares of each.
+/// The weighted sum, chunk by chunk; `partial` is told the sum of squares of each. Of a few inputs FEW elements are read
+/// in turn, else MANY: what memory follows best.
 #[inline(always)]
-fn sum_chunks<F: Arithmetic, T: Copy, const W: usize>(
+fn sum_chunks<F: Arithmetic, T: Copy, const FEW: usize, const MANY: usize>(
     weights: &[f32],
     inputs: &[&[T]],
     out: &mut [f32],
@@ -107,13 +110,18 @@ fn sum_chunks<F: Arithmetic, T: Copy, const W: usize>(
 ) -> Result<(), KernelError> {
     check_sum(weights, inputs, out.len())?;
     for (index, chunk) in out.chunks_mut(CHUNK).enumerate() {
-        partial(sum_chunk::<F, T, W>(weights, inputs, index * CHUNK, chunk, store, widen));
+        let start = index * CHUNK;
+        partial(if inputs.len() <= STREAMS {
+            sum_chunk::<F, T, FEW>(weights, inputs, start, chunk, store, widen)
+        } else {
+            sum_chunk::<F, T, MANY>(weights, inputs, start, chunk, store, widen)
+        });
     }
     F::settle(store);
     Ok(())
 }
 
-/// A chunk, to which so many inputs at a time add as memory delivers well.
+/// A chunk, of W elements of each input in turn.
 #[inline(always)]
 fn sum_chunk<F: Arithmetic, T: Copy, const W: usize>(
     weights: &[f32],
@@ -123,23 +131,13 @@ fn sum_chunk<F: Arithmetic, T: Copy, const W: usize>(
     store: Store,
     widen: impl Fn(T) -> f32 + Copy,
 ) -> f32 {
-    let last = (inputs.len() - 1) / STREAMS * STREAMS;
     let (blocks, tail) = chunk.as_chunks_mut::<LANES>();
-    for first in (0..last).step_by(STREAMS) {
-        let (weights, inputs) = (&weights[first..first + STREAMS], &inputs[first..first + STREAMS]);
-        for (index, out) in blocks.iter_mut().enumerate() {
-            for (part, out) in out.as_chunks_mut::<W>().0.iter_mut().enumerate() {
-                let so_far = if first == 0 { [0.0; W] } else { *out };
-                *out = sum_block::<F, T, W>(weights, inputs, start + index * LANES + part * W, so_far, widen);
-            }
-        }
-    }
     let mut lanes: Lanes = [[0.0; QUARTER]; LANES / QUARTER];
     for (index, out) in blocks.iter_mut().enumerate() {
-        let mut sums = if last == 0 { [0.0; LANES] } else { *out };
+        let mut sums = [0.0; LANES];
         for (part, sums) in sums.as_chunks_mut::<W>().0.iter_mut().enumerate() {
             let at = start + index * LANES + part * W;
-            *sums = sum_block::<F, T, W>(&weights[last..], &inputs[last..], at, *sums, widen);
+            *sums = sum_block::<F, T, W>(weights, inputs, at, widen);
         }
         add_squares::<F>(&mut lanes, &sums);
         F::store(out, sums, store);
@@ -148,7 +146,7 @@ fn sum_chunk<F: Arithmetic, T: Copy, const W: usize>(
         let tail_start = start + blocks.len() * LANES;
         let mut rest = [0.0; LANES];
         for (index, (out, rest)) in tail.iter_mut().zip(&mut rest).enumerate() {
-            [*out] = sum_block::<F, T, 1>(weights, inputs, tail_start + index, [0.0], widen);
+            [*out] = sum_block::<F, T, 1>(weights, inputs, tail_start + index, widen);
             *rest = *out;
         }
         add_squares::<F>(&mut lanes, &rest);
@@ -162,9 +160,9 @@ fn sum_block<F: Arithmetic, T: Copy, const W: usize>(
     weights: &[f32],
     inputs: &[&[T]],
     at: usize,
-    mut sums: [f32; W],
     widen: impl Fn(T) -> f32,
 ) -> [f32; W] {
+    let mut sums = [0.0; W];
     for (&weight, input) in weights.iter().zip(inputs) {
         let block: &[T; W] = input[at..].first_chunk().expect("the lengths were checked");
         ahead_of::<F, T>(block);
