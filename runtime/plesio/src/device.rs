@@ -187,12 +187,13 @@ impl std::error::Error for DeviceError {}
 /// folder the automatic choice never fails: there is a CPU.
 pub fn open(choice: DeviceChoice, kernels: Option<&Path>) -> Result<OpenedDevice, DeviceError> {
     let named = "asked for".to_string();
+    if choice == DeviceChoice::Cpu {
+        return Ok(OpenedDevice::default());
+    }
+    let readable = kernels.map(Artefacts::read).transpose();
+    readable.map_err(|cause| DeviceError::Kernels { choice, cause })?;
     match choice {
-        DeviceChoice::Auto => {
-            let readable = kernels.map(Artefacts::read).transpose();
-            readable.map_err(|cause| DeviceError::Kernels { choice, cause })?;
-            Ok(choose(kernels))
-        }
+        DeviceChoice::Auto => Ok(choose(kernels)),
         DeviceChoice::Cpu => Ok(OpenedDevice::default()),
         DeviceChoice::Cuda(ordinal) => {
             open_on(choice, Cuda::open(ordinal), kernels, AnyDevice::Cuda).map(|opened| opened.because(named))

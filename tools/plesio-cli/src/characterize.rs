@@ -10,7 +10,7 @@ mod row;
 
 use crate::args::CharacterizeArgs;
 use crate::demo::output::write_whole;
-use crate::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure, MORE_THREADS};
 use crate::host::{self, Host};
 use crate::{signals, stdout, trace};
 use cell::Cell;
@@ -70,9 +70,9 @@ pub(crate) fn run(args: &CharacterizeArgs) -> Result<Exit, Failure> {
     for _ in 0..host::cores().min(sweep.tasks.len()) {
         let (sweep, news) = (Arc::clone(&sweep), news.clone());
         let thread = std::thread::Builder::new().name("sweep".into());
-        thread
-            .spawn(move || sweep.work(&news))
-            .map_err(|cause| Failure::run("characterize", "cannot start a thread", cause))?;
+        thread.spawn(move || sweep.work(&news)).map_err(|cause| {
+            Failure::run("characterize", "cannot start a thread", cause).fix(MORE_THREADS)
+        })?;
     }
     drop(news);
     let (mut rows, mut ended, mut interrupted, mut failed) = (Vec::<Row>::new(), 0, false, None);
@@ -179,7 +179,7 @@ impl Sweep {
             *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(report.clone());
         };
         plesio_sim::run_with(&task.config, keep)
-            .map_err(|error| Failure::usage("characterize", "cannot simulate this", error))?;
+            .map_err(|error| crate::sim::refused("characterize", error))?;
         let report = slot.into_inner().unwrap_or_else(PoisonError::into_inner);
         let report =
             report.ok_or_else(|| Failure::run("characterize", "a seed told nothing", "no report"))?;

@@ -27,7 +27,7 @@ mod screen;
 mod table;
 pub(crate) mod train;
 
-use crate::args::DemoArgs;
+use crate::args::{DemoArgs, DeviceArg};
 use crate::failure::{Exit, Failure};
 use crate::host::{self, Host};
 use crate::paint::Paint;
@@ -177,8 +177,11 @@ fn program() -> String {
 /// A backend or a device that was asked for and is not there is an answer of its own, before anything starts.
 fn probe(args: &DemoArgs) -> Result<(), Failure> {
     let requested = child::requested(args.backend);
-    for device in args.devices.device.iter().filter(|device| device.0 != DeviceChoice::Auto) {
-        crate::device::open(device.0, args.devices.kernels_dir.as_deref())?;
+    let kernels = args.devices.kernels_dir.as_deref();
+    // The automatic choice fails with a folder alone.
+    let may_fail = |device: &&DeviceArg| device.0 != DeviceChoice::Auto || kernels.is_some();
+    for device in args.devices.device.iter().filter(may_fail) {
+        crate::device::open(device.0, kernels)?;
     }
     plesio_udp::probe(requested).map(drop).map_err(|cause| {
         let what = format!("--backend {requested} does not work here");

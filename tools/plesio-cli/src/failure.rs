@@ -5,6 +5,9 @@
 
 use std::fmt;
 
+/// What mends a thread that the system does not give.
+pub(crate) const MORE_THREADS: &str = "allow this user more processes (ulimit -u, pids.max)";
+
 /// How the process ends. The numbers are part of the interface.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Exit {

@@ -1,6 +1,6 @@
 //! Ctrl-C and its kin as a message, and a stream that nobody reads any more as the same.
 
-use crate::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure, MORE_THREADS};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
@@ -45,5 +45,6 @@ pub(crate) fn watch(streams: bool, told: impl Fn() + Send + 'static) -> Result<(
             }
         }
     };
-    std::thread::Builder::new().name("signals".into()).spawn(watch).map(drop).map_err(failure)
+    let thread = std::thread::Builder::new().name("signals".into());
+    thread.spawn(watch).map(drop).map_err(|cause| failure(cause).fix(MORE_THREADS))
 }

@@ -7,12 +7,14 @@ mod replay;
 mod scenario;
 
 use crate::args::{SimArgs, said};
-use crate::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure, MORE_THREADS};
 use crate::paint::Paint;
 use crate::trace;
 use crate::up::input;
 use crate::{signals, stdout};
-use plesio_sim::{Coverage, Fault, Mass, Phase, SeedReport, SimConfig, SimReport, Timing, Violation};
+use plesio_sim::{
+    ConfigError, Coverage, Fault, Mass, Phase, SeedReport, SimConfig, SimReport, Timing, Violation,
+};
 use replay::Replay;
 use scenario::Scenario;
 use serde_json::json;
@@ -66,7 +68,7 @@ impl Job<'_> {
 /// What the main thread waits for.
 enum News {
     Seed(Box<SeedReport>),
-    Done(Result<Box<SimReport>, plesio_sim::ConfigError>),
+    Done(Result<Box<SimReport>, ConfigError>),
     Signal,
     /// The trace could not be written.
     Trace(std::io::Error),
@@ -213,7 +215,7 @@ pub(crate) fn run(args: &SimArgs) -> Result<Exit, Failure> {
                     .fix("see whether the disk is full (df)"));
             }
             News::Done(report) => {
-                let report = report.map_err(|error| Failure::usage("sim", "cannot simulate this", error))?;
+                let report = report.map_err(|error| refused("sim", error))?;
                 tally = Tally::whole(&report, std::mem::take(&mut tally.broken));
                 break;
             }
@@ -277,7 +279,17 @@ fn simulate(config: SimConfig, file: Option<BufWriter<File>>, news: Sender<News>
         let _ended = news.send(News::Done(report.map(Box::new)));
     };
     let thread = std::thread::Builder::new().name("simulate".into());
-    thread.spawn(run).map(drop).map_err(|cause| Failure::run("sim", "cannot start a thread", cause))
+    let failure = |cause| Failure::run("sim", "cannot start a thread", cause).fix(MORE_THREADS);
+    thread.spawn(run).map(drop).map_err(failure)
+}
+
+/// Why nothing is simulated.
+pub(crate) fn refused(code: &'static str, error: ConfigError) -> Failure {
+    let what = "cannot simulate this";
+    match error {
+        ConfigError::Threads(_) => Failure::run(code, what, error).fix(MORE_THREADS),
+        _ => Failure::usage(code, what, error),
+    }
 }
 
 /// Leaves a file of a seed that broke a promise.

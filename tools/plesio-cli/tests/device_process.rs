@@ -87,6 +87,24 @@ fn without_a_device_a_name_is_refused_with_the_reason() {
 }
 
 #[test]
+fn a_folder_of_kernels_that_cannot_be_read_is_refused_before_anything_starts() {
+    let flag = &["demo", "--kernels-dir", "/nonexistent"][..];
+    for (arguments, named, fix) in
+        [(flag, false, "leave --kernels-dir out"), (&flag[..1], true, "unset PLESIO_KERNELS_DIR")]
+    {
+        let mut command = plesio(arguments);
+        if named {
+            command.env("PLESIO_KERNELS_DIR", "/nonexistent");
+        }
+        let output = command.output().expect("the program runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(5), "{said}");
+        assert!(said.contains(&format!("fix:   {fix}\n")), "{said}");
+        assert!(!said.contains("n0"), "no node was started: {said}");
+    }
+}
+
+#[test]
 fn a_device_that_is_not_there_or_has_no_kernels_is_refused() {
     let refused = |device: &str, settings: &[(&str, &str)], words: &str| {
         let Some(output) = on_fakes(&["demo", "--device", device], settings) else { return };

@@ -216,6 +216,8 @@ pub enum ConfigError {
     Script(String),
     /// No link can be like that.
     Links(ImpairError),
+    /// The system gives no thread to run it; the words say why.
+    Threads(String),
 }
 
 impl fmt::Display for ConfigError {
@@ -231,6 +233,7 @@ impl fmt::Display for ConfigError {
             }
             Self::Rules(error) | Self::Script(error) => f.write_str(error),
             Self::Links(error) => write!(f, "{error}"),
+            Self::Threads(cause) => write!(f, "no thread: {cause}"),
             Self::Fault(name) => {
                 let names: Vec<&str> = Fault::every().map(Fault::name).collect();
                 write!(f, "no fault is called {name:?}; the names are all, none, {}", names.join(", "))

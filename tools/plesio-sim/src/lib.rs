@@ -69,13 +69,13 @@ pub fn run(config: &SimConfig) -> Result<SimReport, ConfigError> {
 /// As [`run`]; `on_seed` hears of every seed as it ends, in any order and from any thread.
 ///
 /// # Errors
-/// A configuration outside its ranges.
+/// A configuration outside its ranges, or no thread for it.
 pub fn run_with(config: &SimConfig, on_seed: impl Fn(&SeedReport) + Sync) -> Result<SimReport, ConfigError> {
     config.check()?;
     let next = AtomicU64::new(config.seeds.start);
     let reports = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
-        for _ in 0..config.threads {
+        for threads in 0..config.threads {
             let seeds = || {
                 let one_more = |seed| (seed < config.seeds.end).then(|| seed + 1);
                 while let Ok(seed) = next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more) {
@@ -85,9 +85,15 @@ pub fn run_with(config: &SimConfig, on_seed: impl Fn(&SeedReport) + Sync) -> Res
                 }
             };
             let thread = std::thread::Builder::new().name("seeds".into()).stack_size(STACK_BYTES);
-            thread.spawn_scoped(scope, seeds).expect("a process may have another thread");
+            match thread.spawn_scoped(scope, seeds) {
+                Ok(_) => {}
+                Err(cause) if threads == 0 => return Err(ConfigError::Threads(cause.to_string())),
+                // Those there are do all of it.
+                Err(_) => break,
+            }
         }
-    });
+        Ok(())
+    })?;
     let mut reports = reports.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     reports.sort_by_key(|report: &SeedReport| report.seed);
     Ok(SimReport::of(config.simulated_s, &reports))

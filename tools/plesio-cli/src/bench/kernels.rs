@@ -104,8 +104,7 @@ fn rows(args: &KernelsArgs) -> Result<(Vec<Key>, Vec<String>), Failure> {
     let of_cpu = [("--threads", args.threads != [1]), ("--level", args.level.is_some())];
     if let Some((flag, _)) = of_cpu.into_iter().find(|(_, given)| on_a_device && *given) {
         let cause = format!("{flag} is of the CPU, and --device is {}", args.device.0);
-        return Err(Failure::usage("bench", "cannot run this", cause)
-            .fix(format!("leave {flag} out, or say --device cpu")));
+        return Err(Failure::usage("bench", "cannot run this", cause).fix(format!("leave {flag} out")));
     }
     let given = sizes(args);
     if let Some(size) = given.iter().find(|size| **size < SIZE_MIN) {
@@ -118,8 +117,14 @@ fn rows(args: &KernelsArgs) -> Result<(Vec<Key>, Vec<String>), Failure> {
         if !named && !args.kernels.is_empty() {
             continue;
         }
+        let mut shapes = Vec::new();
         for &size in if kernel.sized { &given[..] } else { &given[..1] } {
             let plan = (kernel.plan)(Scale::Full(size));
+            // Of unlike bytes that are as many elements, one row is enough.
+            if shapes.contains(&plan.shape) {
+                continue;
+            }
+            shapes.push(plan.shape.clone());
             let sets = match plan.set_bytes() {
                 _ if kernel.hot && args.working_set.is_none() => 1,
                 bytes => u64::from(working_set) / bytes,

@@ -97,6 +97,7 @@ impl Ender {
                  failed"
             ));
         } else if had_others {
+            self.voice.say("the others have left; this node was the last");
             // Those who went last may still ask whether this node has learnt it.
             self.wait(Some(LEAVE_LINGER), |heard| matches!(heard, Heard::Signal));
         }

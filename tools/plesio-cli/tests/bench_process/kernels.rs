@@ -343,7 +343,7 @@ fn threads_that_the_system_does_not_give_are_told_of() {
         text(&output.stdout).lines().map(|line| serde_json::from_str(line).expect("an answer")).collect();
     assert!(said.len() == 3 && said[1]["opened"]["wrong"] == 0, "the kernel does without: {said:?}");
     let failed = said[2]["failed"].to_string();
-    assert!(failed.contains("no 4 threads") && failed.contains("fewer --threads"), "{failed}");
+    assert!(failed.contains("no 4 threads") && failed.contains("ulimit -u"), "{failed}");
 }
 
 #[test]

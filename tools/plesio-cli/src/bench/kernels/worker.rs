@@ -13,7 +13,7 @@ use crate::args::{DeviceArg, LevelArg};
 use crate::bench::group;
 use crate::bench::link::Trouble;
 use crate::device;
-use crate::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure, MORE_THREADS};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use plesio::{AnyDevice, DeviceChoice, OpenedDevice};
@@ -163,7 +163,7 @@ fn on_its_own(device: AnyDevice) -> Result<(), Failure> {
         return Ok(());
     }
     let failure = Failure::run("device", "the device does not run this kernel", news.join("; "));
-    Err(failure.fix("leave it out of --kernels, or say --device cpu"))
+    Err(failure.fix("say --device cpu"))
 }
 
 fn lacking(level: Level) -> Failure {
@@ -270,8 +270,7 @@ fn check(kernel: &Kernel, device: AnyDevice, seed: u64) -> Result<u64, Failure> 
 /// The kernel did its work on those there were: its time would pass for that of as many as were asked for.
 fn no_threads(count: usize, cause: std::io::Error) -> Failure {
     let what = format!("the system gives no {count} threads");
-    Failure { exit: Exit::Missing, ..Failure::run("bench", what, cause) }
-        .fix("give fewer --threads, or allow this user more processes (ulimit -u, pids.max)")
+    Failure { exit: Exit::Missing, ..Failure::run("bench", what, cause) }.fix(MORE_THREADS)
 }
 
 fn refused(cause: KernelError) -> Failure {
