@@ -4,6 +4,7 @@
 //! compiler's argument.
 
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 
 /// Every target that a release carries: assembler text for NVIDIA's chips from Turing on, machine code for what
@@ -65,6 +66,14 @@ impl Target {
         .and_then(|digits| digits.parse().ok())
     }
 
+    /// What serves in the place of machine code that no compiler of today makes, for NVIDIA's chips before Turing:
+    /// text, which clang makes and their drivers compile.
+    #[must_use]
+    pub fn ptx_instead(&self) -> Option<Self> {
+        let capability = self.capability().filter(|capability| LEFT_BEHIND.contains(capability))?;
+        (self.kind == Kind::Cubin).then(|| Self { kind: Kind::Ptx, name: format!("{PTX}{capability}") })
+    }
+
     /// What a folder calls the artefact.
     #[must_use]
     pub fn file_name(&self) -> String {
@@ -123,6 +132,8 @@ impl FromStr for Target {
 const PTX: &str = "compute_";
 const CUBIN: &str = "sm_";
 const CODE_OBJECT: &str = "gfx";
+/// Capabilities that clang knows and nvcc does not any more, from its release 13 on.
+const LEFT_BEHIND: Range<u32> = 35..75;
 /// A name from a file may be long; so much of it is told.
 const NAME_CHARS_TOLD: usize = 32;
 
@@ -155,6 +166,17 @@ mod tests {
         assert_eq!(capability("sm_110"), Some(110));
         assert_eq!(capability("compute_75"), Some(75));
         assert_eq!(capability("gfx906"), None);
+    }
+
+    #[test]
+    fn text_takes_the_place_of_machine_code_for_chips_before_turing_alone() {
+        let instead = |name: &str| name.parse::<Target>().unwrap().ptx_instead();
+        for (name, text) in [("sm_61", "compute_61"), ("sm_72", "compute_72")] {
+            assert_eq!(instead(name), Some(text.parse().unwrap()));
+        }
+        for name in ["sm_11", "sm_75", "sm_110", "compute_61", "gfx906"] {
+            assert_eq!(instead(name), None, "{name}");
+        }
     }
 
     #[test]

@@ -114,6 +114,8 @@ pub enum Lack {
     Ptxas(String),
     /// This nvcc does not know the architecture, or makes no such artefact.
     Architecture(String),
+    /// Nothing here makes this chip's machine code, nor would a newer nvcc; why, and what serves instead.
+    Old(String, Target),
 }
 
 impl fmt::Display for Lack {
@@ -125,6 +127,7 @@ impl fmt::Display for Lack {
             Self::Nvcc(looked) => write!(f, "no nvcc in {looked}: {NVCC_LINE}"),
             Self::Ptxas(looked) => write!(f, "no ptxas in {looked}: {NVCC_LINE}"),
             Self::Architecture(nvcc) => write!(f, "not by {nvcc}: {NVCC_LINE}"),
+            Self::Old(why, ptx) => write!(f, "{why}: take --target {ptx}, which clang makes"),
         }
     }
 }
@@ -179,12 +182,19 @@ impl Toolchain {
                 clang
             }
             Compiler::Nvcc => {
-                let nvcc = self.nvcc.as_ref().ok_or_else(|| Lack::Nvcc(self.looked.clone()))?;
+                let instead = target.ptx_instead();
+                let nvcc = self.nvcc.as_ref().ok_or_else(|| match &instead {
+                    Some(ptx) => Lack::Old(format!("no nvcc in {}", self.looked), ptx.clone()),
+                    None => Lack::Nvcc(self.looked.clone()),
+                })?;
                 let known = target.capability().is_some_and(|capability| {
                     self.codes.iter().any(|code| code.strip_prefix("sm_") == Some(&capability.to_string()))
                 });
                 if !known {
-                    return Err(Lack::Architecture(nvcc.version.clone()));
+                    return Err(match instead {
+                        Some(ptx) => Lack::Old(format!("not by {}", nvcc.version), ptx),
+                        None => Lack::Architecture(nvcc.version.clone()),
+                    });
                 }
                 nvcc
             }

@@ -29,6 +29,11 @@ pub(crate) fn tegra(read: Reader<'_>) -> Option<Tegra> {
     })
 }
 
+/// Whether the kernel tells of a device of NVIDIA's, or of its driver.
+pub(crate) fn is_seen(read: Reader<'_>) -> bool {
+    tegra(read).is_some() || read(KERNEL_DRIVER).is_some()
+}
+
 /// Why there is no device, with what is strange about that on this machine.
 pub(crate) fn remark(read: Reader<'_>, absence: &Absence) -> String {
     if let Some(Tegra { model, chip }) = tegra(read) {
@@ -65,6 +70,7 @@ mod tests {
             let board = with(&files, tegra).expect("a Tegra");
             assert_eq!(board.chip, "tegra234");
             assert_eq!(board.model, "NVIDIA Jetson AGX Orin Developer Kit");
+            assert!(with(&files, is_seen));
             let said = with(&files, |read| remark(read, &missing()));
             assert!(said.contains("Jetson AGX Orin") && said.contains("libcuda.so.1: not found"), "{said}");
         }
@@ -82,6 +88,7 @@ mod tests {
         ];
         for files in cases {
             assert_eq!(with(files, tegra), None, "{files:?}");
+            assert!(!with(files, is_seen), "{files:?}");
             assert_eq!(
                 with(files, |read| remark(read, &missing())),
                 "no CUDA: libcuda.so.1: not found",
@@ -93,6 +100,7 @@ mod tests {
     #[test]
     fn a_kernel_with_the_driver_makes_a_missing_library_strange() {
         let files = [(KERNEL_DRIVER, "NVRM version: NVIDIA UNIX x86_64 Kernel Module\n")];
+        assert!(with(&files, is_seen));
         let said = with(&files, |read| remark(read, &missing()));
         assert!(said.starts_with("no CUDA, though the kernel has NVIDIA's driver: "), "{said}");
     }

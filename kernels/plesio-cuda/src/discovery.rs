@@ -5,7 +5,7 @@
 
 use std::ffi::{CStr, c_char, c_int};
 
-use plesio_launch::{Chip, Discovery, RuntimeError, Vendor, system};
+use plesio_launch::{Absence, Chip, Discovery, RuntimeError, Vendor, system};
 
 use crate::board;
 use crate::error::check;
@@ -15,6 +15,8 @@ use crate::sys::{CUdevice, CUdevice_attribute, CUdevice_attribute as Attribute};
 /// More devices of one machine are not looked at.
 const DEVICES_MAX: c_int = 64;
 const NAME_BYTES: usize = 256;
+/// NVIDIA's number.
+const PCI_VENDOR: &str = "0x10de";
 
 /// Finds NVIDIA's devices, and says why there are none or not all.
 pub fn discover() -> Discovery {
@@ -23,6 +25,9 @@ pub fn discover() -> Discovery {
         Ok(driver) => driver,
         Err(absence) => {
             found.remarks.push(board::remark(&system::read, absence));
+            found.absent = matches!(absence, Absence::Missing(_))
+                && !board::is_seen(&system::read)
+                && !system::is_on_pci(PCI_VENDOR);
             return found;
         }
     };

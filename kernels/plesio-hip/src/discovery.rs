@@ -5,7 +5,7 @@
 
 use std::ffi::{CStr, c_char, c_int};
 
-use plesio_launch::{Chip, Discovery, RuntimeError, Vendor, system};
+use plesio_launch::{Absence, Chip, Discovery, RuntimeError, Vendor, system};
 
 use crate::board::{self, Node};
 use crate::error::{INVALID_DEVICE, check, error};
@@ -15,6 +15,8 @@ use crate::sys::{Attribute, Status};
 /// More devices of one machine are not looked at.
 const DEVICES_MAX: c_int = 64;
 const NAME_BYTES: usize = 256;
+/// AMD's number.
+const PCI_VENDOR: &str = "0x1002";
 /// What the runtime itself is told by: it takes every chip for another one.
 const OVERRIDE: &str = "HSA_OVERRIDE_GFX_VERSION";
 
@@ -25,6 +27,9 @@ pub fn discover() -> Discovery {
         Ok(driver) => driver,
         Err(absence) => {
             found.remarks.push(board::remark(&system::read, &absence.to_string()));
+            found.absent = matches!(absence, Absence::Missing(_))
+                && board::nodes(&system::read).is_empty()
+                && !system::is_on_pci(PCI_VENDOR);
             return found;
         }
     };

@@ -100,7 +100,9 @@ impl ArtefactError {
                 "do that, then cargo clean --package plesio-launch and build again".into()
             }
             Self::Chip { architecture, .. } => {
-                format!("cargo xtask kernels --target {architecture} --out DIR, and {folder}")
+                let ptx = architecture.parse::<Target>().ok().and_then(|target| target.ptx_instead());
+                let target = ptx.as_ref().map_or(architecture.as_str(), Target::name);
+                format!("cargo xtask kernels --target {target} --out DIR, and {folder}")
             }
             Self::Driver { .. } => "update the driver".into(),
             Self::Altered { .. } => "install this program again".into(),

@@ -47,4 +47,6 @@ pub struct Discovery {
     pub chips: Vec<Chip>,
     /// Why there are none, or not all: a missing library, an old driver, a device that refuses.
     pub remarks: Vec<String>,
+    /// Nothing of the vendor's is here: neither its library nor, as far as the kernel tells, a device.
+    pub absent: bool,
 }

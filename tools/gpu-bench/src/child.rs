@@ -1,6 +1,6 @@
 //! Programs that are run with a limit: their lines as they come, and what they complained of last.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -11,6 +11,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use crate::deadline::Deadline;
+use crate::threads;
 
 /// How much of the last complaints is kept, lines.
 const LAST_LINES: usize = 12;
@@ -29,25 +30,33 @@ pub(crate) enum Ending {
 }
 
 /// Runs a program in a process group of its own, and shows each of its lines. When its time is over, the group is
-/// ended.
+/// ended. `fix` is for one that is not there.
 ///
 /// # Errors
-/// It cannot be started.
+/// It cannot be started, or nothing that reads what it says; then it is ended.
 pub(crate) fn run(
     command: &mut Command,
+    fix: &str,
     deadline: Deadline,
     mut see: impl FnMut(&str),
 ) -> Result<Ending, String> {
     let program = command.get_program().to_string_lossy().into_owned();
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-    let mut child = command.spawn().map_err(|error| format!("{program} cannot be started: {error}"))?;
+    let mut child = command.spawn().map_err(|error| {
+        let fix = if error.kind() == io::ErrorKind::WouldBlock { threads::FIX } else { fix };
+        format!("{program} cannot be started: {error}; {fix}")
+    })?;
     let (send, receive) = mpsc::channel();
     let stdout = child.stdout.take().expect("it is piped");
     // It ends when the program and all that it started have closed their ends; nobody waits for that.
-    thread::spawn(move || lines(stdout, |line| send.send(line).is_ok()));
+    let readers = threads::start("stdout", move || lines(stdout, |line| send.send(line).is_ok()));
     let stderr = child.stderr.take().expect("it is piped");
     let (tell, told) = mpsc::channel();
-    thread::spawn(move || lines(stderr, |line| tell.send(line).is_ok()));
+    let hear = move || lines(stderr, |line| tell.send(line).is_ok());
+    if let Err(why) = readers.and_then(|()| threads::start("stderr", hear)) {
+        end(&mut child);
+        return Err(format!("{program} was ended: {why}"));
+    }
     while !deadline.is_over() {
         match receive.recv_timeout(deadline.left().min(LOOK)) {
             Ok(line) => see(&line),
@@ -106,7 +115,7 @@ mod tests {
     fn shell(text: &str, limit_ms: u64) -> (Vec<String>, Ending) {
         let mut seen = Vec::new();
         let deadline = Deadline::new(Duration::from_millis(limit_ms));
-        let ending = run(Command::new("sh").args(["-c", text]), deadline, |line| seen.push(line.into()));
+        let ending = run(Command::new("sh").args(["-c", text]), "", deadline, |line| seen.push(line.into()));
         (seen, ending.expect("there is a shell"))
     }
 
@@ -131,7 +140,7 @@ mod tests {
     fn who_is_told_to_stop_is_ended_with_all_that_it_started() {
         let deadline = Deadline::new(Duration::from_secs(60));
         let mut started = None;
-        let ending = run(Command::new("sh").args(["-c", "sleep 60 & echo $!; wait"]), deadline, |line| {
+        let ending = run(Command::new("sh").args(["-c", "sleep 60 & echo $!; wait"]), "", deadline, |line| {
             started = line.parse::<u32>().ok();
             deadline.stop();
         });
@@ -148,8 +157,9 @@ mod tests {
     #[test]
     fn a_program_that_is_not_there_is_named() {
         let deadline = Deadline::new(Duration::from_secs(1));
-        let error =
-            run(&mut Command::new("./no-such-program"), deadline, |_| ()).expect_err("it is not there");
+        let error = run(&mut Command::new("./no-such-program"), "name one", deadline, |_| ())
+            .expect_err("it is not there");
         assert!(error.starts_with("./no-such-program cannot be started: "), "{error}");
+        assert!(error.ends_with("; name one"), "{error}");
     }
 }

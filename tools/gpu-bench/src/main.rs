@@ -15,9 +15,9 @@
 
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use std::{fmt, fs, process, thread};
 
@@ -43,6 +43,7 @@ mod python;
 mod report;
 mod sanitizer;
 mod signals;
+mod threads;
 
 use args::{Args, Place};
 use deadline::Deadline;
@@ -94,25 +95,30 @@ fn run(args: &Arc<Args>) -> Result<i32, String> {
     let signal = tell.clone();
     // Where nobody listens any more, all is ending already.
     signals::watch(move || drop(signal.send(News::Signal)))?;
+    let (arm, armed) = mpsc::channel();
+    // Whoever reads what is said may never read on, and a driver has something to do when the process ends.
+    threads::start("last", move || {
+        if let Ok(rest) = armed.recv() {
+            thread::sleep(rest);
+            let _ends = signal::raise(Signal::SIGKILL);
+        }
+    })?;
     // Of this thread, which is the last: it goes at every end.
     let folder = Folder::new();
     let path = folder.as_ref().map(|folder| folder.path().to_path_buf()).map_err(String::clone);
     let journal = Journal::default();
     let (args_of_work, report) = (args.clone(), journal.clone());
     // Python ends with the thread that starts it, so that one lives until Python has ended.
-    thread::spawn(move || {
+    threads::start("work", move || {
         let deadline = deadline.without(LAST.min(limit / 10));
         let work = || work(&args_of_work, &path, deadline, &report);
         let done = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|cause| Err(check::told(&*cause)));
         drop(tell.send(News::Done(done)));
-    });
+    })?;
     let done = wait(&told, deadline);
-    // Whoever reads what is said may never read on, and a driver has something to do when the process ends.
     let rest = if deadline.is_stopped() { PATIENCE } else { deadline.left() + PATIENCE };
-    thread::spawn(move || {
-        thread::sleep(rest);
-        signal::raise(Signal::SIGKILL)
-    });
+    // It waits for that as long as this function runs.
+    let _armed = arm.send(rest);
     let mut report = journal.lock();
     if done.is_none() {
         let what = format!("{} and all after it", report.doing);
@@ -122,6 +128,9 @@ fn run(args: &Arc<Args>) -> Result<i32, String> {
     done.unwrap_or(Ok(()))?;
     if !args.small {
         finish(args, &report)?;
+    }
+    if let Some(error) = UNSAID.get() {
+        return Err(format!("stdout: {error}; send it to where there is room"));
     }
     Ok(match (report.ended, report.faults.is_empty()) {
         (Ended::Interrupted, _) => INTERRUPTED,
@@ -151,14 +160,14 @@ fn work(
     deadline: Deadline,
     report: &Journal,
 ) -> Result<(), String> {
-    if !plan::names().any(|name| args.wants(name)) {
+    let is_none = |text: &&String| !plan::names().any(|name| name.contains(text.as_str()));
+    if let Some(text) = args.rows.iter().find(is_none) {
         let names = plan::names().collect::<Vec<_>>().join(", ");
-        return Err(format!("--row {}: there is no such row; there are {names}", args.rows.join(" --row ")));
+        return Err(format!("--row {text}: there is no such row; there are {names}"));
     }
     if let Some(path) = &args.out {
         // Now, and not when the time is spent.
-        let opened = fs::OpenOptions::new().create(true).append(true).open(path);
-        opened.map_err(|error| {
+        writable(path).map_err(|error| {
             format!("--out {}: {error}; name a file in a folder that is there", path.display())
         })?;
     }
@@ -170,6 +179,17 @@ fn work(
         Place::Hip(ordinal) => {
             bench(args, folder, deadline, report, &|| Hip::open(ordinal), plesio_hip::discover)
         }
+    }
+}
+
+/// Whether a file can be written; one that is not there is not there afterwards either.
+fn writable(path: &Path) -> io::Result<()> {
+    match fs::OpenOptions::new().create_new(true).write(true).open(path) {
+        Ok(_) => fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            fs::OpenOptions::new().create(true).append(true).open(path).map(drop)
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -243,8 +263,10 @@ fn rows(args: &Args, chip: &Chip, deadline: Deadline, report: &Journal) -> Vec<R
 /// Why there is no device, in one sentence.
 fn refused(place: Place, error: &RuntimeError, found: Discovery) -> String {
     match found.remarks.into_iter().next() {
-        // The runtimes' crates say so where there is no library, or one that is too old.
-        Some(remark) if error.call == "dlopen" => format!("{remark}; install the vendor's newest driver"),
+        // The runtimes' crates say so where there is no library for a device, or one that is too old.
+        Some(remark) if error.call == "dlopen" && !found.absent => {
+            format!("{remark}; install the vendor's newest driver")
+        }
         Some(remark) if found.chips.is_empty() => format!("{remark}; run this where there is a GPU"),
         _ if error.fault == Fault::Other && !found.chips.is_empty() => {
             let last = found.chips.len() - 1;
@@ -300,9 +322,15 @@ fn describe(args: &Args, chip: &Chip, report: &mut Report) {
     say(format_args!("{} {chip}, driver API {}, commit {}", args.device, chip.driver, report.commit));
 }
 
+/// Why something could not be said, the first time.
+static UNSAID: OnceLock<io::Error> = OnceLock::new();
+
 /// A line on stdout. Whoever closed it still has the file of results.
 fn say(line: fmt::Arguments<'_>) {
-    let _closed = writeln!(io::stdout(), "{line}");
+    match writeln!(io::stdout(), "{line}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => drop(UNSAID.set(error)),
+        Err(_) | Ok(()) => {}
+    }
 }
 
 /// Says and writes what was found.
@@ -316,7 +344,8 @@ fn finish(args: &Args, report: &Report) -> Result<(), String> {
         let mut document = serde_json::to_value(report).map_err(|error| error.to_string())?;
         document["finished_unix_s"] = json!(now);
         let text = format!("{document:#}\n");
-        fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+        fs::write(path, text)
+            .map_err(|error| format!("--out {}: {error}; name a file where there is room", path.display()))?;
         say(format_args!("written to {}", path.display()));
     }
     Ok(())

@@ -90,6 +90,5 @@ fn run(
     let mut command = Command::new(&args.python);
     // -B: nothing is written beside the scripts; -u: a line is there when it was said.
     command.args(["-B", "-u"]).arg(folder.join(SCRIPTS[0].0)).arg(plan);
-    child::run(&mut command, deadline, see)
-        .map_err(|why| format!("{why}; name a Python that has torch with --python"))
+    child::run(&mut command, "name a Python that has torch with --python", deadline, see)
 }

@@ -59,7 +59,7 @@ pub(crate) fn sanitize(args: &Args, deadline: Deadline, report: &Journal) {
             command.arg("--kernels").arg(folder);
         }
         let mut last = Vec::new();
-        let ending = child::run(&mut command, limit, |line| {
+        let ending = child::run(&mut command, "name another with --sanitizer", limit, |line| {
             last.push(line.to_string());
             last.drain(..last.len().saturating_sub(LAST_LINES));
         });

@@ -1,9 +1,9 @@
 //! Ctrl-C and its kin as a message.
 
-use std::thread;
-
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::SignalFd;
+
+use crate::threads;
 
 /// Calls `told` at every SIGINT, SIGTERM and SIGHUP from now on. Call this before any thread is started: they inherit
 /// the mask. Child processes begin with a clean one.
@@ -18,10 +18,9 @@ pub(crate) fn watch(told: impl Fn() + Send + 'static) -> Result<(), String> {
     }
     mask.thread_block().map_err(failure)?;
     let signals = SignalFd::new(&mask).map_err(failure)?;
-    thread::spawn(move || {
+    threads::start("signals", move || {
         while let Ok(Some(_)) = signals.read_signal() {
             told();
         }
-    });
-    Ok(())
+    })
 }

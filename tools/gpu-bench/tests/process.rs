@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::thread;
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use plesio_emulator::Toolchain;
+use plesio_launch::system;
 use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_gpu-bench");
@@ -73,7 +74,7 @@ fn within(limit: Duration, mut is_so: impl FnMut() -> bool) -> bool {
 
 #[test]
 fn without_a_gpu_it_says_so_in_one_sentence_and_fails() {
-    for (device, name) in [("cuda:0", "no CUDA: "), ("hip:0", "no HIP: ")] {
+    for (device, vendor, name) in [("cuda:0", "0x10de", "no CUDA"), ("hip:0", "0x1002", "no HIP")] {
         let output = Command::new(PROGRAM).args(["--device", device]).output().expect("the program starts");
         let text = said(&output);
         if !text.contains("cannot open shared object file") {
@@ -82,19 +83,84 @@ fn without_a_gpu_it_says_so_in_one_sentence_and_fails() {
         }
         assert_eq!(output.status.code(), Some(1), "{text}");
         assert!(text.starts_with(&format!("gpu-bench: {name}")) && text.lines().count() == 1, "{text}");
-        assert!(text.ends_with("; install the vendor's newest driver\n"), "{text}");
+        let is_seen = text.contains(", though ") || system::is_on_pci(vendor);
+        let fix =
+            if is_seen { "install the vendor's newest driver" } else { "run this where there is a GPU" };
+        assert!(text.ends_with(&format!("; {fix}\n")), "{text}");
     }
 }
 
 #[test]
 fn a_row_that_there_is_not_is_told_with_those_that_there_are() {
-    let output = Command::new(PROGRAM).args(["--row", "fft"]).output().expect("the program starts");
-    assert_eq!(output.status.code(), Some(1));
-    assert!(
-        said(&output).contains("--row fft: there is no such row; there are commit, "),
-        "{}",
-        said(&output)
-    );
+    for rows in [&["--row", "fft"][..], &["--row", "commit", "--row", "fft"]] {
+        let output = Command::new(PROGRAM).args(rows).output().expect("the program starts");
+        assert_eq!(output.status.code(), Some(1));
+        let text = said(&output);
+        assert!(text.contains("--row fft: there is no such row; there are commit, "), "{text}");
+    }
+}
+
+#[test]
+fn a_run_without_a_result_leaves_no_file_and_leaves_the_one_of_before_as_it_was() {
+    let place = folder("without-result");
+    let (fresh, old) = (place.join("new.json"), place.join("old.json"));
+    fs::write(&old, "of before").expect("it is ours");
+    for out in [&fresh, &old] {
+        let arguments = ["--kernels", "no-such-folder", "--device", "cuda:99"];
+        let output = Command::new(PROGRAM).args(arguments).arg("--out").arg(out).output();
+        assert_eq!(output.expect("the program starts").status.code(), Some(1));
+    }
+    assert!(!fresh.exists());
+    assert_eq!(fs::read_to_string(&old).expect("it is still there"), "of before");
+}
+
+#[test]
+fn what_cannot_be_said_or_written_is_a_failure() {
+    let arguments = ["--rehearse", "--seconds", "1", "--python", "./no-such-python"];
+    let Some(output) = over_fakes(&[&arguments[..], &["--out", "/dev/full"]].concat(), &[]) else { return };
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    let told = "gpu-bench: --out /dev/full: No space left on device (os error 28); name a file where there is room\n";
+    assert!(text.ends_with(told), "{text}");
+
+    let Some(mut command) = command_over_fakes(&arguments) else { return };
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("it is there");
+    let output = command.stdout(full).output().expect("the program starts");
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    let told = "gpu-bench: stdout: No space left on device (os error 28); send it to where there is room\n";
+    assert!(text.ends_with(told), "{text}");
+}
+
+#[test]
+fn without_room_for_threads_it_fails_in_words() {
+    // Somebody who runs nothing else, where this may be said: a limit is no limit for root.
+    const OTHER: u32 = 54_321;
+    let place = folder("without-threads");
+    let program = place.join("gpu-bench");
+    fs::copy(PROGRAM, &program).expect("the target folder is writable");
+    let is_root = fs::metadata("/proc/self").expect("Linux").uid() == 0;
+    let mut refused = 0;
+    for limit in 1..=6 {
+        let mut command = Command::new("bash");
+        command.args(["-c", "ulimit -u $1 && exec $2 --rehearse --seconds 5", "bash", &limit.to_string()]);
+        command.arg(&program).current_dir("/");
+        if is_root {
+            command.uid(OTHER).gid(OTHER);
+        }
+        let output = match command.output() {
+            Ok(output) => output,
+            Err(error) => return say_skipped(&format!("bash as somebody else: {error}")),
+        };
+        let text = said(&output);
+        if !text.contains("gpu-bench: ") && !text.contains("panicked") {
+            return say_skipped(&format!("somebody else cannot start the program: {text}"));
+        }
+        assert!(!text.contains("panicked"), "{limit}: {text}");
+        assert_eq!(output.status.code(), Some(1), "{limit}: {text}");
+        refused += usize::from(text.contains("; raise the limit of processes with ulimit -u\n"));
+    }
+    assert!(refused > 0);
 }
 
 #[test]
@@ -163,7 +229,7 @@ fn why_there_is_no_device_is_told_with_one_fix_that_is_true_here() {
         (
             &[],
             &[("PLESIO_FAKE_CUDA_ARCHITECTURE", "sm_61")],
-            "; cargo xtask kernels --target sm_61 --out DIR, and --kernels DIR",
+            "; cargo xtask kernels --target compute_61 --out DIR, and --kernels DIR",
         ),
     ] {
         let Some(output) = over_fakes(arguments, settings) else { return };

@@ -123,7 +123,7 @@ fn a_device_that_is_not_there_or_has_no_kernels_is_refused() {
     refused(
         "cuda:0",
         &[("PLESIO_FAKE_CUDA_ARCHITECTURE", "sm_61")],
-        "--target sm_61 --out DIR, and --kernels-dir",
+        "--target compute_61 --out DIR, and --kernels-dir",
     );
 }
 

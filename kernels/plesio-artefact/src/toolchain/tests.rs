@@ -41,6 +41,8 @@ fn a_machine_without_compilers_is_told_where_was_looked_and_what_brings_them() {
     let told = found.job(&targets(&["sm_90"])[0], Compiler::Nvcc).unwrap_err().to_string();
     assert!(told.contains("PATH, CUDA_HOME=") && told.contains("CUDA_PATH, --cuda: pip install"), "{told}");
     assert_eq!(told.lines().count(), 1);
+    let told = found.job(&targets(&["sm_61"])[0], Compiler::Nvcc).unwrap_err().to_string();
+    assert!(told.ends_with(", --cuda: take --target compute_61, which clang makes"), "{told}");
     assert!(found.ptxas().is_err() && found.readelf().is_err() && found.versions().is_empty());
 }
 
@@ -110,6 +112,9 @@ fn nvcc_is_not_asked_for_what_it_does_not_know() {
     for target in targets(&["sm_70", "sm_11", "gfx942"]) {
         let told = found.job(&target, Compiler::Nvcc).unwrap_err().to_string();
         assert!(told.contains("release 13.0"), "{target}: {told}");
+        let is_left_behind = target.name() == "sm_70";
+        assert_eq!(told.contains(": take --target compute_70, "), is_left_behind, "{told}");
+        assert_eq!(told.contains("pip install"), !is_left_behind, "{told}");
     }
 }
 

@@ -142,6 +142,15 @@ fn an_altered_artefact_is_refused() {
 }
 
 #[test]
+fn kernels_for_a_chip_that_compilers_have_left_behind_are_asked_for_as_text() {
+    for (chip, target) in [("sm_61", "compute_61"), ("sm_120", "sm_120"), ("gfx1030", "gfx1030")] {
+        let told = chosen(&["gfx942"], chip, 13000).unwrap_err();
+        let fix = format!("; cargo xtask kernels --target {target} --out DIR, and --kernels DIR");
+        assert!(told.ends_with(&fix), "{told}");
+    }
+}
+
+#[test]
 fn what_the_program_carries_is_whole_or_said_to_be_missing() {
     match available() {
         Ok(carried) => {
