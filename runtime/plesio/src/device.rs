@@ -187,11 +187,9 @@ impl std::error::Error for DeviceError {}
 /// folder the automatic choice never fails: there is a CPU.
 pub fn open(choice: DeviceChoice, kernels: Option<&Path>) -> Result<OpenedDevice, DeviceError> {
     let named = "asked for".to_string();
-    if choice == DeviceChoice::Cpu {
-        return Ok(OpenedDevice::default());
+    if let Some(folder) = kernels.filter(|_| choice != DeviceChoice::Cpu) {
+        Artefacts::read(folder).map_err(|cause| DeviceError::Kernels { choice, cause })?;
     }
-    let readable = kernels.map(Artefacts::read).transpose();
-    readable.map_err(|cause| DeviceError::Kernels { choice, cause })?;
     match choice {
         DeviceChoice::Auto => Ok(choose(kernels)),
         DeviceChoice::Cpu => Ok(OpenedDevice::default()),

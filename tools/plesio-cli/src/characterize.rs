@@ -10,7 +10,7 @@ mod row;
 
 use crate::args::CharacterizeArgs;
 use crate::demo::output::write_whole;
-use crate::failure::{Exit, Failure, MORE_THREADS};
+use crate::failure::{Exit, Failure};
 use crate::host::{self, Host};
 use crate::{signals, stdout, trace};
 use cell::Cell;
@@ -70,9 +70,7 @@ pub(crate) fn run(args: &CharacterizeArgs) -> Result<Exit, Failure> {
     for _ in 0..host::cores().min(sweep.tasks.len()) {
         let (sweep, news) = (Arc::clone(&sweep), news.clone());
         let thread = std::thread::Builder::new().name("sweep".into());
-        thread.spawn(move || sweep.work(&news)).map_err(|cause| {
-            Failure::run("characterize", "cannot start a thread", cause).fix(MORE_THREADS)
-        })?;
+        thread.spawn(move || sweep.work(&news)).map_err(|cause| Failure::thread("characterize", cause))?;
     }
     drop(news);
     let (mut rows, mut ended, mut interrupted, mut failed) = (Vec::<Row>::new(), 0, false, None);

@@ -41,6 +41,11 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
+    /// The system gives no thread.
+    pub(crate) fn thread(code: &'static str, cause: std::io::Error) -> Self {
+        Self::run(code, "cannot start a thread", cause).fix(MORE_THREADS)
+    }
+
     /// A failure of the run itself.
     pub(crate) fn run(code: &'static str, what: impl Into<String>, cause: impl fmt::Display) -> Self {
         Self {

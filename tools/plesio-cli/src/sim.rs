@@ -279,7 +279,7 @@ fn simulate(config: SimConfig, file: Option<BufWriter<File>>, news: Sender<News>
         let _ended = news.send(News::Done(report.map(Box::new)));
     };
     let thread = std::thread::Builder::new().name("simulate".into());
-    let failure = |cause| Failure::run("sim", "cannot start a thread", cause).fix(MORE_THREADS);
+    let failure = |cause| Failure::thread("sim", cause);
     thread.spawn(run).map(drop).map_err(failure)
 }
 

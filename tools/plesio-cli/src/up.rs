@@ -333,7 +333,7 @@ fn spawn<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<std::thread::JoinHandle<T>, Failure> {
     let thread = std::thread::Builder::new().name(name.into());
-    thread.spawn(work).map_err(|cause| Failure::run("node", "cannot start a thread", cause))
+    thread.spawn(work).map_err(|cause| Failure::thread("node", cause))
 }
 
 /// How it ended.

@@ -323,7 +323,7 @@ fn listen(
 fn thread(hear: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
     let thread = std::thread::Builder::new().name("hear".into());
     let spawned = thread.spawn(hear).map(drop);
-    spawned.map_err(|cause| Failure::run("bench", "cannot start a thread", cause))
+    spawned.map_err(|cause| Failure::thread("bench", cause))
 }
 
 /// How long an answer may take: an end fills its memory before the first one and checks it before the last.

@@ -62,7 +62,7 @@ pub(crate) fn hear_orders() -> Result<Receiver<Order>, Failure> {
         std::process::exit(Exit::Ok as i32);
     };
     let thread = std::thread::Builder::new().name("orders".into());
-    thread.spawn(read).map_err(|cause| Failure::run("bench", "cannot start a thread", cause))?;
+    thread.spawn(read).map_err(|cause| Failure::thread("bench", cause))?;
     Ok(heard)
 }
 
@@ -191,7 +191,7 @@ fn serve(run: &Run, role: Role, pool: &str, heard: &Receiver<Order>) -> Result<H
             let spawned = thread.spawn_scoped(scope, flow);
             threads.push(spawned.map_err(|cause| {
                 STOP.store(true, Ordering::Release);
-                Failure::run("bench", "cannot start a thread", cause)
+                Failure::thread("bench", cause)
             })?);
         }
         drop(tell);

@@ -119,7 +119,7 @@ impl Child {
         let traced = setup.trace.then_some(node_name);
         let teller = thread
             .spawn(move || events::tell(&events, &counted, traced.as_deref()))
-            .map_err(|cause| Failure::run("node", "cannot start a thread", cause))?;
+            .map_err(|cause| Failure::thread("node", cause))?;
         let tell = |told| match told {
             work::Told::Attached { version } => say(&Said::Attached { version }),
             work::Told::Step { steps: done, loss, version, phase_error_ns } => {
@@ -166,7 +166,7 @@ fn listen(
         std::process::exit(Exit::Ok as i32);
     };
     let thread = std::thread::Builder::new().name("orders".into());
-    thread.spawn(hear).map_err(|cause| Failure::run("node", "cannot start a thread", cause))?;
+    thread.spawn(hear).map_err(|cause| Failure::thread("node", cause))?;
     Ok(begun)
 }
 

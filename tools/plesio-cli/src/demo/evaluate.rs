@@ -95,7 +95,7 @@ pub(crate) fn losses(
             match std::thread::Builder::new().name("judge".into()).spawn_scoped(scope, work) {
                 Ok(worker) => workers.push(worker),
                 Err(cause) if workers.is_empty() => {
-                    return Err(Failure::run("evaluate", "cannot start a thread", cause));
+                    return Err(Failure::thread("evaluate", cause));
                 }
                 // Those there are do all of it.
                 Err(_) => break,

@@ -218,7 +218,7 @@ fn hear(excluder: Arc<Mutex<Option<Excluder>>>) -> Result<Receiver<Order>, Failu
         }
     };
     let thread = std::thread::Builder::new().name("orders".into());
-    thread.spawn(read).map_err(|cause| Failure::run("bench", "cannot start a thread", cause))?;
+    thread.spawn(read).map_err(|cause| Failure::thread("bench", cause))?;
     Ok(heard)
 }
 

@@ -79,7 +79,7 @@ impl Fleet {
                 let _gone = tell.send((rank, None));
             };
             let thread = std::thread::Builder::new().name("rank".into()).spawn(hear);
-            thread.map_err(|cause| Failure::run("bench", "cannot start a thread", cause))?;
+            thread.map_err(|cause| Failure::thread("bench", cause))?;
         }
         let sealed = protection == Some(Mode::Sealed);
         let keys = if sealed { Some(Keys::draw(generation, ranks.into())?) } else { None };

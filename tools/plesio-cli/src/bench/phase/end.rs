@@ -101,7 +101,7 @@ pub(crate) fn run() -> Result<Exit, Failure> {
         }
     };
     let thread = std::thread::Builder::new().name("orders".into());
-    thread.spawn(read).map_err(|cause| Failure::run("bench-clock", "cannot start a thread", cause))?;
+    thread.spawn(read).map_err(|cause| Failure::thread("bench-clock", cause))?;
     let Ok(Order::Setup(setup)) = orders.recv() else { return Ok(Exit::Ok) };
     let refused = |cause| Failure::run("bench-clock", format!("no sideband at {}", setup.at), cause);
     let mut bound = Bound::bind((setup.at, 0).into()).map_err(refused)?;
